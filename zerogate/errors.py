@@ -1,0 +1,66 @@
+"""The error tree, and what a request that is not served is told.
+
+Two kinds, because they meet different readers. `ZerogateError` is raised to an operator: a file, a command, a
+machine. `Refusal` is a value, not an exception: the answer to a client whose request cannot be served. Foreign
+exceptions are turned into one of them at the edge where they appear, cause kept.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class ZerogateError(Exception):
+    """Root of everything that zerogate raises on purpose. `str(error)` is one paragraph for a person."""
+
+
+class DefinitionError(ZerogateError):
+    """A definition (file, annotation, flag) that cannot be accepted.
+
+    Says where (`source`, `line` from 1, `key` as the user wrote it), what was found, what is allowed and what to do.
+    `problem` is a clause such as "7x is not a duration"; `hint` a sentence such as "Write 15s, 10m or 2h."
+    """
+
+    def __init__(
+        self, problem: str, *, key: str = "", hint: str = "", source: str = "", line: int | None = None
+    ) -> None:
+        self.problem = problem
+        self.key = key
+        self.hint = hint
+        self.source = source
+        self.line = line
+        super().__init__(problem)
+
+    def at(self, *, source: str | None = None, line: int | None = None, key: str | None = None) -> DefinitionError:
+        """The same error with the place filled in by a caller that knows it; what is already known stays."""
+        return DefinitionError(
+            self.problem,
+            key=self.key or key or "",
+            hint=self.hint,
+            source=self.source or source or "",
+            line=self.line if self.line is not None else line,
+        )
+
+    def __str__(self) -> str:
+        place = f"{self.source}:{self.line}: " if self.source and self.line else f"{self.source}: " if self.source else ""
+        key = f"{self.key}: " if self.key else ""
+        return f"{place}{key}{self.problem}.{' ' + self.hint if self.hint else ''}"
+
+
+class MachineError(ZerogateError):
+    """The machine refuses something that zerogate needs: a port, a folder, a program. `str` says what to do."""
+
+
+class Refusal(msgspec.Struct, frozen=True, kw_only=True):
+    """Why a request is not served, in the terms of HTTP.
+
+    `code` is a stable word for programs (`queue_full`, `hold_timeout`, `start_failed`, `unknown_model` …), `detail`
+    a sentence or two for a person, naming the service and what to do. `retry_after_s` goes out as `Retry-After`,
+    rounded up to whole seconds. `hopeless` says that trying again cannot help (`x-should-retry: false`).
+    """
+
+    status: int
+    code: str
+    detail: str
+    retry_after_s: float | None = None
+    hopeless: bool = False

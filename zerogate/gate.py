@@ -1,0 +1,61 @@
+"""The gate of one replica: who may enter. Pure: no clock, no I/O.
+
+Slots belong to the replica, so there is one gate per replica and it is the only one that counts who is inside.
+Two ways in, because a crowd that was held must not fall onto a fresh replica at once: `try_enter` for a warm
+request, bounded by the replica's hard limit (0: none), and `try_release` for a held one, bounded by the hard limit
+or else by the target concurrency. Whoever got in leaves exactly once, however the request ended.
+"""
+
+from zerogate.errors import ZerogateError
+
+
+class GateError(ZerogateError):
+    """A slot was left that nobody held: a bug in the caller, never a user's mistake."""
+
+
+class Gate:
+    """Slots of one replica: `in_flight` of them taken, `is_open` while it takes new requests."""
+
+    __slots__ = ("in_flight", "is_open", "limit", "release_limit")
+
+    def __init__(self, *, limit: int, release_limit: int) -> None:
+        """`limit`: most requests inside at once, 0 for no limit. `release_limit`: the same for held ones, at least 1."""
+        self.limit = limit
+        self.release_limit = min(limit, release_limit) if limit else release_limit
+        self.in_flight = 0
+        self.is_open = True
+
+    def try_enter(self) -> bool:
+        """Take a slot for a warm request; False where the gate is closed or full."""
+        if not self.is_open or (self.limit and self.in_flight >= self.limit):
+            return False
+        self.in_flight += 1
+        return True
+
+    def try_release(self) -> bool:
+        """Take a slot for a held request; False where the gate is closed or holds as many as may be released."""
+        if not self.is_open or self.in_flight >= self.release_limit:
+            return False
+        self.in_flight += 1
+        return True
+
+    def leave(self) -> None:
+        """Give a slot back. Raises GateError where none is taken."""
+        if self.in_flight <= 0:
+            raise GateError("a request left a gate that it had not entered")
+        self.in_flight -= 1
+
+    def close(self) -> None:
+        """Take nothing new; what is inside finishes."""
+        self.is_open = False
+
+    def close_if_idle(self) -> bool:
+        """Close, but only with nobody inside: the step that makes "idle" true and keeps it true."""
+        if self.in_flight:
+            return False
+        self.is_open = False
+        return True
+
+    def reopen(self) -> None:
+        """Take requests again: the replica was not stopped after all."""
+        self.is_open = True

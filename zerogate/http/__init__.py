@@ -1,0 +1,1 @@
+"""The data-plane engine: the only code that touches the bytes of a request."""

@@ -1,0 +1,1 @@
+"""The local runtime: model servers as child processes of one zerogate."""
