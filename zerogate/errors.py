@@ -42,7 +42,8 @@ class DefinitionError(ZerogateError):
         )
 
     def __str__(self) -> str:
-        place = f"{self.source}:{self.line}: " if self.source and self.line else f"{self.source}: " if self.source else ""
+        line = f":{self.line}" if self.line else ""
+        place = f"{self.source}{line}: " if self.source else ""
         key = f"{self.key}: " if self.key else ""
         return f"{place}{key}{self.problem}.{' ' + self.hint if self.hint else ''}"
 

@@ -19,7 +19,7 @@ class Gate:
     __slots__ = ("in_flight", "is_open", "limit", "release_limit")
 
     def __init__(self, *, limit: int, release_limit: int) -> None:
-        """`limit`: most requests inside at once, 0 for no limit. `release_limit`: the same for held ones, at least 1."""
+        """`limit`: most requests inside at once, 0 for none. `release_limit`: the same for held ones, at least 1."""
         self.limit = limit
         self.release_limit = min(limit, release_limit) if limit else release_limit
         self.in_flight = 0

@@ -8,7 +8,7 @@ from zerogate.stats import Stat
 
 
 class Meter:
-    """Counts one service's requests. Invariant: in_flight and held are never negative and end at 0 with the last request."""
+    """Counts one service's requests. Invariant: in_flight and held are never negative, and 0 after the last request."""
 
     __slots__ = (
         "_held_s", "_last_held_s", "_last_running_s", "_running_s", "abandoned", "arrivals", "bytes_in", "bytes_out",

@@ -53,7 +53,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     """Exact names or `*.example.org`, in lower case, without a port."""
     path_prefix: str | None = None
     models: tuple[str, ...] = ()
-    """Names under which the model is asked for; the first is the one that `/v1/models` shows, the others are aliases."""
+    """Names by which the model is asked for; `/v1/models` shows the first, the others are aliases."""
 
     # the replica
     ready_path: str = "/health"
