@@ -65,6 +65,12 @@ class Meter:
         self.completed_run_s += now_s - entered_s
         self.last_byte_s = now_s
 
+    def withdraw(self, now_s: float) -> None:
+        """A request that had entered a replica was not sent after all: it is out and not completed."""
+        self._running_s += self.in_flight * (now_s - self._last_running_s)
+        self._last_running_s = now_s
+        self.in_flight -= 1
+
     def read(self, now_s: float, *, service: str, source: str, incarnation: str) -> Stat:
         """The next report of this meter."""
         self.sequence += 1

@@ -1,0 +1,320 @@
+"""The hold of one service: where its requests wait, and how they get into its replicas.
+
+Every request of a service goes through `place`: into a free slot of a ready replica, or into the queue, or back with a
+refusal. A ticket is bound to a replica only when a slot is free (late binding), and whenever a slot becomes free the
+next ticket gets it in the same call. When something waits, `wake` is called at once.
+
+Invariants: no ticket waits while a replica may take it; what a request took (slot, bytes, counters) is given back in
+`on_ended` and nowhere else. All methods run on the event loop and none of them waits.
+"""
+
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from activator.balance import enter, release
+from activator.queue import AdmissionQueue, Ticket
+from zerogate.counters import Result, ServiceCounters
+from zerogate.errors import Refusal
+from zerogate.http.exchange import CONNECTING, Exchange, Timers
+from zerogate.http.upstream import Choose, Upstream
+from zerogate.meter import Meter
+from zerogate.policy import Policy
+
+REST_S: Final = 0.1
+"""After a failed connect a replica gets nothing for so long: its end is about to be told, or it is full."""
+MAX_ATTEMPTS: Final = 5
+"""Then the client is told. With the rest in between, half a second of a replica that cannot be reached."""
+HEAD_OVERHEAD_BYTES: Final = 2048
+"""What a held request costs besides its own bytes, measured with the OpenAI client's head."""
+
+
+class HoldListener(Protocol):
+    """Who is told about the service's requests."""
+
+    def on_wake(self, service: str) -> None:
+        """A request waits that nothing was waiting before, or for which nothing runs."""
+
+    def on_activity(self, service: str) -> None:
+        """The service's counters have changed since they were last read."""
+
+    def on_idle(self, replica_id: str) -> None:
+        """The last request has left a replica whose gate is closed."""
+
+    def on_exchange_ended(self, service: str, exchange: Exchange) -> None:
+        """For the access log."""
+
+
+class Hold:
+    """See the module's text."""
+
+    def __init__(
+        self,
+        service: str,
+        policy: Policy,
+        listener: HoldListener,
+        *,
+        choose: Choose,
+        call_later: Callable[[float, Callable[[], None]], object],
+        clock: Callable[[], float],
+    ) -> None:
+        self.service = service
+        self.meter = Meter()
+        self.counters = ServiceCounters()
+        self.replicas: dict[str, Upstream] = {}
+        """All replicas with a gate, also those that drain."""
+        self.queue: AdmissionQueue[Exchange] = AdmissionQueue(limit=policy.queue_limit, limit_bytes=policy.queue_bytes)
+        self._ready: list[Upstream] = []
+        self._listener = listener
+        self._choose = choose
+        self._call_later = call_later
+        self._clock = clock
+        self._is_dirty = False
+        self._blocked: tuple[Refusal, float] | None = None
+        self.configure(policy)
+
+    def configure(self, policy: Policy) -> None:
+        """Apply a policy to what comes and to what already waits or runs."""
+        self.policy = policy
+        self.timers = Timers(
+            connect_s=policy.connect_timeout_s,
+            first_byte_s=policy.first_byte_timeout_s,
+            idle_s=policy.idle_stream_timeout_s,
+            total_s=policy.total_timeout_s,
+            retries_stale=policy.retry == "stale",
+        )
+        self._priority = policy.priority.encode() if policy.priority else None
+        self.queue.limit = policy.queue_limit
+        self.queue.limit_bytes = policy.queue_bytes
+        for upstream in self.replicas.values():
+            gate = upstream.gate
+            gate.limit = policy.concurrency_limit
+            gate.release_limit = self.release_limit
+        self._release(self._clock())
+
+    @property
+    def release_limit(self) -> int:
+        """Held requests let into one replica at a time."""
+        return self.policy.concurrency_limit or max(1, int(self.policy.target_concurrency))
+
+    # Replicas
+
+    def add(self, upstream: Upstream, now_s: float) -> None:
+        """A replica is ready: it takes what waits."""
+        self.replicas[upstream.id] = upstream
+        self._ready.append(upstream)
+        self._blocked = None
+        self._release(now_s)
+
+    def close_gate(self, replica_id: str) -> bool:
+        """Send nothing new to a replica. True where nothing is inside; otherwise `on_idle` is told later."""
+        upstream = self.replicas.get(replica_id)
+        if upstream is None:
+            return True
+        upstream.gate.close()
+        if upstream in self._ready:
+            self._ready.remove(upstream)
+        return upstream.gate.in_flight == 0
+
+    def reopen_gate(self, replica_id: str, now_s: float) -> None:
+        """Send requests to a replica again."""
+        upstream = self.replicas.get(replica_id)
+        if upstream is not None and not upstream.gate.is_open:
+            upstream.gate.reopen()
+            self._ready.append(upstream)
+            self._release(now_s)
+
+    def remove(self, replica_id: str) -> None:
+        """A replica is gone. What still runs on it ends by its own connection."""
+        self.close_gate(replica_id)
+        upstream = self.replicas.pop(replica_id, None)
+        if upstream is not None:
+            upstream.pool.close()
+
+    def fail(self, refusal: Refusal, until_s: float, now_s: float) -> None:
+        """The service cannot start: refuse what waits, and until `until_s` what comes."""
+        self._blocked = (refusal, until_s)
+        while (ticket := self.queue.pop()) is not None:
+            self.meter.unhold(now_s)
+            ticket.waiter.refuse(refusal, now_s)
+
+    def close(self, refusal: Refusal, now_s: float) -> None:
+        """The service is no more: refuse what waits; what runs ends by itself."""
+        self.fail(refusal, now_s, now_s)
+        for replica_id in tuple(self.replicas):
+            self.remove(replica_id)
+
+    def unblock(self) -> None:
+        """The service may be started again."""
+        self._blocked = None
+
+    # Requests
+
+    def place(self, exchange: Exchange, now_s: float) -> None:
+        """Take a request that was routed to this service: dispatch it, hold it, or refuse it."""
+        self.meter.arrive(now_s)
+        exchange.give_to(self)
+        if not self._is_dirty:
+            self._touch()
+        if not self._ready:
+            exchange.is_cold = True
+            self.counters.cold_starts += 1
+        if not self.queue.length:
+            upstream = enter(self._ready, self._choose, now_s)
+            if upstream is not None:
+                self.meter.enter(now_s)
+                exchange.dispatch(upstream, now_s)
+                return
+        self._hold(exchange, now_s)
+
+    def _hold(self, exchange: Exchange, now_s: float) -> None:
+        if not self._ready and self._blocked is not None:
+            refusal, until_s = self._blocked
+            if now_s < until_s:
+                exchange.refuse(_retry_at(refusal, until_s - now_s), now_s)
+                return
+            self._blocked = None
+        hold_s = self.policy.hold_timeout_s
+        if exchange.head.wait_s is not None:
+            hold_s = min(hold_s, exchange.head.wait_s)
+        ticket = self.queue.offer(exchange, size_bytes=_size(exchange), priority=self._priority_of(exchange))
+        if ticket is None:
+            exchange.refuse(self._full(), now_s)
+            return
+        self.meter.hold(now_s)
+        exchange.hold(ticket, deadline_s=exchange.received_s + hold_s, now_s=now_s)
+        if self.queue.length == 1 or not self._ready:
+            self._listener.on_wake(self.service)
+
+    def _priority_of(self, exchange: Exchange) -> int:
+        value = exchange.head.field(self._priority) if self._priority is not None else None
+        try:
+            return int(value) if value is not None else 0
+        except ValueError:
+            return 0
+
+    def _full(self) -> Refusal:
+        policy = self.policy
+        detail = (
+            f"The queue of {self.service} is full: {self.queue.length} requests of at most {policy.queue_limit} and "
+            f"{self.queue.held_bytes} bytes of at most {policy.queue_bytes} wait for a replica. Try again later."
+        )
+        return Refusal(status=429, code="queue_full", detail=detail, retry_after_s=self.expected_wait_s())
+
+    def expected_wait_s(self) -> float:
+        """A guess for Retry-After: how long a start takes here, or a few seconds."""
+        starts = [upstream.start_s for upstream in self.replicas.values() if upstream.start_s is not None]
+        return max(1.0, max(starts, default=5.0))
+
+    def _release(self, now_s: float) -> None:
+        while self.queue.length:
+            upstream = release(self._ready, now_s)
+            if upstream is None:
+                return
+            ticket = self.queue.pop()
+            assert ticket is not None
+            exchange = ticket.waiter
+            self.meter.unhold(now_s)
+            self.meter.enter(now_s)
+            exchange.dispatch(upstream, now_s)
+
+    # What exchanges tell
+
+    def on_body_growth(self, exchange: Exchange, size: int) -> None:
+        ticket: Ticket[Exchange] | None = exchange.ticket
+        if ticket is not None:
+            self.queue.grow(ticket, size)
+
+    def on_hold_timeout(self, exchange: Exchange, now_s: float) -> None:
+        waited_s = now_s - exchange.received_s
+        state = "no replica was ready" if not self._ready else "every replica was full"
+        detail = f"The request to {self.service} was held for {waited_s:.1f} s and {state} until then. Try again later."
+        refusal = Refusal(status=503, code="hold_timeout", detail=detail, retry_after_s=self.expected_wait_s())
+        exchange.refuse(refusal, now_s)
+
+    def on_unsent(self, exchange: Exchange, cause: str, now_s: float) -> None:
+        upstream = exchange.upstream
+        assert upstream is not None
+        upstream.gate.leave()
+        self.meter.withdraw(now_s)
+        self.counters.retries += 1
+        exchange.upstream = None
+        self._tell_idle(upstream)
+        if exchange.attempts >= MAX_ATTEMPTS:
+            detail = f"No replica of {self.service} could be reached: {cause}. Tried {exchange.attempts} times."
+            exchange.refuse(Refusal(status=502, code="replica_unreachable", detail=detail, retry_after_s=1.0), now_s)
+            return
+        if exchange.phase == CONNECTING:
+            upstream.rests_until_s = now_s + REST_S
+            self._call_later(REST_S, self._release_now)
+        self.meter.hold(now_s)
+        ticket = self.queue.put_back(exchange, size_bytes=_size(exchange), priority=self._priority_of(exchange))
+        exchange.hold(ticket, deadline_s=now_s + self.policy.hold_timeout_s, now_s=now_s)
+        self._listener.on_wake(self.service)
+        self._release(now_s)
+
+    def _release_now(self) -> None:
+        self._release(self._clock())
+
+    def on_ended(self, exchange: Exchange, now_s: float) -> None:
+        if not self._is_dirty:
+            self._touch()
+        self._count(exchange)
+        ticket: Ticket[Exchange] | None = exchange.ticket
+        if ticket is not None and ticket.is_waiting:
+            self.queue.leave(ticket)
+            self.meter.unhold(now_s)
+        upstream = exchange.upstream
+        if upstream is not None:
+            self.meter.leave(now_s, entered_s=exchange.dispatched_s)
+            upstream.gate.leave()
+            if not upstream.gate.is_open:
+                self._tell_idle(upstream)
+            if self.queue.length:
+                self._release(now_s)
+        self._listener.on_exchange_ended(self.service, exchange)
+
+    def _tell_idle(self, upstream: Upstream) -> None:
+        gate = upstream.gate
+        if not gate.is_open and gate.in_flight == 0:
+            self._listener.on_idle(upstream.id)
+
+    def _count(self, exchange: Exchange) -> None:
+        counters = self.counters
+        meter = self.meter
+        meter.bytes_in += exchange.bytes_in
+        meter.bytes_out += exchange.bytes_out
+        if exchange.ticket is not None:
+            counters.hold.observe(exchange.hold_s)
+        if exchange.first_byte_s is not None:
+            counters.first_byte.observe(exchange.first_byte_s - exchange.dispatched_s)
+        result = exchange.result
+        if result is Result.SERVED:
+            counters.served += 1
+            counters.status_classes[exchange.status // 100] += 1
+        elif result is Result.REFUSED:
+            meter.refused += 1
+            counters.refuse(exchange.code)
+        elif result is Result.ABANDONED:
+            if exchange.upstream is None:
+                meter.abandoned += 1
+            counters.abandoned += 1
+        else:
+            counters.cut += 1
+
+    def _touch(self) -> None:
+        self._is_dirty = True
+        self._listener.on_activity(self.service)
+
+    def on_read(self) -> None:
+        """The meter was read: tell the next change again."""
+        self._is_dirty = self.meter.in_flight > 0 or self.meter.held > 0
+        if self._is_dirty:
+            self._listener.on_activity(self.service)
+
+
+def _size(exchange: Exchange) -> int:
+    return HEAD_OVERHEAD_BYTES + exchange.buffered_bytes
+
+
+def _retry_at(refusal: Refusal, wait_s: float) -> Refusal:
+    return Refusal(status=refusal.status, code=refusal.code, detail=refusal.detail, retry_after_s=max(1.0, wait_s))

@@ -1,0 +1,196 @@
+"""All holds of one process, and what the runtime tells turned into what they need to know.
+
+A replica that becomes ready gets a gate and a pool and is added to its service's hold; one that is gone is taken away;
+when starts are suspended, what waits is refused with the cause. The runtime asks here before it stops a replica, since
+the gates live here (`Quiescer`). The reporter reads the meters from here, changed ones only.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Final, Protocol
+
+from activator.hold import Hold
+from zerogate.errors import Refusal
+from zerogate.gate import Gate
+from zerogate.http.exchange import Exchange
+from zerogate.http.sweep import Sweep
+from zerogate.http.upstream import Choose, Pool, Upstream
+from zerogate.policy import Policy
+from zerogate.runtime.interface import Address, BackOff, EndCause, Ended, Replica, ReplicaState
+from zerogate.stats import Stat
+from zerogate.tasks import Nursery
+
+SHOWN_LINES: Final = 8
+"""Last lines of a failed start that its clients see: a Python traceback's end; the rest is in the log."""
+SHOWN_CHARACTERS: Final = 2000
+
+
+class HoldsListener(Protocol):
+    """Who acts on what the holds tell."""
+
+    def on_wake(self, service: str) -> None: ...
+    def on_idle(self, replica_id: str) -> None: ...
+    def on_exchange_ended(self, service: str, exchange: Exchange) -> None: ...
+
+
+class Holds:
+    """The holds by service; an observer and the quiescer of the runtime."""
+
+    def __init__(
+        self,
+        listener: HoldsListener,
+        *,
+        sweep: Sweep,
+        nursery: Nursery,
+        choose: Choose,
+        call_later: Callable[[float, Callable[[], None]], object],
+        clock: Callable[[], float],
+    ) -> None:
+        self._listener = listener
+        self._sweep = sweep
+        self._nursery = nursery
+        self._choose = choose
+        self._call_later = call_later
+        self._clock = clock
+        self._holds: dict[str, Hold] = {}
+        self._running: dict[str, Replica] = {}
+        """Starting and ready replicas by id."""
+        self._service_of: dict[str, str] = {}
+        """By replica id, as long as the replica is not gone."""
+        self._changed: dict[str, None] = {}
+
+    def __getitem__(self, service: str) -> Hold:
+        return self._holds[service]
+
+    def __iter__(self) -> Iterator[Hold]:
+        return iter(self._holds.values())
+
+    def get(self, service: str) -> Hold | None:
+        """The hold of a service, or None where it is not known here."""
+        return self._holds.get(service)
+
+    def configure(self, policies: Mapping[str, Policy], endpoints: Mapping[str, Address]) -> None:
+        """Apply a set of services as a whole. `endpoints` are those that run elsewhere: always ready, never scaled."""
+        for service in [name for name in self._holds if name not in policies]:
+            refusal = Refusal(status=404, code="service_removed", detail=f"The service {service} was removed.")
+            self._holds.pop(service).close(refusal, self._clock())
+        for service, policy in policies.items():
+            hold = self._holds.get(service)
+            if hold is None:
+                hold = self._holds[service] = self._hold(service, policy)
+            elif hold.policy != policy:
+                hold.configure(policy)
+            self._set_endpoint(hold, endpoints.get(service))
+
+    def _hold(self, service: str, policy: Policy) -> Hold:
+        return Hold(service, policy, self, choose=self._choose, call_later=self._call_later, clock=self._clock)
+
+    def _set_endpoint(self, hold: Hold, address: Address | None) -> None:
+        wanted = f"{hold.service}@{address}" if address is not None else None
+        for replica_id in [known for known in hold.replicas if "@" in known and known != wanted]:
+            hold.remove(replica_id)
+        if address is not None and wanted is not None and wanted not in hold.replicas:
+            self._add(hold, wanted, address, None, host=str(address).encode())
+
+    def _add(
+        self, hold: Hold, replica_id: str, address: Address, start_s: float | None, host: bytes | None = None
+    ) -> None:
+        gate = Gate(limit=hold.policy.concurrency_limit, release_limit=hold.release_limit)
+        pool = Pool(address, self._sweep, self._nursery, host=host)
+        upstream = Upstream(service=hold.service, id=replica_id, gate=gate, pool=pool, start_s=start_s)
+        hold.add(upstream, self._clock())
+
+    # What the runtime tells (RuntimeObserver)
+
+    def on_replica(self, replica: Replica) -> None:
+        hold = self._holds.get(replica.service)
+        if replica.state is ReplicaState.GONE:
+            self._service_of.pop(replica.id, None)
+        else:
+            self._service_of[replica.id] = replica.service
+        if replica.state in (ReplicaState.STARTING, ReplicaState.READY):
+            self._running[replica.id] = replica
+        else:
+            self._running.pop(replica.id, None)
+        if hold is None:
+            return
+        if replica.state is ReplicaState.READY:
+            if replica.id in hold.replicas:
+                hold.reopen_gate(replica.id, self._clock())
+            else:
+                start_s = replica.ready_s - replica.started_s if replica.ready_s is not None else None
+                if start_s is not None:
+                    hold.counters.start.observe(start_s)
+                self._add(hold, replica.id, replica.address, start_s)
+        elif replica.state is ReplicaState.GONE:
+            hold.remove(replica.id)
+
+    def on_back_off(self, service: str, back_off: BackOff | None) -> None:
+        hold = self._holds.get(service)
+        if hold is None:
+            return
+        if back_off is None:
+            hold.unblock()
+        elif back_off.last.cause in (EndCause.START_FAILED, EndCause.START_TIMEOUT) and not self._runs(service):
+            hold.fail(_start_failed(service, back_off.last), back_off.next_try_s, self._clock())
+
+    def _runs(self, service: str) -> bool:
+        return any(replica.service == service for replica in self._running.values())
+
+    # What the runtime asks (Quiescer)
+
+    def close_gate(self, replica_id: str) -> bool:
+        hold = self._hold_of(replica_id)
+        return hold is None or hold.close_gate(replica_id)
+
+    def reopen_gate(self, replica_id: str) -> None:
+        hold = self._hold_of(replica_id)
+        if hold is not None:
+            hold.reopen_gate(replica_id, self._clock())
+
+    def _hold_of(self, replica_id: str) -> Hold | None:
+        return self._holds.get(self._service_of.get(replica_id, ""))
+
+    def busy(self, replica_id: str) -> int:
+        """Requests inside a replica right now."""
+        hold = self._hold_of(replica_id)
+        upstream = hold.replicas.get(replica_id) if hold is not None else None
+        return upstream.gate.in_flight if upstream is not None else 0
+
+    # What the holds tell (HoldListener)
+
+    def on_activity(self, service: str) -> None:
+        self._changed[service] = None
+
+    def on_wake(self, service: str) -> None:
+        self._listener.on_wake(service)
+
+    def on_idle(self, replica_id: str) -> None:
+        self._listener.on_idle(replica_id)
+
+    def on_exchange_ended(self, service: str, exchange: Exchange) -> None:
+        self._listener.on_exchange_ended(service, exchange)
+
+    # What is reported
+
+    def read_changed(self, now_s: float, *, source: str, incarnation: str) -> list[Stat]:
+        """A report of each service whose counters changed, or whose integrals run, since the last call."""
+        changed, self._changed = self._changed, {}
+        return [
+            self.read(service, now_s, source=source, incarnation=incarnation)
+            for service in changed
+            if service in self._holds
+        ]
+
+    def read(self, service: str, now_s: float, *, source: str, incarnation: str) -> Stat:
+        """A report of one service. Raises KeyError for an unknown one."""
+        hold = self._holds[service]
+        hold.on_read()
+        return hold.meter.read(now_s, service=service, source=source, incarnation=incarnation)
+
+
+def _start_failed(service: str, ended: Ended) -> Refusal:
+    lines = "\n".join(ended.last_lines[-SHOWN_LINES:])[-SHOWN_CHARACTERS:]
+    printed = f" It printed:\n{lines}" if lines else ""
+    return Refusal(
+        status=503, code="start_failed", detail=f"The model server of {service} did not start: {ended.detail}{printed}"
+    )

@@ -1,0 +1,225 @@
+"""The replica's side of HTTP/1.1: one connection that carries one exchange at a time.
+
+It serialises the request's head and body, parses the answer, and tells the exchange. When an answer is complete and
+both sides agree, the connection goes back to its pool; any doubt about where a message ends closes it instead.
+"""
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Final
+
+from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
+
+from zerogate.clock import now
+from zerogate.http.exchange import Exchange
+from zerogate.http.heads import (
+    MAX_FIELDS,
+    MAX_HEAD_BYTES,
+    BadMessageError,
+    Field,
+    has_no_body,
+    parse_response,
+    trailer_bytes,
+)
+
+if TYPE_CHECKING:
+    from zerogate.http.upstream import Pool
+
+_NO_FIELDS: Final[list[Field]] = []
+
+
+class ClientConnection(asyncio.Protocol):
+    """See the module's text. `idle_since_s` is set while it lies in the pool."""
+
+    __slots__ = (
+        "_chunked_body", "_exchange", "_fields", "_has_body", "_head_bytes", "_in_head", "_is_early", "_is_feeding",
+        "_is_open", "_now_s", "_parser", "_pool", "_reason", "_request_chunked", "_request_done", "_transport",
+        "_until_close", "idle_since_s",
+    )  # fmt: skip
+
+    def __init__(self, pool: "Pool") -> None:
+        self._pool = pool
+        self._parser = HttpResponseParser(self)
+        self._transport: Any = None
+        self._exchange: Exchange | None = None
+        self._fields: list[Field] = []
+        self._reason = b""
+        self._in_head = False
+        self._head_bytes = 0
+        self._has_body = False
+        self._until_close = False
+        self._request_chunked = False
+        self._request_done = False
+        self._is_open = False
+        self._is_feeding = False
+        self._is_early = False
+        self._now_s = 0.0
+        self.idle_since_s = 0.0
+
+    # The transport
+
+    def connection_made(self, transport: Any) -> None:
+        self._transport = transport
+        self._is_open = True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        was_open, self._is_open = self._is_open, False
+        if not was_open:
+            return
+        exchange, self._exchange = self._exchange, None
+        self._pool.on_lost(self)
+        if exchange is None:
+            return
+        if self._until_close and exc is None:
+            exchange.on_response_end(_NO_FIELDS, now())
+        else:
+            exchange.on_upstream_lost(str(exc) if exc is not None else "the connection was closed", now())
+
+    def data_received(self, data: bytes) -> None:
+        exchange = self._exchange
+        if exchange is None:
+            self._close()
+            return
+        self._now_s = now()
+        self._is_early = False
+        if self._in_head:
+            self._head_bytes += len(data)
+            if self._head_bytes > MAX_HEAD_BYTES:
+                self._fail(f"the head of the answer is larger than {MAX_HEAD_BYTES} bytes")
+                return
+        self._is_feeding = True
+        try:
+            self._parser.feed_data(data)
+        except HttpParserUpgrade:
+            self._fail("the replica changed the protocol without being asked to")
+        except HttpParserError as failure:
+            cause = failure.__context__ if isinstance(failure.__context__, BadMessageError) else failure
+            self._fail(f"the answer is not valid HTTP/1.1 ({cause})")
+        finally:
+            self._is_feeding = False
+        if self._exchange is exchange:
+            exchange.downstream.flush()
+
+    def pause_writing(self) -> None:
+        if self._exchange is not None:
+            self._exchange.on_upstream_writable(False)
+
+    def resume_writing(self) -> None:
+        if self._exchange is not None:
+            self._exchange.on_upstream_writable(True)
+
+    # What the exchange asks for
+
+    def send_head(self, exchange: Exchange) -> None:
+        """Begin `exchange` on this connection."""
+        self._is_early = self._is_feeding
+        self._exchange = exchange
+        self._until_close = False
+        self._has_body = False
+        self._in_head = True
+        self._head_bytes = 0
+        self._request_chunked = exchange.head.chunked
+        self._request_done = not exchange.head.has_body
+        self._transport.write(self._pool.request_bytes(exchange))
+
+    def send_data(self, data: bytes) -> None:
+        if self._request_chunked:
+            self._transport.write(b"%x\r\n%b\r\n" % (len(data), data))
+        else:
+            self._transport.write(data)
+
+    def send_end(self, trailers: list[Field]) -> None:
+        self._request_done = True
+        if self._request_chunked:
+            self._transport.write(trailer_bytes(trailers))
+
+    def pause(self) -> None:
+        if self._is_open:
+            self._transport.pause_reading()
+
+    def resume(self) -> None:
+        if self._is_open:
+            self._transport.resume_reading()
+
+    def abort(self) -> None:
+        self._exchange = None
+        self._close()
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether a request may be sent on it now."""
+        return self._is_open and not self._transport.is_closing()
+
+    def close(self) -> None:
+        """Close an idle connection."""
+        self._close()
+
+    def _close(self) -> None:
+        if self._is_open:
+            self._is_open = False
+            self._transport.abort()
+            self._pool.on_lost(self)
+
+    def _fail(self, cause: str) -> None:
+        exchange, self._exchange = self._exchange, None
+        self._close()
+        if exchange is not None:
+            exchange.on_upstream_lost(cause, self._now_s)
+
+    # The parser
+
+    def on_status(self, reason: bytes) -> None:
+        self._reason += reason
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._fields.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        exchange = self._exchange
+        if exchange is None or self._is_early:
+            # bytes that came before this exchange was sent cannot be its answer
+            raise BadMessageError("more bytes than one answer", 502)
+        parser = self._parser
+        status = parser.get_status_code()
+        keep_alive = parser.should_keep_alive()
+        fields, self._fields = self._fields, []
+        reason, self._reason = self._reason, b""
+        if len(fields) > MAX_FIELDS:
+            raise BadMessageError(f"the answer has more than {MAX_FIELDS} header fields", 502)
+        head = parse_response(status, reason, parser.get_http_version(), fields, keep_alive=keep_alive)
+        if status < 200:
+            if status == 101:
+                raise BadMessageError("the replica changed the protocol without being asked to", 502)
+            exchange.on_informational(status, head.reason, head.lines)
+            return
+        self._in_head = False
+        self._until_close = (
+            not head.chunked and head.content_length is None and not has_no_body(status, exchange.head.method)
+        )
+        self._has_body = exchange.on_response_head(head, self._now_s)
+        if exchange.head.method == b"HEAD":
+            # the parser cannot know that no body follows: this message is over, the next one meets a new parser
+            self._parser = HttpResponseParser(self)
+            self._finish(keep_alive and not self._until_close)
+
+    def on_body(self, data: bytes) -> None:
+        if self._exchange is not None:
+            self._exchange.on_response_data(data, self._now_s)
+
+    def on_message_complete(self) -> None:
+        if self._exchange is None or self._in_head:
+            self._fields = []
+            return
+        self._finish(self._parser.should_keep_alive())
+
+    def _finish(self, keep_alive: bool) -> None:
+        exchange, self._exchange = self._exchange, None
+        if exchange is None:
+            return
+        if keep_alive and self._request_done and not self._until_close and self._is_open:
+            if exchange.is_stalled:
+                self._transport.resume_reading()
+            self._pool.give_back(self, self._now_s)
+        else:
+            self._close()
+        fields, self._fields = self._fields, []
+        exchange.on_response_end(fields, self._now_s)

@@ -1,0 +1,535 @@
+"""One request and its answer: the state machine between a client and a replica. Pure: `now_s` is an argument.
+
+An exchange is made when a request head has been read and ends exactly once, as one of `Result`. Events come in as
+method calls (from the downstream connection, the upstream connection, the pool and the timer sweep); what is to be
+done goes out as calls on the `Downstream`, the `UpstreamConnection` and the `Owner` that it was given. It never waits,
+so nothing it does can be interleaved with anything else.
+
+    ROUTING ──► HELD ──► CONNECTING ──► SENT ──► ANSWERING ──► ENDED
+       └───────────────────►┘  ▲▼ unsent  ▲▼ unsent     every phase ──► ENDED
+                              HELD       HELD
+
+The request's body is independent of that: chunks are kept while there is nowhere to send them (up to a mark, then the
+client is not read any more), are passed on as they come afterwards, and stay a little longer where they may have to be
+sent again.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+import msgspec
+
+from zerogate.counters import Result
+from zerogate.errors import Refusal, ZerogateError
+from zerogate.http.heads import Field, RequestHead, ResponseHead, has_no_body
+
+if TYPE_CHECKING:
+    from zerogate.http.upstream import Upstream
+
+ROUTING: Final = 0
+HELD: Final = 1
+CONNECTING: Final = 2
+SENT: Final = 3
+ANSWERING: Final = 4
+ENDED: Final = 5
+PHASES: Final = ("routing", "held", "connecting", "sent", "answering", "ended")
+
+_LEGAL: Final = (
+    frozenset({HELD, CONNECTING, ENDED}),
+    frozenset({CONNECTING, ENDED}),
+    frozenset({SENT, HELD, CONNECTING, ENDED}),
+    frozenset({ANSWERING, HELD, CONNECTING, ENDED}),
+    frozenset({ENDED}),
+    frozenset[int](),
+)
+
+BUFFER_BYTES: Final = 64 * 1024
+"""Body kept while there is nowhere to send it, before the client is paused; uvloop's own high-water mark."""
+REPLAY_BYTES: Final = 64 * 1024
+"""Body kept after it was sent, where the request may be sent again."""
+
+
+class IllegalTransitionError(ZerogateError):
+    """A bug: an event that cannot happen in this phase. The exchange is unchanged."""
+
+
+class Timers(msgspec.Struct, frozen=True, kw_only=True):
+    """The timers of a service besides the hold, in seconds; `total` runs from dispatch."""
+
+    connect_s: float = 5.0
+    first_byte_s: float = 600.0
+    idle_s: float = 300.0
+    total_s: float | None = None
+    retries_stale: bool = False
+    """Send non-idempotent requests again too when their connection broke before a byte of the answer."""
+
+
+DEFAULT_TIMERS: Final = Timers()
+
+
+class BodyMemory:
+    """Bytes of request bodies kept in one process, against a bound that new requests are refused at."""
+
+    __slots__ = ("limit_bytes", "used_bytes")
+
+    def __init__(self, limit_bytes: int = 1024 * 1024 * 1024) -> None:
+        self.limit_bytes = limit_bytes
+        self.used_bytes = 0
+
+    @property
+    def is_full(self) -> bool:
+        return self.used_bytes >= self.limit_bytes
+
+
+class Downstream(Protocol):
+    """The client's side of an exchange: one HTTP/1.1 connection, or one stream of a later version."""
+
+    memory: BodyMemory
+    visit_s: float
+    """When `exchange.due` will be called at the latest."""
+
+    @property
+    def peer(self) -> bytes:
+        """The client's address, as text."""
+
+    def send_informational(self, status: int, reason: bytes, lines: bytes) -> None: ...
+    def send_head(self, head: ResponseHead, *, extra: bytes, has_body: bool) -> None: ...
+    def send_data(self, data: bytes) -> None: ...
+    def send_end(self, trailers: list[Field]) -> None: ...
+    def flush(self) -> None:
+        """Write what `send_head` and `send_data` have been given; the others write at once."""
+
+    def send_refusal(self, refusal: Refusal, *, extra: bytes) -> None: ...
+    def send_answer(self, status: int, headers: tuple[Field, ...], body: bytes) -> None: ...
+
+    def reset(self) -> None:
+        """Cut the answer so that the client can tell it is not complete."""
+
+    def pause_body(self) -> None: ...
+    def resume_body(self) -> None: ...
+    def watch(self, deadline_s: float) -> None:
+        """Call `exchange.due` at the deadline or a little later."""
+
+    def on_ended(self, exchange: "Exchange") -> None: ...
+
+
+class UpstreamConnection(Protocol):
+    """The replica's side: one connection that carries this exchange alone for now."""
+
+    def send_head(self, exchange: "Exchange") -> None: ...
+    def send_data(self, data: bytes) -> None: ...
+    def send_end(self, trailers: list[Field]) -> None: ...
+    def pause(self) -> None: ...
+    def resume(self) -> None: ...
+    def abort(self) -> None:
+        """Close at once and report nothing more."""
+
+
+class Owner(Protocol):
+    """Who placed the exchange: holds it, gives it a replica, and takes the slot back."""
+
+    timers: Timers
+
+    def on_unsent(self, exchange: "Exchange", cause: str, now_s: float) -> None:
+        """Nothing of the request took effect on its replica: place it elsewhere, hold it again, or refuse it."""
+
+    def on_hold_timeout(self, exchange: "Exchange", now_s: float) -> None:
+        """The deadline for holding has passed: refuse it."""
+
+    def on_body_growth(self, exchange: "Exchange", size: int) -> None:
+        """`size` more bytes are kept in memory while it is held."""
+
+    def on_ended(self, exchange: "Exchange", now_s: float) -> None:
+        """It is over: whatever was taken for it is given back here and nowhere else."""
+
+
+class BodyReader(Protocol):
+    """Who reads the request's body before there is a route (the model's name is inside)."""
+
+    def on_chunk(self, chunk: bytes, now_s: float) -> None: ...
+    def on_end(self, now_s: float) -> None: ...
+
+
+class Exchange:
+    """See the module's text. Attributes are for reading; only methods change them."""
+
+    __slots__ = (
+        "attempts", "buffered_bytes", "bytes_in", "bytes_out", "chunks", "code", "connection",
+        "deadline_s", "dispatched_s", "downstream", "ended_s", "first_byte_s", "head", "held_at_s", "hold_s", "is_cold",
+        "is_request_done", "is_stalled", "last_byte_s", "owner", "phase", "reader", "received_s",
+        "result", "status", "ticket", "timers", "trailers", "upstream",
+    )  # fmt: skip
+
+    def __init__(self, downstream: Downstream, head: RequestHead, now_s: float) -> None:
+        self.downstream = downstream
+        self.head = head
+        self.received_s = now_s
+        self.phase = ROUTING
+        self.owner: Owner | None = None
+        self.timers = DEFAULT_TIMERS
+        self.upstream: Upstream | None = None
+        self.connection: UpstreamConnection | None = None
+        self.reader: BodyReader | None = None
+        self.ticket: Any = None
+        """The holder's own; not looked at here."""
+        self.chunks: list[bytes] | None = None
+        self.buffered_bytes = 0
+        self.is_request_done = False
+        self.trailers: list[Field] = []
+        self.attempts = 0
+        self.deadline_s = 0.0
+        self.held_at_s: float | None = None
+        self.hold_s = 0.0
+        self.is_cold = False
+        """It met a service without a ready replica."""
+        self.dispatched_s = 0.0
+        self.first_byte_s: float | None = None
+        self.last_byte_s = now_s
+        self.is_stalled = False
+        """The client does not take more at the moment."""
+        self.bytes_in = 0
+        self.bytes_out = 0
+        self.status = 0
+        self.result: Result | None = None
+        self.code = ""
+        """The code of the refusal, or why it was cut."""
+
+    def _to(self, phase: int) -> None:
+        if phase not in _LEGAL[self.phase]:
+            raise IllegalTransitionError(f"an exchange cannot go from {PHASES[self.phase]} to {PHASES[phase]}")
+        self.phase = phase
+
+    # What an owner does with it
+
+    def give_to(self, owner: Owner) -> None:
+        """From now on `owner` places it and is told of its end."""
+        self.owner = owner
+        self.timers = owner.timers
+
+    def hold(self, ticket: object, *, deadline_s: float, now_s: float) -> None:
+        """Wait for capacity until `deadline_s`."""
+        self._to(HELD)
+        self.ticket = ticket
+        self.held_at_s = now_s
+        self.deadline_s = deadline_s
+        self.downstream.watch(deadline_s)
+
+    def dispatch(self, upstream: "Upstream", now_s: float) -> None:
+        """Send it to a replica in which the owner has taken a slot."""
+        if self.phase == HELD and self.held_at_s is not None:
+            self.hold_s += now_s - self.held_at_s
+            self.held_at_s = None
+        if self.phase >= ANSWERING:
+            self._to(CONNECTING)
+        self.phase = CONNECTING
+        self.upstream = upstream
+        self.dispatched_s = now_s
+        self.attempts += 1
+        connection = upstream.pool.take(self, now_s)
+        if connection is not None:
+            self.on_connection(connection, now_s)
+        else:
+            self._run_until(now_s + self.timers.connect_s)
+
+    def refuse(self, refusal: Refusal, now_s: float) -> None:
+        """Answer in zerogate's own name that it is not served; before any byte of an answer only."""
+        self.code = refusal.code
+        self.status = refusal.status
+        self._drop_connection()
+        self.downstream.send_refusal(refusal, extra=self.timing())
+        self._end(Result.REFUSED, now_s)
+
+    def answer(self, status: int, headers: tuple[Field, ...], body: bytes, now_s: float) -> None:
+        """Answer in zerogate's own name: a list of models, a health check."""
+        self.status = status
+        self.downstream.send_answer(status, headers, body)
+        self._end(Result.SERVED, now_s)
+
+    def read_body(self, reader: BodyReader, now_s: float) -> None:
+        """Hand `reader` what came of the body and what comes, until `stop_reading`; everything is kept meanwhile."""
+        self.reader = reader
+        if self.head.expects_continue and not self.bytes_in:
+            self.downstream.send_informational(100, b"Continue", b"")
+        for chunk in tuple(self.chunks or ()):
+            if self.reader is not None:
+                reader.on_chunk(chunk, now_s)
+        if self.reader is not None:
+            if self.is_request_done:
+                reader.on_end(now_s)
+            else:
+                self.downstream.resume_body()
+
+    def stop_reading(self) -> None:
+        """The reader knows enough."""
+        self.reader = None
+
+    # What the client's side tells
+
+    def on_request_data(self, data: bytes, now_s: float) -> None:
+        """A piece of the request's body."""
+        size = len(data)
+        self.bytes_in += size
+        self.last_byte_s = now_s
+        if self.phase == SENT or self.phase == ANSWERING:
+            if self.connection is not None:
+                self.connection.send_data(data)
+            if self.chunks is not None:
+                self._keep(data, size)
+                if self.buffered_bytes > REPLAY_BYTES:
+                    self._forget_body()
+            return
+        if self.phase == ENDED:
+            return
+        if self.chunks is None:
+            self.chunks = []
+        self._keep(data, size)
+        if self.reader is not None:
+            self.reader.on_chunk(data, now_s)
+        elif self.buffered_bytes >= BUFFER_BYTES:
+            self.downstream.pause_body()
+
+    def _keep(self, data: bytes, size: int) -> None:
+        if self.chunks is not None:
+            self.chunks.append(data)
+        self.buffered_bytes += size
+        self.downstream.memory.used_bytes += size
+        if self.owner is not None and self.phase == HELD:
+            self.owner.on_body_growth(self, size)
+
+    def on_request_end(self, trailers: list[Field], now_s: float) -> None:
+        """The request's last byte has come."""
+        self.is_request_done = True
+        self.trailers = trailers
+        if self.phase == SENT:
+            if self.head.has_body and self.connection is not None:
+                self.deadline_s = now_s + self.timers.first_byte_s
+                self.connection.send_end(trailers)
+        elif self.phase == ANSWERING:
+            if self.connection is not None:
+                self.connection.send_end(trailers)
+        elif self.reader is not None:
+            self.reader.on_end(now_s)
+
+    def on_downstream_gone(self, now_s: float) -> None:
+        """The client is not there any more."""
+        if self.phase == ENDED:
+            return
+        self._drop_connection()
+        self._end(Result.ABANDONED, now_s)
+
+    def on_downstream_writable(self, writable: bool, now_s: float) -> None:
+        """Whether the client takes more."""
+        self.is_stalled = not writable
+        self.last_byte_s = now_s
+        if self.connection is not None:
+            if writable:
+                self.connection.resume()
+            else:
+                self.connection.pause()
+
+    # What the replica's side tells
+
+    def on_connection(self, connection: UpstreamConnection, now_s: float) -> None:
+        """The pool has a connection. The phase is CONNECTING: the pool asks `wants_connection` first."""
+        if self.phase != CONNECTING:
+            self._to(SENT)
+        self.phase = SENT
+        self.connection = connection
+        self.last_byte_s = now_s
+        self._run_until(now_s + self.timers.first_byte_s)
+        connection.send_head(self)
+        if self.head.has_body:
+            self._send_body(connection)
+
+    def _send_body(self, connection: UpstreamConnection) -> None:
+        """Send what has come of the body, and let the client send the rest."""
+        if self.head.expects_continue and not self.bytes_in:
+            self.downstream.send_informational(100, b"Continue", b"")
+        for chunk in self.chunks or ():
+            connection.send_data(chunk)
+        if not (self.head.is_idempotent or self.timers.retries_stale) or self.buffered_bytes > REPLAY_BYTES:
+            self._forget_body()
+        elif self.chunks is None:
+            self.chunks = []
+        if self.is_request_done:
+            connection.send_end(self.trailers)
+        else:
+            self.downstream.resume_body()
+
+    @property
+    def wants_connection(self) -> bool:
+        """Whether a connection that was asked for is still wanted."""
+        return self.phase == CONNECTING
+
+    def on_connect_failed(self, cause: str, now_s: float) -> None:
+        """No connection to the replica could be made: nothing was sent."""
+        if self.phase == CONNECTING:
+            self._unsent(cause, now_s)
+
+    def _unsent(self, cause: str, now_s: float) -> None:
+        self.connection = None
+        if self.owner is not None:
+            self.owner.on_unsent(self, cause, now_s)
+
+    def on_upstream_writable(self, writable: bool) -> None:
+        """Whether the replica takes more of the request's body."""
+        if writable:
+            self.downstream.resume_body()
+        elif not self.is_request_done:
+            self.downstream.pause_body()
+
+    def on_informational(self, status: int, reason: bytes, lines: bytes) -> None:
+        """A 1xx answer that is passed on; 100 is our own to give."""
+        if status != 100 and not self.head.http_1_0:
+            self.downstream.send_informational(status, reason, lines)
+
+    def on_response_head(self, head: ResponseHead, now_s: float) -> bool:
+        """The answer begins. Returns whether a body follows."""
+        if self.phase != SENT:
+            self._to(ANSWERING)
+        self.phase = ANSWERING
+        if self.chunks is not None:
+            self._forget_body()
+        self.status = head.status
+        self.first_byte_s = self.last_byte_s = now_s
+        has_body = not has_no_body(head.status, self.head.method)
+        self.downstream.send_head(head, extra=self.timing() if self.ticket is not None else b"", has_body=has_body)
+        return has_body
+
+    def on_response_data(self, data: bytes, now_s: float) -> None:
+        """A piece of the answer."""
+        self.last_byte_s = now_s
+        self.bytes_out += len(data)
+        self.downstream.send_data(data)
+
+    def on_response_end(self, trailers: list[Field], now_s: float) -> None:
+        """The answer is complete; the connection was already given back or closed by its own side."""
+        self.connection = None
+        self.downstream.send_end(trailers)
+        self._end(Result.SERVED, now_s)
+
+    def on_upstream_lost(self, cause: str, now_s: float) -> None:
+        """The replica's connection broke, or what it said has no meaning."""
+        self.connection = None
+        if self.phase == SENT:
+            may_repeat = self.head.is_idempotent or self.timers.retries_stale
+            if may_repeat and (not self.head.has_body or self.chunks is not None):
+                self._unsent(cause, now_s)
+            else:
+                self.refuse(self._bad_gateway(cause), now_s)
+        elif self.phase == ANSWERING:
+            self._cut("replica_lost", now_s)
+
+    def _bad_gateway(self, cause: str) -> Refusal:
+        where = f"A replica of {self.upstream.service}" if self.upstream is not None else "The replica"
+        return Refusal(
+            status=502, code="replica_lost", detail=f"{where} broke off before it answered: {cause}."
+        )
+
+    # Time
+
+    def due(self, now_s: float) -> float | None:
+        """Fire the timer that is due, if one is; returns the next deadline."""
+        phase = self.phase
+        if phase == HELD:
+            if now_s < self.deadline_s:
+                return self.deadline_s
+            if self.owner is not None:
+                self.owner.on_hold_timeout(self, now_s)
+            return None
+        if phase in (CONNECTING, SENT, ANSWERING):
+            return self._due_running(now_s)
+        if phase == ROUTING:
+            deadline_s = self.last_byte_s + DEFAULT_TIMERS.idle_s
+            if now_s < deadline_s:
+                return deadline_s
+            detail = f"No byte of the request's body came for {DEFAULT_TIMERS.idle_s:g} s."
+            self.refuse(Refusal(status=408, code="body_timeout", detail=detail), now_s)
+        return None
+
+    def _due_running(self, now_s: float) -> float | None:
+        timers = self.timers
+        total_s = self.dispatched_s + timers.total_s if timers.total_s is not None else float("inf")
+        if now_s >= total_s:
+            self._time_out("total_timeout", f"it did not end within {timers.total_s:g} s", now_s)
+            return None
+        if self.phase == CONNECTING:
+            if now_s >= self.deadline_s:
+                self._unsent(f"no connection within {timers.connect_s:g} s", now_s)
+                return None
+            deadline_s = self.deadline_s
+        elif self.phase == SENT and (self.is_request_done or self.head.chunked):
+            deadline_s = self.deadline_s
+            if now_s >= deadline_s:
+                why = f"the replica sent no answer within {timers.first_byte_s:g} s"
+                self._time_out("first_byte_timeout", why, now_s)
+                return None
+        else:
+            if self.is_stalled:
+                self.last_byte_s = now_s
+            deadline_s = self.last_byte_s + timers.idle_s
+            if now_s >= deadline_s:
+                self._time_out("idle_timeout", f"no byte came for {timers.idle_s:g} s", now_s)
+                return None
+        return min(deadline_s, total_s)
+
+    def _time_out(self, code: str, why: str, now_s: float) -> None:
+        self._drop_connection()
+        if self.phase == ANSWERING:
+            self._cut(code, now_s)
+        else:
+            where = self.upstream.service if self.upstream is not None else "the service"
+            self.refuse(Refusal(status=504, code=code, detail=f"The request to {where} was ended: {why}."), now_s)
+
+    def _run_until(self, deadline_s: float) -> None:
+        self.deadline_s = deadline_s
+        total_s = self.timers.total_s
+        if total_s is not None and self.dispatched_s + total_s < deadline_s:
+            deadline_s = self.dispatched_s + total_s
+        if deadline_s < self.downstream.visit_s:
+            self.downstream.watch(deadline_s)
+
+    # The end
+
+    def timing(self) -> bytes:
+        """The Server-Timing line of a request that waited, or nothing."""
+        if not self.hold_s and self.held_at_s is None:
+            return b""
+        start_s = self.upstream.start_s if self.is_cold and self.upstream is not None else None
+        start = b", start;dur=%.1f" % (start_s * 1000) if start_s is not None else b""
+        return b"Server-Timing: hold;dur=%.1f%b\r\n" % (self.hold_s * 1000, start)
+
+    def _cut(self, code: str, now_s: float) -> None:
+        self.code = code
+        self.downstream.reset()
+        self._end(Result.CUT, now_s)
+
+    def _forget_body(self) -> None:
+        self.chunks = None
+        self.downstream.memory.used_bytes -= self.buffered_bytes
+        self.buffered_bytes = 0
+
+    def _drop_connection(self) -> None:
+        connection, self.connection = self.connection, None
+        if connection is not None:
+            connection.abort()
+
+    def _end(self, result: Result, now_s: float) -> None:
+        if self.phase == ENDED:
+            self._to(ENDED)
+        self.phase = ENDED
+        self.result = result
+        self.ended_s = now_s
+        self.reader = None
+        if self.chunks is not None:
+            self._forget_body()
+        if self.held_at_s is not None:
+            self.hold_s += now_s - self.held_at_s
+            self.held_at_s = None
+        if self.owner is not None:
+            self.owner.on_ended(self, now_s)
+        self.downstream.on_ended(self)
+
+
+Placer = Callable[[Exchange, float], None]
+"""What a server does with a new exchange: `place(exchange, now_s)`."""

@@ -1,0 +1,253 @@
+"""Heads of HTTP/1.1 messages: one meaning or a refusal, and their serialisation from that meaning. Pure.
+
+llhttp has already refused what breaks the grammar (bare CR or LF, obs-fold, whitespace before a colon, two lengths,
+length and chunked together). It lets pass several Hosts, transfer codings other than exactly "chunked", and targets
+of every form: those are decided here. What is passed on is written anew from the parsed fields: hop-by-hop fields,
+those named in Connection, and all framing stay behind. Called by the protocols in `server` and `client`.
+"""
+
+import re
+from typing import Final
+
+from zerogate.errors import ZerogateError
+
+MAX_HEAD_BYTES: Final = 64 * 1024
+"""The same as llama.cpp and Node allow; nginx and uvicorn take less, so no replica needs more."""
+MAX_FIELDS: Final = 128
+"""Go and Apache allow about 100; browsers and SDKs send fewer than 30."""
+MAX_TARGET_BYTES: Final = 16 * 1024
+
+Field = tuple[bytes, bytes]
+
+_HOP_BY_HOP: Final = frozenset(
+    {b"connection", b"keep-alive", b"proxy-connection", b"te", b"transfer-encoding", b"upgrade", b"trailer",
+     b"content-length", b"proxy-authenticate", b"proxy-authorization"}
+)  # fmt: skip
+_REQUEST_SPECIAL: Final = _HOP_BY_HOP | {
+    b"host", b"expect", b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"forwarded"
+}  # fmt: skip
+_IDEMPOTENT: Final = frozenset({b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE"})
+_FORBIDDEN_IN_TRAILERS: Final = _REQUEST_SPECIAL | {
+    b"authorization",
+    b"content-encoding",
+    b"content-type",
+    b"set-cookie",
+}
+_HOST: Final = re.compile(rb"[A-Za-z0-9._~%!$&'()*+,;=-]*(?::[0-9]*)?|\[[0-9A-Fa-f:.]+\](?::[0-9]*)?")
+_ABSOLUTE: Final = re.compile(rb"https?://([^/?#]+)([/?].*)?", re.IGNORECASE | re.DOTALL)
+_WAIT: Final = re.compile(rb"(?:^|[,;\s])wait\s*=\s*\"?([0-9]{1,6})", re.IGNORECASE)
+
+
+class BadMessageError(ZerogateError):
+    """A message with no single meaning. `status` is what a client is told."""
+
+    def __init__(self, detail: str, status: int = 400) -> None:
+        self.status = status
+        super().__init__(detail)
+
+
+class RequestHead:
+    """A request head with one meaning.
+
+    `lines` are the end-to-end fields, serialised, without Host, framing and forwarding fields. `content_length` is
+    None where there is no such field; a request with neither it nor `chunked` has no body.
+    """
+
+    __slots__ = (
+        "chunked", "content_length", "content_type", "expects_continue", "fields", "forwarded", "forwarded_for",
+        "forwarded_host", "forwarded_proto", "has_body", "host", "http_1_0", "is_idempotent", "keep_alive", "lines",
+        "method", "target", "upgrade", "wait_s",
+    )  # fmt: skip
+
+    def __init__(self, method: bytes, fields: list[Field], *, http_1_0: bool, keep_alive: bool) -> None:
+        self.method = method
+        self.fields = fields
+        self.http_1_0 = http_1_0
+        self.keep_alive = keep_alive
+        self.is_idempotent = method in _IDEMPOTENT
+        """Whether sending it twice means the same as once (RFC 9110 section 9.2.2)."""
+        self.has_body = False
+        """Whether bytes of a body follow the head."""
+        self.target = b""
+        self.host = b""
+        self.lines = b""
+        self.content_length: int | None = None
+        self.content_type = b""
+        self.chunked = False
+        self.expects_continue = False
+        self.upgrade: bytes | None = None
+        self.wait_s: float | None = None
+        self.forwarded = b""
+        self.forwarded_for = b""
+        self.forwarded_host = b""
+        self.forwarded_proto = b""
+
+    def field(self, name: bytes) -> bytes | None:
+        """The value of the first field called `name` (lower case), or None."""
+        for key, value in self.fields:
+            if key.lower() == name:
+                return value
+        return None
+
+
+def parse_request(method: bytes, target: bytes, version: str, fields: list[Field], *, keep_alive: bool) -> RequestHead:
+    """The meaning of a request head; raises BadMessageError. `fields` are as they came, names in any case."""
+    head = RequestHead(method, fields, http_1_0=version == "1.0", keep_alive=keep_alive)
+    host: bytes | None = None
+    lines: list[bytes] = []
+    dropped: frozenset[bytes] = frozenset()
+    for name, value in fields:
+        key = name.lower()
+        if key not in _REQUEST_SPECIAL:
+            lines += (name, b": ", value, b"\r\n")
+            if key == b"content-type":
+                head.content_type = value
+            elif key == b"prefer" and (match := _WAIT.search(value)):
+                head.wait_s = float(match[1])
+        elif key == b"host":
+            if host is not None:
+                raise BadMessageError("the request has more than one Host field")
+            host = value
+        elif key == b"content-length":
+            head.content_length = int(value)
+        elif key == b"connection":
+            options = {option.strip().lower() for option in value.split(b",")}
+            dropped |= options - {b"close", b"keep-alive", b"te", b"upgrade", b""}
+        else:
+            _take_special(head, key, value)
+    _take_target(head, target, host)
+    head.lines = b"".join(_without(lines, dropped) if dropped else lines)
+    head.has_body = head.chunked or bool(head.content_length)
+    return head
+
+
+def _without(lines: list[bytes], names: frozenset[bytes]) -> list[bytes]:
+    """Drop the fields with these names; a field is four entries of `lines`."""
+    kept = (lines[at : at + 4] for at in range(0, len(lines), 4) if lines[at].lower() not in names)
+    return [piece for field in kept for piece in field]
+
+
+def _take_special(head: RequestHead, key: bytes, value: bytes) -> None:
+    if key == b"transfer-encoding":
+        if head.chunked or value.lower() != b"chunked" or head.http_1_0:
+            raise BadMessageError("the only transfer coding that is taken is a single chunked, in HTTP/1.1", 501)
+        head.chunked = True
+    elif key == b"expect":
+        if value.lower() != b"100-continue":
+            raise BadMessageError("the only expectation that is met is 100-continue", 417)
+        head.expects_continue = not head.http_1_0
+    elif key == b"upgrade":
+        head.upgrade = value.lower()
+    elif key == b"forwarded":
+        head.forwarded = head.forwarded + b", " + value if head.forwarded else value
+    elif key == b"x-forwarded-for":
+        head.forwarded_for = head.forwarded_for + b", " + value if head.forwarded_for else value
+    elif key == b"x-forwarded-proto":
+        head.forwarded_proto = value
+    elif key == b"x-forwarded-host":
+        head.forwarded_host = value
+
+
+def _take_target(head: RequestHead, target: bytes, host: bytes | None) -> None:
+    if len(target) > MAX_TARGET_BYTES:
+        raise BadMessageError(f"the request target is longer than {MAX_TARGET_BYTES} bytes", 414)
+    if host is None and not head.http_1_0:
+        raise BadMessageError("an HTTP/1.1 request needs a Host field")
+    if not target.startswith(b"/") and not (target == b"*" and head.method == b"OPTIONS"):
+        match = _ABSOLUTE.fullmatch(target)
+        if match is None:
+            raise BadMessageError("the request target has to begin with / or be an absolute http URL")
+        # RFC 9112 section 3.2.2: the authority of an absolute-form target replaces the Host field
+        host = match[1]
+        rest = match[2] or b"/"
+        target = rest if rest.startswith(b"/") else b"/" + rest
+    if host is not None and _HOST.fullmatch(host) is None:
+        raise BadMessageError("the Host field is not a host name with an optional port")
+    if b"#" in target:
+        raise BadMessageError("the request target has a fragment")
+    head.target = target
+    head.host = host or b""
+
+
+def request_bytes(head: RequestHead, *, client: bytes, host: bytes | None = None, proto: bytes = b"http") -> bytes:
+    """The head as it goes to a replica. `client`: the peer's address; `host`: written instead of the client's own."""
+    own = head.host
+    node = b'"[%b]"' % client if b":" in client else client
+    element = b"for=%b;host=%b;proto=%b" % (node, own if own.isalnum() else b'"%b"' % own, proto)
+    framing = b""
+    if head.chunked:
+        framing = b"Transfer-Encoding: chunked\r\n"
+    elif head.content_length is not None:
+        framing = b"Content-Length: %d\r\n" % head.content_length
+    return b"".join(
+        (
+            head.method, b" ", head.target, b" HTTP/1.1\r\nHost: ", own if host is None else host, b"\r\n",
+            head.lines, framing,
+            b"X-Forwarded-For: ", head.forwarded_for, b", " if head.forwarded_for else b"", client,
+            b"\r\nX-Forwarded-Proto: ", head.forwarded_proto or proto,
+            b"\r\nX-Forwarded-Host: ", head.forwarded_host or own,
+            b"\r\nForwarded: ", head.forwarded, b", " if head.forwarded else b"", element, b"\r\n\r\n",
+        )
+    )  # fmt: skip
+
+
+class ResponseHead:
+    """A response head with one meaning; `lines` are the end-to-end fields, serialised."""
+
+    __slots__ = ("chunked", "content_length", "keep_alive", "lines", "reason", "status")
+
+    def __init__(
+        self, *, status: int, reason: bytes, lines: bytes, content_length: int | None, chunked: bool, keep_alive: bool
+    ) -> None:
+        self.status = status
+        self.reason = reason
+        self.lines = lines
+        self.content_length = content_length
+        self.chunked = chunked
+        self.keep_alive = keep_alive
+
+
+def parse_response(status: int, reason: bytes, version: str, fields: list[Field], *, keep_alive: bool) -> ResponseHead:
+    """The meaning of a response head; raises BadMessageError."""
+    lines: list[bytes] = []
+    content_length: int | None = None
+    chunked = False
+    dropped: frozenset[bytes] = frozenset()
+    for name, value in fields:
+        key = name.lower()
+        if key not in _HOP_BY_HOP:
+            lines += (name, b": ", value, b"\r\n")
+        elif key == b"content-length":
+            content_length = int(value)
+        elif key == b"transfer-encoding":
+            if chunked or value.lower() != b"chunked" or version == "1.0":
+                raise BadMessageError("the replica used a transfer coding other than chunked", 502)
+            chunked = True
+        elif key == b"connection":
+            options = {option.strip().lower() for option in value.split(b",")}
+            dropped |= options - {b"close", b"keep-alive", b"upgrade", b""}
+        elif key == b"trailer":
+            lines += (b"Trailer", b": ", value, b"\r\n")
+    if dropped:
+        lines = _without(lines, dropped)
+    return ResponseHead(
+        status=status,
+        reason=reason,
+        lines=b"".join(lines),
+        content_length=content_length,
+        chunked=chunked,
+        keep_alive=keep_alive,
+    )
+
+
+def has_no_body(status: int, method: bytes) -> bool:
+    """Whether a response to `method` with `status` ends with its head (RFC 9112 section 6.3)."""
+    return method == b"HEAD" or status == 204 or status == 304 or status < 200
+
+
+def trailer_bytes(trailers: list[Field]) -> bytes:
+    """The last chunk with its trailers; fields that must not stand there (RFC 9110 section 6.5.1) are left out."""
+    if not trailers:
+        return b"0\r\n\r\n"
+    lines = [b"%b: %b\r\n" % field for field in trailers if field[0].lower() not in _FORBIDDEN_IN_TRAILERS]
+    return b"0\r\n" + b"".join(lines) + b"\r\n"

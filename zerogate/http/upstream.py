@@ -1,0 +1,112 @@
+"""One replica as the request path sees it: its gate, its address, its pool of connections."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+from zerogate.clock import now
+from zerogate.gate import Gate
+from zerogate.http.client import ClientConnection
+from zerogate.http.exchange import Exchange
+from zerogate.http.heads import request_bytes
+from zerogate.http.sweep import NEVER, Sweep
+from zerogate.runtime.interface import Address
+from zerogate.tasks import Nursery
+
+UNSAFE_IDLE_S: Final = 2.0
+"""No request that may not be repeated rides on a connection idle for longer: uvicorn closes at 5 s, gunicorn at 2 s."""
+IDLE_S: Final = 15.0
+"""Then an idle connection is closed."""
+MAX_IDLE: Final = 256
+"""Idle connections kept per replica; a busy one has as many as requests."""
+
+
+class Pool:
+    """Connections to one replica. Bounded by the slots of its gate; idle ones by `MAX_IDLE` and `IDLE_S`."""
+
+    def __init__(self, address: Address, sweep: Sweep, nursery: Nursery, *, host: bytes | None = None) -> None:
+        self.address = address
+        self.tick = 0
+        self.visit_s = NEVER
+        self._sweep = sweep
+        self._nursery = nursery
+        self._host = host
+        self._idle: list[ClientConnection] = []
+        self._is_closed = False
+
+    def take(self, exchange: Exchange, now_s: float) -> ClientConnection | None:
+        """An idle connection, the one used last; or None: `exchange` is told when a new one is there or failed."""
+        oldest_s = now_s - (IDLE_S if exchange.head.is_idempotent else UNSAFE_IDLE_S)
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.is_usable and connection.idle_since_s >= oldest_s:
+                return connection
+            connection.close()
+        self._nursery.start(self._connect(exchange), name=f"connect to {self.address}")
+        return None
+
+    async def _connect(self, exchange: Exchange) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            _, connection = await loop.create_connection(
+                lambda: ClientConnection(self), self.address.host, self.address.port
+            )
+        except OSError as failure:
+            exchange.on_connect_failed(failure.strerror or str(failure), now())
+            return
+        if exchange.wants_connection and not self._is_closed:
+            exchange.on_connection(connection, now())
+        else:
+            self.give_back(connection, now())
+
+    def give_back(self, connection: ClientConnection, now_s: float) -> None:
+        """A connection is idle."""
+        if self._is_closed or len(self._idle) >= MAX_IDLE:
+            connection.close()
+            return
+        connection.idle_since_s = now_s
+        self._idle.append(connection)
+        if not self.tick:
+            self._sweep.watch(self, now_s + IDLE_S)
+
+    def on_lost(self, connection: ClientConnection) -> None:
+        """A connection is closed; it may have been idle."""
+        if connection in self._idle:
+            self._idle.remove(connection)
+
+    def due(self, now_s: float) -> float | None:
+        """Close what was idle for too long; the list is ordered by the time of the last use."""
+        while self._idle and now_s >= self._idle[0].idle_since_s + IDLE_S:
+            self._idle.pop(0).close()
+        return self._idle[0].idle_since_s + IDLE_S if self._idle else None
+
+    def close(self) -> None:
+        """Close what is idle; what still carries an exchange ends with it."""
+        self._is_closed = True
+        self._sweep.forget(self)
+        while self._idle:
+            self._idle.pop().close()
+
+    def request_bytes(self, exchange: Exchange) -> bytes:
+        """The head of the request as it goes to this replica."""
+        return request_bytes(exchange.head, client=exchange.downstream.peer, host=self._host)
+
+
+class Upstream:
+    """One replica that takes requests."""
+
+    __slots__ = ("gate", "id", "pool", "rests_until_s", "service", "start_s")
+
+    def __init__(self, *, service: str, id: str, gate: Gate, pool: Pool, start_s: float | None = None) -> None:  # noqa: A002
+        self.service = service
+        self.id = id
+        self.gate: Gate = gate
+        self.pool = pool
+        self.start_s = start_s
+        """Seconds from its spawn to its readiness; None where that is not known."""
+        self.rests_until_s = 0.0
+        """After a failed connect nothing is sent to it until then."""
+
+
+Choose = Callable[[int], int]
+"""A random number below its argument: injected, so that balancing can be tested."""
