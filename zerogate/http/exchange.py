@@ -199,6 +199,10 @@ class Exchange:
             raise IllegalTransitionError(f"an exchange cannot go from {PHASES[self.phase]} to {PHASES[phase]}")
         self.phase = phase
 
+    def _check_unanswered(self) -> None:
+        if self.phase >= ANSWERING:
+            raise IllegalTransitionError(f"an exchange that is {PHASES[self.phase]} has had its answer")
+
     # What an owner does with it
 
     def give_to(self, owner: Owner) -> None:
@@ -233,6 +237,7 @@ class Exchange:
 
     def refuse(self, refusal: Refusal, now_s: float) -> None:
         """Answer in zerogate's own name that it is not served; before any byte of an answer only."""
+        self._check_unanswered()
         self.code = refusal.code
         self.status = refusal.status
         self._drop_connection()
@@ -241,6 +246,7 @@ class Exchange:
 
     def answer(self, status: int, headers: tuple[Field, ...], body: bytes, now_s: float) -> None:
         """Answer in zerogate's own name: a list of models, a health check."""
+        self._check_unanswered()
         self.status = status
         self.downstream.send_answer(status, headers, body)
         self._end(Result.SERVED, now_s)

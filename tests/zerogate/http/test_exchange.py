@@ -1,0 +1,241 @@
+"""One request and its answer, as a dialogue between a client, a replica and the owner."""
+
+from typing import Any
+
+import pytest
+
+from tests.zerogate.http.dialogue import Connection, Sides, exchange_of, request, response
+from zerogate.http.exchange import (
+    ANSWERING,
+    BUFFER_BYTES,
+    CONNECTING,
+    ENDED,
+    HELD,
+    REPLAY_BYTES,
+    SENT,
+    Exchange,
+    IllegalTransitionError,
+    Timers,
+)
+
+
+def dispatched(sides: Any, exchange: Exchange, now_s: float = 1.0) -> Exchange:
+    exchange.dispatch(sides, now_s)
+    sides.hear()
+    return exchange
+
+
+def test_a_warm_request_goes_through_without_waiting() -> None:
+    sides = Sides()
+    exchange = exchange_of(sides)
+    exchange.on_request_end([], 0.0)
+    exchange.dispatch(sides, 0.0)  # type: ignore[arg-type]
+    assert sides.hear() == ["pool: take", "replica: GET"]
+    assert exchange.on_response_head(response(), 0.1)
+    exchange.on_response_data(b"hello", 0.2)
+    exchange.on_response_end([], 0.3)
+    assert sides.hear() == ["client: 200 +body", "client: data hello", "client: end", "owner: served"]
+    assert exchange.phase == ENDED
+
+
+def test_a_held_request_keeps_its_body_and_says_how_long_it_waited() -> None:
+    sides = Sides()
+    exchange = exchange_of(sides, request("POST", body=6))
+    exchange.is_cold = True
+    exchange.hold(object(), deadline_s=60.0, now_s=0.0)
+    exchange.on_request_data(b"abc", 0.1)
+    exchange.on_request_data(b"def", 0.1)
+    exchange.on_request_end([], 0.1)
+    assert sides.hear() == ["owner: grew 3", "owner: grew 3"]
+    exchange.dispatch(sides, 2.0)  # type: ignore[arg-type]
+    assert sides.hear() == ["pool: take", "replica: POST", "replica: data abc", "replica: data def", "replica: end"]
+    exchange.on_response_head(response(204), 2.1)
+    assert sides.hear() == ["client: 204 Server-Timing: hold;dur=2000.0, start;dur=2500.0"]
+
+
+def test_a_body_without_a_place_to_go_stops_the_client_at_the_mark() -> None:
+    sides = Sides()
+    exchange = exchange_of(sides, request("POST", chunked=True))
+    exchange.hold(object(), deadline_s=60.0, now_s=0.0)
+    exchange.on_request_data(b"x" * BUFFER_BYTES, 0.1)
+    assert "client: pause" in sides.hear()
+    exchange.dispatch(sides, 1.0)  # type: ignore[arg-type]
+    assert sides.hear()[-1] == "client: resume"
+    assert sides.memory.used_bytes == 0
+
+
+def test_a_connection_that_arrives_after_the_client_has_gone_is_not_wanted() -> None:
+    sides = Sides(connected=False)
+    exchange = dispatched(sides, exchange_of(sides))
+    assert exchange.wants_connection
+    exchange.on_downstream_gone(1.5)
+    assert not exchange.wants_connection
+    assert sides.hear() == ["owner: abandoned"]
+
+
+def test_a_failed_connect_is_unsent_whatever_the_method() -> None:
+    sides = Sides(connected=False)
+    exchange = dispatched(sides, exchange_of(sides, request("POST", body=3)))
+    exchange.on_request_data(b"abc", 1.0)
+    exchange.on_connect_failed("connection refused", 1.1)
+    assert sides.hear() == ["owner: unsent (connection refused)"]
+    sides.connected = True
+    exchange.dispatch(sides, 1.2)  # type: ignore[arg-type]
+    assert sides.hear() == ["pool: take", "replica: POST", "replica: data abc", "client: resume"]
+
+
+@pytest.mark.parametrize(
+    ("method", "stale", "body", "again"),
+    [
+        pytest.param("GET", False, 0, True, id="GET"),
+        pytest.param("POST", False, 3, False, id="POST"),
+        pytest.param("POST", True, 3, True, id="POST-that-may-be-stale"),
+        pytest.param("PUT", False, 3, True, id="PUT"),
+        pytest.param("PUT", False, REPLAY_BYTES + 1, False, id="PUT-with-a-body-not-kept"),
+    ],
+)
+def test_what_was_sent_and_not_answered_goes_out_again_only_where_that_is_safe(
+    method: str, stale: bool, body: int, again: bool
+) -> None:
+    sides = Sides(timers=Timers(retries_stale=stale))
+    exchange = dispatched(sides, exchange_of(sides, request(method, body=body or None)))
+    if body:
+        exchange.on_request_data(b"x" * body, 1.0)
+    exchange.on_request_end([], 1.0)
+    sides.hear()
+    exchange.on_upstream_lost("reset", 2.0)
+    assert sides.hear() == (
+        ["owner: unsent (reset)"] if again else ["client: refused 502 replica_lost", "owner: refused replica_lost"]
+    )
+
+
+def test_a_replica_that_dies_in_its_answer_cuts_it_so_that_the_client_can_tell() -> None:
+    sides = Sides()
+    exchange = dispatched(sides, exchange_of(sides))
+    exchange.on_response_head(response(), 1.1)
+    exchange.on_response_data(b"tok", 1.2)
+    sides.hear()
+    exchange.on_upstream_lost("reset", 1.3)
+    assert sides.hear() == ["client: reset", "owner: cut replica_lost"]
+
+
+def test_a_client_that_goes_away_closes_the_replicas_connection() -> None:
+    sides = Sides()
+    exchange = dispatched(sides, exchange_of(sides))
+    exchange.on_downstream_gone(1.5)
+    exchange.on_downstream_gone(1.6)
+    assert sides.hear() == ["replica: abort", "owner: abandoned"]
+
+
+def test_a_slow_client_stops_the_replica_and_a_slow_replica_stops_the_client() -> None:
+    sides = Sides()
+    exchange = dispatched(sides, exchange_of(sides, request("POST", chunked=True)))
+    exchange.on_upstream_writable(False)
+    exchange.on_upstream_writable(True)
+    exchange.on_downstream_writable(False, 1.0)
+    exchange.on_downstream_writable(True, 1.0)
+    assert sides.hear() == ["client: pause", "client: resume", "replica: pause", "replica: resume"]
+
+
+class TestTimers:
+    def test_the_hold_ends_at_its_deadline(self) -> None:
+        sides = Sides()
+        exchange = exchange_of(sides)
+        exchange.hold(object(), deadline_s=10.0, now_s=0.0)
+        assert exchange.due(9.9) == 10.0
+        assert exchange.due(10.0) is None
+        assert sides.hear() == ["owner: hold timeout"]
+
+    def test_no_connection_in_time_is_unsent(self) -> None:
+        sides = Sides(connected=False)
+        exchange = dispatched(sides, exchange_of(sides), now_s=1.0)
+        assert exchange.due(5.9) == 6.0
+        exchange.due(6.0)
+        assert sides.hear() == ["owner: unsent (no connection within 5 s)"]
+
+    def test_the_first_byte_is_waited_for_from_the_last_byte_of_the_request(self) -> None:
+        sides = Sides()
+        exchange = dispatched(sides, exchange_of(sides, request("POST", body=6)), now_s=0.0)
+        exchange.on_request_data(b"abc", 25.0)
+        exchange.on_request_data(b"def", 50.0)
+        exchange.on_request_end([], 50.0)
+        assert exchange.due(109.0) == 110.0
+        sides.hear()
+        exchange.due(110.0)
+        assert sides.hear() == [
+            "replica: abort", "client: refused 504 first_byte_timeout", "owner: refused first_byte_timeout",
+        ]  # fmt: skip
+
+    def test_a_stream_that_stays_silent_is_cut_but_not_while_the_client_does_not_read(self) -> None:
+        sides = Sides()
+        exchange = dispatched(sides, exchange_of(sides), now_s=0.0)
+        exchange.on_response_head(response(), 0.0)
+        exchange.on_downstream_writable(False, 1.0)
+        assert exchange.due(100.0) == 130.0
+        exchange.on_downstream_writable(True, 110.0)
+        assert exchange.due(139.0) == 140.0
+        sides.hear()
+        exchange.due(140.0)
+        assert sides.hear() == ["replica: abort", "client: reset", "owner: cut idle_timeout"]
+
+    def test_the_total_runs_from_dispatch_not_from_the_hold(self) -> None:
+        sides = Sides(timers=Timers(total_s=20.0))
+        exchange = exchange_of(sides)
+        exchange.hold(object(), deadline_s=600.0, now_s=0.0)
+        exchange.dispatch(sides, 500.0)  # type: ignore[arg-type]
+        exchange.on_response_head(response(), 501.0)
+        assert exchange.due(519.0) == 520.0
+        sides.hear()
+        exchange.due(520.0)
+        assert sides.hear() == ["replica: abort", "client: reset", "owner: cut total_timeout"]
+
+    def test_a_body_that_does_not_come_while_its_route_is_looked_for_ends_with_408(self) -> None:
+        sides = Sides()
+        exchange = Exchange(sides, request("POST", body=9), 0.0)
+        assert exchange.due(299.0) == 300.0
+        exchange.due(300.0)
+        assert sides.hear() == ["client: refused 408 body_timeout"]
+
+
+def in_phase(phase: int) -> Exchange:
+    sides: Any = Sides(connected=phase >= SENT)
+    exchange = exchange_of(sides)
+    if phase == HELD:
+        exchange.hold(object(), deadline_s=9.0, now_s=0.0)
+    if phase >= CONNECTING:
+        exchange.dispatch(sides, 0.0)
+    if phase >= ANSWERING:
+        exchange.on_response_head(response(), 0.0)
+    if phase == ENDED:
+        exchange.on_response_end([], 0.0)
+    assert exchange.phase == phase
+    return exchange
+
+
+@pytest.mark.parametrize(
+    ("phase", "event"),
+    [
+        pytest.param(ANSWERING, "dispatch", id="dispatched-while-answering"),
+        pytest.param(ENDED, "dispatch", id="dispatched-after-the-end"),
+        pytest.param(ENDED, "hold", id="held-after-the-end"),
+        pytest.param(ANSWERING, "hold", id="held-while-answering"),
+        pytest.param(HELD, "on_response_head", id="answered-while-held"),
+        pytest.param(CONNECTING, "on_response_head", id="answered-before-it-was-sent"),
+        pytest.param(HELD, "on_connection", id="connected-while-held"),
+        pytest.param(ENDED, "refuse", id="refused-after-the-end"),
+    ],
+)
+def test_an_illegal_transition_raises_and_changes_nothing(phase: int, event: str) -> None:
+    exchange = in_phase(phase)
+    arguments: dict[str, tuple[Any, ...]] = {
+        "dispatch": (exchange.downstream, 1.0),
+        "on_response_head": (response(), 1.0),
+        "on_connection": (Connection([]), 1.0),
+        "refuse": (None, 1.0),
+    }
+    with pytest.raises(IllegalTransitionError):
+        if event == "hold":
+            exchange.hold(object(), deadline_s=9.0, now_s=1.0)
+        else:
+            getattr(exchange, event)(*arguments[event])
+    assert exchange.phase == phase
