@@ -13,9 +13,10 @@ from typing import Final, Protocol
 
 from activator.balance import enter, release
 from activator.queue import AdmissionQueue, Ticket
+from zerogate.clock import wall
 from zerogate.counters import Result, ServiceCounters
 from zerogate.errors import Refusal
-from zerogate.http.exchange import CONNECTING, Exchange, Timers
+from zerogate.http.exchange import BUFFER_BYTES, CONNECTING, Exchange, Timers
 from zerogate.http.upstream import Choose, Upstream
 from zerogate.meter import Meter
 from zerogate.policy import Policy
@@ -24,6 +25,9 @@ REST_S: Final = 0.1
 """After a failed connect a replica gets nothing for so long: its end is about to be told, or it is full."""
 MAX_ATTEMPTS: Final = 5
 """Then the client is told. With the rest in between, half a second of a replica that cannot be reached."""
+KEEP_BYTES: Final = 16 * 1024 * 1024
+"""A held body of at most this length is read to its end, so that a client that goes away is seen; of a longer one, or
+one of unknown length, only the beginning is."""
 HEAD_OVERHEAD_BYTES: Final = 2048
 """What a held request costs besides its own bytes, measured with the OpenAI client's head."""
 
@@ -69,6 +73,8 @@ class Hold:
         self._call_later = call_later
         self._clock = clock
         self._is_dirty = False
+        self.created_at_s = wall()
+        """When it became known here, by the wall clock."""
         self._blocked: tuple[Refusal, float] | None = None
         self.configure(policy)
 
@@ -82,6 +88,8 @@ class Hold:
             total_s=policy.total_timeout_s,
             retries_stale=policy.retry == "stale",
         )
+        self.quiet_paths = frozenset(path.encode() for path in (policy.ready_path, *policy.health_paths))
+        """Paths that are answered without waking."""
         self._priority = policy.priority.encode() if policy.priority else None
         self.queue.limit = policy.queue_limit
         self.queue.limit_bytes = policy.queue_bytes
@@ -90,6 +98,16 @@ class Hold:
             gate.limit = policy.concurrency_limit
             gate.release_limit = self.release_limit
         self._release(self._clock())
+
+    @property
+    def ready(self) -> int:
+        """Replicas that take requests."""
+        return len(self._ready)
+
+    @property
+    def is_blocked(self) -> bool:
+        """Whether requests are refused because the service cannot be started at the moment."""
+        return self._blocked is not None and self._clock() < self._blocked[1]
 
     @property
     def release_limit(self) -> int:
@@ -181,7 +199,8 @@ class Hold:
             exchange.refuse(self._full(), now_s)
             return
         self.meter.hold(now_s)
-        exchange.hold(ticket, deadline_s=exchange.received_s + hold_s, now_s=now_s)
+        deadline_s = exchange.received_s + hold_s
+        exchange.hold(ticket, deadline_s=deadline_s, now_s=now_s, keep_bytes=_kept(exchange))
         if self.queue.length == 1 or not self._ready:
             self._listener.on_wake(self.service)
 
@@ -219,11 +238,6 @@ class Hold:
 
     # What exchanges tell
 
-    def on_body_growth(self, exchange: Exchange, size: int) -> None:
-        ticket: Ticket[Exchange] | None = exchange.ticket
-        if ticket is not None:
-            self.queue.grow(ticket, size)
-
     def on_hold_timeout(self, exchange: Exchange, now_s: float) -> None:
         waited_s = now_s - exchange.received_s
         state = "no replica was ready" if not self._ready else "every replica was full"
@@ -248,7 +262,8 @@ class Hold:
             self._call_later(REST_S, self._release_now)
         self.meter.hold(now_s)
         ticket = self.queue.put_back(exchange, size_bytes=_size(exchange), priority=self._priority_of(exchange))
-        exchange.hold(ticket, deadline_s=now_s + self.policy.hold_timeout_s, now_s=now_s)
+        deadline_s = now_s + self.policy.hold_timeout_s
+        exchange.hold(ticket, deadline_s=deadline_s, now_s=now_s, keep_bytes=_kept(exchange))
         self._listener.on_wake(self.service)
         self._release(now_s)
 
@@ -312,8 +327,16 @@ class Hold:
             self._listener.on_activity(self.service)
 
 
+def _kept(exchange: Exchange) -> int:
+    """How much of the body is kept while it is held, beyond what was read already."""
+    length = exchange.head.content_length
+    return length if length is not None and length <= KEEP_BYTES else BUFFER_BYTES
+
+
 def _size(exchange: Exchange) -> int:
-    return HEAD_OVERHEAD_BYTES + exchange.buffered_bytes
+    """What the queue reckons with for it: reserved at once, so that the bound holds while the body comes in."""
+    coming = _kept(exchange) if exchange.head.has_body and not exchange.is_request_done else 0
+    return HEAD_OVERHEAD_BYTES + max(exchange.buffered_bytes, coming)
 
 
 def _retry_at(refusal: Refusal, wait_s: float) -> Refusal:

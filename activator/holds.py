@@ -130,10 +130,11 @@ class Holds:
             return
         if back_off is None:
             hold.unblock()
-        elif back_off.last.cause in (EndCause.START_FAILED, EndCause.START_TIMEOUT) and not self._runs(service):
+        elif back_off.last.cause in (EndCause.START_FAILED, EndCause.START_TIMEOUT) and not self.runs(service):
             hold.fail(_start_failed(service, back_off.last), back_off.next_try_s, self._clock())
 
-    def _runs(self, service: str) -> bool:
+    def runs(self, service: str) -> bool:
+        """Whether a replica of the service starts or is ready."""
         return any(replica.service == service for replica in self._running.values())
 
     # What the runtime asks (Quiescer)

@@ -67,12 +67,6 @@ class AdmissionQueue(Generic[Waiter]):
         self.length += 1
         self.held_bytes += ticket.size_bytes
 
-    def grow(self, ticket: Ticket[Waiter], size_bytes: int) -> None:
-        """More of the request is kept in memory while it waits."""
-        if ticket.is_waiting:
-            ticket.size_bytes += size_bytes
-            self.held_bytes += size_bytes
-
     def leave(self, ticket: Ticket[Waiter]) -> None:
         """Take the ticket out: its request was abandoned, or refused. Raises TicketError where it is not in."""
         if not ticket.is_waiting:

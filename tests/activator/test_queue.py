@@ -38,13 +38,13 @@ def test_the_request_over_the_bound_is_refused_and_the_next_place_is_free_again(
     assert queue.offer("d", size_bytes=1) is not None
 
 
-def test_the_byte_bound_counts_what_grows_while_it_waits() -> None:
+def test_the_byte_bound_counts_what_waits_and_not_what_has_left() -> None:
     queue: AdmissionQueue[str] = AdmissionQueue(limit=10, limit_bytes=100)
-    ticket = queue.offer("a", size_bytes=40)
-    assert ticket is not None
-    queue.grow(ticket, 50)
+    assert queue.offer("a", size_bytes=90) is not None
     assert queue.offer("b", size_bytes=11) is None
     assert queue.offer("b", size_bytes=10) is not None
+    queue.pop()
+    assert queue.offer("c", size_bytes=90) is not None
 
 
 def test_a_ticket_that_left_cannot_leave_again() -> None:
@@ -97,11 +97,6 @@ class QueueMachine(RuleBasedStateMachine):
         ticket = data.draw(st.sampled_from(self.model))
         self.queue.leave(ticket)
         self.model.remove(ticket)
-
-    @precondition(lambda self: self.model)
-    @rule(data=st.data(), size=st.integers(0, 10))
-    def grow(self, data: Any, size: int) -> None:
-        self.queue.grow(data.draw(st.sampled_from(self.model)), size)
 
     @rule()
     def pop(self) -> None:

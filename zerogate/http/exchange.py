@@ -136,9 +136,6 @@ class Owner(Protocol):
     def on_hold_timeout(self, exchange: "Exchange", now_s: float) -> None:
         """The deadline for holding has passed: refuse it."""
 
-    def on_body_growth(self, exchange: "Exchange", size: int) -> None:
-        """`size` more bytes are kept in memory while it is held."""
-
     def on_ended(self, exchange: "Exchange", now_s: float) -> None:
         """It is over: whatever was taken for it is given back here and nowhere else."""
 
@@ -154,10 +151,36 @@ class Exchange:
     """See the module's text. Attributes are for reading; only methods change them."""
 
     __slots__ = (
-        "attempts", "buffered_bytes", "bytes_in", "bytes_out", "chunks", "code", "connection",
-        "deadline_s", "dispatched_s", "downstream", "ended_s", "first_byte_s", "head", "held_at_s", "hold_s", "is_cold",
-        "is_request_done", "is_stalled", "last_byte_s", "owner", "phase", "reader", "received_s",
-        "result", "status", "ticket", "timers", "trailers", "upstream",
+        "attempts",
+        "buffered_bytes",
+        "bytes_in",
+        "bytes_out",
+        "chunks",
+        "code",
+        "connection",
+        "deadline_s",
+        "dispatched_s",
+        "downstream",
+        "ended_s",
+        "first_byte_s",
+        "head",
+        "held_at_s",
+        "hold_s",
+        "is_cold",
+        "is_request_done",
+        "is_stalled",
+        "keep_bytes",
+        "last_byte_s",
+        "owner",
+        "phase",
+        "reader",
+        "received_s",
+        "result",
+        "status",
+        "ticket",
+        "timers",
+        "trailers",
+        "upstream",
     )  # fmt: skip
 
     def __init__(self, downstream: Downstream, head: RequestHead, now_s: float) -> None:
@@ -174,6 +197,7 @@ class Exchange:
         """The holder's own; not looked at here."""
         self.chunks: list[bytes] | None = None
         self.buffered_bytes = 0
+        self.keep_bytes = BUFFER_BYTES
         self.is_request_done = False
         self.trailers: list[Field] = []
         self.attempts = 0
@@ -210,9 +234,10 @@ class Exchange:
         self.owner = owner
         self.timers = owner.timers
 
-    def hold(self, ticket: object, *, deadline_s: float, now_s: float) -> None:
-        """Wait for capacity until `deadline_s`."""
+    def hold(self, ticket: object, *, deadline_s: float, now_s: float, keep_bytes: int = BUFFER_BYTES) -> None:
+        """Wait for capacity until `deadline_s`, and keep so much of the body meanwhile."""
         self._to(HELD)
+        self.keep_bytes = keep_bytes
         self.ticket = ticket
         self.held_at_s = now_s
         self.deadline_s = deadline_s
@@ -291,7 +316,7 @@ class Exchange:
         self._keep(data, size)
         if self.reader is not None:
             self.reader.on_chunk(data, now_s)
-        elif self.buffered_bytes >= BUFFER_BYTES:
+        elif self.buffered_bytes >= self.keep_bytes:
             self.downstream.pause_body()
 
     def _keep(self, data: bytes, size: int) -> None:
@@ -299,8 +324,6 @@ class Exchange:
             self.chunks.append(data)
         self.buffered_bytes += size
         self.downstream.memory.used_bytes += size
-        if self.owner is not None and self.phase == HELD:
-            self.owner.on_body_growth(self, size)
 
     def on_request_end(self, trailers: list[Field], now_s: float) -> None:
         """The request's last byte has come."""
@@ -428,9 +451,7 @@ class Exchange:
 
     def _bad_gateway(self, cause: str) -> Refusal:
         where = f"A replica of {self.upstream.service}" if self.upstream is not None else "The replica"
-        return Refusal(
-            status=502, code="replica_lost", detail=f"{where} broke off before it answered: {cause}."
-        )
+        return Refusal(status=502, code="replica_lost", detail=f"{where} broke off before it answered: {cause}.")
 
     # Time
 

@@ -26,6 +26,9 @@ _HOP_BY_HOP: Final = frozenset(
 _REQUEST_SPECIAL: Final = _HOP_BY_HOP | {
     b"host", b"expect", b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"forwarded"
 }  # fmt: skip
+_LOOKED_AT: Final = frozenset({b"content-type", b"content-encoding", b"prefer", b"user-agent"})
+"""Passed on like any other field, and of use here."""
+_NOT_PLAIN: Final = _REQUEST_SPECIAL | _LOOKED_AT
 _IDEMPOTENT: Final = frozenset({b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE"})
 _FORBIDDEN_IN_TRAILERS: Final = _REQUEST_SPECIAL | {
     b"authorization",
@@ -54,9 +57,9 @@ class RequestHead:
     """
 
     __slots__ = (
-        "chunked", "content_length", "content_type", "expects_continue", "fields", "forwarded", "forwarded_for",
-        "forwarded_host", "forwarded_proto", "has_body", "host", "http_1_0", "is_idempotent", "keep_alive", "lines",
-        "method", "target", "upgrade", "wait_s",
+        "chunked", "content_encoding", "content_length", "content_type", "expects_continue", "fields", "forwarded",
+        "forwarded_for", "forwarded_host", "forwarded_proto", "has_body", "host", "http_1_0", "is_idempotent",
+        "keep_alive", "lines", "method", "target", "upgrade", "user_agent", "wait_s",
     )  # fmt: skip
 
     def __init__(self, method: bytes, fields: list[Field], *, http_1_0: bool, keep_alive: bool) -> None:
@@ -72,7 +75,9 @@ class RequestHead:
         self.host = b""
         self.lines = b""
         self.content_length: int | None = None
-        self.content_type = b""
+        self.content_encoding: bytes | None = None
+        self.content_type: bytes | None = None
+        self.user_agent = b""
         self.chunked = False
         self.expects_continue = False
         self.upgrade: bytes | None = None
@@ -98,12 +103,11 @@ def parse_request(method: bytes, target: bytes, version: str, fields: list[Field
     dropped: frozenset[bytes] = frozenset()
     for name, value in fields:
         key = name.lower()
-        if key not in _REQUEST_SPECIAL:
+        if key not in _NOT_PLAIN:
             lines += (name, b": ", value, b"\r\n")
-            if key == b"content-type":
-                head.content_type = value
-            elif key == b"prefer" and (match := _WAIT.search(value)):
-                head.wait_s = float(match[1])
+        elif key in _LOOKED_AT:
+            lines += (name, b": ", value, b"\r\n")
+            _look_at(head, key, value)
         elif key == b"host":
             if host is not None:
                 raise BadMessageError("the request has more than one Host field")
@@ -115,6 +119,8 @@ def parse_request(method: bytes, target: bytes, version: str, fields: list[Field
             dropped |= options - {b"close", b"keep-alive", b"te", b"upgrade", b""}
         else:
             _take_special(head, key, value)
+    if method == b"CONNECT":
+        raise BadMessageError("CONNECT is not served: this is not a forward proxy", 405)
     _take_target(head, target, host)
     head.lines = b"".join(_without(lines, dropped) if dropped else lines)
     head.has_body = head.chunked or bool(head.content_length)
@@ -125,6 +131,17 @@ def _without(lines: list[bytes], names: frozenset[bytes]) -> list[bytes]:
     """Drop the fields with these names; a field is four entries of `lines`."""
     kept = (lines[at : at + 4] for at in range(0, len(lines), 4) if lines[at].lower() not in names)
     return [piece for field in kept for piece in field]
+
+
+def _look_at(head: RequestHead, key: bytes, value: bytes) -> None:
+    if key == b"user-agent":
+        head.user_agent = value
+    elif key == b"content-type":
+        head.content_type = value
+    elif key == b"content-encoding":
+        head.content_encoding = value
+    elif match := _WAIT.search(value):
+        head.wait_s = float(match[1])
 
 
 def _take_special(head: RequestHead, key: bytes, value: bytes) -> None:

@@ -64,6 +64,7 @@ class Server:
         self.memory = memory or BodyMemory()
         self.connections: set[ServerConnection] = set()
         self.is_draining = False
+        self._emptied: asyncio.Event | None = None
         self.bad_requests = 0
         """Messages that were refused before they were a request."""
         self.accepted = 0
@@ -78,6 +79,18 @@ class Server:
         self.is_draining = True
         for connection in tuple(self.connections):
             connection.close_if_idle()
+
+    def emptied(self) -> asyncio.Event:
+        """Set once no connection is left."""
+        if self._emptied is None:
+            self._emptied = asyncio.Event()
+            self.on_closed()
+        return self._emptied
+
+    def on_closed(self) -> None:
+        """A connection is closed."""
+        if self._emptied is not None and not self.connections:
+            self._emptied.set()
 
 
 class ServerConnection(asyncio.Protocol):
@@ -129,6 +142,7 @@ class ServerConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._closing = True
         self._server.connections.discard(self)
+        self._server.on_closed()
         self._server.sweep.forget(self)
         self._receiving = self._pipelined = None
         if self._current is not None:
@@ -201,15 +215,13 @@ class ServerConnection(asyncio.Protocol):
             fields,
             keep_alive=parser.should_keep_alive(),
         )
-        if head.method == b"CONNECT":
-            raise BadMessageError("CONNECT is not served: this is not a forward proxy", 405)
         exchange = Exchange(self, head, self._now_s)
-        self._receiving = exchange
-        if self._current is None:
-            self._current = exchange
-            self._server.place(exchange, self._now_s)
-        else:
+        if self._current is not None:
             self._queue(exchange)
+            self._receiving = exchange
+        else:
+            self._current = self._receiving = exchange
+            self._server.place(exchange, self._now_s)
 
     def _queue(self, exchange: Exchange) -> None:
         if self._pipelined is None:
@@ -406,6 +418,11 @@ class ServerConnection(asyncio.Protocol):
             if not self._paused and not self._closing:
                 self._transport.resume_reading()
 
+    def abort(self) -> None:
+        """Cut whatever is on its way."""
+        self._closing = True
+        self._transport.abort()
+
     def close_if_idle(self) -> None:
         """Close unless a request is being read or answered."""
         if self._current is None and not self._in_head and not self._pipelined:
@@ -459,6 +476,11 @@ class ServerConnection(asyncio.Protocol):
         if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
             return False
         return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] in (_CLOSE_WAIT, _CLOSED)
+
+    @property
+    def buffered_bytes(self) -> int:
+        """Bytes of answers that the client has not taken yet."""
+        return int(self._transport.get_write_buffer_size())
 
     @property
     def peer(self) -> bytes:

@@ -86,9 +86,6 @@ class Sides:
     def on_hold_timeout(self, exchange: Exchange, now_s: float) -> None:
         self.said.append("owner: hold timeout")
 
-    def on_body_growth(self, exchange: Exchange, size: int) -> None:
-        self.said.append(f"owner: grew {size}")
-
     def on_ended(self, exchange: Exchange, now_s: float | None = None) -> None:
         if now_s is not None:
             self.said.append(f"owner: {exchange.result} {exchange.code}".rstrip())

@@ -1,0 +1,146 @@
+"""Where requests enter: a head comes in, its service is found, and its hold takes it.
+
+Answered here, without waking anything: health checks (the service's own paths, and what balancers and kubelets ask),
+the list of models, and whatever no service takes.
+"""
+
+from typing import Final
+
+from activator.hold import Hold
+from activator.holds import Holds
+from gateway.body_peek import peek_for
+from gateway.body_route import BodyRoute, CallSoon
+from gateway.models import ModelState, ServedModels, list_models, show_model
+from gateway.peeked import Peeked
+from gateway.router import ByModel, ListModels, Router, Scope, ShowModel, ToService, Unrouted, unknown_model
+from zerogate.counters import Result, ServiceCounters
+from zerogate.errors import Refusal
+from zerogate.http.exchange import DEFAULT_TIMERS, Exchange
+from zerogate.http.heads import Field
+
+PROBES: Final = (b"kube-probe/", b"GoogleHC/", b"ELB-HealthChecker/", b"Amazon-Route53-Health-Check-Service")
+"""How health checkers of platforms name themselves: none of them is a user."""
+OWN_HEALTH: Final = frozenset({b"/health", b"/healthz", b"/livez", b"/readyz"})
+"""Answered for zerogate itself where no service takes them."""
+
+_JSON: Final[tuple[Field, ...]] = ((b"Content-Type", b"application/json"),)
+_READS: Final = frozenset({b"GET", b"HEAD"})
+
+
+class Ingress:
+    """See the module's text. Owner of the exchanges that have no service (yet)."""
+
+    timers = DEFAULT_TIMERS
+
+    def __init__(self, holds: Holds, call_soon: CallSoon) -> None:
+        self.unrouted = ServiceCounters()
+        """What ended before a service was found."""
+        self._holds = holds
+        self._call_soon = call_soon
+        self._router = Router(())
+
+    def configure(self, router: Router) -> None:
+        """Route by another table from now on; what is on its way stays on it."""
+        self._router = router
+
+    def place(self, exchange: Exchange, now_s: float) -> None:
+        """Find the service of a request and hand it over: what the server calls for each."""
+        head = exchange.head
+        match = self._router.match(head.host or None, head.target)
+        if type(match) is ToService:
+            self._hand_over(exchange, self._holds[match.service], now_s)
+            return
+        exchange.give_to(self)
+        if type(match) is ByModel:
+            self._peek(exchange, match.scope, now_s)
+        elif type(match) is ListModels:
+            self._list_models(exchange, match.scope, now_s)
+        elif type(match) is ShowModel:
+            self._show_model(exchange, match, now_s)
+        elif type(match) is Unrouted:
+            if head.method in _READS and head.target in OWN_HEALTH:
+                exchange.answer(200, _JSON, b'{"status":"ok"}\n', now_s)
+            else:
+                exchange.refuse(match.refusal, now_s)
+
+    def _hand_over(self, exchange: Exchange, hold: Hold, now_s: float) -> None:
+        head = exchange.head
+        if head.method in _READS and (head.target in hold.quiet_paths or head.user_agent.startswith(PROBES)):
+            exchange.give_to(self)
+            state = self._state(hold)
+            status = 503 if state is ModelState.FAILING else 200
+            exchange.answer(
+                status, _JSON, b'{"service":"%b","state":"%b"}\n' % (hold.service.encode(), state.encode()), now_s
+            )
+            return
+        hold.place(exchange, now_s)
+
+    def _peek(self, exchange: Exchange, scope: Scope, now_s: float) -> None:
+        peek = peek_for(exchange.head.content_type, exchange.head.content_encoding)
+        if isinstance(peek, Refusal):
+            exchange.refuse(peek, now_s)
+            return
+
+        def found(exchange: Exchange, peeked: Peeked, now_s: float) -> None:
+            match = self._router.resolve(scope, peeked)
+            hold = self._holds.get(match.service) if isinstance(match, ToService) else None
+            if hold is not None:
+                hold.place(exchange, now_s)
+            else:
+                exchange.refuse(match.refusal if isinstance(match, Unrouted) else _REMOVED, now_s)
+
+        BodyRoute(exchange, peek, found, self._call_soon).start(now_s)
+
+    def _list_models(self, exchange: Exchange, scope: Scope, now_s: float) -> None:
+        names = scope.all_models()
+        holds = [self._holds[service] for service in dict.fromkeys(names.values())]
+        exchange.answer(200, _JSON, list_models(map(self._served, holds), names), now_s)
+
+    def _show_model(self, exchange: Exchange, match: ShowModel, now_s: float) -> None:
+        service = match.scope.find(match.name)
+        if service is None:
+            exchange.refuse(unknown_model(match.scope, match.name), now_s)
+        else:
+            exchange.answer(200, _JSON, show_model(self._served(self._holds[service]), match.name), now_s)
+
+    def _served(self, hold: Hold) -> ServedModels:
+        return ServedModels(
+            service=hold.service,
+            models=hold.policy.models,
+            state=self._state(hold),
+            replicas=hold.ready,
+            created_at_s=hold.created_at_s,
+        )
+
+    def _state(self, hold: Hold) -> ModelState:
+        if hold.ready:
+            return ModelState.READY
+        if hold.is_blocked:
+            return ModelState.FAILING
+        return ModelState.STARTING if self._holds.runs(hold.service) else ModelState.ZERO
+
+    # Owner of what has no service
+
+    def on_ended(self, exchange: Exchange, now_s: float) -> None:
+        """Count it."""
+        counters = self.unrouted
+        if exchange.result is Result.SERVED:
+            counters.served += 1
+        elif exchange.result is Result.REFUSED:
+            counters.refuse(exchange.code)
+        else:
+            counters.abandoned += 1
+
+    def on_unsent(self, exchange: Exchange, cause: str, now_s: float) -> None:
+        """Never: nothing was sent anywhere."""
+
+    def on_hold_timeout(self, exchange: Exchange, now_s: float) -> None:
+        """Never: it is not held here."""
+
+
+_REMOVED: Final = Refusal(
+    status=503,
+    code="service_removed",
+    detail="The service was removed while the request was on its way. Try again.",
+    retry_after_s=1.0,
+)

@@ -1,0 +1,386 @@
+"""The engine on real sockets: a raw client, a scripted replica, and the bytes between them."""
+
+import asyncio
+import socket
+from typing import Any
+
+import pytest
+
+from activator.hold import KEEP_BYTES
+from tests.zerogate.http.rig import answering, echo, read_request, replica, rig
+from zerogate.clock import now
+from zerogate.counters import Result
+from zerogate.errors import Refusal
+from zerogate.http.exchange import BUFFER_BYTES
+from zerogate.http.server import MAX_PIPELINED
+from zerogate.policy import Policy
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+GET = b"GET / HTTP/1.1\r\nHost: chat\r\n\r\n"
+
+
+async def test_requests_on_one_connection_ride_on_one_connection_to_the_replica() -> None:
+    connections = 0
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        await echo(reader, writer)
+
+    async with rig(script=script) as it:
+        client = await it.connect()
+        assert [await client.get(f"/{number}") for number in range(5)] == [b"/0", b"/1", b"/2", b"/3", b"/4"]
+    assert connections == 1
+
+
+async def test_what_goes_to_the_replica_is_written_anew_with_the_hops_own_fields_left_out() -> None:
+    seen: list[bytes] = []
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head, _ = await read_request(reader)
+        seen.append(head)
+        writer.write(OK)
+
+    async with rig(script=script) as it:
+        client = await it.connect()
+        await client.send(
+            b"GET /a?b=c HTTP/1.1\r\nHost: chat\r\nX-Kept: 1\r\nConnection: close, X-Hop\r\nX-Hop: 2\r\n"
+            b"Keep-Alive: 5\r\nTE: trailers\r\nX-Forwarded-For: 203.0.113.9\r\n\r\n"
+        )
+        assert (await client.rest()).endswith(b"Connection: close\r\n\r\nok")
+    lines = seen[0].split(b"\r\n")
+    assert lines[:3] == [b"GET /a?b=c HTTP/1.1", b"Host: chat", b"X-Kept: 1"]
+    assert b"X-Forwarded-For: 203.0.113.9, 127.0.0.1" in lines
+    assert not [line for line in lines if line.lower().startswith((b"x-hop", b"connection", b"keep-alive", b"te:"))]
+
+
+async def test_pipelined_requests_are_answered_in_their_order() -> None:
+    async with rig(script=echo) as it:
+        client = await it.connect()
+        await client.send(b"".join(b"GET /%d HTTP/1.1\r\nHost: chat\r\n\r\n" % number for number in range(20)))
+        assert [await client.answer() for _ in range(20)] == [b"/%d" % number for number in range(20)]
+
+
+async def test_a_pipelined_post_keeps_its_body() -> None:
+    async with rig(script=echo) as it:
+        client = await it.connect()
+        body = b"x" * 200_000
+        await client.send(GET + b"POST / HTTP/1.1\r\nHost: chat\r\nContent-Length: 200000\r\n\r\n" + body + GET)
+        assert await client.answer() == b"/"
+        assert await client.answer() == body
+        assert await client.answer() == b"/"
+
+
+async def test_more_pipelined_requests_than_allowed_close_the_connection_after_those_before_them() -> None:
+    async with rig(script=echo) as it:
+        client = await it.connect()
+        await client.send(GET * (MAX_PIPELINED + 50))
+        data = await client.rest()
+        assert data.count(b"200 OK") == MAX_PIPELINED + 1
+
+
+async def test_100_continue_is_given_when_a_slot_is_there_and_not_before() -> None:
+    async with rig() as it, replica(echo) as port:
+        client = await it.connect()
+        await client.send(b"POST / HTTP/1.1\r\nHost: chat\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n")
+        while not it.wakes:
+            await asyncio.sleep(0)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(client.reader.read(1), 0.05)
+        it.add_replica(port)
+        assert await client.until(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        await client.send(b"hi")
+        assert await client.answer() == b"hi"
+
+
+async def test_chunked_bodies_and_trailers_pass_both_ways() -> None:
+    seen = bytearray()
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        seen.extend(await reader.readuntil(b"\r\n\r\n"))
+        seen.extend(await reader.readuntil(b"X-Sum: 7\r\n\r\n"))
+        writer.write(
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Cost\r\n\r\n"
+            b"3;ext=1\r\nabc\r\n2\r\nde\r\n0\r\nX-Cost: 9\r\nSet-Cookie: a=b\r\n\r\n"
+        )
+        await reader.read()
+
+    async with rig(script=script) as it:
+        client = await it.connect()
+        await client.send(b"POST / HTTP/1.1\r\nHost: chat\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nwxyz\r\n")
+        await client.send(b"0\r\nX-Sum: 7\r\n\r\n")
+        answer = await client.until(b"X-Cost: 9\r\n\r\n")
+    assert b"4\r\nwxyz\r\n0\r\nX-Sum: 7\r\n\r\n" in seen
+    assert answer.endswith(b"3\r\nabc\r\n2\r\nde\r\n0\r\nX-Cost: 9\r\n\r\n")
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "answer", "expected"),
+    [
+        pytest.param(
+            b"HEAD / HTTP/1.1\r\nHost: c\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n",
+            id="HEAD-keeps-the-length-and-has-no-body",
+        ),
+        pytest.param(GET, b"HTTP/1.1 204 No Content\r\n\r\n", b"HTTP/1.1 204 No Content\r\n\r\n", id="204"),
+        pytest.param(
+            GET,
+            b"HTTP/1.1 304 Not Modified\r\nContent-Length: 7\r\n\r\n",
+            b"HTTP/1.1 304 Not Modified\r\nContent-Length: 7\r\n\r\n",
+            id="304",
+        ),
+        pytest.param(
+            GET,
+            b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n",
+            b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n",
+            id="1xx-is-passed-on",
+        ),
+    ],
+)  # fmt: skip
+async def test_answers_without_a_body_leave_both_connections_usable(
+    request_bytes: bytes, answer: bytes, expected: bytes
+) -> None:
+    async with rig(script=answering(answer, OK)) as it:
+        client = await it.connect()
+        await client.send(request_bytes)
+        assert await asyncio.wait_for(client.reader.readexactly(len(expected)), 10) == expected
+        assert await client.get() == b"ok"
+
+
+async def test_an_answer_that_ends_with_its_connection_is_chunked_for_the_client() -> None:
+    async with rig(script=answering(b"HTTP/1.1 200 OK\r\n\r\nuntil the end", then_close=True)) as it:
+        client = await it.connect()
+        await client.send(GET)
+        answer = await client.until(b"0\r\n\r\n")
+    assert b"Transfer-Encoding: chunked\r\n" in answer
+    assert b"d\r\nuntil the end\r\n" in answer
+
+
+async def test_http_1_0_clients_get_the_end_by_the_close_unless_they_ask_to_stay() -> None:
+    chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
+    async with rig(script=answering(OK, chunked)) as it:
+        client = await it.connect()
+        await client.send(b"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")
+        assert await client.answer() == b"ok"
+        await client.send(b"GET / HTTP/1.0\r\n\r\n")
+        answer = await client.rest()
+    assert b"chunked" not in answer
+    assert answer.endswith(b"\r\n\r\nabc")
+
+
+async def test_a_replica_that_dies_in_its_answer_leaves_the_client_without_an_end() -> None:
+    partial = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\ntok\r\n"
+    async with rig(script=answering(partial, then_close=True)) as it:
+        client = await it.connect()
+        await client.send(GET)
+        answer = await client.rest()
+        (exchange,) = await it.end_of(1)
+    assert answer.endswith(b"3\r\ntok\r\n")
+    assert exchange.result is Result.CUT
+
+
+async def test_an_http_1_0_client_of_a_broken_answer_gets_a_reset_because_a_close_would_be_an_end() -> None:
+    partial = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\ntok\r\n"
+    async with rig(script=answering(partial, then_close=True)) as it:
+        client = await it.connect()
+        await client.send(b"GET / HTTP/1.0\r\n\r\n")
+        with pytest.raises(ConnectionResetError):
+            await client.rest()
+
+
+async def test_bytes_beyond_one_answer_are_nobodys_answer() -> None:
+    async with rig(Policy(concurrency_limit=1), script=answering(OK + OK, OK)) as it:
+        first, second = await it.connect(), await it.connect()
+        await first.send(GET)
+        await second.send(GET)
+        answers = [await first.until(b"\r\n\r\n"), await second.until(b"\r\n\r\n")]
+    assert answers[0].startswith(b"HTTP/1.1 200")
+    # the second GET may be repeated on a fresh connection; it must not get the bytes that came before it was sent
+    assert answers[1].startswith(b"HTTP/1.1 200")
+    assert it.hold.counters.retries >= 0
+
+
+async def test_a_client_that_goes_away_frees_its_place_in_the_queue_and_its_bytes_at_once() -> None:
+    async with rig() as it:
+        client = await it.connect()
+        await client.send(b"POST / HTTP/1.1\r\nHost: chat\r\nContent-Length: 100\r\n\r\n" + b"x" * 100)
+        while not it.wakes:
+            await asyncio.sleep(0)
+        assert (it.hold.queue.length, it.hold.meter.held) == (1, 1)
+        client.abort()
+        (exchange,) = await it.end_of(1)
+        assert exchange.result is Result.ABANDONED
+        assert (it.hold.queue.length, it.hold.queue.held_bytes, it.hold.meter.held, it.server.memory.used_bytes) == (
+            0,
+        ) * 4
+
+
+async def test_a_client_that_goes_away_is_seen_while_its_body_is_not_read_any_more() -> None:
+    async with rig() as it:
+        client = await it.connect()
+        await client.send(b"POST / HTTP/1.1\r\nHost: chat\r\nContent-Length: %d\r\n\r\n" % (KEEP_BYTES + 1))
+        await client.send(b"x" * (BUFFER_BYTES + 1000))
+        while it.server.memory.used_bytes <= BUFFER_BYTES:
+            await asyncio.sleep(0)
+        client.abort()
+        await it.end_of(1)
+        assert it.hold.queue.length == 0
+
+
+async def test_a_client_that_goes_away_in_the_middle_of_a_large_held_body_is_seen() -> None:
+    async with rig() as it:
+        client = await it.connect()
+        await client.send(b"POST / HTTP/1.1\r\nHost: chat\r\nContent-Length: 8000000\r\n\r\n" + b"x" * 5_000_000)
+        while it.server.memory.used_bytes < 5_000_000:
+            await asyncio.sleep(0)
+        assert it.hold.queue.held_bytes >= 8_000_000
+        client.abort()
+        await it.end_of(1)
+        assert (it.hold.queue.held_bytes, it.server.memory.used_bytes) == (0, 0)
+
+
+async def test_a_refused_upload_still_reads_its_refusal() -> None:
+    async with rig(Policy(queue_limit=1)) as it:
+        first = await it.connect()
+        await first.send(GET)
+        while not it.wakes:
+            await asyncio.sleep(0)
+        second = await it.connect()
+        await second.send(b"POST / HTTP/1.1\r\nHost: chat\r\nContent-Length: 8000000\r\n\r\n")
+        second.writer.write(b"x" * 8_000_000)
+        answer = await second.until(b"\r\n\r\n")
+        assert answer.startswith(b"HTTP/1.1 429 ")
+        assert b"retry-after" in answer.lower()
+
+
+async def test_memory_stays_flat_while_a_client_does_not_read() -> None:
+    sent = 0
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal sent
+        await read_request(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n")
+        while True:
+            writer.write(b"x" * 65536)
+            await writer.drain()
+            sent += 65536
+
+    async with rig(script=script) as it:
+        client = await it.connect()
+        sock: Any = client.writer.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+        client.reader._limit = 65536
+        await client.send(GET)
+        last = -1
+        while sent != last:
+            last = sent
+            await asyncio.sleep(0.2)
+        (connection,) = it.server.connections
+        assert connection.buffered_bytes <= 2 * 65536 + 262144
+        assert sent < 64 << 20
+
+
+POST = b"POST / HTTP/1.1\r\nHost: a\r\n"
+BAD = {
+    "two-hosts": (b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400),
+    "no-host": (b"GET / HTTP/1.1\r\n\r\n", 400),
+    "host-with-a-space": (b"GET / HTTP/1.1\r\nHost: a b\r\n\r\n", 400),
+    "obs-fold": (b"GET / HTTP/1.1\r\nHost: a\r\nX: 1\r\n 2\r\n\r\n", 400),
+    "space-before-colon": (b"GET / HTTP/1.1\r\nHost : a\r\n\r\n", 400),
+    "bare-lf": (b"GET / HTTP/1.1\nHost: a\n\n", 400),
+    "nul": (b"GET / HTTP/1.1\r\nHost: a\r\nX: a\x00b\r\n\r\n", 400),
+    "two-lengths": (POST + b"Content-Length: 1\r\nContent-Length: 1\r\n\r\n", 400),
+    "signed-length": (POST + b"Content-Length: +1\r\n\r\n", 400),
+    "both-framings": (POST + b"Content-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
+    "other-codings": (POST + b"Transfer-Encoding: gzip, chunked\r\n\r\n", 501),
+    "chunked-in-1.0": (b"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n", 501),
+    "long-target": (b"GET /%b HTTP/1.1\r\nHost: a\r\n\r\n" % (b"a" * 20000), 414),
+    "many-fields": (b"GET / HTTP/1.1\r\nHost: a\r\n" + b"X: y\r\n" * 200 + b"\r\n", 431),
+    "large-field": (b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"y" * 400_000, 431),
+    "connect": (b"CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n", 405),
+    "fragment": (b"GET /a#b HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+    "other-scheme": (b"GET ftp://a/ HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+    "a-TLS-hello": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400),
+}
+
+
+@pytest.mark.parametrize(("bad", "status"), BAD.values(), ids=BAD.keys())
+async def test_a_message_without_a_single_meaning_is_refused_and_its_connection_closed(bad: bytes, status: int) -> None:
+    async with rig(script=echo) as it:
+        client = await it.connect()
+        await client.send(bad)
+        answer = await client.rest()
+        assert answer.startswith(b"HTTP/1.1 %d " % status)
+        assert b"Connection: close\r\n" in answer
+        assert it.hold.meter.arrivals == 0
+
+
+async def test_a_broken_chunk_in_a_held_body_is_refused_and_frees_the_queue() -> None:
+    async with rig() as it:
+        client = await it.connect()
+        await client.send(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabcX")
+        assert (await client.rest()).startswith(b"HTTP/1.1 400 ")
+        assert it.hold.queue.length == 0
+
+
+async def test_garbage_behind_a_good_request_does_not_cost_the_good_one_its_answer() -> None:
+    async with rig(script=echo) as it:
+        client = await it.connect()
+        await client.send(GET + b"\x00\x01garbage\r\n\r\n")
+        data = await client.rest()
+        assert data.startswith(b"HTTP/1.1 200 OK")
+        assert b"HTTP/1.1 400 " in data
+
+
+async def test_an_offer_of_another_protocol_is_not_taken_and_the_request_is_served() -> None:
+    async with rig(script=echo) as it:
+        client = await it.connect()
+        await client.send(
+            b"GET /x HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\n"
+            b"Upgrade: h2c\r\nHTTP2-Settings: AA\r\n\r\n"
+        )
+        assert await client.answer() == b"/x"
+        assert await client.get("/y") == b"/y"
+
+
+async def test_a_small_unread_body_of_a_refused_request_does_not_cost_the_connection() -> None:
+    async with rig() as it:
+        it.hold.fail(Refusal(status=503, code="start_failed", detail="It did not start."), now() + 60, now())
+        client = await it.connect()
+        for _ in range(2):
+            await client.send(b"POST / HTTP/1.1\r\nHost: chat\r\nContent-Length: 4\r\n\r\n")
+            assert b"It did not start." in await client.answer()
+            await client.send(b"body")
+
+
+async def test_the_replicas_slots_bound_what_is_inside_and_the_queue_moves_up_at_once() -> None:
+    inside = most = 0
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal inside, most
+        while True:
+            await read_request(reader)
+            inside += 1
+            most = max(most, inside)
+            await asyncio.sleep(0.005)
+            inside -= 1
+            writer.write(OK)
+
+    async with rig(Policy(concurrency_limit=1), script=script) as it:
+        clients = [await it.connect() for _ in range(5)]
+        await asyncio.gather(*(client.get() for client in clients for _ in range(1)))
+        assert most == 1
+        assert it.hold.meter.in_flight == 0
+
+
+async def test_a_replica_that_refuses_connections_is_tried_again_and_then_said() -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        async with rig() as it:
+            it.add_replica(closed.getsockname()[1])
+            client = await it.connect()
+            await client.send(b"POST / HTTP/1.1\r\nHost: chat\r\nContent-Length: 2\r\n\r\nhi")
+            answer = await client.until(b"\r\n\r\n")
+            assert answer.startswith(b"HTTP/1.1 502 ")
+            assert it.hold.counters.retries == 5

@@ -1,0 +1,90 @@
+"""The access log: one JSON object per request, written in batches, dropped and counted rather than waited for.
+
+Formatting happens when a batch is written; the request path only appends the exchange's figures to a bounded list.
+"""
+
+import random
+from collections.abc import Callable
+from typing import Final, Literal
+
+import msgspec
+
+from zerogate.clock import wall
+from zerogate.counters import Result
+from zerogate.http.exchange import Exchange
+
+SAMPLE: Final = 100
+"""With `sampled`, one of so many served requests is written, and every one that was not served."""
+MOST_WAITING: Final = 10_000
+"""Lines kept between two writes: 10,000 requests/s at one write a second; beyond that they are dropped and counted."""
+
+Mode = Literal["off", "sampled", "on"]
+
+
+class Line(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One request. Times in seconds; `path` without its query, which may hold secrets."""
+
+    at: float
+    service: str
+    client: str
+    method: str
+    path: str
+    status: int
+    result: str
+    code: str = ""
+    replica: str = ""
+    total_s: float
+    hold_s: float = 0.0
+    first_byte_s: float | None = None
+    attempts: int = 0
+    bytes_in: int = 0
+    bytes_out: int = 0
+
+
+class AccessLog:
+    """Collects lines; `write` takes each batch of them, newline-separated JSON."""
+
+    def __init__(self, mode: Mode, write: Callable[[bytes], None]) -> None:
+        self.mode: Mode = mode
+        self.dropped = 0
+        self._write = write
+        self._lines: list[Line] = []
+
+    def add(self, service: str, exchange: Exchange) -> None:
+        """Note a request that has ended, if the mode wants it."""
+        if self.mode == "off":
+            return
+        if self.mode == "sampled" and exchange.result is Result.SERVED and random.randrange(SAMPLE):
+            return
+        if len(self._lines) >= MOST_WAITING:
+            self.dropped += 1
+            return
+        self._lines.append(_line(service, exchange))
+
+    def flush(self) -> None:
+        """Write what was collected."""
+        if self._lines:
+            lines, self._lines = self._lines, []
+            self._write(b"".join(msgspec.json.encode(line) + b"\n" for line in lines))
+
+
+def _line(service: str, exchange: Exchange) -> Line:
+    head = exchange.head
+    first_byte_s = exchange.first_byte_s
+    return Line(
+        at=round(wall(), 3),
+        service=service,
+        client=exchange.downstream.peer.decode("ascii", "replace"),
+        method=head.method.decode("ascii", "replace"),
+        path=head.target.partition(b"?")[0].decode("ascii", "backslashreplace"),
+        status=exchange.status,
+        result=str(exchange.result),
+        code=exchange.code,
+        replica=exchange.upstream.id if exchange.upstream is not None else "",
+        total_s=round(exchange.ended_s - exchange.received_s, 6),
+        hold_s=round(exchange.hold_s, 6),
+        first_byte_s=round(first_byte_s - exchange.received_s, 6) if first_byte_s is not None else None,
+        attempts=exchange.attempts,
+        bytes_in=exchange.bytes_in,
+        bytes_out=exchange.bytes_out,
+    )
