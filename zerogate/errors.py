@@ -72,7 +72,7 @@ class DefinitionError(ZerogateError):
         return f"{place}{key}{self.problem}.{' ' + self.hint if self.hint else ''}"
 
 
-class DefinitionErrors(ZerogateError):
+class DefinitionErrors(ZerogateError):  # noqa: N818 - it is many of them
     """All that is wrong with one definition, so that it is put right in one go. `errors` is in order, never empty."""
 
     def __init__(self, errors: Sequence[DefinitionError]) -> None:

@@ -20,9 +20,9 @@ from cronsim import CronSim
 
 DAY_S: Final = 86400
 _LOOK_DAYS: Final = 10
-"""A weekly window has an opening in any eight days; two more for a day that a zone skipped as it crossed the date line."""
+"""A weekly window opens in any eight days; two more for a day that a zone skipped when it crossed the date line."""
 _NEVER_IS_AFTER: Final = datetime(1990, 1, 1, tzinfo=UTC)
-"""From here a cron expression is searched for any date at all; every pattern of leap days falls in the 50 years after."""
+"""From here 50 years are searched for any date of a cron expression: all patterns of leap days occur in them."""
 
 
 class Opening(msgspec.Struct, frozen=True):
@@ -82,7 +82,9 @@ def _gap_end(zone: ZoneInfo, low: int, high: int, offset_before: float) -> int:
     """The first second in (low, high] at which the zone has left `offset_before`: the clocks are put forward there."""
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (middle, high) if _offset_s(datetime.fromtimestamp(middle, zone)) == offset_before else (low, middle)
+        low, high = (
+            (middle, high) if _offset_s(datetime.fromtimestamp(middle, zone)) == offset_before else (low, middle)
+        )
     return high
 
 

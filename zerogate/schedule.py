@@ -59,7 +59,7 @@ class Transition(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def floor_at(windows: Sequence[Window], wall_s: float, *, lead_s: float = 0.0) -> Standing:
-    """What the windows ask for at `wall_s`, and until when that stands. The lead counts in whole seconds, rounded up."""
+    """What the windows ask for at `wall_s`, and until when that stands. The lead is rounded up to whole seconds."""
     lead_s = _whole(lead_s)
     floors = [window for window in windows if _is_open(window, wall_s, lead_s)]
     ceilings = [window for window in windows if window.ceiling is not None and _is_open(window, wall_s, 0.0)]

@@ -65,7 +65,7 @@ def _refuse_later(text: str, when_text: str, count_text: str) -> None:
     later = next((name for pattern, name in _LATER if pattern.match(when_text)), None)
     if count_text == "freeze":
         later = "freeze"
-    if later or not _COUNT.fullmatch(count_text) and re.search(r"\b(?:except|ramp|lead)\b", count_text):
+    if later or (not _COUNT.fullmatch(count_text) and re.search(r"\b(?:except|ramp|lead)\b", count_text)):
         raise DefinitionError(
             f"{shown(text)} uses {later or 'except, ramp or lead'}, which is not available in this version",
             hint=f"There are weekly windows, and cron with a length. {FORMS}",
@@ -151,7 +151,9 @@ def _parse_cron(text: str, expression: str, length: str) -> Cron:
 
 def _parse_zone(text: str, zone: str | None) -> str:
     if not zone:
-        raise DefinitionError(f"{shown(text)} names no time zone", hint="End it with one, such as Europe/Berlin or UTC.")
+        raise DefinitionError(
+            f"{shown(text)} names no time zone", hint="End it with one, such as Europe/Berlin or UTC."
+        )
     try:
         if zone.startswith(_NOT_ZONES):
             raise ValueError(zone)
