@@ -7,6 +7,7 @@ too (no red line under a valid file); `parse(shown_as(value)) == value`. The tab
 """
 
 import re
+from collections.abc import Callable
 from typing import Any, Protocol, TypeAlias
 
 import msgspec
@@ -59,10 +60,10 @@ class Whole(msgspec.Struct, frozen=True):
     maximum: int
 
     def parse(self, raw: Raw) -> int:
-        number = _number_in(raw, _WHOLE_PATTERN, self.allowed())
+        number = _number_in(raw, _WHOLE_PATTERN, self)
         if number % 1:
             raise wrong(raw, self.allowed())
-        return int(_bounded(number, self.minimum, self.maximum, raw, self.allowed()))
+        return int(_bounded(number, self.minimum, self.maximum, raw, self))
 
     def allowed(self) -> str:
         return f"a whole number from {self.minimum} to {self.maximum}"
@@ -82,8 +83,8 @@ class Number(msgspec.Struct, frozen=True):
     maximum: float
 
     def parse(self, raw: Raw) -> float:
-        number = _number_in(raw, _NUMBER_PATTERN, self.allowed())
-        return float(_bounded(number, self.minimum, self.maximum, raw, self.allowed()))
+        number = _number_in(raw, _NUMBER_PATTERN, self)
+        return float(_bounded(number, self.minimum, self.maximum, raw, self))
 
     def allowed(self) -> str:
         return f"a number from {self.minimum:g} to {self.maximum:g}"
@@ -109,8 +110,8 @@ class Duration(msgspec.Struct, frozen=True):
             return None
         if raw in self.later and isinstance(raw, str):
             raise not_available(raw)
-        seconds = parse_duration(_text_in(raw, self.allowed()))
-        return _bounded(seconds, self.minimum_s, self.maximum_s, raw, self.allowed())
+        seconds = parse_duration(_text_in(raw, self))
+        return _bounded(seconds, self.minimum_s, self.maximum_s, raw, self)
 
     def allowed(self) -> str:
         bounds = f"a duration from {format_duration(self.minimum_s)} to {format_duration(self.maximum_s)}"
@@ -131,8 +132,8 @@ class Size(msgspec.Struct, frozen=True):
     maximum: int
 
     def parse(self, raw: Raw) -> int:
-        size = parse_size(_text_in(raw, self.allowed()))
-        return int(_bounded(size, self.minimum, self.maximum, raw, self.allowed()))
+        size = parse_size(_text_in(raw, self))
+        return int(_bounded(size, self.minimum, self.maximum, raw, self))
 
     def allowed(self) -> str:
         return f"a size from {format_size(self.minimum)} to {format_size(self.maximum)}"
@@ -151,7 +152,7 @@ class Percent(msgspec.Struct, frozen=True):
     maximum: float
 
     def parse(self, raw: Raw) -> float:
-        return _bounded(parse_percent(_text_in(raw, self.allowed())), self.minimum, self.maximum, raw, self.allowed())
+        return _bounded(_with_unit(raw, parse_percent, self), self.minimum, self.maximum, raw, self)
 
     def allowed(self) -> str:
         return f"a percentage from {format_percent(self.minimum)} to {format_percent(self.maximum)}"
@@ -230,7 +231,7 @@ class Calendar(msgspec.Struct, frozen=True):
     """One window of a calendar: see `zerogate.schedule_text`."""
 
     def parse(self, raw: Raw) -> Window:
-        return parse_window(_text_in(raw, self.allowed()))
+        return parse_window(_text_in(raw, self))
 
     def allowed(self) -> str:
         return "a window such as 'Mon-Fri 08:00-18:00 Europe/Berlin = 2'"
@@ -285,24 +286,33 @@ def not_available(raw: str) -> DefinitionError:
     return DefinitionError(f"{shown(raw)} is not available in this version")
 
 
-def _text_in(raw: Raw, allowed: str) -> str:
+def _text_in(raw: Raw, kind: Kind) -> str:
     """The raw value as text where it is one; a bare number goes on as text, to be told that its unit is missing."""
     if isinstance(raw, str):
         return raw
     if isinstance(raw, int | float) and not isinstance(raw, bool):
         return str(raw)
-    raise wrong(raw, allowed)
+    raise wrong(raw, kind.allowed())
 
 
-def _number_in(raw: Raw, pattern: str, allowed: str) -> float:
+def _with_unit(raw: Raw, parse: Callable[[str], float], kind: Kind) -> float:
+    try:
+        return parse(_text_in(raw, kind))
+    except DefinitionError as error:
+        if error.hint.startswith("Allowed"):
+            raise
+        raise DefinitionError(error.problem, hint=f"{error.hint} Allowed is {kind.allowed()}.") from error
+
+
+def _number_in(raw: Raw, pattern: str, kind: Kind) -> float:
     if isinstance(raw, str) and re.fullmatch(pattern[1:-1], raw):
         return float(raw)
     if isinstance(raw, int | float) and not isinstance(raw, bool) and abs(raw) <= 1e15:
         return raw
-    raise wrong(raw, allowed)
+    raise wrong(raw, kind.allowed())
 
 
-def _bounded(value: float, minimum: float, maximum: float, raw: Raw, allowed: str) -> float:
+def _bounded(value: float, minimum: float, maximum: float, raw: Raw, kind: Kind) -> float:
     if not minimum <= value <= maximum:
-        raise DefinitionError(f"{shown(raw)} is out of range", hint=f"Allowed is {allowed}.")
+        raise DefinitionError(f"{shown(raw)} is out of range", hint=f"Allowed is {kind.allowed()}.")
     return value
