@@ -110,7 +110,7 @@ class Duration(msgspec.Struct, frozen=True):
             return None
         if raw in self.later and isinstance(raw, str):
             raise not_available(raw)
-        seconds = parse_duration(_text_in(raw, self))
+        seconds = _with_unit(raw, parse_duration, self)
         return _bounded(seconds, self.minimum_s, self.maximum_s, raw, self)
 
     def allowed(self) -> str:
@@ -132,7 +132,7 @@ class Size(msgspec.Struct, frozen=True):
     maximum: int
 
     def parse(self, raw: Raw) -> int:
-        size = parse_size(_text_in(raw, self))
+        size = _with_unit(raw, parse_size, self)
         return int(_bounded(size, self.minimum, self.maximum, raw, self))
 
     def allowed(self) -> str:
