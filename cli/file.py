@@ -29,7 +29,7 @@ def read_box_file(path: Path, environ: Mapping[str, str] = os.environ) -> BoxFil
             content = file.read(LARGEST_BYTES + 1)
     except OSError as error:
         problem = f"cannot be read: {(error.strerror or str(error)).lower()}"
-        hint = "Give the file, or write one: `zerogate check` says what is in it."
+        hint = "Give the path of a zerogate.yaml."
         raise DefinitionErrors([DefinitionError(problem, source=source, hint=hint)]) from error
     if len(content) > LARGEST_BYTES:
         problem = f"is larger than {LARGEST_BYTES >> 20} MiB"

@@ -16,8 +16,9 @@ def address_conflicts(box: BoxFile) -> Iterator[DefinitionError]:
     """The administration must have an address of its own."""
     same_host = box.listen.host == box.admin.host or box.listen.host in _WILDCARDS or box.admin.host in _WILDCARDS
     if same_host and box.listen.port == box.admin.port != 0:
-        problem = f"{box.admin} is taken by listen ({box.listen})"
-        yield DefinitionError(problem, key="admin", hint="Give the administration a port of its own.")
+        problem = f"admin ({box.admin}) and listen ({box.listen}) share a port"
+        key = "admin" if "admin" in box.lines else "listen"
+        yield DefinitionError(problem, key=key, hint="Give the administration a port of its own.")
 
 
 def route_conflicts(box: BoxFile) -> Iterator[DefinitionError]:
@@ -28,6 +29,8 @@ def route_conflicts(box: BoxFile) -> Iterator[DefinitionError]:
     models: dict[str, ServiceDefinition] = {}
     routes: dict[tuple[str, str], ServiceDefinition] = {}
     for service in box.services.values():
+        if service.command is None and service.endpoint is None:
+            continue  # it has an error of its own
         for model in service.policy.models:
             other = models.setdefault(model, service)
             if other is not service:

@@ -67,7 +67,7 @@ BOX_KEYS: Final = _table(
         kind=Choice(("off", "sampled", "on")),
         doc="One JSON line per request, for all or for a sample.",
         default="off",
-        reason="A line costs as much as the rest of a warm request.",
+        reason="Writing a line is work on the path of every request.",
     ),
 )
 """Scalars at the top of the file; `services` stands beside them."""
@@ -105,7 +105,7 @@ SERVICE_KEYS: Final = _table(
         kind=Duration(1, 3600),
         doc="Time from SIGTERM to SIGKILL.",
         default="30s",
-        reason="As on Kubernetes; engines give GPU memory back within a few seconds.",
+        reason="As on Kubernetes.",
         runs=True,
     ),
     FileKey(

@@ -141,7 +141,7 @@ _ROWS: Final = (
     Key(
         name="drain-backlog-within", field="drain_backlog_within_s", kind=Duration(1, _HOUR_S), scales=True,
         doc="How fast held requests should be done once replicas are up.",
-        reason="About as long as a person waits for an answer that has begun to be worked on.",
+        reason="An estimate: half a stable window, so that the averages have settled by then.",
     ),
     Key(
         name="schedule", field="schedule", kind=Several(Calendar(), separators=";"), scales=True,
