@@ -22,6 +22,8 @@ from zerogate.quantities import format_duration
 
 EXIT_OK = 0
 EXIT_WRONG = 2
+_PATH_SHOWN = 500
+"""A path is of no use when it is cut."""
 
 
 def run_check(path: Path, *, out: Console, err: Console, environ: Mapping[str, str] = os.environ) -> int:
@@ -87,15 +89,21 @@ def print_errors(errors: DefinitionErrors, err: Console) -> None:
 def _missing(command: Command, environ: Mapping[str, str]) -> DefinitionError | None:
     """The first thing that the command lacks; the error's key is the service's."""
     if not Path(command.cwd).is_dir():
-        return DefinitionError(f"{shown(command.cwd)} is not a folder", key="cwd", hint="Make it, or correct the path.")
+        return DefinitionError(
+            f"{shown(command.cwd, longest=_PATH_SHOWN)} is not a folder",
+            key="cwd",
+            hint="Make it, or correct the path.",
+        )
     program = command.argv[0]
     if "/" in program:
         path = Path(command.cwd, program)
         if not path.is_file():
             hint = "Paths are seen from cwd, which is the file's folder if it is not given."
-            return DefinitionError(f"there is no program at {shown(str(path))}", key="command", hint=hint)
+            return DefinitionError(
+                f"there is no program at {shown(str(path), longest=_PATH_SHOWN)}", key="command", hint=hint
+            )
         if not os.access(path, os.X_OK):
-            problem = f"{shown(str(path))} is not executable"
+            problem = f"{shown(str(path), longest=_PATH_SHOWN)} is not executable"
             return DefinitionError(problem, key="command", hint=f"Try chmod +x {path}.")
         return None
     search = command.env.get("PATH", environ.get("PATH", os.defpath))

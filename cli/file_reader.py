@@ -5,7 +5,7 @@ A mistake costs the reader one value, not the file: it is noted with its line, a
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -75,17 +75,20 @@ class BoxReader:
         table = self._table(services, name, path)
         if table is None:
             return ServiceDefinition(name=name, command=None, endpoint=None, policy=Policy())
-        self._unknown(table, path, [*SERVICE_KEYS, *_BESIDE])
-        is_running = self._is_running(table, path)
+        has_unknown = self._unknown(table, path, [*SERVICE_KEYS, *_BESIDE])
+        is_running = self._is_running(table, path, has_unknown=has_unknown)
         policy = self._policy(table, path, is_running=is_running)
         command = self._command(table, path) if "command" in table.entries else None
         endpoint = None if command else self._value(table, SERVICE_KEYS["endpoint"], f"{path}.endpoint")
         return ServiceDefinition(name=name, command=command, endpoint=endpoint, policy=policy)
 
-    def _is_running(self, table: Table, path: str) -> bool:
-        """Whether the service is run here; notes when that is not clear, and what then makes no sense."""
+    def _is_running(self, table: Table, path: str, *, has_unknown: bool) -> bool:
+        """Whether the service is run here; notes when that is not clear, and what then makes no sense.
+
+        Where a key is unknown, a missing command is most likely that key, and was complained about.
+        """
         has_command, has_endpoint = "command" in table.entries, "endpoint" in table.entries
-        if has_command == has_endpoint:
+        if has_command == has_endpoint and (has_command or not has_unknown):
             problem = "has a command and an endpoint" if has_command else "has neither a command nor an endpoint"
             hint = "Give a command to have it run here, or an endpoint where it runs elsewhere."
             self._fail(DefinitionError(problem, hint=hint), path, self._lines.get(path))
@@ -168,8 +171,9 @@ class BoxReader:
         self._fail(DefinitionError(what, hint="Write its keys under it, indented."), path, parent.lines[name])
         return None
 
-    def _unknown(self, table: Table, path: str, known: Iterable[str]) -> None:
-        known = list(known)
+    def _unknown(self, table: Table, path: str, known: list[str]) -> bool:
+        """Note the keys that are not known; whether there are any."""
+        before = len(self.errors)
         for name in table.entries:
             if name in known:
                 continue
@@ -180,6 +184,7 @@ class BoxReader:
                 problem = "is not a key of a service" if path else "is not a key of the file"
                 hint = f"Did you mean {near}?" if near else f"Known keys are {', '.join(known)}."
             self._fail(DefinitionError(problem, hint=hint), f"{path}.{name}".lstrip("."), table.lines[name])
+        return len(self.errors) > before
 
     def _path(self, text: str, path: str) -> str:
         """An absolute path: `~` and `${NAME}` from the environment, the rest seen from the file's folder."""

@@ -8,7 +8,6 @@ what follows cannot be trusted; the rest is collected. `cli.file` reads the tree
 """
 
 import re
-from collections.abc import Iterator
 from typing import Final
 
 import msgspec
@@ -88,13 +87,14 @@ def read_yaml(text: str, source: str) -> tuple[Node | None, list[DefinitionError
 class _Open:
     """A table or list whose end has not come."""
 
-    __slots__ = ("anchor", "before", "key", "key_line", "node")
+    __slots__ = ("anchor", "before", "has_key", "key", "key_line", "node")
 
     def __init__(self, node: Table | Items, anchor: str | None, before: int) -> None:
         self.node = node
         self.anchor = anchor
         self.before = before
-        self.key: str | None = None
+        self.has_key = False
+        self.key = ""
         self.key_line = 0
 
 
@@ -151,11 +151,11 @@ class _Builder:
         parent = self._stack[-1]
         if isinstance(parent.node, Items):
             parent.node.items.append(node)
-        elif parent.key is None:
-            parent.key, parent.key_line = self._key_of(node, line), line
-        else:
+        elif parent.has_key:
+            parent.has_key = False
             self._enter(parent.node, parent.key, parent.key_line, node)
-            parent.key = None
+        else:
+            parent.has_key, parent.key, parent.key_line = True, self._key_of(node, line), line
 
     def _enter(self, table: Table, key: str, line: int, node: Node) -> None:
         if key in table.entries:
@@ -188,11 +188,9 @@ class _Builder:
             raise self._error(f"the tag {shown(tag)} is not supported", line, "Put text that begins with ! in quotes.")
 
     def _path(self) -> str:
-        return ".".join(part for part in self._parts())
-
-    def _parts(self) -> Iterator[str]:
-        for level in self._stack:
-            yield level.key or "" if isinstance(level.node, Table) else f"[{len(level.node.items)}]"
+        return ".".join(
+            level.key if isinstance(level.node, Table) else f"[{len(level.node.items)}]" for level in self._stack
+        )
 
     def _error(self, problem: str, line: int, hint: str = "", *, key: str = "") -> DefinitionError:
         return DefinitionError(problem, source=self.source, line=line, hint=hint, key=key)

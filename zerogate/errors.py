@@ -17,14 +17,14 @@ _SHOWN = 60
 """Signs of a wrong value that an error repeats: enough to find it, too few to fill a terminal."""
 
 
-def shown(value: object) -> str:
+def shown(value: object, *, longest: int = _SHOWN) -> str:
     """What the user wrote, for an error: strings in quotes with control characters escaped, long ones cut."""
     try:
         text = json.dumps(value, ensure_ascii=False)
     except (TypeError, ValueError):
         text = repr(value)
-    printable = "".join(sign if sign.isprintable() else f"\\u{ord(sign):04x}" for sign in text[:_SHOWN])
-    return printable if len(text) <= _SHOWN else f"{printable}…"
+    printable = "".join(sign if sign.isprintable() else f"\\u{ord(sign):04x}" for sign in text[:longest])
+    return printable if len(text) <= longest else f"{printable}…"
 
 
 def nearest(word: str, allowed: Iterable[str]) -> str | None:
