@@ -7,7 +7,31 @@ exceptions are turned into one of them at the edge where they appear, cause kept
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+
 import msgspec
+
+_SHOWN = 60
+"""Signs of a wrong value that an error repeats: enough to find it, too few to fill a terminal."""
+
+
+def shown(value: object, *, longest: int = _SHOWN) -> str:
+    """What the user wrote, for an error: strings in quotes with control characters escaped, long ones cut."""
+    try:
+        text = json.dumps(value, ensure_ascii=False)
+    except (TypeError, ValueError):
+        text = repr(value)
+    printable = "".join(sign if sign.isprintable() else f"\\u{ord(sign):04x}" for sign in text[:longest])
+    return printable if len(text) <= longest else f"{printable}…"
+
+
+def nearest(word: str, allowed: Iterable[str]) -> str | None:
+    """The allowed word that `word` was probably meant to be; None where nothing is near."""
+    by_lower = {name.lower(): name for name in allowed}
+    near = get_close_matches(word[:_SHOWN].lower(), by_lower, n=1, cutoff=0.6)
+    return by_lower[near[0]] if near else None
 
 
 class ZerogateError(Exception):
@@ -46,6 +70,17 @@ class DefinitionError(ZerogateError):
         place = f"{self.source}{line}: " if self.source else ""
         key = f"{self.key}: " if self.key else ""
         return f"{place}{key}{self.problem}.{' ' + self.hint if self.hint else ''}"
+
+
+class DefinitionErrors(ZerogateError):  # noqa: N818 - it is many of them
+    """All that is wrong with one definition, so that it is put right in one go. `errors` is in order, never empty."""
+
+    def __init__(self, errors: Sequence[DefinitionError]) -> None:
+        self.errors = tuple(errors)
+        super().__init__(*self.errors)
+
+    def __str__(self) -> str:
+        return "\n".join(str(error) for error in self.errors)
 
 
 class MachineError(ZerogateError):

@@ -1,0 +1,70 @@
+"""What a box file says, as checked values: the services of one machine. Pure.
+
+Made by `cli.file`; the composition root runs it, `reload` compares two of them. Behind this border nothing is checked
+again. Two services are the same service to a reload when their `definition_hash` and their policy are equal: lines
+are kept beside the services, so that moving one in the file changes nothing.
+"""
+
+import hashlib
+from typing import Literal
+
+import msgspec
+
+from zerogate.policy import Policy
+from zerogate.runtime.interface import Address
+
+
+class Command(msgspec.Struct, frozen=True, kw_only=True):
+    """A program to run. Paths are absolute; `argv` still holds `{port}`."""
+
+    argv: tuple[str, ...]
+    env: dict[str, str]
+    """Added to zerogate's own environment."""
+    cwd: str
+    start_timeout_s: float
+    stop_grace_s: float
+    log_file: str | None
+    """None: one per service in the state folder."""
+
+
+class ServiceDefinition(msgspec.Struct, frozen=True, kw_only=True):
+    """One service of the file: exactly one of `command` (run here) and `endpoint` (runs elsewhere) is set."""
+
+    name: str
+    command: Command | None
+    endpoint: Address | None
+    policy: Policy
+
+
+class BoxFile(msgspec.Struct, frozen=True, kw_only=True):
+    """A whole file. `lines` maps a dotted path (`services.chat.command`) to its line, for later complaints."""
+
+    source: str
+    listen: Address
+    admin: Address
+    state_dir: str
+    access_log: Literal["off", "sampled", "on"]
+    services: dict[str, ServiceDefinition]
+    lines: dict[str, int]
+
+    def line_of(self, *path: str) -> int | None:
+        """The line of the key at `path`, or of the nearest one above it."""
+        for length in range(len(path), 0, -1):
+            line = self.lines.get(".".join(path[:length]))
+            if line is not None:
+                return line
+        return None
+
+
+def definition_hash(service: ServiceDefinition) -> str:
+    """What makes a running process the right one: command, environment, folder, log. Not the policy, not the timers.
+
+    Twelve hexadecimal digits, the same on every machine and in every version that runs the same process.
+    """
+    command = service.command
+    what = (
+        ["endpoint", str(service.endpoint)]
+        if command is None
+        else ["command", list(command.argv), sorted(command.env.items()), command.cwd, command.log_file]
+    )
+    return hashlib.sha256(msgspec.json.encode(what)).hexdigest()[:12]

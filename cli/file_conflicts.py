@@ -1,0 +1,74 @@
+"""What cannot hold between the parts of one box file, each right by itself. Pure.
+
+An error names both sides with their lines, and stands at the later one. Called by `cli.file_reader`.
+"""
+
+from collections.abc import Iterator
+from itertools import product
+
+from cli.box import BoxFile, ServiceDefinition
+from zerogate.errors import DefinitionError, shown
+
+_WILDCARDS = ("0.0.0.0", "::")
+
+
+def address_conflicts(box: BoxFile) -> Iterator[DefinitionError]:
+    """The administration must have an address of its own."""
+    same_host = box.listen.host == box.admin.host or box.listen.host in _WILDCARDS or box.admin.host in _WILDCARDS
+    if same_host and box.listen.port == box.admin.port != 0:
+        problem = f"admin ({box.admin}) and listen ({box.listen}) share a port"
+        key = "admin" if "admin" in box.lines else "listen"
+        yield DefinitionError(problem, key=key, hint="Give the administration a port of its own.")
+
+
+def route_conflicts(box: BoxFile) -> Iterator[DefinitionError]:
+    """Each model name, and each host with a path prefix, leads to one service.
+
+    A service without hosts, prefix and models takes what no other takes: only one can.
+    """
+    models: dict[str, ServiceDefinition] = {}
+    routes: dict[tuple[str, str], ServiceDefinition] = {}
+    for service in box.services.values():
+        if service.command is None and service.endpoint is None:
+            continue  # it has an error of its own
+        for model in service.policy.models:
+            other = models.setdefault(model, service)
+            if other is not service:
+                problem = f"the model {shown(model)} is served by {_named(box, other, 'models')} already"
+                yield DefinitionError(problem, key=_key(box, service, "models"), hint="One name leads to one service.")
+        for route in _routes(service):
+            other = routes.setdefault(route, service)
+            if other is not service:
+                yield _taken(box, route, service, other)
+
+
+def _routes(service: ServiceDefinition) -> Iterator[tuple[str, str]]:
+    policy = service.policy
+    if policy.hosts or policy.path_prefix or not policy.models:
+        yield from product(policy.hosts or ("",), (policy.path_prefix or "/",))
+
+
+def _taken(
+    box: BoxFile, route: tuple[str, str], service: ServiceDefinition, other: ServiceDefinition
+) -> DefinitionError:
+    host, prefix = route
+    at_host = f" at the host {host}" if host else ""
+    what = f"the path prefix {prefix}{at_host}" if at_host or prefix != "/" else "every request without another route"
+    name = "hosts" if host else "path-prefix"
+    return DefinitionError(
+        f"{what} goes to {_named(box, other, name)} already",
+        key=_key(box, service, name),
+        hint="Tell the services apart by models, hosts or path-prefix.",
+    )
+
+
+def _key(box: BoxFile, service: ServiceDefinition, name: str) -> str:
+    """The path under which the service gives the key: beside the command, in the policy, or not at all."""
+    for path in (f"services.{service.name}.{name}", f"services.{service.name}.policy.{name}"):
+        if path in box.lines:
+            return path
+    return f"services.{service.name}"
+
+
+def _named(box: BoxFile, service: ServiceDefinition, name: str) -> str:
+    return f"{service.name} (line {box.line_of(*_key(box, service, name).split('.'))})"

@@ -1,0 +1,118 @@
+"""The table of keys of the box file, outside the policies. Pure.
+
+One row per key; the parser (`cli.file`), the JSON Schema (`cli.schema`) and the documentation are made from the rows.
+The keys of a policy are in `zerogate.policy_keys`.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+
+from cli.file_kinds import CommandLine, EndpointUrl, Environment, ListenAddress
+from zerogate.kinds import Choice, Duration, Kind, Text
+
+SERVICE_NAME_PATTERN: Final = "^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$"
+"""A DNS label: the name stands in host names, file names and metric labels."""
+
+ENVIRONMENT: Final = Environment()
+
+_PATH: Final = Text(r"[^\x00-\x1f\x7f]+", "a path", "./models", longest=4095)
+
+
+class FileKey(msgspec.Struct, frozen=True, kw_only=True):
+    """One row: a key, its kind, its default as a user would write it, and why."""
+
+    name: str
+    kind: Kind
+    doc: str
+    default: str = ""
+    reason: str = ""
+    runs: bool = False
+    """Only beside `command`."""
+
+    def default_value(self) -> Any:
+        """The default, parsed."""
+        return self.kind.parse(self.default) if self.default else None
+
+
+def _table(*rows: FileKey) -> Mapping[str, FileKey]:
+    return {row.name: row for row in rows}
+
+
+BOX_KEYS: Final = _table(
+    FileKey(
+        name="listen",
+        kind=ListenAddress(),
+        doc="Address for traffic.",
+        default="127.0.0.1:8080",
+        reason="Nothing is open to the network unless it was asked for.",
+    ),
+    FileKey(
+        name="admin",
+        kind=ListenAddress(),
+        doc="Address for status, metrics and commands; never reachable through the traffic address.",
+        default="127.0.0.1:8081",
+        reason="Beside the traffic, on loopback: whoever reaches it can stop services.",
+    ),
+    FileKey(
+        name="state-dir",
+        kind=_PATH,
+        doc="Folder for logs, pins and what was learned; relative to the file.",
+        default="${XDG_STATE_HOME:-~/.local/state}/zerogate",
+        reason="Where the XDG Base Directory Specification puts logs and history.",
+    ),
+    FileKey(
+        name="access-log",
+        kind=Choice(("off", "sampled", "on")),
+        doc="One JSON line per request, for all or for a sample.",
+        default="off",
+        reason="Writing a line is work on the path of every request.",
+    ),
+)
+"""Scalars at the top of the file; `services` stands beside them."""
+
+SERVICE_KEYS: Final = _table(
+    FileKey(
+        name="command",
+        kind=CommandLine(),
+        doc="Program that serves the model; the port to listen on is {port} in it and $PORT in its environment.",
+        runs=True,
+    ),
+    FileKey(
+        name="endpoint",
+        kind=EndpointUrl(),
+        doc="URL of a service that somebody else runs: routed and measured, never scaled.",
+    ),
+    FileKey(
+        name="cwd",
+        kind=_PATH,
+        doc="Folder that the command runs in; relative to the file.",
+        default=".",
+        reason="The file's own folder: the same wherever zerogate is started from.",
+        runs=True,
+    ),
+    FileKey(
+        name="start-timeout",
+        kind=Duration(1, 86400),
+        doc="A replica that is not ready after this time is stopped, and its held requests are told.",
+        default="10m",
+        reason="Loading tens of GiB of weights from a network disk takes minutes.",
+        runs=True,
+    ),
+    FileKey(
+        name="stop-grace",
+        kind=Duration(1, 3600),
+        doc="Time from SIGTERM to SIGKILL.",
+        default="30s",
+        reason="As on Kubernetes.",
+        runs=True,
+    ),
+    FileKey(
+        name="log-file",
+        kind=_PATH,
+        doc="File for what the command prints; relative to the file. By default one per service in the state folder.",
+        runs=True,
+    ),
+)
+"""Of one service; `env`, `policy` and the routing keys of a policy stand beside them."""

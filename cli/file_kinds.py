@@ -1,0 +1,131 @@
+"""Kinds of values that only the box file has: addresses, URLs, command lines, environments. Pure.
+
+See `zerogate.kinds`, whose protocol they follow, for the others.
+"""
+
+import re
+import shlex
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import msgspec
+
+from zerogate.errors import DefinitionError, shown
+from zerogate.kinds import Fragment, Raw, wrong
+from zerogate.runtime.interface import Address
+
+_PORT: Final = "[0-9]{1,5}"
+_NAME: Final = r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?"
+_ADDRESS: Final = rf"(?:({_NAME})|\[([0-9A-Fa-f:.]{{2,45}})\]):({_PORT})"
+_URL: Final = rf"http://(?:{_NAME}|\[[0-9A-Fa-f:.]{{2,45}}\])(?::{_PORT})?/?"
+_VARIABLE: Final = "[A-Za-z_][A-Za-z0-9_]*"
+_LONGEST_COMMAND: Final = 65_536
+"""Linux allows 128 KiB for one argument; nobody writes half of that by hand."""
+
+
+class ListenAddress(msgspec.Struct, frozen=True):
+    """`HOST:PORT` to listen on; port 0 is any free one."""
+
+    def parse(self, raw: Raw) -> Address:
+        match = re.fullmatch(_ADDRESS, raw) if isinstance(raw, str) else None
+        if not match or int(match[3]) > 65535:
+            hint = f"Write 127.0.0.1:{raw}." if isinstance(raw, int) and 0 <= raw <= 65535 else ""
+            raise wrong(raw, self.allowed(), hint)
+        return Address(match[1] or match[2], int(match[3]))
+
+    def allowed(self) -> str:
+        return "an address with a port up to 65535, such as 127.0.0.1:8080 or [::1]:8080"
+
+    def shown_as(self, value: Any) -> str:
+        return str(value)
+
+    def fragment(self) -> Fragment:
+        return {"type": "string", "pattern": f"^{_ADDRESS}$"}
+
+
+class EndpointUrl(msgspec.Struct, frozen=True):
+    """Where a service that somebody else runs is reached."""
+
+    def parse(self, raw: Raw) -> Address:
+        if isinstance(raw, str) and raw.startswith("https://"):
+            problem = f"{shown(raw)}: https to an endpoint is not available in this version"
+            raise DefinitionError(problem, hint="Write an http:// address.")
+        if not isinstance(raw, str) or not re.fullmatch(_URL, raw):
+            raise wrong(raw, self.allowed())
+        try:
+            parts = urlsplit(raw)
+            host, port = parts.hostname, 80 if parts.port is None else parts.port
+        except ValueError:
+            raise wrong(raw, self.allowed()) from None
+        if not host or not port:
+            raise wrong(raw, self.allowed())
+        return Address(host, port)
+
+    def allowed(self) -> str:
+        return "a URL such as http://127.0.0.1:9005, without a path"
+
+    def shown_as(self, value: Any) -> str:
+        return f"http://{value}"
+
+    def fragment(self) -> Fragment:
+        return {"type": "string", "pattern": f"^{_URL}$"}
+
+
+class CommandLine(msgspec.Struct, frozen=True):
+    """A program and its arguments: one string, split as a shell does (nothing is expanded), or a list of texts."""
+
+    def parse(self, raw: Raw) -> tuple[str, ...]:
+        if isinstance(raw, str):
+            words = self._split(raw)
+        elif isinstance(raw, list) and all(isinstance(word, str) for word in raw):
+            words = [str(word) for word in raw]
+        else:
+            raise wrong(raw, self.allowed())
+        if not words or not words[0] or sum(map(len, words)) > _LONGEST_COMMAND:
+            raise wrong(raw, f"{self.allowed()}, with a program and at most {_LONGEST_COMMAND} characters")
+        return tuple(words)
+
+    def _split(self, text: str) -> list[str]:
+        try:
+            return shlex.split(text)
+        except ValueError as error:
+            hint = "Close the quote, or write the command as a list."
+            raise DefinitionError(f"{shown(text)} cannot be split: {str(error).lower()}", hint=hint) from error
+
+    def allowed(self) -> str:
+        return "a command such as 'llama-server --port {port}', or a list of its words"
+
+    def shown_as(self, value: Any) -> str:
+        return shlex.join(value)
+
+    def fragment(self) -> Fragment:
+        words = {"type": "array", "items": {"type": ["string", "number", "boolean"]}, "minItems": 1}
+        return {"anyOf": [{"type": "string", "minLength": 1}, words]}
+
+
+class Environment(msgspec.Struct, frozen=True):
+    """Variables for a command. The reader gives it the texts as written: `1.10` and `on` stay what they are."""
+
+    reserved: tuple[str, ...] = ("PORT",)
+    reserved_prefix: str = "ZEROGATE_"
+
+    def parse_entry(self, name: str, raw: str | None) -> str:
+        """The value of one variable. Raises DefinitionError."""
+        if not re.fullmatch(_VARIABLE, name):
+            raise DefinitionError(f"{shown(name)} is not a name of a variable", hint="Letters, digits and _ only.")
+        if name in self.reserved or name.startswith(self.reserved_prefix):
+            raise DefinitionError(f"{name} is given by zerogate", hint="Take it out; the port is also {port}.")
+        if raw is None:
+            raise DefinitionError("has no value", hint="Write '' for an empty one.")
+        return raw
+
+    def allowed(self) -> str:
+        return "a table of variables, such as {CUDA_VISIBLE_DEVICES: 0}"
+
+    def fragment(self) -> Fragment:
+        reserved = "|".join(f"{name}$" for name in self.reserved)
+        return {
+            "type": "object",
+            "propertyNames": {"pattern": f"^(?!{reserved}|{self.reserved_prefix}){_VARIABLE}$"},
+            "additionalProperties": {"type": ["string", "number", "boolean"]},
+        }

@@ -1,0 +1,231 @@
+"""From the YAML tree of a box file to a `BoxFile`, by the tables of keys. No I/O; environment and folder are arguments.
+
+A mistake costs the reader one value, not the file: it is noted with its line, and reading goes on. Called by
+`cli.file`, which throws all that was noted at once.
+"""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from cli.box import BoxFile, Command, ServiceDefinition
+from cli.file_conflicts import address_conflicts, route_conflicts
+from cli.file_keys import BOX_KEYS, ENVIRONMENT, SERVICE_KEYS, SERVICE_NAME_PATTERN, FileKey
+from cli.yaml_positions import Items, Node, Scalar, Table
+from zerogate.errors import DefinitionError, nearest, shown
+from zerogate.kinds import Raw
+from zerogate.policy import Policy
+from zerogate.policy_keys import KEYS, LATER_KEYS, read_policy
+
+_ROUTE_KEYS = tuple(key.name for key in KEYS.values() if key.routes)
+_BESIDE = ("env", "policy", *_ROUTE_KEYS)
+_ONLY_RUNNING = (*(key.name for key in SERVICE_KEYS.values() if key.runs), "env")
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
+
+
+class BoxReader:
+    """Reads one tree. `errors` is what was wrong with it, each with its place."""
+
+    def __init__(self, source: str, folder: Path, environ: Mapping[str, str]) -> None:
+        self.errors: list[DefinitionError] = []
+        self._source = source
+        self._folder = folder
+        self._environ = environ
+        self._lines: dict[str, int] = {}
+
+    def read(self, root: Node | None) -> BoxFile | None:
+        """The file; None where there is nothing to make it of. What has errors holds defaults in their places."""
+        if not isinstance(root, Table):
+            problem = "is empty" if root is None else "does not begin with a key"
+            self._fail(DefinitionError(problem, hint="Write services: and under it a name with a command."), "", 1)
+            return None
+        self._unknown(root, "", [*BOX_KEYS, "services"])
+        values = {name: self._value(root, key, name) for name, key in BOX_KEYS.items()}
+        services = self._services(root)
+        box = BoxFile(
+            source=self._source,
+            listen=values["listen"],
+            admin=values["admin"],
+            state_dir=self._path(values["state-dir"], "state-dir"),
+            access_log=values["access-log"],
+            services=services,
+            lines=self._lines,
+        )
+        for error in (*address_conflicts(box), *route_conflicts(box)):
+            self.errors.append(error.at(source=self._source, line=box.line_of(*error.key.split("."))))
+        return box
+
+    def _services(self, root: Table) -> dict[str, ServiceDefinition]:
+        table = self._table(root, "services", "services")
+        if table is None or not table.entries:
+            if "services" not in root.entries or table is not None:
+                hint = "Write under services: a name with a command or an endpoint."
+                self._fail(DefinitionError("there is no service", hint=hint), "services", root.lines.get("services", 1))
+            return {}
+        return {name: self._service(name, table) for name in table.entries}
+
+    def _service(self, name: str, services: Table) -> ServiceDefinition:
+        path = f"services.{name}"
+        if not re.fullmatch(SERVICE_NAME_PATTERN[1:-1], name):
+            hint = "Small letters, digits and -, at most 63, not at the ends: it becomes part of host and file names."
+            self._fail(
+                DefinitionError(f"{shown(name)} is not a name of a service", hint=hint), path, services.lines[name]
+            )
+        table = self._table(services, name, path)
+        if table is None:
+            return ServiceDefinition(name=name, command=None, endpoint=None, policy=Policy())
+        has_unknown = self._unknown(table, path, [*SERVICE_KEYS, *_BESIDE])
+        is_running = self._is_running(table, path, has_unknown=has_unknown)
+        policy = self._policy(table, path, is_running=is_running)
+        command = self._command(table, path) if "command" in table.entries else None
+        endpoint = None if command else self._value(table, SERVICE_KEYS["endpoint"], f"{path}.endpoint")
+        return ServiceDefinition(name=name, command=command, endpoint=endpoint, policy=policy)
+
+    def _is_running(self, table: Table, path: str, *, has_unknown: bool) -> bool:
+        """Whether the service is run here; notes when that is not clear, and what then makes no sense.
+
+        Where a key is unknown, a missing command is most likely that key, and was complained about.
+        """
+        has_command, has_endpoint = "command" in table.entries, "endpoint" in table.entries
+        if has_command == has_endpoint and (has_command or not has_unknown):
+            problem = "has a command and an endpoint" if has_command else "has neither a command nor an endpoint"
+            hint = "Give a command to have it run here, or an endpoint where it runs elsewhere."
+            self._fail(DefinitionError(problem, hint=hint), path, self._lines.get(path))
+        for name in _ONLY_RUNNING:
+            if name in table.entries and has_endpoint and not has_command:
+                error = DefinitionError("is about a command, and this service has an endpoint", hint="Take it out.")
+                self._fail(error, f"{path}.{name}", table.lines[name])
+        return has_command or not has_endpoint
+
+    def _policy(self, table: Table, path: str, *, is_running: bool) -> Policy:
+        inner = self._table(table, "policy", f"{path}.policy") or Table(table.line, {}, {})
+        raw: dict[str, Raw] = {}
+        places: dict[str, str] = {}
+        for place, names, level in ((path, _ROUTE_KEYS, table), (f"{path}.policy", tuple(inner.entries), inner)):
+            for name in names:
+                node = level.entries.get(name)
+                if node is None:
+                    continue
+                self._lines[f"{place}.{name}"] = level.lines[name]
+                if name in raw:
+                    problem = f"is given twice, first on line {table.lines[name]}"
+                    self._fail(DefinitionError(problem, hint="Take one out."), f"{place}.{name}", level.lines[name])
+                    continue
+                try:
+                    raw[name] = _raw(node)
+                    places[name] = f"{place}.{name}"
+                except DefinitionError as error:
+                    self._fail(error, f"{place}.{name}", level.lines[name])
+        policy, errors = read_policy(raw, scaled=is_running)
+        for wrong in errors:
+            where = places.get(wrong.key, f"{path}.policy.{wrong.key}")
+            line = self._lines.get(where) or self._lines.get(f"{path}.policy") or self._lines.get(path)
+            self._fail(wrong, where, line)
+        return policy
+
+    def _command(self, table: Table, path: str) -> Command:
+        values = {
+            name: self._value(table, key, f"{path}.{name}") for name, key in SERVICE_KEYS.items() if name != "endpoint"
+        }
+        log_file = values["log-file"]
+        return Command(
+            argv=values["command"] or (),
+            env=self._env(table, f"{path}.env"),
+            cwd=self._path(values["cwd"], f"{path}.cwd"),
+            start_timeout_s=values["start-timeout"],
+            stop_grace_s=values["stop-grace"],
+            log_file=None if log_file is None else self._path(log_file, f"{path}.log-file"),
+        )
+
+    def _env(self, table: Table, path: str) -> dict[str, str]:
+        variables = self._table(table, "env", path)
+        env: dict[str, str] = {}
+        for name, node in (variables.entries if variables else {}).items():
+            try:
+                env[name] = ENVIRONMENT.parse_entry(name, _text(node))
+            except DefinitionError as error:
+                self._fail(error, f"{path}.{name}", variables.lines[name] if variables else None)
+        return env
+
+    def _value(self, table: Table, key: FileKey, path: str) -> Any:
+        """The parsed value of a key, its default where it is not given or not right."""
+        node = table.entries.get(key.name)
+        if node is None:
+            return key.default_value()
+        self._lines[path] = table.lines[key.name]
+        try:
+            return key.kind.parse(_words(node) if key.name == "command" else _raw(node))
+        except DefinitionError as error:
+            self._fail(error, path, table.lines[key.name])
+            return key.default_value()
+
+    def _table(self, parent: Table, name: str, path: str) -> Table | None:
+        node = parent.entries.get(name)
+        if node is None:
+            return None
+        self._lines[path] = parent.lines[name]
+        if isinstance(node, Table):
+            return node
+        what = "has nothing under it" if isinstance(node, Scalar) and node.value() is None else "is not a table of keys"
+        self._fail(DefinitionError(what, hint="Write its keys under it, indented."), path, parent.lines[name])
+        return None
+
+    def _unknown(self, table: Table, path: str, known: list[str]) -> bool:
+        """Note the keys that are not known; whether there are any."""
+        before = len(self.errors)
+        for name in table.entries:
+            if name in known:
+                continue
+            if path and (name in KEYS or name in LATER_KEYS):
+                problem, hint = "is a key of the policy", "Put it under policy: of the service."
+            else:
+                near = nearest(name, known)
+                problem = "is not a key of a service" if path else "is not a key of the file"
+                hint = f"Did you mean {near}?" if near else f"Known keys are {', '.join(known)}."
+            self._fail(DefinitionError(problem, hint=hint), f"{path}.{name}".lstrip("."), table.lines[name])
+        return len(self.errors) > before
+
+    def _path(self, text: str, path: str) -> str:
+        """An absolute path: `~` and `${NAME}` from the environment, the rest seen from the file's folder."""
+
+        def variable(match: re.Match[str]) -> str:
+            value = self._environ.get(match[1]) or match[2]
+            if value is None:
+                problem = f"{shown(text)} needs ${match[1]}, which is not set"
+                hint = "Set it, or write ${" + match[1] + ":-a default}."
+                self._fail(DefinitionError(problem, hint=hint), path, self._lines.get(path))
+            return value or ""
+
+        expanded = _VARIABLE.sub(variable, text)
+        if expanded == "~" or expanded.startswith("~/"):
+            expanded = (self._environ.get("HOME") or str(Path("~").expanduser())) + expanded[1:]
+        return str((self._folder / expanded).resolve() if ".." in expanded else self._folder / expanded)
+
+    def _fail(self, error: DefinitionError, key: str, line: int | None) -> None:
+        self.errors.append(
+            DefinitionError(error.problem, key=key, hint=error.hint, source=self._source, line=error.line or line)
+        )
+
+
+def _raw(node: Node) -> Raw:
+    """The value of a scalar or list. Raises DefinitionError for a table, with its line."""
+    if isinstance(node, Scalar):
+        return node.value()
+    if isinstance(node, Items):
+        return [_raw(item) for item in node.items]
+    raise DefinitionError("a table of keys stands where a value belongs", line=node.line)
+
+
+def _words(node: Node) -> Raw:
+    """As `_raw`, but the items of a list as they are written: `1.10` is no number in a command."""
+    if isinstance(node, Items):
+        return [_text(item) for item in node.items]
+    return _raw(node)
+
+
+def _text(node: Node) -> str | None:
+    """A scalar as it is written; None for a value that is left out."""
+    if not isinstance(node, Scalar):
+        raise DefinitionError("a list or table stands where one text belongs", line=node.line)
+    return None if node.value() is None else node.text

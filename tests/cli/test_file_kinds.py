@@ -1,0 +1,61 @@
+import pytest
+
+from cli.file_kinds import CommandLine, EndpointUrl, Environment, ListenAddress
+from zerogate.errors import DefinitionError
+from zerogate.runtime.interface import Address
+
+
+def test_an_address_has_a_host_and_a_port() -> None:
+    assert ListenAddress().parse("127.0.0.1:8080") == Address("127.0.0.1", 8080)
+    assert ListenAddress().parse("[::1]:0") == Address("::1", 0)
+
+
+def test_a_port_alone_is_told_how_to_become_an_address() -> None:
+    with pytest.raises(DefinitionError, match=r"Write 127\.0\.0\.1:8080"):
+        ListenAddress().parse(8080)
+
+
+@pytest.mark.parametrize("raw", ["127.0.0.1:65536", "127.0.0.1", "[::1]", "a b:1", ":80", None, True, ["a:1"]])
+def test_what_is_no_address_is_refused(raw: str | None) -> None:
+    with pytest.raises(DefinitionError, match=r"such as 127\.0\.0\.1:8080"):
+        ListenAddress().parse(raw)
+
+
+def test_an_endpoint_is_where_a_server_listens() -> None:
+    assert EndpointUrl().parse("http://127.0.0.1:9005") == Address("127.0.0.1", 9005)
+    assert EndpointUrl().parse("http://whisper.local/") == Address("whisper.local", 80)
+    assert EndpointUrl().parse("http://[::1]:9005") == Address("::1", 9005)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    ["https://h", "http://h/p", "http://u:p@h", "http://h:99999", "http://h:0", "http://", "http://[:::]]", "h", 3],
+)
+def test_what_is_no_endpoint_is_refused(raw: str) -> None:
+    with pytest.raises(DefinitionError):
+        EndpointUrl().parse(raw)
+
+
+def test_a_command_is_split_as_a_shell_splits_and_nothing_is_expanded() -> None:
+    assert CommandLine().parse("python -m 'a b' --port {port} $HOME *") == (
+        "python", "-m", "a b", "--port", "{port}", "$HOME", "*",
+    )  # fmt: skip
+    assert CommandLine().parse(["a b", "c"]) == ("a b", "c")
+
+
+@pytest.mark.parametrize("raw", ["", "  ", "''", "x 'y", [], [""], ["a", None], 3, "x" * 70_000])
+def test_what_is_no_command_is_refused(raw: str) -> None:
+    with pytest.raises(DefinitionError):
+        CommandLine().parse(raw)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("1A", "x"), ("A-B", "x"), ("", "x"), ("PORT", "1"), ("ZEROGATE_X", "1"), ("A", None)]
+)
+def test_a_variable_that_cannot_be_given_is_refused(name: str, value: str | None) -> None:
+    with pytest.raises(DefinitionError):
+        Environment().parse_entry(name, value)
+
+
+def test_a_variable_keeps_its_text() -> None:
+    assert Environment().parse_entry("A_1", "1.10") == "1.10"
