@@ -34,7 +34,8 @@ _LEVELS: Final = 4
 _REACH: Final = 1 << 20
 """Bytes that one `find` may run over: about 0.05 ms."""
 _WORK: Final = 49_152
-"""Bytes that expressions may read in one call: 0.5 ms at their usual 100 MB/s, 1.5 ms at their worst (an array of empty arrays)."""
+"""Bytes that expressions may read in one call: 0.5 ms at their usual 100 MB/s, 1.5 ms at their worst, which is an
+array of empty arrays."""
 _TURN_WORK: Final = 128
 """Price of one step in Python, in the same unit: about 1 µs."""
 
