@@ -1,0 +1,99 @@
+"""A refusal as an HTTP answer: the one table that maps our errors to bytes. Pure.
+
+Problem details (RFC 9457) for everybody, the shape of OpenAI's API where its clients are asking, so that they show the
+sentence instead of "unknown error". Used by the gateway, the activator and the queueproxy.
+"""
+
+import math
+from http import HTTPStatus
+from typing import Final
+
+import msgspec
+
+from zerogate.errors import Refusal
+
+Headers = tuple[tuple[bytes, bytes], ...]
+
+_WAIT_STATUSES: Final = (429, 503)
+_RETRY_AFTER_S: Final = 1
+"""Where the refusal does not know better: one readiness probe and a dispatch fit into it."""
+_RETRY_AFTER_LIMIT_S: Final = 86_400
+_DETAIL_LIMIT_CHARACTERS: Final = 8192
+"""Room for the last lines that a failed start printed."""
+_ABOUT_THE_MODEL: Final = ("model_not_found", "model_required", "model_invalid")
+"""Codes whose cause is the request's `model`: OpenAI's `param`."""
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """An answer but for its framing: the engine adds Content-Length, Connection and Date. Names in lower case."""
+
+    status: int
+    headers: Headers
+    body: bytes
+
+
+def render(refusal: Refusal, *, openai_shape: bool, headers: Headers = ()) -> Answer:
+    """The refusal as an answer. `headers`: further ones, such as Allow with a 405.
+
+    Every 429 and 503 has a Retry-After in whole seconds, rounded up, because clients of the OpenAI SDK wait as long as
+    it says; `x-should-retry: false` keeps them from trying again where that is hopeless.
+    """
+    own: list[tuple[bytes, bytes]] = [
+        (b"content-type", b"application/json" if openai_shape else b"application/problem+json"),
+        (b"cache-control", b"no-store"),
+    ]
+    if refusal.status in _WAIT_STATUSES or refusal.retry_after_s is not None:
+        own.append((b"retry-after", b"%d" % _whole_seconds(refusal.retry_after_s)))
+    if refusal.hopeless:
+        own.append((b"x-should-retry", b"false"))
+    shape = _openai_error(refusal) if openai_shape else _problem(refusal)
+    return Answer(refusal.status, (*own, *headers), msgspec.json.encode(shape))
+
+
+def _whole_seconds(retry_after_s: float | None) -> int:
+    if retry_after_s is None or math.isnan(retry_after_s):
+        return _RETRY_AFTER_S
+    return math.ceil(min(max(retry_after_s, 1.0), _RETRY_AFTER_LIMIT_S))
+
+
+def _problem(refusal: Refusal) -> dict[str, str | int]:
+    """RFC 9457: with the type about:blank the title is the status's own phrase."""
+    return {
+        "type": "about:blank",
+        "title": _phrase(refusal.status),
+        "status": refusal.status,
+        "detail": _detail(refusal),
+        "code": refusal.code,
+    }
+
+
+def _openai_error(refusal: Refusal) -> dict[str, dict[str, str | None]]:
+    return {
+        "error": {
+            "message": _detail(refusal),
+            "type": _openai_type(refusal.status),
+            "param": "model" if refusal.code in _ABOUT_THE_MODEL else None,
+            "code": refusal.code,
+        }
+    }
+
+
+def _openai_type(status: int) -> str:
+    if status == 429:
+        return "rate_limit_error"
+    return "server_error" if status >= 500 else "invalid_request_error"
+
+
+def _phrase(status: int) -> str:
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return "Error"
+
+
+def _detail(refusal: Refusal) -> str:
+    """The sentence, bounded, and fit for UTF-8: half a surrogate pair can come out of a client's JSON."""
+    detail = refusal.detail
+    if len(detail) > _DETAIL_LIMIT_CHARACTERS:
+        detail = f"{detail[:_DETAIL_LIMIT_CHARACTERS]}…"
+    return detail.encode("utf-8", "replace").decode()
