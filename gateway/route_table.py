@@ -182,7 +182,7 @@ def _checked_host(route: Route, host: str) -> str:
         raise DefinitionError(
             f'"{host}" is not a host',
             key=f"services.{route.service}.hosts",
-            hint="Write a name without scheme, port or path, such as chat.example.org, *.example.org or * for any; "
+            hint="Write a name without scheme, port or path, such as chat.example.org or *.example.org; "
             "names in other scripts in their xn-- form.",
         )
     return name
