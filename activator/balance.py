@@ -21,8 +21,7 @@ def enter(upstreams: Sequence[Upstream], choose: Choose, now_s: float) -> Upstre
     second = (first + 1 + choose(count - 1)) % count
     if upstreams[second].gate.in_flight < upstreams[first].gate.in_flight:
         first, second = second, first
-    for index in [first, second, *range(count)]:
-        upstream = upstreams[index]
+    for upstream in (upstreams[first], upstreams[second], *upstreams):
         if now_s >= upstream.rests_until_s and upstream.gate.try_enter():
             return upstream
     return None

@@ -151,6 +151,17 @@ class Holds:
     def _hold_of(self, replica_id: str) -> Hold | None:
         return self._holds.get(self._service_of.get(replica_id, ""))
 
+    def activity(self, service: str) -> tuple[int, int]:
+        """(held, in flight) of a service right now."""
+        hold = self._holds.get(service)
+        return (hold.meter.held, hold.meter.in_flight) if hold is not None else (0, 0)
+
+    def refuse_all(self, refusal: Refusal) -> None:
+        """Refuse whatever waits, and from now on whatever would have to."""
+        now_s = self._clock()
+        for hold in self._holds.values():
+            hold.fail(refusal, float("inf"), now_s)
+
     def busy(self, replica_id: str) -> int:
         """Requests inside a replica right now."""
         hold = self._hold_of(replica_id)

@@ -24,7 +24,7 @@ def address_conflicts(box: BoxFile) -> Iterator[DefinitionError]:
 def route_conflicts(box: BoxFile) -> Iterator[DefinitionError]:
     """Each model name, and each host with a path prefix, leads to one service.
 
-    A service without hosts, prefix and models takes what no other takes: only one can.
+    A service without hosts, prefix and models is reached by its own name as a host.
     """
     models: dict[str, ServiceDefinition] = {}
     routes: dict[tuple[str, str], ServiceDefinition] = {}
@@ -45,7 +45,8 @@ def route_conflicts(box: BoxFile) -> Iterator[DefinitionError]:
 def _routes(service: ServiceDefinition) -> Iterator[tuple[str, str]]:
     policy = service.policy
     if policy.hosts or policy.path_prefix or not policy.models:
-        yield from product(policy.hosts or ("",), (policy.path_prefix or "/",))
+        hosts = policy.hosts or (() if policy.path_prefix else (service.name,))
+        yield from product(hosts or ("",), (policy.path_prefix or "/",))
 
 
 def _taken(

@@ -16,6 +16,10 @@ from zerogate.http.exchange import ROUTING, Exchange
 REQUEST_LIMIT_BYTES: Final = 64 * 1024 * 1024
 """Kept of one body while its route is looked for: twenty photographs as base64."""
 
+MOST_TURNS: Final = 2000
+"""Turns of the loop that one body may use up, about 1 ms each: ordinary JSON needs 500 for 64 MiB, and a text made of
+brackets must not keep a core busy for half a minute."""
+
 Found = Callable[[Exchange, Peeked, float], None]
 CallSoon = Callable[[Callable[[], None]], object]
 
@@ -24,16 +28,9 @@ class BodyRoute:
     """One body being read; a `BodyReader` of its exchange."""
 
     __slots__ = (
-        "_call_soon",
-        "_chunks",
-        "_exchange",
-        "_found",
-        "_is_ended",
-        "_is_scheduled",
-        "_now_s",
-        "_peek",
-        "_position",
-    )
+        "_call_soon", "_chunks", "_exchange", "_found", "_is_ended", "_is_scheduled", "_now_s", "_peek",
+        "_position", "_turns",
+    )  # fmt: skip
 
     def __init__(self, exchange: Exchange, peek: Peek, found: Found, call_soon: CallSoon) -> None:
         self._exchange = exchange
@@ -45,6 +42,7 @@ class BodyRoute:
         self._is_ended = False
         self._is_scheduled = False
         self._now_s = 0.0
+        self._turns = 0
 
     def start(self, now_s: float) -> None:
         """Begin with what has come already."""
@@ -85,6 +83,10 @@ class BodyRoute:
             chunk = self._chunks[0]
             self._position = self._peek.feed(chunk, self._position)
             if self._position < len(chunk):
+                self._turns += 1
+                if self._turns > MOST_TURNS:
+                    self._exchange.refuse(_TOO_DENSE, self._now_s)
+                    return
                 self._is_scheduled = True
                 self._exchange.downstream.pause_body()
                 self._call_soon(self._continue)
@@ -104,6 +106,13 @@ def _too_large() -> Refusal:
     return Refusal(status=413, code="body_too_large", detail=detail, hopeless=True)
 
 
+_TOO_DENSE: Final = Refusal(
+    status=413,
+    code="body_too_dense",
+    detail="Finding the model's name in this body takes too long: it is made of little else than "
+    "brackets. Call the service by its own host or path prefix.",
+    hopeless=True,
+)
 _MEMORY_FULL: Final = Refusal(
     status=503,
     code="memory_full",

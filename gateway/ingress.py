@@ -11,8 +11,9 @@ from activator.holds import Holds
 from gateway.body_peek import peek_for
 from gateway.body_route import BodyRoute, CallSoon
 from gateway.models import ModelState, ServedModels, list_models, show_model
-from gateway.peeked import Peeked
-from gateway.router import ByModel, ListModels, Router, Scope, ShowModel, ToService, Unrouted, unknown_model
+from gateway.peeked import Peeked, Verdict
+from gateway.route_table import Scope
+from gateway.router import ByModel, ListModels, Router, ShowModel, ToService, Unrouted, unknown_model
 from zerogate.counters import Result, ServiceCounters
 from zerogate.errors import Refusal
 from zerogate.http.exchange import DEFAULT_TIMERS, Exchange
@@ -53,10 +54,13 @@ class Ingress:
         exchange.give_to(self)
         if type(match) is ByModel:
             self._peek(exchange, match.scope, now_s)
-        elif type(match) is ListModels:
-            self._list_models(exchange, match.scope, now_s)
-        elif type(match) is ShowModel:
-            self._show_model(exchange, match, now_s)
+        elif type(match) is ListModels or type(match) is ShowModel:
+            if head.method not in _READS:
+                exchange.refuse(_READ_ONLY, now_s)
+            elif isinstance(match, ShowModel):
+                self._show_model(exchange, match, now_s)
+            else:
+                self._list_models(exchange, match.scope, now_s)
         elif type(match) is Unrouted:
             if head.method in _READS and head.target in OWN_HEALTH:
                 exchange.answer(200, _JSON, b'{"status":"ok"}\n', now_s)
@@ -76,11 +80,6 @@ class Ingress:
         hold.place(exchange, now_s)
 
     def _peek(self, exchange: Exchange, scope: Scope, now_s: float) -> None:
-        peek = peek_for(exchange.head.content_type, exchange.head.content_encoding)
-        if isinstance(peek, Refusal):
-            exchange.refuse(peek, now_s)
-            return
-
         def found(exchange: Exchange, peeked: Peeked, now_s: float) -> None:
             match = self._router.resolve(scope, peeked)
             hold = self._holds.get(match.service) if isinstance(match, ToService) else None
@@ -89,7 +88,15 @@ class Ingress:
             else:
                 exchange.refuse(match.refusal if isinstance(match, Unrouted) else _REMOVED, now_s)
 
-        BodyRoute(exchange, peek, found, self._call_soon).start(now_s)
+        head = exchange.head
+        if not head.has_body:
+            found(exchange, Peeked(Verdict.MISSING), now_s)
+            return
+        peek = peek_for(head.content_type, head.content_encoding)
+        if isinstance(peek, Refusal):
+            exchange.refuse(peek, now_s)
+        else:
+            BodyRoute(exchange, peek, found, self._call_soon).start(now_s)
 
     def _list_models(self, exchange: Exchange, scope: Scope, now_s: float) -> None:
         names = scope.all_models()
@@ -138,6 +145,9 @@ class Ingress:
         """Never: it is not held here."""
 
 
+_READ_ONLY: Final = Refusal(
+    status=405, code="method_not_allowed", detail="The list of models can only be read: use GET.", hopeless=True
+)
 _REMOVED: Final = Refusal(
     status=503,
     code="service_removed",

@@ -74,8 +74,12 @@ class Listener:
             async with asyncio.timeout(deadline_s):
                 await emptied.wait()
         except TimeoutError:
-            left = list(self.server.connections)
-            for connection in left:
-                connection.abort()
-            return len(left)
+            return self.abort()
         return 0
+
+    def abort(self) -> int:
+        """Reset all connections; returns how many."""
+        left = list(self.server.connections)
+        for connection in left:
+            connection.abort()
+        return len(left)

@@ -1,0 +1,158 @@
+"""A running box: gateway, activator, autoscaler and local runtime in one process, wired together.
+
+The composition of `zerogate up`. Nothing is decided here; every line gives one part to another. A changed file is
+applied as a whole: all parts are configured in one callback of the loop, so no request sees half of it.
+"""
+
+import asyncio
+import logging
+import os
+import random
+from pathlib import Path
+from typing import Final
+
+from autoscaler.loop import Autoscaler
+from zerogate.local.runtime import LocalRuntime
+
+from activator.holds import Holds
+from cli import shares
+from cli.box import BoxFile
+from cli.remembered import Remembered
+from cli.reporter import Reporter
+from gateway.ingress import Ingress
+from gateway.router import Router
+from zerogate.clock import now
+from zerogate.drain import Steps, leave
+from zerogate.errors import Refusal
+from zerogate.http.access_log import AccessLog
+from zerogate.http.exchange import Exchange
+from zerogate.http.listener import Listener, bind
+from zerogate.http.server import Server
+from zerogate.http.sweep import Sweep
+from zerogate.tasks import Nursery
+
+log = logging.getLogger(__name__)
+
+DRAIN_S: Final = 30.0
+"""How long answers that are on their way may take after the first Ctrl-C; Kubernetes gives pods as much."""
+HOUSEKEEPING_S: Final = 1.0
+
+_LEAVING: Final = Refusal(
+    status=503,
+    code="shutting_down",
+    detail="zerogate is being stopped. Try again when it runs.",
+    retry_after_s=5.0,
+)
+
+
+class RunningBox:
+    """See the module's text. Make it on the loop it shall run on; `start` first, `stop` last."""
+
+    def __init__(self, box: BoxFile) -> None:
+        loop = asyncio.get_running_loop()
+        self.box = box
+        self.is_ready = False
+        self.started_s = now()
+        # the ports first: nothing is started where one of them cannot be had
+        sock = bind(box.listen, what="listen")
+        self.nursery = Nursery()
+        self.sweep = Sweep(loop)
+        self.access_log = AccessLog(box.access_log, _write_stdout)
+        self.runtime = LocalRuntime(
+            shares.local_definitions(box), instance=str(box.admin), state_dir=Path(box.state_dir)
+        )  # fmt: skip
+        self.holds = Holds(
+            self, sweep=self.sweep, nursery=self.nursery, choose=random.Random().randrange,
+            call_later=loop.call_later, clock=now,
+        )  # fmt: skip
+        self.autoscaler = Autoscaler(
+            self.runtime, loop=loop, busy=self.holds.busy, activity=self.holds.activity
+        )  # fmt: skip
+        self.reporter = Reporter(self.holds, self.autoscaler)
+        self.ingress = Ingress(self.holds, loop.call_soon)
+        self.server = Server(self.ingress.place, self.sweep)
+        self.listener = Listener(self.server, sock)
+        self.remembered = Remembered(Path(box.state_dir))
+
+    async def start(self) -> None:
+        """Take over what an earlier zerogate left running, then take traffic. Raises MachineError."""
+        self.runtime.set_quiescer(self.holds)
+        await self.runtime.start()
+        self.autoscaler.import_state(self.remembered.load())
+        self._configure(self.box)
+        self.runtime.subscribe(self.holds)
+        self.autoscaler.start()
+        self.nursery.start(self.reporter.run(), name="reporter")
+        self.nursery.start(self._keep_house(), name="housekeeping")
+        await self.listener.start()
+        self.is_ready = True
+
+    def apply(self, box: BoxFile) -> None:
+        """Replace the services by those of another file. Addresses and the state folder stay as they are."""
+        self.box = box
+        self.access_log.mode = box.access_log
+        self.runtime.configure(shares.local_definitions(box))
+        self._configure(box)
+
+    def _configure(self, box: BoxFile) -> None:
+        router = Router(shares.routes(box))
+        self.holds.configure(shares.policies(box), shares.endpoints(box))
+        self.ingress.configure(router)
+        self.autoscaler.configure(shares.scaled(box))
+
+    async def stop(self) -> None:
+        """Leave in order: finish what runs, stop the model servers, close."""
+        await leave(
+            Steps(
+                readiness_off=self._not_ready,
+                close_listeners=self.listener.stop_accepting,
+                refuse_held=lambda: self.holds.refuse_all(_LEAVING),
+                finish_running=self._finish_running,
+                stop_replicas=self._stop_replicas,
+                close_infrastructure=self._close,
+            )
+        )
+
+    def stop_at_once(self) -> None:
+        """The second Ctrl-C: kill what runs; `stop`, which is under way, then ends soon."""
+        self.listener.abort()
+        self.runtime.kill_now()
+
+    def _not_ready(self) -> None:
+        self.is_ready = False
+        self.autoscaler.close()
+
+    async def _finish_running(self) -> None:
+        await self.listener.drain(deadline_s=DRAIN_S)
+
+    async def _stop_replicas(self) -> None:
+        await self.runtime.aclose(drain_deadline_s=0.0)
+
+    async def _close(self) -> None:
+        self.remembered.save(self.autoscaler.export_state())
+        await self.nursery.aclose()
+        self.access_log.flush()
+
+    async def _keep_house(self) -> None:
+        while True:
+            await asyncio.sleep(HOUSEKEEPING_S)
+            self.access_log.flush()
+            self.remembered.save_if_due(self.autoscaler.export_state, now())
+
+    # What the holds tell
+
+    def on_wake(self, service: str) -> None:
+        """A request waits."""
+        self.reporter.wake(service)
+
+    def on_idle(self, replica_id: str) -> None:
+        """A replica that drains is empty."""
+        self.runtime.on_idle(replica_id)
+
+    def on_exchange_ended(self, service: str, exchange: Exchange) -> None:
+        """A request is over."""
+        self.access_log.add(service, exchange)
+
+
+def _write_stdout(lines: bytes) -> None:
+    os.write(1, lines)

@@ -1,0 +1,78 @@
+"""What of a box file each part gets, in that part's own terms. Pure.
+
+The router gets routes, the holds policies and addresses, the runtime definitions, the autoscaler the policies of what
+it may scale. Called by `cli.running` at start and at each reload.
+"""
+
+from pathlib import Path
+from typing import Final
+
+from zerogate.local.definition import LocalDefinition
+
+from cli.box import BoxFile, ServiceDefinition, definition_hash
+from gateway.route_table import Route
+from zerogate.policy import Policy
+from zerogate.runtime.interface import Address
+
+LOCALHOST: Final = "localhost"
+
+
+def routes(box: BoxFile) -> list[Route]:
+    """How each service is reached. One without hosts, prefix and models is reached by its name as a host.
+
+    Where it is the only service of the file it takes every request: there is nothing to tell apart.
+    """
+    is_alone = len(box.services) == 1
+    return [_route(service, is_alone=is_alone) for service in box.services.values()]
+
+
+def _route(service: ServiceDefinition, *, is_alone: bool) -> Route:
+    policy = service.policy
+    if policy.hosts or policy.path_prefix or policy.models:
+        return Route(
+            service=service.name, hosts=policy.hosts, path_prefix=policy.path_prefix, models=policy.models
+        )  # fmt: skip
+    if is_alone:
+        return Route(service=service.name, path_prefix="/")
+    return Route(service=service.name, hosts=(service.name, f"{service.name}.{LOCALHOST}"))
+
+
+def policies(box: BoxFile) -> dict[str, Policy]:
+    """The policy of every service."""
+    return {name: service.policy for name, service in box.services.items()}
+
+
+def scaled(box: BoxFile) -> dict[str, Policy]:
+    """The policies of the services that run here."""
+    return {name: service.policy for name, service in box.services.items() if service.command is not None}
+
+
+def endpoints(box: BoxFile) -> dict[str, Address]:
+    """Where the services are that run elsewhere."""
+    return {name: service.endpoint for name, service in box.services.items() if service.endpoint is not None}
+
+
+def local_definitions(box: BoxFile) -> dict[str, LocalDefinition]:
+    """What the local runtime runs."""
+    return {
+        name: _local(service, Path(box.state_dir))
+        for name, service in box.services.items()
+        if service.command is not None
+    }
+
+
+def _local(service: ServiceDefinition, state_dir: Path) -> LocalDefinition:
+    command = service.command
+    assert command is not None
+    return LocalDefinition(
+        service=service.name,
+        command=command.argv,
+        definition_hash=definition_hash(service),
+        log_file=Path(command.log_file) if command.log_file else state_dir / "logs" / f"{service.name}.log",
+        env=command.env,
+        cwd=Path(command.cwd),
+        ready_path=service.policy.ready_path,
+        start_timeout_s=command.start_timeout_s,
+        stop_grace_s=command.stop_grace_s,
+        max_replicas=service.policy.max_replicas,
+    )

@@ -1,0 +1,82 @@
+"""`zerogate up`: the process around a running box: its loop, its signals, its words.
+
+Ctrl-C or SIGTERM once: finish what runs, stop the model servers, leave. Twice: at once, with nothing left behind.
+SIGHUP: read the file again. Exit codes: 0 left in order, 1 something of the machine was missing, 2 the file is wrong.
+"""
+
+import asyncio
+import gc
+import logging
+import signal
+import sys
+from pathlib import Path
+
+import uvloop
+
+from cli.admin_server import AdminServer
+from cli.box import BoxFile
+from cli.box_view import BoxView
+from cli.running import RunningBox
+from zerogate.errors import DefinitionErrors, MachineError
+
+log = logging.getLogger("zerogate")
+
+
+def run(path: Path, box: BoxFile) -> int:
+    """Run the box until it is told to leave; the exit code. `path` is read again at a reload."""
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    try:
+        return uvloop.run(_main(path, box))
+    except MachineError as error:
+        print(f"zerogate: {error}", file=sys.stderr)
+        return 1
+
+
+async def _main(path: Path, box: BoxFile) -> int:
+    running = RunningBox(box)
+    view = BoxView(running, path)
+    admin = AdminServer(view, box.admin)
+    await admin.bind()
+    left = asyncio.Event()
+    _take_signals(running, view, left)
+    try:
+        await running.start()
+        await admin.start()
+        _greet(box)
+        # what lives as long as the process is not worth looking at in every collection
+        gc.collect()
+        gc.freeze()
+        await left.wait()
+        log.info("leaving: answers on their way are finished, then the model servers are stopped (Ctrl-C again: at once)")
+    finally:
+        await running.stop()
+        await admin.stop()
+    return 0
+
+
+def _take_signals(running: RunningBox, view: BoxView, left: asyncio.Event) -> None:
+    loop = asyncio.get_running_loop()
+
+    def leave() -> None:
+        if left.is_set():
+            log.info("leaving at once")
+            running.stop_at_once()
+        left.set()
+
+    async def reload() -> None:
+        try:
+            report = await view.reload()
+        except DefinitionErrors as errors:
+            log.error("the file is wrong, nothing was changed:\n%s", errors)
+        else:
+            log.info("reloaded: %s", report)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, leave)
+    loop.add_signal_handler(signal.SIGHUP, lambda: running.nursery.start(reload(), name="reload"))
+
+
+def _greet(box: BoxFile) -> None:
+    count = len(box.services)
+    log.info("traffic on http://%s, administration on http://%s", box.listen, box.admin)
+    log.info("%d service%s, state in %s", count, "" if count == 1 else "s", box.state_dir)
