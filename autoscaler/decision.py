@@ -93,7 +93,7 @@ class Ask(StrEnum):
     """Nothing lower is allowed yet: a delay, a rate, an unknown."""
 
 
-class Candidate(msgspec.Struct, frozen=True, kw_only=True):
+class Candidate(msgspec.Struct, frozen=True):
     """One voice: `ask` wanted `replicas` (as a floor, a ceiling or the demand), because `why`."""
 
     ask: Ask
