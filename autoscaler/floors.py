@@ -64,7 +64,7 @@ def bounds(policy: Policy, observation: Observation) -> Bounds:
             floors.append(Candidate(Ask.SCHEDULE, standing.floor, why))
         if standing.ceiling is not None and standing.ceiling < ceiling.replicas:
             why = f"the calendar allows {standing.ceiling}: {standing.ceiling_text}"
-            ceiling = Candidate(Ask.SCHEDULE, standing.ceiling, why)
+            ceiling = Candidate(Ask.MAXIMUM, standing.ceiling, why)
         if standing.next_change_wall_s is not None:
             changes.append((standing.next_change_wall_s - observation.wall_s, "the calendar changes"))
     activation = _activation(observation)

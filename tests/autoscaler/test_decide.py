@@ -53,9 +53,6 @@ def once(policy: Policy, observation: Observation, memory: Memory | None = None,
     return decide(policy, observation, memory or granted(current), now_s)[0]
 
 
-# how many
-
-
 @pytest.mark.parametrize("boot_s", [120.0, 300.0])
 def test_a_backlog_gathered_while_a_model_loads_is_work_to_do_once(boot_s: float) -> None:
     policy = Policy(max_replicas=300, target_concurrency=8)
@@ -129,9 +126,6 @@ def test_starting_replicas_are_not_missing_ones() -> None:
         assert decision.desired == 5
 
 
-# floors and ceilings
-
-
 @pytest.mark.parametrize(("floor", "current"), [(24, 22), (89, 88), (21, 0)], ids=["V10", "V11", "V12"])
 def test_a_floor_is_exact_and_immediate(floor: int, current: int) -> None:
     policy = Policy(min_replicas=floor, max_replicas=100)
@@ -178,9 +172,6 @@ def test_a_pin_has_the_last_word_above_the_maximum_and_until_it_ends() -> None:
 def test_a_pin_to_zero_pauses_a_service_that_is_asked_for() -> None:
     decision = once(Policy(), seen(steady(3.0, rate=1.0, run_time_s=1.0, held=2), pin=Pin(replicas=0), ready=1))
     assert (decision.desired, decision.winner) == (0, Ask.PIN)
-
-
-# down, and to zero
 
 
 def test_idle_goes_from_many_to_zero_in_one_write() -> None:
@@ -272,8 +263,6 @@ def test_a_back_off_changes_nothing_but_says_so() -> None:
     assert decision.held_back == "starts failed repeatedly and are suspended; the next try is in 12s"
     assert decision.revisit_at_s == NOW_S + 12.0
 
-
-# for any input
 
 POLICIES = st.builds(
     Policy,
