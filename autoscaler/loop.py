@@ -1,9 +1,9 @@
 """The shell of the deciding side: hears reports, wakes and replicas, decides, and tells the runtime what shall run.
 
 Everything that judges is pure and lives beside this file; here it is only called with the time. The composition root
-builds one `Autoscaler`, hands it policies, reports and heartbeats, and reads it for status and explain. Between `decide`
-and the effect there is room for one voice across services (whose model gives way when GPUs are short); on a box without
-a ledger of GPU memory everything wanted is granted, so nobody sits there yet.
+builds one `Autoscaler`, hands it policies, reports and heartbeats, and reads it for status and explain. Between
+decision and effect there is room for one voice across services (whose model gives way when GPUs are short); on a box
+without a ledger of GPU memory everything wanted is granted, so nobody sits there yet.
 
 Invariants: the number goes to the runtime only when it changes, each time with a higher generation; zero is decided
 and sent in one callback, on what the holder says in that callback; an idle service has no timer; no callback here

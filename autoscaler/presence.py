@@ -45,6 +45,7 @@ class Presence:
         self._is_listing = False
         self._heard_s: float | None = None
         self._settled_s = float("-inf")
+        self._forgot_s = float("-inf")
 
     def hear(self, name: str, incarnation: str, now_s: float, *, scope: str | None = None) -> Source | None:
         """A word of a source. None where it does not count: an incarnation that was replaced, or too many sources."""
@@ -102,7 +103,8 @@ class Presence:
             self.seen_s = now_s
 
     def _add(self, name: str, scope: str | None, now_s: float) -> Source | None:
-        if len(self._sources) >= _MOST_SOURCES:
+        if len(self._sources) >= _MOST_SOURCES and now_s - self._forgot_s > SILENT_S:
+            self._forgot_s = now_s
             self._forget(now_s)
         if len(self._sources) >= _MOST_SOURCES:
             return None

@@ -87,7 +87,7 @@ class Sources:
         self._credit(ledger, stat, *_difference(view, source, stat, now_s), now_s=now_s)
         ledger.views[stat.source] = _View(stat, now_s)
         if stat.since_byte_s is not None:
-            last_byte_s = now_s - stat.since_byte_s
+            last_byte_s = now_s - max(0.0, stat.since_byte_s)
             if ledger.last_byte_s is None or last_byte_s > ledger.last_byte_s:
                 ledger.last_byte_s = last_byte_s
         return True
@@ -189,11 +189,8 @@ class Sources:
 
 
 def _is_sound(stat: Stat) -> bool:
-    numbers = (
-        stat.arrivals, stat.completions, stat.running_s, stat.completed_run_s, stat.in_flight, stat.held,
-        stat.since_byte_s or 0.0,
-    )  # fmt: skip
-    return isfinite(sum(numbers)) and isfinite(stat.at_s) and min(numbers) >= 0
+    numbers = (stat.arrivals, stat.completions, stat.running_s, stat.completed_run_s, stat.in_flight, stat.held)
+    return min(numbers) >= 0 and isfinite(sum(numbers) + stat.at_s + (stat.since_byte_s or 0.0))
 
 
 def _difference(view: _View | None, source: Source, stat: Stat, now_s: float) -> tuple[Stat, float]:
