@@ -25,6 +25,8 @@ _UNKNOWN_CHECK_S: Final = 5.0
 """A heartbeat's length: sooner nothing can have been heard that would change an unknown."""
 _FADING_CHECKS: Final = 10
 """Where nothing reports any more, the mean fades over the stable window: so many looks at it are enough."""
+_WATCH_S: Final = 15.0
+"""A service in use is reported every second; where nothing came for so long, its sources have fallen silent."""
 _SOONEST_S: Final = 0.001
 """The event loop's resolution: nothing is revisited sooner."""
 
@@ -66,8 +68,8 @@ def decide(policy: Policy, observation: Observation, memory: Memory, now_s: floa
     shaped = shape(policy, wanted, memory, current=current, is_settled=is_settled, now_s=now_s)
     limits = bounds(policy, observation)
     zero = _zero(policy, observation, memory, now_s)
-    look_again_s = now_s + policy.stable_window_s / _FADING_CHECKS
-    demand = _demand(shaped, wanted, zero, observation, memory, look_again_s=look_again_s)
+    fading_s = now_s + policy.stable_window_s / _FADING_CHECKS
+    demand = _demand(shaped, wanted, zero, observation, memory, fading_s=fading_s, watch_s=now_s + _WATCH_S)
     merged = _merge(demand, limits, memory, is_known=is_settled and wanted.stable is not None, now_s=now_s)
     suspended, tries = _suspended(observation, merged.candidate.replicas - current, now_s)
     revisit_at_s, next_change = _next((*merged.changes, *tries), limits, now_s)
@@ -119,7 +121,14 @@ def _zero(policy: Policy, observation: Observation, memory: Memory, now_s: float
 
 
 def _demand(
-    shaped: Shaped, wanted: Need, zero: _Zero, observation: Observation, memory: Memory, *, look_again_s: float
+    shaped: Shaped,
+    wanted: Need,
+    zero: _Zero,
+    observation: Observation,
+    memory: Memory,
+    *,
+    fading_s: float,
+    watch_s: float,
 ) -> _Voice:
     """What traffic asks for in the end. What is over never wakes a service: from zero only a request does."""
     is_active = bool(observation.traffic.held or observation.traffic.in_flight)
@@ -131,7 +140,9 @@ def _demand(
     if shaped.revisit_at_s is not None:
         changes = (_Change(shaped.revisit_at_s, shaped.next_change), *changes)
     elif shaped.replicas > 1 and not is_active:
-        changes = (_Change(look_again_s), *changes)
+        changes = (_Change(fading_s), *changes)
+    if is_active:
+        changes = (_Change(watch_s), *changes)
     replicas = max(shaped.replicas, 1)
     if is_active and shaped.held_back is None:
         return _Voice(candidate=Candidate(Ask.DEMAND, replicas, wanted.why), held_back=None, changes=changes)

@@ -62,8 +62,9 @@ class _Service:
 class Autoscaler:
     """Decides for all services of one runtime. All methods are called on the event loop.
 
-    `busy(replica_id)`: requests inside that replica now. `activity(service)`: (held, in flight) as the holder knows
-    them now. `record` gets each decision with all that it was made from, one JSON line each, for replays.
+    `busy(replica_id)`: requests inside that replica now. `activity(service)`: (held, in flight) now, where all of the
+    service's requests are in this process, else None; it replaces what reports said, so a request that is just handed
+    over counts once. `record` gets each decision with all that it was made from, one JSON line each, for replays.
     """
 
     def __init__(
@@ -72,7 +73,7 @@ class Autoscaler:
         *,
         loop: asyncio.AbstractEventLoop,
         busy: Callable[[str], int],
-        activity: Callable[[str], tuple[int, int]],
+        activity: Callable[[str], tuple[int, int] | None],
         clock: Callable[[], float] = clocks.now,
         wall: Callable[[], float] = clocks.wall,
         record: Callable[[bytes], None] | None = None,
@@ -241,15 +242,13 @@ class Autoscaler:
         )
 
     def _traffic(self, name: str, service: _Service, now_s: float) -> Traffic:
-        """The reports, and on top of them what the holder knows at this very moment: reports are up to a second old."""
+        """The reports, with what the holder knows at this very moment in the place of what they said a second ago."""
         policy = service.policy
         traffic = self._sources.traffic(name, now_s, stable_s=policy.stable_window_s, panic_s=policy.panic_window_s)
-        held, in_flight = self._activity(name)
-        if held > traffic.held or in_flight > traffic.in_flight:
-            return msgspec.structs.replace(
-                traffic, held=max(held, traffic.held), in_flight=max(in_flight, traffic.in_flight)
-            )
-        return traffic
+        activity = self._activity(name)
+        if activity is None or activity == (traffic.held, traffic.in_flight):
+            return traffic
+        return msgspec.structs.replace(traffic, held=activity[0], in_flight=activity[1])
 
     def _grant(self, service: _Service, decision: Decision) -> tuple[int, tuple[str, ...]]:
         """(the number that can be had now without touching a busy replica, who goes)."""

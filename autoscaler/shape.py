@@ -32,11 +32,11 @@ class Shaped(msgspec.Struct, frozen=True, kw_only=True):
 def shape(policy: Policy, need: Need, memory: Memory, *, current: int, is_settled: bool, now_s: float) -> Shaped:
     """The number that demand gets at `now_s`. `current`: replicas starting or ready."""
     if need.stable is None:
-        replicas = max(memory.shaped, need.now)
+        is_kept = need.now < memory.shaped
         return Shaped(
-            replicas=replicas,
+            replicas=max(memory.shaped, need.now),
             panic_at_s=memory.panic_at_s,
-            held_back="traffic is not known yet, and unknown is not zero",
+            held_back="traffic is not known, and unknown is not zero" if is_kept else None,
         )
     panic_at_s = _panic_at_s(policy, need, memory, current=current, now_s=now_s)
     wanted = max(need.stable, need.now)
