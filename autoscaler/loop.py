@@ -169,7 +169,9 @@ class Autoscaler:
             self._agenda.soon(service)
 
     def pin(self, service: str, replicas: int, *, until_wall_s: float | None = None) -> None:
-        """Exactly so many replicas until then. Raises UnknownServiceError."""
+        """Exactly so many replicas until then. Raises UnknownServiceError, and ZerogateError for less than none."""
+        if replicas < 0:
+            raise ZerogateError(f"{service} cannot be pinned to {replicas} replicas. Pin it to 0 to pause it, or more.")
         state = self._get(service)
         state.pin = Pin(replicas=replicas, until_wall_s=until_wall_s)
         self._try_again(service, state)

@@ -12,6 +12,7 @@ from autoscaler.decision import Ask
 from autoscaler.journal import replay
 from autoscaler.loop import Autoscaler, UnknownServiceError
 from tests.autoscaler.virtual import VirtualLoop
+from zerogate.errors import ZerogateError
 from zerogate.meter import Meter
 from zerogate.policy import Policy
 from zerogate.runtime.interface import (
@@ -352,6 +353,12 @@ def test_a_pin_acts_at_once_resets_a_back_off_and_expires(loop: VirtualLoop) -> 
     assert box.autoscaler.view("chat").pin is None
 
 
+def test_less_than_no_replicas_cannot_be_pinned(loop: VirtualLoop) -> None:
+    box = Box(loop, chat=Policy())
+    with pytest.raises(ZerogateError, match="Pin it to 0 to pause it"):
+        box.autoscaler.pin("chat", -1)
+
+
 def test_a_pin_down_names_idle_ones_first_and_may_take_busy_ones(loop: VirtualLoop) -> None:
     box = Box(loop, chat=Policy(max_replicas=3, min_replicas=3))
     box.run_for(2)
@@ -454,6 +461,20 @@ def test_the_journal_tells_the_story(loop: VirtualLoop) -> None:
     box.run_for(20)
     story = [(entry.decision.desired, entry.decision.winner) for entry in box.autoscaler.decisions("chat")]
     assert story == [(0, Ask.IDLE), (1, Ask.DEMAND), (1, Ask.HOLDING), (0, Ask.IDLE)]
+
+
+def test_a_source_that_dies_with_requests_inside_is_noticed_without_further_events(loop: VirtualLoop) -> None:
+    box = Box(loop, chat=Policy(max_replicas=9, scale_down_delay_s=10.0, idle_timeout_s=10.0))
+    box.hold(40)
+    box.run_for(1)
+    box.runtime.ready("chat")
+    box.release()
+    box.run_for(30)
+    box.reports = False
+    for _ in range(200):
+        loop.run_for(1.0)
+        box.autoscaler.heartbeat("another", "1")
+    assert box.asked() == [5, 0]
 
 
 def test_wakes_and_reports_about_unknown_services_are_ignored(loop: VirtualLoop) -> None:
