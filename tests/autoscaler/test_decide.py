@@ -74,6 +74,12 @@ def test_a_backlog_gathered_while_a_model_loads_is_work_to_do_once(boot_s: float
     assert max(asked) == asked[-1] == 3
 
 
+def test_a_boot_under_way_tells_how_long_boots_are_before_one_was_learned() -> None:
+    policy = Policy(max_replicas=300, target_concurrency=8)
+    traffic = quiet(held=600, arrival_rate_stable=5.0, arrival_rate_panic=5.0, run_time_s=2.0, since_byte_s=0.0)
+    assert once(policy, seen(traffic, starting=3, starting_for_s=120.0)).desired == 3
+
+
 def test_draining_a_backlog_does_not_ask_for_more_than_gathering_it_did() -> None:
     policy = Policy(max_replicas=300, target_concurrency=8)
     traffic = steady(24.0, rate=5.0, run_time_s=2.0, held=576)
@@ -84,6 +90,12 @@ def test_a_crowd_at_a_service_that_never_ran_gets_its_replicas_in_one_decision()
     policy = Policy(max_replicas=64, target_concurrency=10)
     decision = once(policy, seen(quiet(held=480, since_byte_s=0.0)))
     assert (decision.desired, decision.winner) == (48, Ask.DEMAND)
+
+
+def test_those_of_a_crowd_that_already_run_keep_their_places() -> None:
+    policy = Policy(max_replicas=64, target_concurrency=10)
+    traffic = quiet(held=470, in_flight=10, since_byte_s=0.0)
+    assert once(policy, seen(traffic, ready=1, starting=46)).desired == 48
 
 
 def test_a_burst_in_flight_is_answered_by_what_runs_now() -> None:
@@ -177,6 +189,12 @@ def test_a_pin_to_zero_pauses_a_service_that_is_asked_for() -> None:
 def test_idle_goes_from_many_to_zero_in_one_write() -> None:
     decision = once(Policy(max_replicas=20, idle_timeout_s=15.0), seen(quiet(since_byte_s=15.0), ready=20))
     assert (decision.desired, decision.winner, decision.revisit_at_s) == (0, Ask.IDLE, None)
+
+
+def test_that_much_quiet_ends_a_panic_too() -> None:
+    memory = granted(4, panic_at_s=NOW_S - 16.0)
+    decision, after = decide(Policy(idle_timeout_s=15.0), seen(quiet(since_byte_s=15.0), ready=4), memory, NOW_S)
+    assert (decision.desired, after.panic_at_s, after.shaped) == (0, None, 0)
 
 
 def test_before_the_idle_timeout_it_says_when_zero_comes() -> None:

@@ -337,6 +337,27 @@ def test_only_idle_replicas_go_the_longest_idle_first(loop: VirtualLoop) -> None
     assert list(box.runtime.living) == ["chat-4"]
 
 
+def test_what_a_busy_replica_kept_is_not_lowered_once_nothing_is_known(loop: VirtualLoop) -> None:
+    box = Box(loop, chat=Policy(max_replicas=4, target_concurrency=1, scale_down_delay_s=0.0))
+    box.hold(4)
+    box.run_for(1)
+    box.runtime.ready("chat")
+    box.release()
+    box.inside = {f"chat-{number}": 1 for number in (1, 2, 3, 4)}
+    box.run_for(70)
+    box.finish(70.0)
+    box.meter().enter(loop.time())
+    box.run_for(130)
+    decision = box.autoscaler.view("chat").decision
+    assert decision is not None
+    assert (decision.desired, box.asked()) == (1, [4])
+    box.reports = False
+    box.run_for(70)
+    box.inside = {}
+    box.run_for(30)
+    assert box.asked() == [4]
+
+
 def test_a_pin_acts_at_once_resets_a_back_off_and_expires(loop: VirtualLoop) -> None:
     box = Box(loop, chat=Policy(max_replicas=2, idle_timeout_s=5.0))
     box.run_for(3)
@@ -388,6 +409,15 @@ def test_a_changed_policy_acts_at_once_and_forgets_nothing(loop: VirtualLoop) ->
     assert box.autoscaler.services() == ("chat",)
     with pytest.raises(UnknownServiceError, match="Known services: chat"):
         box.autoscaler.view("other")
+
+
+def test_a_changed_policy_gives_suspended_starts_another_try(loop: VirtualLoop) -> None:
+    box = Box(loop, chat=Policy(), other=Policy())
+    ended = Ended(cause=EndCause.START_FAILED, detail="exit 1")
+    for service in ("chat", "other"):
+        box.autoscaler.on_back_off(service, BackOff(failures=3, next_try_s=loop.time() + 60.0, last=ended))
+    box.autoscaler.configure({"chat": Policy(max_replicas=2), "other": Policy()})
+    assert box.runtime.cleared == ["chat"]
 
 
 def test_a_service_that_is_gone_is_scaled_to_zero(loop: VirtualLoop) -> None:

@@ -151,6 +151,16 @@ def test_counters_that_start_anew_are_neither_spike_nor_hole() -> None:
     assert not made.report(Proxy(made, incarnation="a").read(99.0), START_S + 61.0)
 
 
+def test_what_a_new_incarnation_did_before_its_first_report_arrived_counts() -> None:
+    made = sources()
+    Proxy(made).beat(0.0)
+    proxy = Proxy(made, incarnation="b")
+    proxy.run(1.0, 4.0)
+    proxy.read(2.0)
+    proxy.report(4.0)
+    assert at(made, 4.0).mean_running_panic == pytest.approx(3 / 4)
+
+
 def test_streams_of_a_process_that_started_anew_are_gone_with_it() -> None:
     made = sources()
     proxy = Proxy(made)
