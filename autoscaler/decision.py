@@ -25,6 +25,8 @@ class Traffic(msgspec.Struct, frozen=True, kw_only=True):
     """Since the last byte of any request; None where none was ever seen."""
     is_fresh: bool = True
     """Every source that is listed has reported lately: only then may anything be lowered to zero."""
+    is_settled: bool = True
+    """False for the first seconds after a gap in which nobody was heard: then nothing may be lowered at all."""
 
 
 class Replicas(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,6 +39,8 @@ class Replicas(msgspec.Struct, frozen=True, kw_only=True):
     """When a replica last became ready: the idle clock starts no earlier."""
     boot_time_s: float | None = None
     """Learned p95 from spawn to ready; None where none was ever ready."""
+    starting_for_s: float | None = None
+    """Age of the oldest start under way, a lower bound of the boot time; None where nothing starts."""
     next_try_at_s: float | None = None
     """Starts are suspended until then (back-off); None: they are not."""
 
@@ -51,10 +55,28 @@ class Pin(msgspec.Struct, frozen=True, kw_only=True):
 class Observation(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that one decision is made from, besides policy and memory."""
 
+    service: str
     wall_s: float
     traffic: Traffic
     replicas: Replicas
     pin: Pin | None = None
+
+
+class Memory(msgspec.Struct, frozen=True, kw_only=True):
+    """What one decision leaves for the next. Nothing else is remembered between two of them."""
+
+    since_s: float
+    """When the service was first decided about: the idle clock of a service that never had traffic starts here."""
+    granted: int
+    """Replicas asked of the runtime in the end, after everything that gates an effect: not what was wished."""
+    shaped: int
+    """What demand alone had after its delays and rates. Floors do not enter: when one ends, it ends at once."""
+    low_since_s: float | None = None
+    """Since when demand has been below `shaped` without a break."""
+    low_peak: int = 0
+    """The most that demand asked for in that time."""
+    panic_at_s: float | None = None
+    """When the panic window last exceeded its threshold."""
 
 
 class Ask(StrEnum):
@@ -71,7 +93,7 @@ class Ask(StrEnum):
     """Nothing lower is allowed yet: a delay, a rate, an unknown."""
 
 
-class Candidate(msgspec.Struct, frozen=True, kw_only=True):
+class Candidate(msgspec.Struct, frozen=True):
     """One voice: `ask` wanted `replicas` (as a floor, a ceiling or the demand), because `why`."""
 
     ask: Ask

@@ -1,0 +1,331 @@
+"""The shell of the deciding side: hears reports, wakes and replicas, decides, and tells the runtime what shall run.
+
+Everything that judges is pure and lives beside this file; here it is only called with the time. The composition root
+builds one `Autoscaler`, hands it policies, reports and heartbeats, and reads it for status and explain. Between
+decision and effect there is room for one voice across services (whose model gives way when GPUs are short); on a box
+without a ledger of GPU memory everything wanted is granted, so nobody sits there yet.
+
+Invariants: the number goes to the runtime only when it changes, each time with a higher generation; zero is decided
+and sent in one callback, on what the holder says in that callback; an idle service has no timer; no callback here
+takes longer than a slice of the agenda.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping
+
+import msgspec
+
+from autoscaler.agenda import Agenda
+from autoscaler.decide import begin, decide
+from autoscaler.decision import Ask, Decision, Memory, Observation, Pin, Replicas, Traffic
+from autoscaler.journal import Entry, Journal, Turn, encode
+from autoscaler.replicas import ReplicaBook
+from autoscaler.run_time import BootTimes, RunTime
+from autoscaler.sources import Sources
+from autoscaler.status import Saved, ServiceState
+from autoscaler.words import count
+from zerogate import clock as clocks
+from zerogate.errors import ZerogateError
+from zerogate.policy import Policy
+from zerogate.runtime.interface import BackOff, Replica, Runtime, Scale
+from zerogate.stats import Stat
+
+_REPORTS_TOGETHER_S = 0.5
+"""Reports come once a second per source; several of them make one decision."""
+_WAKES_TOGETHER_S = 0.1
+"""The first wake acts at once; those behind it gather, so that a crowd gets its replicas in one further write."""
+_BUSY_CHECK_S = 1.0
+"""How soon a scale-in that found only busy replicas looks again."""
+
+
+class UnknownServiceError(ZerogateError):
+    """A service was named that is not configured."""
+
+
+class _Service:
+    """All state of one service here; what an idle one does not need is not made."""
+
+    __slots__ = ("asked", "back_off", "book", "decided_s", "decision", "journal", "memory", "pin", "policy")
+
+    def __init__(self, policy: Policy, saved: Saved) -> None:
+        self.policy = policy
+        self.pin = saved.pin
+        self.book: ReplicaBook | None = ReplicaBook(BootTimes(saved.boots_s)) if saved.boots_s else None
+        self.journal = Journal()
+        self.memory: Memory | None = None
+        self.decision: Decision | None = None
+        self.back_off: BackOff | None = None
+        self.asked: int | None = None
+        self.decided_s = float("-inf")
+
+
+class Autoscaler:
+    """Decides for all services of one runtime. All methods are called on the event loop.
+
+    `busy(replica_id)`: requests inside that replica now. `activity(service)`: (held, in flight) now, where all of the
+    service's requests are in this process, else None; it replaces what reports said, so a request that is just handed
+    over counts once. `record` gets each decision with all that it was made from, one JSON line each, for replays.
+    """
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        *,
+        loop: asyncio.AbstractEventLoop,
+        busy: Callable[[str], int],
+        activity: Callable[[str], tuple[int, int] | None],
+        clock: Callable[[], float] = clocks.now,
+        wall: Callable[[], float] = clocks.wall,
+        record: Callable[[bytes], None] | None = None,
+    ) -> None:
+        self._runtime = runtime
+        self._busy = busy
+        self._activity = activity
+        self._clock = clock
+        self._wall = wall
+        self._record = record
+        self._services: dict[str, _Service] = {}
+        self._saved: Mapping[str, Saved] = {}
+        self._sources = Sources()
+        self._agenda = Agenda(self._decide, loop=loop, clock=clock)
+        self._generation = 0
+
+    def start(self) -> None:
+        """Hear about replicas from now on."""
+        self._runtime.subscribe(self)
+
+    def close(self) -> None:
+        """Decide no more; what runs, stays."""
+        self._agenda.close()
+
+    def configure(self, policies: Mapping[str, Policy]) -> None:
+        """Take over a whole new set of policies. Services that stay keep windows, memory, pins and journal.
+
+        A service that is gone is scaled to zero. A changed policy allows suspended starts another try.
+        """
+        for name in [name for name in self._services if name not in policies]:
+            self._remove(name)
+        added = [name for name in policies if name not in self._services]
+        for name, policy in policies.items():
+            service = self._services.get(name)
+            if service is None:
+                self._add(name, policy)
+            elif service.policy != policy:
+                service.policy = policy
+                self._sources.watch(name, max(policy.stable_window_s, policy.panic_window_s))
+                self._try_again(name, service)
+                self._agenda.soon(name)
+        if added:
+            for replica in self._runtime.replicas():
+                if replica.service in added:
+                    self.on_replica(replica)
+
+    def export_state(self) -> dict[str, Saved]:
+        """What should survive a restart, per service."""
+        return {name: saved for name, service in self._services.items() if (saved := self._save(name, service))}
+
+    def import_state(self, saved: Mapping[str, Saved]) -> None:
+        """Start from what was exported once; call it before `configure`."""
+        self._saved = saved
+
+    def report(self, stat: Stat) -> None:
+        """A proxy's report."""
+        if self._sources.report(stat, self._clock()):
+            self._agenda.plan_by(stat.service, self._services[stat.service].decided_s + _REPORTS_TOGETHER_S)
+
+    def heartbeat(self, source: str, incarnation: str, *, service: str | None = None) -> None:
+        """A source lives: expected of each every 5 s, in this process too. `service`: the only one it can see."""
+        self._sources.heartbeat(source, incarnation, self._clock(), service=service)
+
+    def expect(self, sources: Mapping[str, str | None]) -> None:
+        """The platform's list of sources: name → the one service it sees, None for all."""
+        self._sources.expect(sources, self._clock())
+
+    def wake(self, service: str) -> None:
+        """A request is held. From zero this decides before anything else in the next iteration of the loop."""
+        state = self._services.get(service)
+        if state is None:
+            return
+        if not state.asked:
+            self._agenda.soon(service, first=True)
+        else:
+            self._agenda.plan_by(service, state.decided_s + _WAKES_TOGETHER_S)
+
+    def on_replica(self, replica: Replica) -> None:
+        """The runtime: a replica is new or changed."""
+        service = self._services.get(replica.service)
+        if service is None:
+            return
+        if service.book is None:
+            service.book = ReplicaBook(BootTimes())
+        service.book.on_replica(replica)
+        self._agenda.soon(replica.service)
+
+    def on_back_off(self, service: str, back_off: BackOff | None) -> None:
+        """The runtime: starts are suspended, or allowed again."""
+        state = self._services.get(service)
+        if state is not None:
+            state.back_off = back_off
+            self._agenda.soon(service)
+
+    def pin(self, service: str, replicas: int, *, until_wall_s: float | None = None) -> None:
+        """Exactly so many replicas until then. Raises UnknownServiceError, and ZerogateError for less than none."""
+        if replicas < 0:
+            raise ZerogateError(f"{service} cannot be pinned to {replicas} replicas. Pin it to 0 to pause it, or more.")
+        state = self._get(service)
+        state.pin = Pin(replicas=replicas, until_wall_s=until_wall_s)
+        self._try_again(service, state)
+        self._agenda.soon(service, first=True)
+
+    def unpin(self, service: str) -> None:
+        """Back to what traffic and policy say. Raises UnknownServiceError."""
+        self._get(service).pin = None
+        self._agenda.soon(service, first=True)
+
+    def services(self) -> tuple[str, ...]:
+        """Names, in the order in which they were configured."""
+        return tuple(self._services)
+
+    def view(self, service: str) -> ServiceState:
+        """The service as it stands. Raises UnknownServiceError."""
+        state = self._get(service)
+        traffic = self._traffic(service, state, self._clock())
+        return ServiceState(
+            service=service,
+            policy=state.policy,
+            asked=state.asked or 0,
+            replicas=state.book.all() if state.book else (),
+            traffic=traffic,
+            decision=state.decision,
+            run_time_s=traffic.run_time_s,
+            boot_time_s=state.book.boots.p95_s() if state.book else None,
+            back_off=state.back_off,
+            pin=state.pin,
+        )
+
+    def decisions(self, service: str) -> tuple[Entry, ...]:
+        """The last changes, oldest first. Raises UnknownServiceError."""
+        return self._get(service).journal.entries()
+
+    def _decide(self, name: str) -> None:
+        service = self._services[name]
+        now_s = service.decided_s = self._clock()
+        observation = self._observe(name, service, now_s)
+        if service.memory is None:
+            service.memory = begin(now_s, current=observation.replicas.starting + observation.replicas.ready)
+        decision, memory = decide(service.policy, observation, service.memory, now_s)
+        if self._record is not None:
+            turn = Turn(
+                policy=service.policy, observation=observation, memory=service.memory, now_s=now_s, decision=decision
+            )
+            self._record(encode(turn))
+        granted, victims = self._grant(service, decision)
+        if granted != decision.desired:
+            decision = _wait_for_idle(decision, granted - decision.desired, now_s)
+            memory = msgspec.structs.replace(memory, granted=granted)
+        service.memory, service.decision = memory, decision
+        service.journal.add(decision)
+        self._agenda.plan(name, decision.revisit_at_s)
+        self._effect(name, service, decision, granted, victims)
+
+    def _observe(self, name: str, service: _Service, now_s: float) -> Observation:
+        if service.book is not None:
+            service.book.note_busy(self._busy, now_s)
+        wall_s = self._wall()
+        if service.pin is not None and service.pin.until_wall_s is not None and service.pin.until_wall_s <= wall_s:
+            service.pin = None
+        next_try_s = service.back_off.next_try_s if service.back_off else None
+        return Observation(
+            service=name,
+            wall_s=wall_s,
+            traffic=self._traffic(name, service, now_s),
+            replicas=_replicas(service.book, now_s, next_try_s),
+            pin=service.pin,
+        )
+
+    def _traffic(self, name: str, service: _Service, now_s: float) -> Traffic:
+        """The reports, with what the holder knows at this very moment in the place of what they said a second ago."""
+        policy = service.policy
+        traffic = self._sources.traffic(name, now_s, stable_s=policy.stable_window_s, panic_s=policy.panic_window_s)
+        activity = self._activity(name)
+        if activity is None or activity == (traffic.held, traffic.in_flight):
+            return traffic
+        return msgspec.structs.replace(traffic, held=activity[0], in_flight=activity[1])
+
+    def _grant(self, service: _Service, decision: Decision) -> tuple[int, tuple[str, ...]]:
+        """(the number that can be had now without touching a busy replica, who goes)."""
+        if decision.current <= decision.desired or service.book is None:
+            return decision.desired, ()
+        is_forced = decision.desired == 0 or decision.winner in (Ask.PIN, Ask.MAXIMUM)
+        victims = service.book.victims(decision.desired, self._busy, is_forced=is_forced)
+        return decision.current - len(victims), victims
+
+    def _effect(self, name: str, service: _Service, decision: Decision, granted: int, victims: tuple[str, ...]) -> None:
+        if granted == service.asked or (service.asked is None and granted == decision.current == 0):
+            return
+        service.asked = granted
+        self._generation += 1
+        self._runtime.scale(
+            Scale(
+                service=name,
+                replicas=granted,
+                generation=self._generation,
+                victims=victims,
+                cause=decision.winner.value,
+            )
+        )
+
+    def _get(self, service: str) -> _Service:
+        state = self._services.get(service)
+        if state is None:
+            known = ", ".join(self._services) or "none"
+            raise UnknownServiceError(f"There is no service {service!r}. Known services: {known}.")
+        return state
+
+    def _add(self, name: str, policy: Policy) -> None:
+        saved = self._saved.get(name, Saved())
+        self._services[name] = _Service(policy, saved)
+        self._sources.watch(name, max(policy.stable_window_s, policy.panic_window_s))
+        if saved.completions > 0:
+            self._sources.restore(name, RunTime(saved.completed_s, saved.completions))
+        self._agenda.soon(name)
+
+    def _remove(self, name: str) -> None:
+        service = self._services.pop(name)
+        self._agenda.drop(name)
+        self._sources.unwatch(name)
+        if service.asked or (service.book is not None and service.book.all()):
+            self._generation += 1
+            self._runtime.scale(Scale(service=name, replicas=0, generation=self._generation, cause="removed"))
+
+    def _try_again(self, name: str, service: _Service) -> None:
+        if service.back_off is not None:
+            self._runtime.clear_back_off(name)
+
+    def _save(self, name: str, service: _Service) -> Saved | None:
+        learned = self._sources.run_time(name)
+        boots_s = service.book.boots.boots_s if service.book else ()
+        if service.pin is None and learned is None and not boots_s:
+            return None
+        return Saved(
+            pin=service.pin,
+            boots_s=boots_s,
+            completed_s=learned.completed_s if learned else 0.0,
+            completions=learned.completions if learned else 0.0,
+        )
+
+
+def _replicas(book: ReplicaBook | None, now_s: float, next_try_at_s: float | None) -> Replicas:
+    if book is None:
+        return Replicas(next_try_at_s=next_try_at_s)
+    return book.summary(now_s, next_try_at_s=next_try_at_s)
+
+
+def _wait_for_idle(decision: Decision, missing: int, now_s: float) -> Decision:
+    """The same decision, saying that busy or starting replicas keep it from its number for now."""
+    soon_s = now_s + _BUSY_CHECK_S
+    return msgspec.structs.replace(
+        decision,
+        held_back=f"{count(missing, 'more replica')} would go, but each is busy or starting, and none is cut off",
+        revisit_at_s=soon_s if decision.revisit_at_s is None else min(decision.revisit_at_s, soon_s),
+    )

@@ -1,0 +1,232 @@
+"""What many proxies report, turned into one `Traffic` per service. Pure: `now_s` is an argument.
+
+Reports are cumulative and are differenced per (source, incarnation), so one that is lost, repeated or overtaken
+distorts nothing, and counters that start anew are neither a spike nor a hole. Whoever falls silent is unknown, not
+zero: after `SILENT_S` its last values stay and zero is withheld, after `ABSENT_S` (or unlisted) it is no longer
+counted. Where nobody was heard for a while and then somebody is (a suspended process, a jump of the clock), nothing
+may be lowered until all had time to speak.
+
+An idle service costs one dictionary entry here; a ledger is made when somebody first reports about it. The caller
+(`autoscaler.loop`) says which services exist: reports about others are dropped, so nobody can add entries.
+"""
+
+from collections.abc import Mapping
+from math import isfinite
+from typing import Final
+
+from autoscaler.decision import Traffic
+from autoscaler.presence import ABSENT_S, FORGOTTEN_S, SILENT_S, Presence, Source
+from autoscaler.run_time import RunTime
+from autoscaler.windows import Windows
+from zerogate.stats import Stat
+
+_REPORT_EVERY_S: Final = 1.0
+"""How often a source reports what changed: what began between two reports of a quiet source is no older."""
+_LEAST_SEEN_S: Final = 1.0
+"""Means over less are not known yet."""
+
+
+class _View:
+    """What one source last said about one service."""
+
+    __slots__ = ("received_s", "stat")
+
+    def __init__(self, stat: Stat, received_s: float) -> None:
+        self.stat = stat
+        self.received_s = received_s
+
+
+class _Ledger:
+    """All that is known about one service with traffic."""
+
+    __slots__ = ("last_byte_s", "run_time", "views", "windows")
+
+    def __init__(self) -> None:
+        self.views: dict[str, _View] = {}
+        self.windows: Windows | None = None
+        self.run_time = RunTime()
+        self.last_byte_s: float | None = None
+
+
+class Sources:
+    """Receiver of reports, keeper of windows and learned run times."""
+
+    def __init__(self) -> None:
+        self._spans: dict[str, float] = {}
+        self._ledgers: dict[str, _Ledger] = {}
+        self._presence = Presence()
+
+    def watch(self, service: str, span_s: float) -> None:
+        """The service exists, and windows up to `span_s` will be asked for. Again with another span: the past stays."""
+        self._spans[service] = span_s
+        ledger = self._ledgers.get(service)
+        if ledger is not None and ledger.windows is not None and ledger.windows.span_s != span_s:
+            ledger.windows = ledger.windows.resized(span_s)
+
+    def unwatch(self, service: str) -> None:
+        """The service is gone: forget it."""
+        self._spans.pop(service, None)
+        self._ledgers.pop(service, None)
+
+    def report(self, stat: Stat, now_s: float) -> bool:
+        """Take one report; False where it tells nothing new (repeated, overtaken, unsound, about an unknown service).
+
+        A source that reports without ever having sent a heartbeat counts for all services, the cautious reading.
+        """
+        if stat.service not in self._spans or not _is_sound(stat):
+            return False
+        source = self._presence.hear(stat.source, stat.incarnation, now_s)
+        if source is None:
+            return False
+        ledger = self._ledgers.get(stat.service)
+        if ledger is None:
+            ledger = self._ledgers[stat.service] = _Ledger()
+        view = ledger.views.get(stat.source)
+        if view is not None and view.stat.incarnation == stat.incarnation and stat.sequence <= view.stat.sequence:
+            return False
+        self._credit(ledger, stat, *_difference(view, source, stat, now_s), now_s=now_s)
+        ledger.views[stat.source] = _View(stat, now_s)
+        if stat.since_byte_s is not None:
+            last_byte_s = now_s - max(0.0, stat.since_byte_s)
+            if ledger.last_byte_s is None or last_byte_s > ledger.last_byte_s:
+                ledger.last_byte_s = last_byte_s
+        return True
+
+    def heartbeat(self, source: str, incarnation: str, now_s: float, *, service: str | None = None) -> None:
+        """The source lives, whether or not it has anything to report. `service`: it can only ever see that one."""
+        self._presence.hear(source, incarnation, now_s, scope=service)
+
+    def expect(self, sources: Mapping[str, str | None], now_s: float) -> None:
+        """The platform's list of sources that should report: name → the one service it sees, None for all.
+
+        Draining ones belong on it as long as they exist. Without a call, whoever reports is expected to go on.
+        """
+        self._presence.expect(sources, now_s)
+
+    def traffic(self, service: str, now_s: float, *, stable_s: float, panic_s: float) -> Traffic:
+        """Everything that is known about the service's traffic now."""
+        is_present, is_fresh = self._presence.health(service, now_s)
+        is_settled = self._presence.is_settled(now_s)
+        ledger = self._ledgers.get(service)
+        seen_s = 0.0 if self._presence.seen_s is None else now_s - self._presence.seen_s
+        is_known = is_present and seen_s >= _LEAST_SEEN_S
+        if ledger is None:
+            known = 0.0 if is_known else None
+            return Traffic(
+                mean_running_stable=known,
+                mean_running_panic=known,
+                arrival_rate_stable=known,
+                arrival_rate_panic=known,
+                is_fresh=is_fresh,
+                is_settled=is_settled,
+            )
+        views, is_current = self._views(ledger, now_s)
+        in_flight = sum(view.stat.in_flight for view in views)
+        age_s = sum(
+            max(0.0, view.stat.running_s - view.stat.completed_run_s)
+            + view.stat.in_flight * max(0.0, now_s - view.received_s)
+            for view in views
+            if view.stat.in_flight
+        )
+        stable = _means(ledger, views, stable_s, now_s, seen_s, panic_s) if is_known else (None, None)
+        panic = _means(ledger, views, panic_s, now_s, seen_s, panic_s) if is_known else (None, None)
+        if stable == (0.0, 0.0):
+            ledger.windows = None
+        return Traffic(
+            in_flight=in_flight,
+            held=sum(view.stat.held for view in views),
+            mean_running_stable=stable[0],
+            mean_running_panic=panic[0],
+            arrival_rate_stable=stable[1],
+            arrival_rate_panic=panic[1],
+            run_time_s=ledger.run_time.estimate_s(running=in_flight, running_age_s=age_s),
+            since_byte_s=None if ledger.last_byte_s is None else max(0.0, now_s - ledger.last_byte_s),
+            is_fresh=is_fresh and is_current,
+            is_settled=is_settled,
+        )
+
+    def run_time(self, service: str) -> RunTime | None:
+        """What was learned of the service's run times; None where nothing was."""
+        ledger = self._ledgers.get(service)
+        return ledger.run_time if ledger is not None and ledger.run_time.completions else None
+
+    def restore(self, service: str, run_time: RunTime) -> None:
+        """Start from what was learned before a restart."""
+        if service in self._spans:
+            self._ledgers.setdefault(service, _Ledger()).run_time = run_time
+
+    def _credit(self, ledger: _Ledger, stat: Stat, base: Stat, length_s: float, *, now_s: float) -> None:
+        running_s, arrivals = stat.running_s - base.running_s, stat.arrivals - base.arrivals
+        completions = stat.completions - base.completions
+        if running_s > 0.0 or arrivals > 0:
+            if ledger.windows is None:
+                ledger.windows = Windows(self._spans[stat.service])
+            ledger.windows.add(now_s - length_s, now_s, running_s=max(0.0, running_s), arrivals=max(0, arrivals))
+        if completions > 0:
+            ledger.run_time.learn(max(0.0, stat.completed_run_s - base.completed_run_s), completions)
+
+    def _views(self, ledger: _Ledger, now_s: float) -> tuple[list[_View], bool]:
+        """The views that count, and whether all of those that claim requests are recent.
+
+        A source with requests inside reports every second, so one that only sends heartbeats has lost a report.
+        """
+        present: list[_View] = []
+        is_current = True
+        for name, view in list(ledger.views.items()):
+            source = self._presence.get(name)
+            if source is None or now_s - source.heard_s > FORGOTTEN_S:
+                del ledger.views[name]
+                continue
+            if source.incarnation != view.stat.incarnation or self._presence.is_absent(source, now_s):
+                continue
+            if view.stat.in_flight or view.stat.held:
+                silence_s = now_s - view.received_s
+                if silence_s > ABSENT_S:
+                    continue
+                is_current = is_current and silence_s <= SILENT_S
+            present.append(view)
+        return present, is_current
+
+
+def _is_sound(stat: Stat) -> bool:
+    numbers = (stat.arrivals, stat.completions, stat.running_s, stat.completed_run_s, stat.in_flight, stat.held)
+    return min(numbers) >= 0 and isfinite(sum(numbers) + stat.at_s + (stat.since_byte_s or 0.0))
+
+
+def _difference(view: _View | None, source: Source, stat: Stat, now_s: float) -> tuple[Stat, float]:
+    """(what to subtract, over how many seconds the rest came about).
+
+    Counters of a new incarnation start at zero, and so do those of a first report. Of a source met in the middle of
+    its life nothing is known but what it says from now on.
+    """
+    most_s = stat.sequence * _REPORT_EVERY_S
+    if view is None or view.stat.incarnation != stat.incarnation:
+        if source.born_s is not None:
+            return _zero(stat), min(max(0.0, now_s - source.born_s), most_s)
+        return (_zero(stat), _REPORT_EVERY_S) if stat.sequence == 1 else (stat, 0.0)
+    last = view.stat
+    if stat.running_s < last.running_s or stat.arrivals < last.arrivals or stat.completions < last.completions:
+        return stat, 0.0
+    length_s = max(0.0, stat.at_s - last.at_s)
+    if last.in_flight == 0:
+        length_s = min(length_s, (stat.sequence - last.sequence) * _REPORT_EVERY_S)
+    return last, length_s
+
+
+def _zero(stat: Stat) -> Stat:
+    return Stat(service=stat.service, source=stat.source, incarnation=stat.incarnation, sequence=0, at_s=stat.at_s)
+
+
+def _means(
+    ledger: _Ledger, views: list[_View], window_s: float, now_s: float, seen_s: float, panic_s: float
+) -> tuple[float, float]:
+    """(mean running, arrivals per second) over the window or the part of it that was seen.
+
+    What runs since a source's last report is counted as if it went on, so a source that is late does not read as a
+    fall. A rate is never taken over less than the panic window: a second's burst is not a day's rate.
+    """
+    span_s = min(window_s, seen_s)
+    running_s, arrivals = ledger.windows.sums(span_s, now_s) if ledger.windows is not None else (0.0, 0.0)
+    for view in views:
+        running_s += view.stat.in_flight * min(max(0.0, now_s - view.received_s), span_s)
+    return running_s / span_s, arrivals / max(span_s, min(window_s, panic_s))
