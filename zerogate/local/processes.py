@@ -10,6 +10,7 @@ import contextlib
 import os
 import select
 import signal
+import threading
 from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, Self
@@ -172,24 +173,27 @@ def wait_for_end(handles: Collection[Handle], timeout_s: float) -> None:
 
 
 class Scanner:
-    """Reads the table in one thread of its own; who asks while a reading is queued gets that one's result."""
+    """Reads the table in one thread of its own; who asks while a reading has not begun shares it."""
 
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(1, "zerogate-proc")
-        self._queued: asyncio.Future[Table] | None = None
+        self._has_begun = threading.Event()
+        self._reading: asyncio.Future[Table] | None = None
 
     async def table(self) -> Table:
         """A table whose reading began after the call."""
-        if self._queued is None:
-            self._queued = asyncio.get_running_loop().run_in_executor(self._thread, self._read)
-        return await asyncio.shield(self._queued)
+        if self._reading is None or self._has_begun.is_set():
+            self._has_begun = threading.Event()
+            self._reading = asyncio.get_running_loop().run_in_executor(self._thread, _read_after, self._has_begun)
+        return await asyncio.shield(self._reading)
 
     def close(self) -> None:
         self._thread.shutdown(wait=False, cancel_futures=True)
 
-    def _read(self) -> Table:
-        self._queued = None  # from here on processes may appear that this reading misses
-        return read_table()
+
+def _read_after(has_begun: threading.Event) -> Table:
+    has_begun.set()  # from here on processes may appear that this reading misses
+    return read_table()
 
 
 def reap_strays(table: Table, *, ours: Collection[int], seen: Collection[int]) -> set[int]:

@@ -17,3 +17,4 @@ class TestLocalRuntime(RuntimeContract):
         yield world
         world.runtime.kill_now()
         await world.runtime.aclose(drain_deadline_s=0)
+        world.check()

@@ -48,8 +48,10 @@ async def ask(address: Address, target: str) -> dict[str, Any]:
 class LocalWorld(World):
     """Services a and b of the contract as stubs that become ready when told to."""
 
-    def __init__(self, folder: Path, *flags: str, instance: str | None = None, **more: Any) -> None:
-        super().__init__()
+    def __init__(
+        self, folder: Path, *flags: str, instance: str | None = None, adopts: bool = False, **more: Any
+    ) -> None:
+        super().__init__(is_late=adopts)
         self.folder = folder
         self.instance = instance or str(folder)
         self.definitions = {

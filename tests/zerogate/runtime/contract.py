@@ -26,7 +26,9 @@ class Recorder:
     """An observer that keeps everything, and checks the life of each replica as it is told."""
 
     def __init__(self, *, is_late: bool = False) -> None:
+        """`is_late`: replicas may have begun before it listened."""
         self.legal_first = {STARTING, READY, DRAINING} if is_late else {STARTING, GONE}
+        self.faults: list[str] = []
         self.history: list[Replica] = []
         self.back_offs: list[tuple[str, BackOff | None]] = []
         self.now: dict[str, Replica] = {}
@@ -36,8 +38,8 @@ class Recorder:
     def on_replica(self, replica: Replica) -> None:
         before = self.now.get(replica.id)
         legal = LEGAL[before.state] if before else self.legal_first
-        assert replica.state in legal, (before, replica)
-        assert (replica.ended is not None) == (replica.state is GONE)
+        if replica.state not in legal or (replica.ended is not None) != (replica.state is GONE):
+            self.faults.append(f"{before} became {replica}")
         self.history.append(replica)
         self.now[replica.id] = replica
         alive = sum(r.service == replica.service and r.state is not GONE for r in self.now.values())
@@ -82,8 +84,8 @@ class World(ABC):
 
     runtime: Runtime
 
-    def __init__(self) -> None:
-        self.seen = Recorder()
+    def __init__(self, *, is_late: bool = False) -> None:
+        self.seen = Recorder(is_late=is_late)
         self.gates = Gates()
         self._generation = 0
 
@@ -94,6 +96,10 @@ class World(ABC):
     @abstractmethod
     async def crash(self, replica_id: str) -> None:
         """The replica ends by itself with exit code 3."""
+
+    def check(self) -> None:
+        """Nothing that was told broke the rules: call it at the end of each test."""
+        assert self.seen.faults == []
 
     def scale(self, service: str, replicas: int, *, victims: tuple[str, ...] = ()) -> None:
         self._generation += 1

@@ -39,6 +39,7 @@ class TestFakeRuntime(RuntimeContract):
             world.seen.until = finish_and_wait  # type: ignore[method-assign]
         yield world
         await runtime.aclose(drain_deadline_s=0)
+        world.check()
 
 
 class Clock:
