@@ -1,0 +1,39 @@
+from pathlib import Path
+
+from zerogate.local.definition import LocalDefinition, hash_of
+
+CHAT = LocalDefinition(
+    service="chat",
+    command=("serve", "--port={port}", '{"a": {port}}'),
+    env={"PATH": "/mine", "SPT_NOENV": ""},
+    definition_hash="h",
+    log_file=Path("/l/chat.log"),
+)
+
+
+def test_only_the_port_is_replaced_in_arguments() -> None:
+    assert CHAT.arguments(81) == ("serve", "--port=81", '{"a": 81}')
+
+
+def test_the_environment_adds_to_zerogates_own() -> None:
+    env = CHAT.environment({"HOME": "/h", "PATH": "/bin", "ZEROGATE_REPLICA": "of a parent"}, port=81, mark="m")
+    assert env == {
+        "HOME": "/h",
+        "PATH": "/mine",
+        "PORT": "81",
+        "PYTHONUNBUFFERED": "1",
+        "SPT_NOENV": "",
+        "ZEROGATE_REPLICA": "m",
+    }
+
+
+def test_the_hash_changes_with_what_a_process_was_started_with_and_not_with_the_order_of_variables() -> None:
+    base = hash_of(("a", "b"), {"x": "1", "y": "2"}, None, "/health")
+    assert base == hash_of(("a", "b"), {"y": "2", "x": "1"}, None, "/health")
+    others = [
+        hash_of(("a b",), {"x": "1", "y": "2"}, None, "/health"),
+        hash_of(("a", "b"), {"x": "1"}, None, "/health"),
+        hash_of(("a", "b"), {"x": "1", "y": "2"}, Path("/"), "/health"),
+        hash_of(("a", "b"), {"x": "1", "y": "2"}, None, "/ready"),
+    ]
+    assert len({base, *others}) == 5

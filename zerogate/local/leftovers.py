@@ -1,0 +1,30 @@
+"""What an earlier zerogate of the same instance left running. Pure."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from zerogate.local.mark import Mark
+from zerogate.local.processes import Process, Table
+
+
+class Leftover(msgspec.Struct, frozen=True, kw_only=True):
+    """One replica found by its mark. `leader`: the process that was spawned, or None where only others are left."""
+
+    mark: Mark
+    leader: Process | None
+
+
+def find_leftovers(table: Table, instance: str) -> Sequence[Leftover]:
+    """All replicas of `instance` and of no other, the oldest first."""
+    found: dict[str, tuple[Mark, list[Process]]] = {}
+    for process in sorted(table.values(), key=lambda p: (p.start_ticks, p.pid)):
+        mark = None if process.mark is None else Mark.parse(process.mark)
+        if mark is not None and mark.instance == instance:
+            found.setdefault(str(mark), (mark, []))[1].append(process)
+    return [Leftover(mark=mark, leader=_leader(processes)) for mark, processes in found.values()]
+
+
+def _leader(processes: Sequence[Process]) -> Process | None:
+    """The spawned process leads a session. So may an engine's worker, but it is younger."""
+    return next((p for p in processes if p.pid == p.session), None)

@@ -1,0 +1,287 @@
+"""One replica as processes: watched from its start until nothing of it is left.
+
+Invariants: `gone` is told exactly once, and only when no process that belongs to the replica lives; its leader is
+waited for at that moment and not before, so that the pid by which its session is recognised stays its own.
+Engines leave their process group and even wipe their environment: what belongs to a replica is looked up when it is
+ready, before it is stopped and after its leader has ended, and remembered by pidfd.
+Owned by `zerogate.local.runtime`.
+"""
+
+import asyncio
+import signal
+from typing import Final, Protocol
+
+from zerogate import clock
+from zerogate.http.probe import Probe
+from zerogate.local import logs
+from zerogate.local.definition import LocalDefinition
+from zerogate.local.launch import Launched
+from zerogate.local.mark import Mark
+from zerogate.local.processes import Handle, Scanner, members
+from zerogate.runtime.interface import Address, EndCause, Ended
+from zerogate.tasks import Nursery
+
+FIRST_PAUSE_S: Final = 0.01
+LONGEST_PAUSE_S: Final = 0.5
+
+
+class Events(Protocol):
+    """Who is told. Called on the loop."""
+
+    def on_ready(self, replica_id: str) -> None: ...
+
+    def on_failing(self, replica_id: str, ended: Ended) -> None:
+        """It is lost: `on_gone` follows when nothing is left."""
+
+    def on_gone(self, replica_id: str, ended: Ended) -> None: ...
+
+
+class LocalReplica:
+    """The processes of one replica. `begin` or `adopt` or `clear_away` once, then `stop` or `kill` at any time."""
+
+    def __init__(
+        self,
+        mark: Mark,
+        definition: LocalDefinition,
+        launched: Launched,
+        events: Events,
+        *,
+        scanner: Scanner,
+        nursery: Nursery,
+        is_child: bool = True,
+    ) -> None:
+        self.mark = mark
+        self.definition = definition
+        self.log_path = launched.log_path
+        self.log_offset = launched.log_offset
+        self.warning = launched.warning
+        self.started_s = launched.started_s
+        self.is_adopted = not is_child
+        self._leader = launched.leader
+        self._events = events
+        self._scanner = scanner
+        self._nursery = nursery
+        self._loop = asyncio.get_running_loop()
+        self._probe: Probe | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._known: dict[int, Handle] = {}
+        self._has_exited = launched.leader is None
+        self._ended: Ended | None = None
+        self._was_ready = False
+        self._is_stopping = False
+        self._is_killing = False
+        self._is_overdue = False
+        self._burial: asyncio.Task[None] | None = None
+
+    @property
+    def id(self) -> str:
+        return self.mark.replica_id
+
+    @property
+    def pid(self) -> int | None:
+        return None if self._leader is None else self._leader.pid
+
+    @property
+    def address(self) -> Address:
+        return Address("127.0.0.1", self.mark.port)
+
+    # the ways to begin
+
+    def begin(self) -> None:
+        """A fresh child: ask it until it is ready, but not for ever."""
+        self._watch()
+        self._timer = self._loop.call_later(self.definition.start_timeout_s, self._on_start_timeout)
+        self._probe = Probe(
+            self.address, self.definition.ready_path, self._on_probe, ready_below=self.definition.ready_below
+        )
+        self._probe.start()
+
+    def adopt(self) -> None:
+        """It runs since an earlier zerogate and answers."""
+        self._was_ready = True
+        self._watch()
+        self._nursery.start(self._count(), name=f"count {self.id}")
+
+    def clear_away(self) -> None:
+        """It is left over from an earlier zerogate and not wanted."""
+        if self._leader is not None:
+            self._watch()
+        self.stop()
+
+    # the ways to end
+
+    def stop(self) -> None:
+        """SIGTERM to the whole group, SIGKILL to whatever is left after the grace. Without effect when it is dying."""
+        if self._is_stopping:
+            return
+        self._is_stopping = True
+        self._end_start()
+        self._timer = self._loop.call_later(self.definition.stop_grace_s, self._on_grace_over)
+        if self._has_exited:
+            self._bury()
+        else:
+            self._nursery.start(self._terminate(), name=f"stop {self.id}")
+
+    def kill(self) -> None:
+        """SIGKILL now to all that is known of it; what is not known yet follows."""
+        self._is_stopping = self._is_killing = True
+        self._end_start()
+        self._signal(signal.SIGKILL)
+        self._bury()
+
+    def close(self) -> None:
+        """Let go of what still lives: only for a runtime that gives up on it."""
+        self._end_start()
+        if self._leader is not None and not self._has_exited:
+            self._loop.remove_reader(self._leader.fd)
+        for handle in self._handles():
+            handle.close()
+
+    # while it runs
+
+    def _watch(self) -> None:
+        assert self._leader is not None
+        self._loop.add_reader(self._leader.fd, self._on_exit)
+
+    def _on_probe(self, is_ready: bool) -> None:
+        if not is_ready or self._is_stopping or self._has_exited:
+            return
+        self._was_ready = True
+        self._end_start()
+        self._nursery.start(self._count(), name=f"count {self.id}")
+        self._events.on_ready(self.id)
+
+    def _on_start_timeout(self) -> None:
+        last = self._probe.last if self._probe is not None else ""
+        detail = (
+            f"{self.id} was not ready within {self.definition.start_timeout_s:g} s: asked for "
+            f"{self.definition.ready_path} on port {self.mark.port}, {last}. Raise start-timeout if it needs longer."
+        )
+        self._fail(Ended(cause=EndCause.START_TIMEOUT, detail=detail, last_lines=self._last_lines()))
+        self.stop()
+
+    def _end_start(self) -> None:
+        if self._probe is not None:
+            self._probe.close()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _on_exit(self) -> None:
+        assert self._leader is not None
+        self._loop.remove_reader(self._leader.fd)
+        self._has_exited = True
+        if not self._is_stopping:
+            self._is_stopping = self._is_killing = True
+            self._end_start()
+            self._fail(self._end_by_itself(self._leader.exit_code(reap=False)))
+        self._bury()
+
+    def _fail(self, ended: Ended) -> None:
+        self._ended = ended
+        self._events.on_failing(self.id, ended)
+
+    def _end_by_itself(self, code: int | None) -> Ended:
+        after_s = clock.now() - self.started_s
+        when = f"after {after_s:.1f} s" if self._was_ready else f"after {after_s:.1f} s, before it was ready"
+        return Ended(
+            cause=EndCause.CRASHED if self._was_ready else EndCause.START_FAILED,
+            detail=f"{self.id} {_how(code)} {when}.",
+            exit_code=code,
+            last_lines=self._last_lines(),
+        )
+
+    def _last_lines(self) -> tuple[str, ...]:
+        return () if self.warning else logs.tail(self.log_path, self.log_offset)
+
+    # until nothing is left
+
+    def _handles(self) -> list[Handle]:
+        return [*([] if self._leader is None else [self._leader]), *self._known.values()]
+
+    async def _count(self) -> None:
+        """Look up what belongs to the replica and remember it."""
+        table = await self._scanner.table()
+        leader = None if self._leader is None else self._leader.pid
+        if self.is_adopted and self._has_exited:
+            leader = None
+        living = [pid for pid, handle in self._known.items() if handle.is_alive()]
+        for process in members(table, mark=str(self.mark), leader=leader, roots=living):
+            known = self._known.get(process.pid)
+            if process.pid == leader or (known is not None and known.is_alive()):
+                continue
+            if (handle := Handle.of(process)) is not None:
+                if known is not None:
+                    known.close()
+                self._known[process.pid] = handle
+
+    async def _terminate(self) -> None:
+        await self._count()
+        if self._leader is not None and not self._is_killing:
+            for handle in self._known.values():
+                if handle.group == self._leader.pid:
+                    handle.signal(signal.SIGTERM)
+            self._leader.signal(signal.SIGTERM)
+
+    def _on_grace_over(self) -> None:
+        self._timer = None
+        self._is_overdue = True
+        self.kill()
+
+    def _signal(self, number: signal.Signals) -> None:
+        for handle in self._handles():
+            handle.signal(number)
+
+    def _bury(self) -> None:
+        if self._burial is None:
+            self._burial = self._nursery.start(self._end_all(), name=f"end {self.id}")
+
+    async def _end_all(self) -> None:
+        """End what the leader left behind: politely while the grace lasts, then not."""
+        while True:
+            await self._count()
+            living = [handle for handle in self._known.values() if handle.is_alive()]
+            if self._has_exited and not living:
+                break
+            for handle in living:
+                handle.signal(signal.SIGKILL if self._is_killing else signal.SIGTERM)
+            await self._pause(living)
+        self._end_start()
+        ended = self._final()
+        for handle in self._handles():
+            handle.close()
+        self._events.on_gone(self.id, ended)
+
+    async def _pause(self, living: list[Handle]) -> None:
+        """Until those have ended; but look for new ones now and then."""
+        pause_s = FIRST_PAUSE_S
+        while pause_s < LONGEST_PAUSE_S:
+            await asyncio.sleep(pause_s)
+            pause_s *= 2
+            if self._has_exited and not any(handle.is_alive() for handle in living):
+                return
+
+    def _final(self) -> Ended:
+        code = None if self._leader is None else self._leader.exit_code(reap=False)
+        if self._ended is not None:
+            return Ended(
+                cause=self._ended.cause, detail=self._ended.detail, exit_code=code, last_lines=self._ended.last_lines
+            )
+        if self._is_overdue:
+            detail = f"{self.id} was stopped; it did not end within {self.definition.stop_grace_s:g} s and was killed."
+        else:
+            detail = f"{self.id} was stopped."
+        return Ended(cause=EndCause.STOPPED, detail=detail, exit_code=code)
+
+
+def _how(code: int | None) -> str:
+    if code is None:
+        return "ended (how is not known: it was adopted from an earlier zerogate)"
+    if code >= 0:
+        return f"ended with exit code {code}"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = "a signal"
+    hint = " (if nobody did: out of memory? See dmesg.)" if -code == signal.SIGKILL else ""
+    return f"was ended by {name} ({-code}){hint}"
