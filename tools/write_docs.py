@@ -9,9 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from cli.openapi import document_text
+
 ROOT = Path(__file__).resolve().parent.parent
 
-GENERATED: Final[dict[str, Callable[[], str]]] = {}
+GENERATED: Final[dict[str, Callable[[], str]]] = {
+    "docs/openapi.json": document_text,
+}
 """Path below the root → what it has to contain."""
 
 
