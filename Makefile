@@ -1,0 +1,60 @@
+# The commands of a developer; `make help` lists them. Everything runs inside .venv, which `tools/environment.py`
+# makes from the lock files and remakes only when they change.
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-fast check bench docs soak lock clean environment-demo environment-dev
+
+BIN := .venv/bin
+CODE = $(wildcard zerogate gateway activator queueproxy autoscaler cli bench tools tests)
+
+# The first interpreter that is new enough: `python3` may be older than a python3.N beside it.
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
+  "$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$p"; break; }; done)
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
+	  || grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST)
+
+demo: environment-demo ## a real model goes 0 -> 1 -> 0 behind the gateway; KEEP=1 leaves it up
+	@$(BIN)/zerogate demo $(if $(KEEP),--keep)
+
+test: environment-dev ## every test, the real model included
+	@$(BIN)/python -m pytest $(ARGS)
+
+test-fast: environment-dev ## the tests that need no real processes
+	@$(BIN)/python -m pytest -m "not slow and not model" $(ARGS)
+
+check: environment-dev ## lint, format, types, import contracts, purity, links of the documents; under a minute
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy $(CODE)
+	$(BIN)/lint-imports --verbose
+	$(BIN)/python tools/check_purity.py
+	$(BIN)/python tools/check_docs.py
+	$(BIN)/python -m tools.write_docs --check
+
+bench: environment-dev ## the figures, printed as a table
+	@$(BIN)/python -m bench $(ARGS)
+
+soak: environment-dev ## the long runs (hours); their output is committed in bench/
+	@$(BIN)/python -m bench --soak $(ARGS)
+
+docs: environment-dev ## write the documents that are generated from code
+	@$(BIN)/python -m tools.write_docs
+
+lock: environment-dev ## resolve the dependencies anew and pin them
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 --upgrade \
+	  locks/tools.in -o locks/tools.lock
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 --upgrade \
+	  --all-extras pyproject.toml -o locks/dev.lock
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 --upgrade \
+	  --extra demo -c locks/dev.lock pyproject.toml -o locks/demo.lock
+
+clean: ## remove the environment and every cache
+	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+environment-demo environment-dev: environment-%:
+	@test -n "$(PYTHON)" || { echo "zerogate needs Python 3.11 or newer, and none was found on PATH."; \
+	  echo "Install one (for example: apt install python3.11 python3.11-venv), or say which: make PYTHON=/path/to/python3.12 ..."; exit 1; }
+	@$(PYTHON) tools/environment.py $*

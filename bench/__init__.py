@@ -1,0 +1,1 @@
+"""Figures, measured: `make bench` runs what is here and prints a table."""

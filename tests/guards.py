@@ -1,0 +1,135 @@
+"""What every test is held to: nothing blocks the loop, and no process outlives its test.
+
+Two ways to see a blocked loop. Calls that are known to wait (`BlockingCalls`) fail at once, on any loop. On the stock
+loop every callback is timed too (`SlowCallbacks`): one that took longer than `LONGEST_CALLBACK_S` *and* waited or
+computed for it is a fault; a callback that was merely preempted by another process is not.
+"""
+
+import asyncio
+import os
+import resource
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+LONGEST_CALLBACK_S = 0.1
+"""Fifty times the 2 ms that production allows: what exceeds this is a mistake and never the test machine's mood."""
+
+
+class BlockingCallError(AssertionError):
+    """Something waited on the thread of a running loop."""
+
+
+def _on_running_loop() -> bool:
+    return asyncio._get_running_loop() is not None
+
+
+class BlockingCalls:
+    """Replaces calls that wait by ones that raise while a loop runs in the calling thread, and remembers them."""
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+
+    def install(self, patch: pytest.MonkeyPatch) -> None:
+        self._guard(patch, time, "sleep", lambda *args, **_: bool(args and args[0] > 0))
+        for name in ("connect", "recv", "recv_into", "accept", "sendall"):
+            self._guard(patch, socket.socket, name, lambda sock, *_, **__: sock.gettimeout() != 0)
+        for name in ("wait", "communicate"):
+            self._guard(patch, subprocess.Popen, name, lambda process, *_, **__: process.returncode is None)
+        self._guard(patch, os, "system", lambda *_, **__: True)
+
+    def _guard(self, patch: pytest.MonkeyPatch, owner: Any, name: str, waits: Callable[..., bool]) -> None:
+        original = getattr(owner, name)
+        title = f"{getattr(owner, '__module__', '')}.{owner.__name__}.{name}".lstrip(".")
+
+        def guarded(*args: Any, **kwargs: Any) -> Any:
+            if _on_running_loop() and waits(*args, **kwargs):
+                self.seen.append(title)
+                raise BlockingCallError(f"{title} was called on the loop's thread and would have blocked it")
+            return original(*args, **kwargs)
+
+        patch.setattr(owner, name, guarded)
+
+
+class SlowCallbacks:
+    """Times every callback of stock loops and remembers the slow ones."""
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+
+    def install(self, patch: pytest.MonkeyPatch) -> None:
+        run = asyncio.Handle._run
+
+        def timed(handle: asyncio.Handle) -> None:
+            began, cpu, waits = time.perf_counter(), time.thread_time(), _voluntary_waits()
+            run(handle)
+            took = time.perf_counter() - began
+            if took > LONGEST_CALLBACK_S:
+                computed = time.thread_time() - cpu
+                if computed > LONGEST_CALLBACK_S or _voluntary_waits() > waits:
+                    self.seen.append(f"{took * 1e3:.0f} ms ({computed * 1e3:.0f} ms of CPU) in {handle!r}")
+
+        patch.setattr(asyncio.Handle, "_run", timed)
+
+
+def _voluntary_waits() -> int:
+    return resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw
+
+
+def descendants() -> dict[int, str]:
+    """Processes below this one by pid, with their command lines; zombies are among them."""
+    found: dict[int, str] = {}
+    open_pids = [os.getpid()]
+    while open_pids:
+        for child in _children(open_pids.pop()):
+            found[child] = _command_line(child)
+            open_pids.append(child)
+    return found
+
+
+def marked(token: str) -> dict[int, str]:
+    """Processes anywhere on the machine that carry `token` in their environment, this one excepted."""
+    found = {}
+    for folder in Path("/proc").iterdir():
+        if not folder.name.isdigit() or int(folder.name) == os.getpid():
+            continue
+        try:
+            if token.encode() in (folder / "environ").read_bytes():
+                found[int(folder.name)] = _command_line(int(folder.name))
+        except OSError:
+            continue
+    return found
+
+
+def kill(pids: Iterable[int]) -> None:
+    """End processes that a test left behind, so that the next one starts clean."""
+    for pid in pids:
+        try:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+        except OSError:
+            continue
+
+
+def _children(pid: int) -> list[int]:
+    found: list[int] = []
+    for file in Path(f"/proc/{pid}/task").glob("*/children"):
+        try:
+            found += [int(word) for word in file.read_text().split()]
+        except OSError:
+            continue
+    return found
+
+
+def _command_line(pid: int) -> str:
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return "(gone)"
+    return b" ".join(words).decode(errors="replace").strip() or "(ended, never waited for)"

@@ -1,0 +1,123 @@
+"""The guards that hold every test see what they are meant to see."""
+
+import asyncio
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+import pytest
+import uvloop
+
+from tests import guards
+from tests.conftest import RUN_TOKEN
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> guards.BlockingCalls:
+    calls = guards.BlockingCalls()
+    calls.install(monkeypatch)
+    return calls
+
+
+def _sleep() -> None:
+    time.sleep(0.001)
+
+
+def _run() -> None:
+    subprocess.run(["true"])
+
+
+def _connect() -> None:
+    with socket.socket() as client:
+        client.connect(("127.0.0.1", 9))
+
+
+@pytest.mark.parametrize("factory", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+@pytest.mark.parametrize("block", [_sleep, _connect], ids=["time.sleep", "socket.connect"])
+@pytest.mark.may_block("it is the point")
+def test_a_blocking_call_on_a_running_loop_raises_and_is_remembered(
+    calls: guards.BlockingCalls, block: Callable[[], None], factory: Callable[[], asyncio.AbstractEventLoop]
+) -> None:
+    async def main() -> None:
+        with pytest.raises(guards.BlockingCallError):
+            block()
+
+    with asyncio.Runner(loop_factory=factory) as runner:
+        runner.run(main())
+    assert len(calls.seen) == 1
+
+
+def test_a_child_waited_for_on_the_loop_is_remembered(calls: guards.BlockingCalls) -> None:
+    child = subprocess.Popen(["true"])
+
+    async def main() -> None:
+        with pytest.raises(guards.BlockingCallError):
+            child.wait()
+
+    asyncio.run(main())
+    child.wait()
+    assert calls.seen == ["subprocess.Popen.wait"]
+
+
+def test_the_same_calls_are_free_off_the_loop(calls: guards.BlockingCalls) -> None:
+    _sleep()
+    _run()
+    assert calls.seen == []
+
+
+def _busy(seconds: float) -> None:
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        pass
+
+
+@pytest.mark.may_block("it is the point")
+@pytest.mark.parametrize("hold", [time.sleep, _busy], ids=["waiting", "computing"])
+def test_a_callback_over_the_limit_is_remembered_and_a_short_one_is_not(
+    monkeypatch: pytest.MonkeyPatch, hold: Callable[[float], None]
+) -> None:
+    callbacks = guards.SlowCallbacks()
+    callbacks.install(monkeypatch)
+
+    async def main() -> None:
+        await asyncio.sleep(0)
+        hold(guards.LONGEST_CALLBACK_S * 1.2)
+
+    asyncio.run(main())
+    assert len(callbacks.seen) == 1
+    asyncio.run(asyncio.sleep(guards.LONGEST_CALLBACK_S * 1.2))
+    assert len(callbacks.seen) == 1
+
+
+def test_children_grandchildren_and_zombies_are_seen() -> None:
+    code = "import subprocess, sys; c = subprocess.Popen(['sleep', '60']); print(c.pid, flush=True); sys.stdin.read()"
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        grandchild = int(child.stdout.readline())
+        seen = guards.descendants()
+        guards.kill([grandchild])
+    assert {child.pid, grandchild} <= seen.keys()
+    assert "sleep 60" in seen[grandchild]
+    assert child.pid not in guards.descendants()
+
+
+def test_an_orphan_is_found_by_the_mark_of_the_run() -> None:
+    script = "sleep 60 >/dev/null 2>&1 & echo $!"
+    orphan = int(subprocess.run(["setsid", "sh", "-c", script], capture_output=True, text=True, check=True).stdout)
+    try:
+        assert orphan in guards.marked(RUN_TOKEN)
+    finally:
+        guards.kill([orphan])
+    assert os.getpid() not in guards.marked(RUN_TOKEN)
+
+
+@pytest.mark.uvloop
+async def test_a_test_marked_uvloop_runs_on_it() -> None:
+    assert isinstance(asyncio.get_running_loop(), uvloop.Loop)
+
+
+async def test_other_tests_run_on_the_stock_loop() -> None:
+    assert not isinstance(asyncio.get_running_loop(), uvloop.Loop)

@@ -1,0 +1,39 @@
+"""Writes the documents that are generated from code, so that neither can drift from the other.
+
+`python -m tools.write_docs` writes them, `--check` only says which ones are out of date (and exits with 1). A new one
+is a line in `GENERATED`.
+"""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from cli.openapi import document_text
+
+ROOT = Path(__file__).resolve().parent.parent
+
+GENERATED: Final[dict[str, Callable[[], str]]] = {
+    "docs/openapi.json": document_text,
+}
+"""Path below the root → what it has to contain."""
+
+
+def main(arguments: list[str]) -> int:
+    stale = [
+        path
+        for path, render in GENERATED.items()
+        if not (ROOT / path).exists() or (ROOT / path).read_text() != render()
+    ]
+    if arguments == ["--check"]:
+        for path in stale:
+            print(f"{path}: out of date; run `make docs`")
+        return 1 if stale else 0
+    for path in stale:
+        (ROOT / path).write_text(GENERATED[path]())
+        print(f"wrote {path}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
