@@ -4,32 +4,17 @@ Pure. Floors are exact and immediate in both directions; the largest wins, and s
 both at once: a person has the last word, above the maximum too, and it expires by the wall clock.
 """
 
-from typing import Final, Protocol
+from typing import Final
 
 import msgspec
 
 from autoscaler.decision import Ask, Candidate, Observation
 from autoscaler.words import count, spell
 from zerogate.policy import Policy
-from zerogate.schedule import Window
+from zerogate.schedule import Standing, Window, floor_at
 
 CALENDAR_CHECK_S: Final = 60.0
 """Wall time may be set, and a suspended machine's monotonic clock stands still: never sleep longer on it than this."""
-
-
-class Standing(Protocol):
-    """What a calendar asks for at one instant, and until when."""
-
-    @property
-    def floor(self) -> int: ...
-    @property
-    def ceiling(self) -> int | None: ...
-    @property
-    def floor_text(self) -> str | None: ...
-    @property
-    def ceiling_text(self) -> str | None: ...
-    @property
-    def next_change_wall_s(self) -> float | None: ...
 
 
 class Bounds(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,7 +70,7 @@ def bounds(policy: Policy, observation: Observation) -> Bounds:
 
 def _standing(windows: tuple[Window, ...], wall_s: float, lead_s: float) -> Standing | None:
     """The one place that asks the calendar; None where the service has none."""
-    return None
+    return floor_at(windows, wall_s, lead_s=lead_s) if windows else None
 
 
 def _activation(observation: Observation) -> Candidate | None:
