@@ -64,7 +64,7 @@ class Autoscaler:
 
     `busy(replica_id)`: requests inside that replica now. `activity(service)`: (held, in flight) now, where all of the
     service's requests are in this process, else None; it replaces what reports said, so a request that is just handed
-    over counts once. `record` gets each decision with all that it was made from, one JSON line each, for replays.
+    over counts once. `announce` is told of each decision that changes something, `record` gets every decision with all that it was made from, one JSON line each, for replays.
     """
 
     def __init__(
@@ -77,6 +77,7 @@ class Autoscaler:
         clock: Callable[[], float] = clocks.now,
         wall: Callable[[], float] = clocks.wall,
         record: Callable[[bytes], None] | None = None,
+        announce: Callable[[Decision], None] | None = None,
     ) -> None:
         self._runtime = runtime
         self._busy = busy
@@ -84,6 +85,7 @@ class Autoscaler:
         self._clock = clock
         self._wall = wall
         self._record = record
+        self._announce = announce
         self._services: dict[str, _Service] = {}
         self._saved: Mapping[str, Saved] = {}
         self._sources = Sources()
@@ -224,7 +226,8 @@ class Autoscaler:
             decision = _wait_for_idle(decision, granted - decision.desired, now_s)
             memory = msgspec.structs.replace(memory, granted=granted)
         service.memory, service.decision = memory, decision
-        service.journal.add(decision)
+        if service.journal.add(decision) and self._announce is not None:
+            self._announce(decision)
         self._agenda.plan(name, decision.revisit_at_s)
         self._effect(name, service, decision, granted, victims)
 

@@ -11,12 +11,12 @@ import random
 from pathlib import Path
 from typing import Final
 
-from autoscaler.loop import Autoscaler
-from zerogate.local.runtime import LocalRuntime
-
 from activator.holds import Holds
+from autoscaler.loop import Autoscaler
 from cli import shares
 from cli.box import BoxFile
+from cli.history import History
+from cli.loop_lag import LoopLag
 from cli.remembered import Remembered
 from cli.reporter import Reporter
 from gateway.ingress import Ingress
@@ -29,6 +29,7 @@ from zerogate.http.exchange import Exchange
 from zerogate.http.listener import Listener, bind
 from zerogate.http.server import Server
 from zerogate.http.sweep import Sweep
+from zerogate.local.runtime import LocalRuntime
 from zerogate.tasks import Nursery
 
 log = logging.getLogger(__name__)
@@ -57,6 +58,8 @@ class RunningBox:
         sock = bind(box.listen, what="listen")
         self.nursery = Nursery()
         self.sweep = Sweep(loop)
+        self.history = History()
+        self.loop_lag = LoopLag()
         self.access_log = AccessLog(box.access_log, _write_stdout)
         self.runtime = LocalRuntime(
             shares.local_definitions(box), instance=str(box.admin), state_dir=Path(box.state_dir)
@@ -66,7 +69,8 @@ class RunningBox:
             call_later=loop.call_later, clock=now,
         )  # fmt: skip
         self.autoscaler = Autoscaler(
-            self.runtime, loop=loop, busy=self.holds.busy, activity=self.holds.activity
+            self.runtime, loop=loop, busy=self.holds.busy, activity=self.holds.activity,
+            announce=self.history.on_decision,
         )  # fmt: skip
         self.reporter = Reporter(self.holds, self.autoscaler)
         self.ingress = Ingress(self.holds, loop.call_soon)
@@ -80,10 +84,12 @@ class RunningBox:
         await self.runtime.start()
         self.autoscaler.import_state(self.remembered.load())
         self._configure(self.box)
+        self.runtime.subscribe(self.history)
         self.runtime.subscribe(self.holds)
         self.autoscaler.start()
         self.nursery.start(self.reporter.run(), name="reporter")
         self.nursery.start(self._keep_house(), name="housekeeping")
+        self.loop_lag.start()
         await self.listener.start()
         self.is_ready = True
 
@@ -91,6 +97,7 @@ class RunningBox:
         """Replace the services by those of another file. Addresses and the state folder stay as they are."""
         self.box = box
         self.access_log.mode = box.access_log
+        self.history.forget(set(box.services))
         self.runtime.configure(shares.local_definitions(box))
         self._configure(box)
 
@@ -129,6 +136,7 @@ class RunningBox:
         await self.runtime.aclose(drain_deadline_s=0.0)
 
     async def _close(self) -> None:
+        self.loop_lag.close()
         self.remembered.save(self.autoscaler.export_state())
         await self.nursery.aclose()
         self.access_log.flush()

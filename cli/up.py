@@ -16,27 +16,25 @@ import uvloop
 from cli.admin_server import AdminServer
 from cli.box import BoxFile
 from cli.box_view import BoxView
+from cli.check import read_runnable
 from cli.running import RunningBox
-from zerogate.errors import DefinitionErrors, MachineError
+from zerogate.errors import DefinitionErrors
 
 log = logging.getLogger("zerogate")
 
 
-def run(path: Path, box: BoxFile) -> int:
-    """Run the box until it is told to leave; the exit code. `path` is read again at a reload."""
+def run(path: Path) -> int:
+    """Run what the file says until told to leave; the exit code. Raises DefinitionErrors and MachineError."""
+    box = read_runnable(path)
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    try:
-        return uvloop.run(_main(path, box))
-    except MachineError as error:
-        print(f"zerogate: {error}", file=sys.stderr)
-        return 1
+    return uvloop.run(_main(path, box))
 
 
 async def _main(path: Path, box: BoxFile) -> int:
     running = RunningBox(box)
     view = BoxView(running, path)
     admin = AdminServer(view, box.admin)
-    await admin.bind()
+    admin.bind()
     left = asyncio.Event()
     _take_signals(running, view, left)
     try:
@@ -47,7 +45,9 @@ async def _main(path: Path, box: BoxFile) -> int:
         gc.collect()
         gc.freeze()
         await left.wait()
-        log.info("leaving: answers on their way are finished, then the model servers are stopped (Ctrl-C again: at once)")
+        log.info(
+            "leaving: answers on their way are finished, then the model servers are stopped (Ctrl-C again: at once)"
+        )
     finally:
         await running.stop()
         await admin.stop()

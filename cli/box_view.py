@@ -1,0 +1,233 @@
+"""A running box as the admin API shows and changes it.
+
+Reads the parts, writes through their own methods, keeps nothing: every answer is made of what is so at that moment.
+"""
+
+import asyncio
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from cli import api
+from cli.box import BoxFile, ServiceDefinition
+from cli.check import read_runnable
+from cli.metrics import ProcessSample, ServiceSample
+from cli.problems import MalformedRequestError, NotApplicableError, UnknownServiceError
+from cli.process import usage
+from cli.running import RunningBox
+from cli.shown import back_off_status, decision_view, ending, pin_status, replica_status, state_word
+from cli.version import version
+from zerogate.clock import now, wall
+from zerogate.errors import DefinitionError, DefinitionErrors
+from zerogate.runtime.interface import Replica
+from zerogate.schedule import floor_at, transitions
+
+_STATES = ("ready", "starting", "draining")
+
+
+class BoxView:
+    """Implements `cli.admin.Box` over a running box that was read from the file at `path`."""
+
+    def __init__(self, running: RunningBox, path: Path) -> None:
+        self._running = running
+        self._path = path
+        self._started_at = wall()
+
+    def names(self) -> Sequence[str]:
+        return tuple(self._running.box.services)
+
+    def _definition(self, name: str) -> ServiceDefinition:
+        definition = self._running.box.services.get(name)
+        if definition is None:
+            raise UnknownServiceError(name, self.names())
+        return definition
+
+    def _scaled(self, name: str) -> ServiceDefinition:
+        definition = self._definition(name)
+        if definition.command is None:
+            raise NotApplicableError(
+                f"{name} runs elsewhere ({definition.endpoint}): zerogate neither scales nor logs it."
+            )
+        return definition
+
+    # What is shown
+
+    def service(self, name: str) -> api.ServiceStatus:
+        definition = self._definition(name)
+        hold = self._running.holds[name]
+        policy = definition.policy
+        state = self._running.autoscaler.view(name) if definition.command is not None else None
+        meter = hold.meter
+        decision = state.decision if state is not None else None
+        last_ending = self._running.history.of(name).last_ending
+        now_s = now()
+        return api.ServiceStatus(
+            name=name,
+            kind="endpoint" if state is None else "command",
+            state=state_word(state),
+            desired=decision.desired if decision is not None else 0,
+            min_replicas=policy.min_replicas,
+            max_replicas=policy.max_replicas,
+            replicas=tuple(
+                replica_status(one, now_s, in_flight=self._running.holds.busy(one.id))
+                for one in (state.replicas if state is not None else ())
+            ),
+            in_flight=meter.in_flight,
+            held=meter.held,
+            requests=meter.arrivals,
+            idle_s=now_s - meter.last_byte_s if meter.last_byte_s is not None and not meter.in_flight else None,
+            idle_timeout_s=policy.idle_timeout_s if state is not None else None,
+            start_s=state.boot_time_s if state is not None else None,
+            models=policy.models,
+            hosts=policy.hosts,
+            path_prefix=policy.path_prefix,
+            endpoint=str(definition.endpoint) if definition.endpoint is not None else None,
+            why=decision.why if decision is not None else "",
+            next_change=decision.next_change if decision is not None else None,
+            pin=pin_status(state),
+            back_off=back_off_status(state.back_off, now_s) if state is not None and state.back_off else None,
+            last_ending=ending(last_ending) if last_ending is not None else None,
+            notices=self._notices(name),
+        )
+
+    def _notices(self, name: str) -> tuple[str, ...]:
+        details = self._running.runtime.details()
+        return tuple(one.warning for one in details if one.service == name and one.warning is not None)
+
+    def explain(self, name: str) -> api.Explanation:
+        self._scaled(name)
+        state = self._running.autoscaler.view(name)
+        entries = self._running.autoscaler.decisions(name)
+        now_s = now()
+        earlier = [decision_view(entry.decision, now_s, repeats=entry.repeats) for entry in reversed(entries)]
+        current = decision_view(state.decision, now_s) if state.decision is not None else None
+        return api.Explanation(service=name, decision=current, earlier=tuple(earlier[1:]))
+
+    def plan(self, name: str, count: int) -> api.Plan:
+        windows = self._scaled(name).policy.schedule
+        if not windows:
+            return api.Plan(service=name, has_schedule=False)
+        boot_s = self._running.autoscaler.view(name).boot_time_s or 0.0
+        standing = floor_at(windows, wall(), lead_s=boot_s)
+        coming = transitions(windows, wall(), count, lead_s=boot_s)
+        return api.Plan(
+            service=name,
+            floor=standing.floor,
+            ceiling=standing.ceiling,
+            transitions=tuple(
+                api.Transition(at=one.wall_s, local=one.local, floor=one.floor, ceiling=one.ceiling, why=one.why)
+                for one in coming
+            ),
+        )
+
+    def log_path(self, name: str) -> Path:
+        self._scaled(name)
+        path = self._running.runtime.log_path(name)
+        assert path is not None
+        return path
+
+    def health(self) -> api.Health:
+        return api.Health(
+            healthy=True,
+            version=version(),
+            pid=os.getpid(),
+            uptime_s=now() - self._running.started_s,
+            traffic=str(self._running.box.listen),
+        )
+
+    def readiness(self) -> api.Readiness:
+        is_ready = self._running.is_ready
+        return api.Readiness(ready=is_ready, reasons=() if is_ready else ("zerogate starts or is being stopped",))
+
+    async def process_sample(self) -> ProcessSample:
+        used = await asyncio.to_thread(usage)
+        return ProcessSample(
+            version=version(),
+            started_at=self._started_at,
+            cpu_s=used.cpu_s,
+            resident_bytes=used.resident_bytes,
+            open_files=used.open_files,
+            most_open_files=used.most_open_files,
+            loop_lag=self._running.loop_lag.histogram,
+            unrouted=self._running.ingress.unrouted.refused_by_code,
+            connections=len(self._running.server.connections),
+        )
+
+    def service_samples(self) -> Iterable[ServiceSample]:
+        for name in self.names():
+            hold = self._running.holds.get(name)
+            definition = self._running.box.services.get(name)
+            if hold is None or definition is None:
+                continue  # a reload took it away between two slices
+            history = self._running.history.of(name)
+            state = self._running.autoscaler.view(name) if definition.command is not None else None
+            yield ServiceSample(
+                service=name,
+                counters=hold.counters,
+                meter=hold.meter,
+                replicas=_by_state(state.replicas) if state is not None else {},
+                desired=state.asked if state is not None else None,
+                decisions=history.decisions,
+                endings=history.endings,
+                replica_s=history.total_replica_s(now()),
+                is_suspended=state is not None and state.back_off is not None,
+            )
+
+    # What is changed
+
+    def pin(self, name: str, request: api.PinRequest) -> None:
+        most = self._scaled(name).policy.max_replicas
+        if request.replicas > most:
+            raise MalformedRequestError(f"{name} has max-replicas {most}: it cannot be pinned to {request.replicas}.")
+        until = wall() + request.for_s if request.for_s is not None else None
+        self._running.autoscaler.pin(name, request.replicas, until_wall_s=until)
+
+    def unpin(self, name: str) -> None:
+        self._scaled(name)
+        self._running.autoscaler.unpin(name)
+
+    async def reload(self) -> api.ReloadReport:
+        old = self._running.box
+        new = await asyncio.to_thread(read_runnable, self._path)
+        _check_fixed(old, new)
+        self._running.apply(new)
+        return _report(old, new)
+
+
+def _check_fixed(old: BoxFile, new: BoxFile) -> None:
+    """Refuse what cannot change while it runs."""
+    errors = [
+        DefinitionError(
+            f"cannot change from {before} to {after} while zerogate runs",
+            key=key,
+            source=new.source,
+            line=new.line_of(key),
+            hint="Stop zerogate and start it again.",
+        )  # fmt: skip
+        for key, before, after in (
+            ("listen", old.listen, new.listen),
+            ("admin", old.admin, new.admin),
+            ("state-dir", old.state_dir, new.state_dir),
+        )
+        if before != after
+    ]
+    if errors:
+        raise DefinitionErrors(errors)
+
+
+def _report(old: BoxFile, new: BoxFile) -> api.ReloadReport:
+    both = [name for name in new.services if name in old.services]
+    changed = tuple(name for name in both if new.services[name] != old.services[name])
+    return api.ReloadReport(
+        added=tuple(name for name in new.services if name not in old.services),
+        changed=changed,
+        removed=tuple(name for name in old.services if name not in new.services),
+        unchanged=len(both) - len(changed),
+    )
+
+
+def _by_state(replicas: Sequence[Replica]) -> dict[str, int]:
+    counted = dict.fromkeys(_STATES, 0)
+    for replica in replicas:
+        counted[replica.state.value] += 1
+    return counted
