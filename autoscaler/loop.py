@@ -64,7 +64,8 @@ class Autoscaler:
 
     `busy(replica_id)`: requests inside that replica now. `activity(service)`: (held, in flight) now, where all of the
     service's requests are in this process, else None; it replaces what reports said, so a request that is just handed
-    over counts once. `announce` is told of each decision that changes something, `record` gets every decision with all that it was made from, one JSON line each, for replays.
+    over counts once. `announce` is told of each decision that changes something. `record` gets each decision with all
+    that it was made from, one JSON line each, for replays.
     """
 
     def __init__(

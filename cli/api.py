@@ -56,7 +56,7 @@ class PinStatus(msgspec.Struct, frozen=True, kw_only=True):
     """Null: until it is taken away."""
 
 
-class Candidate(msgspec.Struct, frozen=True, kw_only=True):
+class Candidate(msgspec.Struct, frozen=True):
     """One voice of a decision."""
 
     ask: str

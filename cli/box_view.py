@@ -45,9 +45,8 @@ class BoxView:
     def _scaled(self, name: str) -> ServiceDefinition:
         definition = self._definition(name)
         if definition.command is None:
-            raise NotApplicableError(
-                f"{name} runs elsewhere ({definition.endpoint}): zerogate neither scales nor logs it."
-            )
+            where = definition.endpoint
+            raise NotApplicableError(f"{name} runs elsewhere ({where}): zerogate neither scales nor logs it.")
         return definition
 
     # What is shown
@@ -203,7 +202,7 @@ def _check_fixed(old: BoxFile, new: BoxFile) -> None:
             source=new.source,
             line=new.line_of(key),
             hint="Stop zerogate and start it again.",
-        )  # fmt: skip
+        )
         for key, before, after in (
             ("listen", old.listen, new.listen),
             ("admin", old.admin, new.admin),

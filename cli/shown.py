@@ -75,9 +75,7 @@ def decision_view(decision: Decision, now_s: float, *, repeats: int = 0) -> api.
         desired=decision.desired,
         winner=decision.winner.value,
         why=decision.why,
-        candidates=tuple(
-            api.Candidate(ask=one.ask.value, replicas=one.replicas, why=one.why) for one in decision.candidates
-        ),
+        candidates=tuple(api.Candidate(one.ask.value, one.replicas, one.why) for one in decision.candidates),
         held_back=decision.held_back,
         next_change=decision.next_change,
         revisit_s=max(0.0, decision.revisit_at_s - now_s) if decision.revisit_at_s is not None else None,

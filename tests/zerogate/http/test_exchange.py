@@ -68,9 +68,9 @@ def test_a_body_without_a_place_to_go_stops_the_client_at_the_mark() -> None:
 def test_a_connection_that_arrives_after_the_client_has_gone_is_not_wanted() -> None:
     sides = Sides(connected=False)
     exchange = dispatched(sides, exchange_of(sides))
-    assert exchange.wants_connection
+    wanted = [exchange.wants_connection]
     exchange.on_downstream_gone(1.5)
-    assert not exchange.wants_connection
+    assert [*wanted, exchange.wants_connection] == [True, False]
     assert sides.hear() == ["owner: abandoned"]
 
 
