@@ -1,8 +1,8 @@
 """How fast a request at zero becomes a process, and how fast a ready replica becomes an answer.
 
-    first byte in → spawned    from the last write of the client to the child's own start time in /proc, p99
-    ready → first byte         from the instant at which the stub says it became ready to the client's first byte
-    a hundred at once          all of a hundred services woken together, and the gaps in a warm stream meanwhile
+first byte in → spawned    from the last write of the client to the child's own start time in /proc, p99
+ready → first byte         from the instant at which the stub says it became ready to the client's first byte
+a hundred at once          all of a hundred services woken together, and the gaps in a warm stream meanwhile
 """
 
 import asyncio
@@ -93,8 +93,12 @@ async def crowd() -> list[Figure]:
     assert answers == [b"HTTP/1.1 200"] * CROWD
     note = f"{os.cpu_count()} cores; all answered after {answered_s:.1f} s"
     return [
-        at_most(f"{CROWD} services woken at once: the last is spawned after", max(spawned), 1, "s", digits=2, note=note),
-        at_most("longest extra gap in a warm stream (10 ms) meanwhile", max(gaps), 20, "ms", note=f"{len(gaps)} events"),
+        at_most(
+            f"{CROWD} services woken at once: the last is spawned after", max(spawned), 1, "s", digits=2, note=note
+        ),
+        at_most(
+            "longest extra gap in a warm stream (10 ms) meanwhile", max(gaps), 20, "ms", note=f"{len(gaps)} events"
+        ),
     ]
 
 

@@ -44,6 +44,11 @@ class Sweep:
         self._count = 0
         self._timer: asyncio.Handle | None = None
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is watched and no timer runs."""
+        return self._timer is None
+
     def watch(self, item: Watched, deadline_s: float) -> None:
         """See `item` at `deadline_s` or up to one tick later; a visit that is already planned earlier stays."""
         tick = int(deadline_s / TICK_S) + 1

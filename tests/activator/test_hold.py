@@ -1,0 +1,300 @@
+"""The hold of one service: who waits, who is released into which replica, and what is given back."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from activator.hold import MAX_ATTEMPTS, REST_S, Hold
+from tests.zerogate.http.dialogue import Connection, Sides, request, response
+from zerogate.counters import Result
+from zerogate.errors import Refusal
+from zerogate.gate import Gate
+from zerogate.http.exchange import Exchange
+from zerogate.policy import Policy
+
+
+class World:
+    """A hold with replicas that connect at once (or fail to), and a clock that stands still until it is told."""
+
+    def __init__(self, **policy: Any) -> None:
+        self.now_s = 100.0
+        self.wakes = 0
+        self.idle: list[str] = []
+        self.ended: list[Exchange] = []
+        self.later: list[Callable[[], None]] = []
+        self.hold = Hold(
+            "chat", Policy(**policy), self, choose=lambda count: 0, call_later=self.call_later, clock=lambda: self.now_s
+        )
+
+    def call_later(self, delay_s: float, call: Callable[[], None]) -> None:
+        assert delay_s == REST_S
+        self.later.append(call)
+
+    def on_wake(self, service: str) -> None:
+        self.wakes += 1
+
+    def on_activity(self, service: str) -> None: ...
+
+    def on_idle(self, replica_id: str) -> None:
+        self.idle.append(replica_id)
+
+    def on_exchange_ended(self, service: str, exchange: Exchange) -> None:
+        self.ended.append(exchange)
+
+    def replica(self, name: str = "a", *, connects: bool = True) -> Any:
+        replica = Replica(name, self, connects=connects)
+        self.hold.add(replica, self.now_s)  # type: ignore[arg-type]
+        return replica
+
+    def arrive(self, **fields: str) -> Exchange:
+        exchange = Exchange(Sides(), request(**fields), self.now_s)  # type: ignore[arg-type]
+        self.hold.place(exchange, self.now_s)
+        return exchange
+
+    def answer(self, exchange: Exchange) -> None:
+        exchange.on_response_head(response(204), self.now_s)
+        exchange.on_response_end([], self.now_s)
+
+
+class Replica:
+    """Looks like an upstream and its pool."""
+
+    def __init__(self, name: str, world: World, *, connects: bool) -> None:
+        self.id = name
+        self.service = "chat"
+        self.start_s: float | None = 2.0
+        self.rests_until_s = 0.0
+        self.connects = connects
+        self.gate = Gate(limit=world.hold.policy.concurrency_limit, release_limit=world.hold.release_limit)
+        self.pool = self
+        self.closed = False
+
+    def take(self, exchange: Exchange, now_s: float) -> Any:
+        return Connection([]) if self.connects else None
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_a_request_at_zero_is_held_and_wakes_at_once() -> None:
+    world = World()
+    world.arrive()
+    assert (world.hold.queue.length, world.wakes, world.hold.counters.cold_starts) == (1, 1, 1)
+
+
+def test_a_replica_that_becomes_ready_takes_what_waits_up_to_the_target_and_the_next_when_one_leaves() -> None:
+    world = World(target_concurrency=2)
+    exchanges = [world.arrive() for _ in range(5)]
+    replica = world.replica()
+    assert (replica.gate.in_flight, world.hold.queue.length) == (2, 3)
+    world.answer(exchanges[0])
+    assert (replica.gate.in_flight, world.hold.queue.length) == (2, 2)
+
+
+def test_without_a_limit_a_warm_request_goes_through_beyond_the_target_unless_somebody_waits() -> None:
+    world = World(target_concurrency=1)
+    replica = world.replica()
+    for _ in range(3):
+        world.arrive()
+    assert replica.gate.in_flight == 3
+    world.hold.close_gate("a")
+    world.arrive()
+    world.hold.reopen_gate("a", world.now_s)
+    world.arrive()
+    assert world.hold.queue.length == 2
+
+
+def test_each_ticket_goes_to_the_least_busy_replica() -> None:
+    world = World(concurrency_limit=4)
+    for _ in range(6):
+        world.arrive()
+    first = world.replica("a")
+    assert first.gate.in_flight == 4
+    second = world.replica("b")
+    assert second.gate.in_flight == 2
+
+
+@pytest.mark.parametrize("policy", [{"queue_limit": 2}, {"queue_bytes": 2 * 2048 + 100}], ids=["requests", "bytes"])
+def test_the_request_over_the_bound_is_refused_with_a_time_to_try_again(policy: dict[str, int]) -> None:
+    world = World(**policy)
+    world.arrive(), world.arrive()
+    third = world.arrive()
+    assert (third.result, third.status, third.code) == (Result.REFUSED, 429, "queue_full")
+    assert world.hold.meter.held == 2
+
+
+def test_the_priority_header_orders_the_queue_and_nonsense_in_it_counts_as_none() -> None:
+    world = World(priority="x-rank", concurrency_limit=1)
+    order = [world.arrive(), world.arrive(x_rank="5"), world.arrive(x_rank="many"), world.arrive(x_rank="-1")]
+    waiting = [ticket.waiter for ticket in world.hold.queue]
+    assert waiting == [order[1], order[0], order[2], order[3]]
+
+
+def test_prefer_wait_shortens_the_hold_and_never_lengthens_it() -> None:
+    world = World(hold_timeout_s=60.0)
+    assert world.arrive(prefer="wait=5").deadline_s == 105.0
+    assert world.arrive(prefer="respond-async, wait=500").deadline_s == 160.0
+    assert world.arrive().deadline_s == 160.0
+
+
+def test_a_hold_that_ends_without_a_replica_is_told_and_gives_its_place_back() -> None:
+    world = World(hold_timeout_s=60.0)
+    exchange = world.arrive()
+    world.now_s = 160.0
+    exchange.due(160.0)
+    assert (exchange.status, exchange.code) == (503, "hold_timeout")
+    assert (world.hold.queue.length, world.hold.meter.held, world.hold.meter.refused) == (0, 0, 1)
+
+
+def test_a_client_that_leaves_frees_place_bytes_and_demand() -> None:
+    world = World()
+    exchange = world.arrive()
+    exchange.on_downstream_gone(101.0)
+    meter = world.hold.meter
+    assert (world.hold.queue.length, world.hold.queue.held_bytes, meter.held, meter.abandoned) == (0, 0, 0, 1)
+
+
+def test_a_failed_start_refuses_all_that_waits_and_what_comes_until_the_next_try() -> None:
+    world = World()
+    waiting = world.arrive()
+    refusal = Refusal(status=503, code="start_failed", detail="It did not start.")
+    world.hold.fail(refusal, until_s=110.0, now_s=100.0)
+    assert (waiting.status, waiting.code) == (503, "start_failed")
+    world.now_s = 105.0
+    assert world.arrive().code == "start_failed"
+    world.now_s = 110.0
+    assert world.arrive().result is None
+    assert world.hold.queue.length == 1
+
+
+def test_what_could_not_be_sent_waits_at_the_head_of_the_queue_while_its_replica_rests() -> None:
+    world = World()
+    replica = world.replica(connects=False)
+    first = world.arrive()
+    first.on_connect_failed("connection refused", world.now_s)
+    second = world.arrive()
+    assert [ticket.waiter for ticket in world.hold.queue] == [first, second]
+    assert (replica.gate.in_flight, world.hold.meter.in_flight, world.hold.meter.completions) == (0, 0, 0)
+    replica.connects = True
+    world.now_s += REST_S
+    world.later[0]()
+    assert world.hold.queue.length == 0
+
+
+def test_a_replica_that_cannot_be_reached_is_given_up_after_some_tries() -> None:
+    world = World()
+    world.replica(connects=False)
+    exchange = world.arrive()
+    for _ in range(MAX_ATTEMPTS):
+        exchange.on_connect_failed("connection refused", world.now_s)
+        world.now_s += REST_S
+        world.later.pop(0)() if world.later else None
+    assert (exchange.status, exchange.code) == (502, "replica_unreachable")
+    assert world.hold.meter.in_flight == 0
+
+
+def test_a_replica_that_drains_gets_nothing_new_and_tells_when_it_is_empty() -> None:
+    world = World()
+    world.replica()
+    exchange = world.arrive()
+    assert not world.hold.close_gate("a")
+    world.arrive()
+    assert world.hold.queue.length == 1
+    world.answer(exchange)
+    assert world.idle == ["a"]
+
+
+def test_a_replica_that_is_gone_is_forgotten_and_its_connections_closed() -> None:
+    world = World()
+    replica = world.replica()
+    world.hold.remove("a")
+    assert replica.closed
+    world.arrive()
+    assert world.hold.queue.length == 1
+
+
+def test_a_changed_policy_applies_to_what_waits() -> None:
+    world = World(concurrency_limit=1)
+    world.replica()
+    for _ in range(3):
+        world.arrive()
+    world.hold.configure(Policy(concurrency_limit=2))
+    assert (world.hold.queue.length, world.hold.meter.in_flight) == (1, 2)
+
+
+class HoldMachine(RuleBasedStateMachine):
+    """Any order of arrivals, ends, replicas that come and go: nothing leaks, nobody waits beside a free replica."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.world = World(concurrency_limit=2, queue_limit=4)
+        self.exchanges: list[Exchange] = []
+        self.replicas: dict[str, Any] = {}
+        self.number = 0
+
+    def running(self) -> list[Exchange]:
+        return [one for one in self.exchanges if one.result is None and one.upstream is not None]
+
+    @rule()
+    def arrive(self) -> None:
+        self.exchanges.append(self.world.arrive())
+
+    @rule()
+    def add_replica(self) -> None:
+        self.number += 1
+        self.replicas[f"r{self.number}"] = self.world.replica(f"r{self.number}")
+
+    @precondition(lambda self: self.running())
+    @rule(data=st.data())
+    def answer(self, data: Any) -> None:
+        self.world.answer(data.draw(st.sampled_from(self.running())))
+
+    @precondition(lambda self: self.running())
+    @rule(data=st.data())
+    def lose(self, data: Any) -> None:
+        data.draw(st.sampled_from(self.running())).on_upstream_lost("reset", self.world.now_s)
+
+    @precondition(lambda self: any(one.result is None for one in self.exchanges))
+    @rule(data=st.data())
+    def leave(self, data: Any) -> None:
+        open_ones = [one for one in self.exchanges if one.result is None]
+        data.draw(st.sampled_from(open_ones)).on_downstream_gone(self.world.now_s)
+
+    @precondition(lambda self: self.replicas)
+    @rule(data=st.data(), reopen=st.booleans())
+    def drain(self, data: Any, reopen: bool) -> None:
+        name = data.draw(st.sampled_from(sorted(self.replicas)))
+        self.world.hold.close_gate(name)
+        if reopen:
+            self.world.hold.reopen_gate(name, self.world.now_s)
+
+    @precondition(lambda self: self.replicas)
+    @rule(data=st.data())
+    def remove(self, data: Any) -> None:
+        name = data.draw(st.sampled_from(sorted(self.replicas)))
+        del self.replicas[name]
+        self.world.hold.remove(name)
+
+    @invariant()
+    def every_request_is_in_one_place(self) -> None:
+        hold = self.world.hold
+        running = self.running()
+        held = [one for one in self.exchanges if one.result is None and one.upstream is None]
+        assert hold.meter.in_flight == len(running)
+        assert hold.meter.held == hold.queue.length == len(held)
+        assert len(self.world.ended) + len(running) + len(held) == len(self.exchanges)
+
+    @invariant()
+    def no_replica_exceeds_its_limit_and_none_is_free_while_somebody_waits(self) -> None:
+        for replica in self.replicas.values():
+            inside = sum(one.upstream is replica for one in self.running())
+            assert replica.gate.in_flight == inside <= 2
+            assert not (self.world.hold.queue.length and replica.gate.is_open and inside < 2)
+
+
+HoldMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestHoldMachine = HoldMachine.TestCase

@@ -1,0 +1,141 @@
+"""Where requests enter: found by host, path and model, or answered here without waking anything."""
+
+import asyncio
+import json
+import random
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from activator.holds import Holds
+from gateway.ingress import Ingress
+from gateway.route_table import Route
+from gateway.router import Router
+from tests.zerogate.http.dialogue import Sides
+from zerogate.clock import now
+from zerogate.counters import Result
+from zerogate.http.exchange import Exchange
+from zerogate.http.heads import parse_request
+from zerogate.http.sweep import Sweep
+from zerogate.policy import Policy
+from zerogate.runtime.interface import Address, BackOff, EndCause, Ended, Replica, ReplicaState
+from zerogate.tasks import Nursery
+
+POLICIES = {
+    "chat": Policy(models=("llama", "llama-alias"), health_paths=("/ping",)),
+    "image": Policy(models=("sdxl",)),
+    "asr": Policy(hosts=("asr.example.org",)),
+}
+
+
+class Gateway:
+    """An ingress over three services at zero; `place` sends a request in and gives its exchange."""
+
+    def __init__(self) -> None:
+        self.wakes: list[str] = []
+        self.soon: list[Callable[[], None]] = []
+        loop = asyncio.get_running_loop()
+        self.holds = Holds(
+            self,
+            sweep=Sweep(),
+            nursery=Nursery(),
+            choose=random.Random(1).randrange,
+            call_later=loop.call_later,
+            clock=now,
+        )
+        self.holds.configure(POLICIES, {})
+        self.ingress = Ingress(self.holds, self.soon.append)
+        self.ingress.configure(
+            Router([Route(service=name, hosts=one.hosts, models=one.models) for name, one in POLICIES.items()])
+        )
+
+    def on_wake(self, service: str) -> None:
+        self.wakes.append(service)
+
+    def on_idle(self, replica_id: str) -> None: ...
+
+    def on_exchange_ended(self, service: str, exchange: Exchange) -> None: ...
+
+    def place(
+        self, method: str, target: str, *, host: str = "any", body: bytes = b"", chunk: int = 1 << 20, **fields: str
+    ) -> Exchange:
+        lines = [(b"Host", host.encode())]
+        if body:
+            lines.append((b"Content-Length", b"%d" % len(body)))
+        lines += [(name.replace("_", "-").encode(), value.encode()) for name, value in fields.items()]
+        head = parse_request(method.encode(), target.encode(), "1.1", lines, keep_alive=True)
+        fields = [(b"Host", b"a"), (b"Content-Length", b"9")]
+
+    exchange = Exchange(Answers(), parse_request(b"POST", b"/v1/x", "1.1", fields, keep_alive=True), now())
+    exchange.downstream.memory.used_bytes = exchange.downstream.memory.limit_bytes
+    gateway.ingress.place(exchange, now())
+    assert (exchange.status, exchange.code) == (503, "memory_full")
+
+
+@pytest.mark.parametrize(
+    ("target", "fields"),
+    [
+        pytest.param("/health", {}, id="the-services-own-path"),
+        pytest.param("/", {"user_agent": "kube-probe/1.34"}, id="a-kubelet"),
+        pytest.param("/x", {"user_agent": "ELB-HealthChecker/2.0"}, id="a-balancer"),
+    ],
+)
+async def test_health_checks_are_answered_without_waking_or_counting(target: str, fields: dict[str, Any]) -> None:
+    gateway = Gateway()
+    exchange = gateway.place("GET", target, host="asr.example.org", **fields)
+    assert answer(exchange) == {"service": "asr", "state": "zero"}
+    assert (gateway.wakes, gateway.holds["asr"].meter.arrivals) == ([], 0)
+
+
+async def test_zerogates_own_health_is_answered_where_no_service_takes_the_path() -> None:
+    assert answer(Gateway().place("GET", "/health")) == {"status": "ok"}
+
+
+async def test_the_list_of_models_says_what_each_would_cost_to_ask() -> None:
+    gateway = Gateway()
+    ready = Replica(
+        service="image",
+        id="image-1",
+        state=ReplicaState.READY,
+        address=Address("127.0.0.1", 1),
+        started_s=0.0,
+        ready_s=1.0,
+    )
+    gateway.holds.on_replica(ready)
+    listed = answer(gateway.place("GET", "/v1/models"))["data"]
+    assert [(one["id"], one["zerogate"]["state"]) for one in listed] == [
+        ("llama", "zero"), ("llama-alias", "zero"), ("sdxl", "ready"),
+    ]  # fmt: skip
+    assert answer(gateway.place("GET", "/v1/models/sdxl"))["zerogate"]["replicas"] == 1
+    assert gateway.place("GET", "/v1/models/gpt-5").status == 404
+    assert gateway.place("DELETE", "/v1/models/sdxl").status == 405
+    assert gateway.wakes == []
+
+
+async def test_what_no_service_takes_is_404_and_counted_under_no_service() -> None:
+    gateway = Gateway()
+    exchange = gateway.place("GET", "/nowhere")
+    assert (exchange.status, exchange.result) == (404, Result.REFUSED)
+    assert gateway.ingress.unrouted.refused_by_code == {"no_route": 1}
+
+
+async def test_suspended_starts_refuse_what_waits_with_what_the_model_printed() -> None:
+    gateway = Gateway()
+    exchange = gateway.place("GET", "/x", host="asr.example.org")
+    ended = Ended(cause=EndCause.START_FAILED, detail="It ended with exit code 3.", last_lines=("CUDA out of memory",))
+    gateway.holds.on_back_off("asr", BackOff(failures=1, next_try_s=now() + 9, last=ended))
+    said = exchange.downstream.said[-1]  # type: ignore[attr-defined]
+    assert (exchange.status, said) == (503, "client: refused 503 start_failed")
+    assert gateway.place("GET", "/health", host="asr.example.org").status == 503
+    gateway.holds.on_back_off("asr", None)
+    gateway.place("GET", "/x", host="asr.example.org")
+    assert held_by(gateway) == ["asr"]
+
+
+async def test_a_crash_of_a_ready_replica_keeps_what_waits_for_the_next_start() -> None:
+    gateway = Gateway()
+    gateway.place("GET", "/x", host="asr.example.org")
+    ended = Ended(cause=EndCause.CRASHED, detail="It was killed by SIGKILL.")
+    gateway.holds.on_back_off("asr", BackOff(failures=1, next_try_s=now() + 1, last=ended))
+    assert held_by(gateway) == ["asr"]

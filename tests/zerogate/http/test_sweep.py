@@ -1,0 +1,107 @@
+"""One timer for everything that has a deadline."""
+
+import asyncio
+
+from zerogate.clock import now
+from zerogate.http.sweep import NEVER, TICK_S, Sweep
+
+
+class Item:
+    def __init__(self, *more_s: float) -> None:
+        self.visit_s = NEVER
+        self.tick = 0
+        self.more_s = list(more_s)
+        self.seen_s: list[float] = []
+        self.was_seen = asyncio.Event()
+
+    def due(self, now_s: float) -> float | None:
+        self.seen_s.append(now_s)
+        self.was_seen.set()
+        return now_s + self.more_s.pop(0) if self.more_s else None
+
+
+async def until_seen(item: Item, times: int) -> None:
+    async with asyncio.timeout(5):
+        while len(item.seen_s) < times:
+            item.was_seen.clear()
+            await item.was_seen.wait()
+
+
+async def test_an_item_is_visited_at_its_deadline_or_a_tick_later_never_before() -> None:
+    item = Item()
+    deadline_s = now() + 0.12
+    Sweep().watch(item, deadline_s)
+    await until_seen(item, 1)
+    assert item.seen_s[0] >= deadline_s
+
+
+async def test_an_item_says_when_it_wants_to_be_seen_again() -> None:
+    item = Item(0.06, 0.06)
+    Sweep().watch(item, now())
+    await until_seen(item, 3)
+    assert item.visit_s == NEVER
+
+
+async def test_a_deadline_that_moves_forward_moves_the_visit_and_a_later_one_does_not() -> None:
+    item = Item()
+    sweep = Sweep()
+    sweep.watch(item, now() + 600)
+    sweep.watch(item, now() + 0.05)
+    sooner_s = item.visit_s
+    sweep.watch(item, now() + 900)
+    assert item.visit_s == sooner_s
+    await until_seen(item, 1)
+
+
+async def test_a_forgotten_item_is_not_visited_and_the_timer_ends_with_the_last_one() -> None:
+    first, second = Item(), Item()
+    sweep = Sweep()
+    sweep.watch(first, now())
+    sweep.watch(second, now())
+    sweep.forget(first)
+    await until_seen(second, 1)
+    assert first.seen_s == []
+    await asyncio.sleep(2 * TICK_S)
+    assert sweep.is_idle
+
+
+async def test_an_item_may_forget_another_one_of_the_same_tick() -> None:
+    sweep = Sweep()
+    victim = Item()
+
+    class Killer(Item):
+        def due(self, now_s: float) -> float | None:
+            sweep.forget(victim)
+            return super().due(now_s)
+
+    killer = Killer()
+    sweep.watch(killer, now())
+    sweep.watch(victim, now())
+    await until_seen(killer, 1)
+    await asyncio.sleep(2 * TICK_S)
+    assert victim.seen_s == []
+
+
+async def test_a_timer_that_fails_does_not_stop_the_others() -> None:
+    class Broken(Item):
+        def due(self, now_s: float) -> float | None:
+            raise ValueError("broken")
+
+    sweep = Sweep()
+    item = Item()
+    sweep.watch(Broken(), now())
+    sweep.watch(item, now())
+    await until_seen(item, 1)
+
+
+async def test_ten_thousand_items_of_one_tick_do_not_hold_the_loop() -> None:
+    sweep = Sweep()
+    items = [Item() for _ in range(10_000)]
+    for item in items:
+        sweep.watch(item, now())
+    turns = 0
+    async with asyncio.timeout(10):
+        while not items[-1].seen_s:
+            turns += 1
+            await asyncio.sleep(0)
+    assert turns >= 10

@@ -1,0 +1,50 @@
+"""Who may enter a replica."""
+
+import pytest
+
+from zerogate.gate import Gate, GateError
+
+
+def entered(gate: Gate, *, held: bool, tries: int) -> int:
+    return sum(gate.try_release() if held else gate.try_enter() for _ in range(tries))
+
+
+@pytest.mark.parametrize(
+    ("limit", "release_limit", "warm", "held"),
+    [
+        pytest.param(0, 8, 100, 8, id="without-a-limit-only-held-requests-are-capped"),
+        pytest.param(10, 8, 10, 8, id="held-requests-at-most-at-the-target"),
+        pytest.param(3, 8, 3, 3, id="never-above-the-limit"),
+        pytest.param(1, 1, 1, 1, id="single-concurrency"),
+    ],
+)
+def test_the_limit_caps_all_and_the_release_limit_those_that_were_held(
+    limit: int, release_limit: int, warm: int, held: int
+) -> None:
+    assert entered(Gate(limit=limit, release_limit=release_limit), held=False, tries=100) == warm
+    assert entered(Gate(limit=limit, release_limit=release_limit), held=True, tries=100) == held
+
+
+def test_a_place_is_free_again_after_somebody_left() -> None:
+    gate = Gate(limit=1, release_limit=1)
+    assert gate.try_enter()
+    assert not gate.try_enter()
+    gate.leave()
+    assert gate.try_release()
+
+
+def test_leaving_without_having_entered_is_a_bug_that_is_told() -> None:
+    with pytest.raises(GateError):
+        Gate(limit=0, release_limit=8).leave()
+
+
+def test_a_closed_gate_lets_nobody_in_and_everybody_out() -> None:
+    gate = Gate(limit=0, release_limit=8)
+    gate.try_enter()
+    assert not gate.close_if_idle()
+    gate.close()
+    assert (gate.try_enter(), gate.try_release()) == (False, False)
+    gate.leave()
+    assert gate.close_if_idle()
+    gate.reopen()
+    assert gate.try_enter()
