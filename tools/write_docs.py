@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Final
 
 from cli.openapi import document_text
+from tools.cli_page import cli_page
 
 ROOT = Path(__file__).resolve().parent.parent
 
 GENERATED: Final[dict[str, Callable[[], str]]] = {
+    "docs/cli.md": cli_page,
     "docs/openapi.json": document_text,
 }
 """Path below the root → what it has to contain."""
