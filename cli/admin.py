@@ -94,7 +94,7 @@ async def _problems(request: web.Request, handler: _Handler) -> web.StreamRespon
     except ZerogateError as error:
         return _problem(problem_of(error))
     except web.HTTPException as error:
-        detail = f"{request.method} {request.path}: {error.reason}. /openapi.json lists what there is"
+        detail = f"{request.method} {request.path}: {error.reason}. /openapi.json lists what there is."
         answer = _problem(Problem(title=error.reason, status=error.status, code="http", detail=detail))
         if "Allow" in error.headers:
             answer.headers["Allow"] = error.headers["Allow"]
@@ -103,7 +103,7 @@ async def _problems(request: web.Request, handler: _Handler) -> web.StreamRespon
         raise
     except Exception:
         log.exception("the admin API failed to answer %s %s", request.method, request.path)
-        detail = "zerogate could not answer this; its log says more"
+        detail = "zerogate could not answer this; its log says more."
         return _problem(Problem(title="Internal Server Error", status=500, code="failed", detail=detail))
 
 
@@ -215,18 +215,18 @@ def _integer(request: web.Request, parameter: Parameter) -> int:
         return parameter.default
     if not (text.isascii() and text.isdigit() and parameter.least <= int(text[:9]) <= parameter.most):
         raise MalformedRequestError(
-            f"{parameter.name}={text} is not a number from {parameter.least} to {parameter.most}"
+            f"{parameter.name}={text} is not a number from {parameter.least} to {parameter.most}."
         )
     return int(text)
 
 
 async def _body(request: web.Request, kind: type[T]) -> T:
     if request.content_type != "application/json":
-        raise MalformedRequestError(f"The body is {request.content_type}; send application/json")
+        raise MalformedRequestError(f"The body is {request.content_type}; send application/json.")
     try:
         return msgspec.json.decode(await request.read(), type=kind)
     except msgspec.MsgspecError as error:
-        raise MalformedRequestError(f"The body cannot be read: {error}") from error
+        raise MalformedRequestError(f"The body cannot be read: {error}.") from error
 
 
 def _json(value: Any, *, status: int = 200) -> web.Response:

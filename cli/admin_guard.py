@@ -18,14 +18,14 @@ def refusal(method: str, path: str, headers: Mapping[str, str], *, bound_to: str
     """Why the request is refused, as a sentence; None where it may pass. `bound_to`: the host that the API binds."""
     host = headers.get("Host", "")
     if not _is_ours(host, path, bound_to):
-        return f"The name {host!r} is not one of this admin API; ask for it as http://{bound_to}, or as localhost"
+        return f"The name {host!r} is not one of this admin API; ask for it as http://{bound_to}, or as localhost."
     if method in SAFE_METHODS:
         return None
     origin = headers.get("Origin")
     if origin is not None and origin.partition("://")[2].lower() != host.lower():
-        return f"A page of {origin} may not change anything here"
+        return f"A page of {origin} may not change anything here."
     if headers.get("Sec-Fetch-Site", "same-origin") not in {"same-origin", "none"}:
-        return "A page of another site may not change anything here"
+        return "A page of another site may not change anything here."
     return None
 
 

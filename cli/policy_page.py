@@ -1,4 +1,4 @@
-"""The page `docs/policy.md`, made from the table of keys. Pure. Written by `tools/generate.py`."""
+"""The page `docs/policy.md`, made from the table of keys. Pure. Written by `tools/write_docs.py`."""
 
 from collections.abc import Iterable
 
@@ -10,7 +10,7 @@ What a service's owner can ask for. The same keys stand under `policy:` in `zero
 (`zerogate.dev/KEY`). `hosts`, `path-prefix` and `models` may also stand beside the command. A number of seconds or
 bytes always has its unit: `15s`, `10m`, `1h30m`, `2d`; `256Mi` (times 1024), `1G` (times 1000).
 
-This page is made by `python tools/generate.py` from `zerogate/policy_keys.py`.
+This page is made by `make docs` from `zerogate/policy_keys.py`.
 """
 
 _CALENDAR = """## Calendars

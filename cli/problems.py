@@ -1,19 +1,18 @@
 """Errors of the admin API, and the one table that turns errors into problems (RFC 9457)."""
 
-import difflib
 from collections.abc import Sequence
 from http import HTTPStatus
 
 from cli.api import Problem
-from zerogate.errors import DefinitionError, DefinitionErrors, ZerogateError
+from zerogate.errors import DefinitionError, DefinitionErrors, ZerogateError, nearest
 
 
 class UnknownServiceError(ZerogateError):
     """There is no service of that name."""
 
     def __init__(self, name: str, known: Sequence[str]) -> None:
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f"Did you mean {near[0]}" if near else _listed(known)
+        near = nearest(name, known)
+        hint = f"Did you mean {near}?" if near else _listed(known)
         super().__init__(f"There is no service {name}. {hint}")
 
 
@@ -53,6 +52,6 @@ def problem_of(error: ZerogateError) -> Problem:
 
 def _listed(known: Sequence[str]) -> str:
     if not known:
-        return "There are no services at all"
+        return "There are no services at all."
     shown = ", ".join(known[:10])
-    return f"There are {shown}" + (f" and {len(known) - 10} more" if len(known) > 10 else "")
+    return f"There are {shown}" + (f" and {len(known) - 10} more." if len(known) > 10 else ".")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
+
 from autoscaler.status import Saved
 
 SAVE_EVERY_S: Final = 30.0

@@ -8,9 +8,8 @@ import asyncio
 import os
 from typing import Final
 
-from autoscaler.loop import Autoscaler
-
 from activator.holds import Holds
+from autoscaler.loop import Autoscaler
 from zerogate.clock import now
 
 SOURCE: Final = "box"

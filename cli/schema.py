@@ -2,7 +2,7 @@
 
 Editors complete and check with it. What the parser takes, the schema takes; what the schema cannot say (bounds of
 durations, contradictions between keys, two services with one model) only the parser refuses. Shipped as
-`zerogate.schema.json`, which `tools/generate.py` writes. Draft 7: the one that editors' YAML support reads best.
+`zerogate.schema.json`, which `tools/write_docs.py` writes. Draft 7: the one that editors' YAML support reads best.
 """
 
 import json

@@ -7,10 +7,9 @@ it may scale. Called by `cli.running` at start and at each reload.
 from pathlib import Path
 from typing import Final
 
-from zerogate.local.definition import LocalDefinition
-
 from cli.box import BoxFile, ServiceDefinition, definition_hash
 from gateway.route_table import Route
+from zerogate.local.definition import LocalDefinition
 from zerogate.policy import Policy
 from zerogate.runtime.interface import Address
 

@@ -40,7 +40,10 @@ def _no_process_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
     before = processes()
     yield
     left = {pid: command for pid, command in processes().items() if pid not in before}
+    ended = {pid for pid in left if guards.is_ended(pid)}
     guards.kill(left)
+    if guards.is_subreaper():
+        left = {pid: command for pid, command in left.items() if pid not in ended}
     assert not left, f"processes that the test left behind: {left}"
 
 

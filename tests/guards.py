@@ -6,6 +6,7 @@ computed for it is a fault; a callback that was merely preempted by another proc
 """
 
 import asyncio
+import ctypes
 import os
 import resource
 import signal
@@ -20,6 +21,8 @@ import pytest
 
 LONGEST_CALLBACK_S = 0.1
 """Fifty times the 2 ms that production allows: what exceeds this is a mistake and never the test machine's mood."""
+
+_GET_CHILD_SUBREAPER = 37
 
 
 class BlockingCallError(AssertionError):
@@ -105,6 +108,21 @@ def marked(token: str) -> dict[int, str]:
         except OSError:
             continue
     return found
+
+
+def is_ended(pid: int) -> bool:
+    """Whether the process ended and only waits to be waited for."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
+
+
+def is_subreaper() -> bool:
+    """Whether orphans of our children become our children: then an ended child need not be one that we started."""
+    flag = ctypes.c_int()
+    ctypes.CDLL(None).prctl(_GET_CHILD_SUBREAPER, ctypes.byref(flag), 0, 0, 0)
+    return bool(flag.value)
 
 
 def kill(pids: Iterable[int]) -> None:

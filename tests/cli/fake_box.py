@@ -142,9 +142,9 @@ class FakeBox:
     def pin(self, name: str, request: PinRequest) -> None:
         status = self.service(name)
         if status.kind == "endpoint":
-            raise NotApplicableError(f"{name} runs elsewhere, so zerogate does not scale it")
+            raise NotApplicableError(f"{name} runs elsewhere, so zerogate does not scale it.")
         if request.replicas > status.max_replicas:
-            raise MalformedRequestError(f"{name} may have {status.max_replicas} replicas at most (max-replicas)")
+            raise MalformedRequestError(f"{name} may have {status.max_replicas} replicas at most (max-replicas).")
         self.asked.append(("pin", name, request))
         until = None if request.for_s is None else clock.wall() + request.for_s
         pin = PinStatus(replicas=request.replicas, until_at=until)
@@ -156,7 +156,7 @@ class FakeBox:
 
     def log_path(self, name: str) -> Path:
         if self.service(name).kind == "endpoint":
-            raise NotApplicableError(f"{name} runs elsewhere, so its log is not here")
+            raise NotApplicableError(f"{name} runs elsewhere, so its log is not here.")
         return self.logs / f"{name}.log"
 
     async def reload(self) -> ReloadReport:

@@ -124,7 +124,7 @@ async def test_an_unknown_service_is_404_and_the_nearest_name_is_told(admin: Cli
     async with admin.get(f"/api/services/chta{path}") as answer:
         problem = await _problem(answer, 404)
     assert problem["code"] == "unknown_service"
-    assert problem["detail"] == "There is no service chta. Did you mean chat"
+    assert problem["detail"] == "There is no service chta. Did you mean chat?"
 
 
 async def test_a_reload_reports_what_it_did(admin: ClientSession) -> None:

@@ -8,7 +8,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def test_the_page_is_current() -> None:
     page = (ROOT / "docs" / "policy.md").read_text(encoding="utf-8")
-    assert page == policy_page(), "run: python tools/generate.py"
+    assert page == policy_page(), "run `make docs`"
 
 
 def test_the_page_names_every_key_with_as_many_cells_as_its_head() -> None:

@@ -28,7 +28,7 @@ def is_parsed(document: Any) -> bool:
 def test_the_schema_is_a_schema_and_the_shipped_one_is_current() -> None:
     Draft7Validator.check_schema(schema())
     shipped = (ROOT / "cli" / "zerogate.schema.json").read_text(encoding="utf-8")
-    assert shipped == schema_text(), "run: python tools/generate.py"
+    assert shipped == schema_text(), "run `make docs`"
 
 
 def test_the_default_of_each_key_is_right_for_its_own_fragment() -> None:

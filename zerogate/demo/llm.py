@@ -62,7 +62,7 @@ def serve(port: int, *, host: str = "127.0.0.1", weights: Path) -> object:
     try:
         return xllamacpp.Server(params)
     except RuntimeError as error:
-        raise MachineError(f"The model does not start on {host}:{port}: {str(error).rstrip('.')}") from error
+        raise MachineError(f"The model does not start on {host}:{port}: {str(error).rstrip('.')}.") from error
 
 
 def main() -> None:
@@ -77,7 +77,7 @@ def main() -> None:
     try:
         server = serve(chosen.port, host=chosen.host, weights=weights_file(cache_folder(os.environ)))
     except MachineError as error:
-        sys.exit(f"{error}.")
+        sys.exit(str(error))
     sys.stderr.write(f"{ALIAS} is ready on {chosen.host}:{chosen.port}\n")
     while server:
         signal.pause()

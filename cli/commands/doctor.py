@@ -1,0 +1,188 @@
+"""`zerogate doctor`: what is wrong with this machine or file, before it is found out the hard way.
+
+Each check is a function that returns findings; none changes anything, and each is bounded in time.
+"""
+
+import os
+import resource
+import shutil
+import socket
+import sys
+from collections.abc import Iterator, Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Final
+
+import msgspec
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from cli.client import Admin, CommandError
+from cli.exits import ExitCode
+from zerogate.errors import DefinitionErrors
+from zerogate.quantities import format_size
+
+_FEWEST_FILES: Final = 1024
+"""Two sockets per request: below that, a held crowd of 512 does not fit."""
+_ENOUGH_FILES: Final = 20_480
+"""10,000 held requests and their replicas."""
+_LEAST_DISK_BYTES: Final = 64 << 20
+_ENOUGH_DISK_BYTES: Final = 1 << 30
+
+
+class Level(StrEnum):
+    OK = "ok"
+    NOTE = "note"
+    """Works, with less."""
+    WRONG = "wrong"
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """One line of the answer: how bad, about what, and a sentence that says what to do."""
+
+    level: Level
+    about: str
+    says: str
+
+
+class Place(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a box would listen and keep its state."""
+
+    listen: tuple[str, int] = ("127.0.0.1", 8080)
+    admin: tuple[str, int] = ("127.0.0.1", 8081)
+    state_dir: Path
+
+
+def doctor(file: Path | None, admin: Admin, console: Console, environ: Mapping[str, str] = os.environ) -> ExitCode:
+    """Print every finding; FAILED where something is wrong."""
+    findings = list(_findings(file, admin, environ))
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    table.add_column()
+    table.add_column()
+    table.add_column(overflow="fold")
+    styles = {Level.OK: "green", Level.NOTE: "yellow", Level.WRONG: "red"}
+    for finding in findings:
+        style = styles[finding.level]
+        table.add_row(f"[{style}]{finding.level}[/{style}]", finding.about, escape(finding.says))
+    console.print(table)
+    return ExitCode.FAILED if any(finding.level is Level.WRONG for finding in findings) else ExitCode.OK
+
+
+def _findings(file: Path | None, admin: Admin, environ: Mapping[str, str]) -> Iterator[Finding]:
+    yield python(sys.platform, sys.version_info[:3])
+    yield open_files(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+    yield from processes(Path("/proc"))
+    place, about_file = file_and_place(file, environ)
+    yield about_file
+    yield from addresses(place, admin)
+    yield from state_folder(place.state_dir)
+    yield gpu()
+
+
+def python(platform: str, version: tuple[int, ...]) -> Finding:
+    """The interpreter, and the system below it."""
+    shown = ".".join(map(str, version))
+    if platform != "linux":
+        return Finding(Level.WRONG, "system", f"{platform} with Python {shown}; model servers are run on Linux only.")
+    return Finding(Level.OK, "system", f"Linux with Python {shown}")
+
+
+def open_files(limit: int) -> Finding:
+    """How many sockets this process and its children may have."""
+    if limit in (-1, resource.RLIM_INFINITY) or limit >= _ENOUGH_FILES:
+        return Finding(Level.OK, "open files", "no limit" if limit < 0 else f"{limit} at once")
+    advice = f"only {limit} at once, two for each request; `ulimit -n 65536` before `zerogate up` raises it."
+    return Finding(Level.WRONG if limit < _FEWEST_FILES else Level.NOTE, "open files", advice)
+
+
+def processes(proc: Path) -> Iterator[Finding]:
+    """Whether children can be watched, and found again after a crash."""
+    try:
+        (proc / "self" / "environ").read_bytes()
+        yield Finding(Level.OK, "/proc", "children of an earlier zerogate can be found")
+    except OSError as error:
+        yield Finding(Level.WRONG, "/proc", f"cannot be read ({error.strerror}); mount it, or orphans stay unseen.")
+    try:
+        os.close(os.pidfd_open(os.getpid()))
+        yield Finding(Level.OK, "pidfd", "children are watched without polling")
+    except (OSError, AttributeError):
+        yield Finding(Level.WRONG, "pidfd", "this kernel or sandbox refuses pidfd_open; Linux 5.3 or newer has it.")
+
+
+def file_and_place(file: Path | None, environ: Mapping[str, str]) -> tuple[Place, Finding]:
+    """Whether the file is right, and where it says that zerogate is."""
+    base = environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+    place = Place(state_dir=Path(base) / "zerogate")
+    path = file or Path("zerogate.yaml")
+    if file is None and not path.exists():
+        return place, Finding(Level.NOTE, "file", "no zerogate.yaml here; give its path to have it checked.")
+    from cli.check import read_runnable
+
+    try:
+        box = read_runnable(path, environ)
+    except DefinitionErrors as errors:
+        return place, Finding(Level.WRONG, "file", str(errors))
+    place = Place(
+        listen=(box.listen.host, box.listen.port),
+        admin=(box.admin.host, box.admin.port),
+        state_dir=Path(box.state_dir),
+    )
+    return place, Finding(Level.OK, "file", f"{path} is right, {len(box.services)} services")
+
+
+def addresses(place: Place, admin: Admin) -> Iterator[Finding]:
+    """Whether a zerogate runs already; if none does, whether its two addresses are free."""
+    try:
+        health = admin.health()
+    except CommandError:
+        yield Finding(Level.OK, "running", f"no zerogate answers at {admin.url}")
+        yield _free("traffic", *place.listen)
+        yield _free("admin", *place.admin)
+        return
+    level = Level.OK if health.healthy else Level.WRONG
+    yield Finding(level, "running", f"zerogate {health.version} (pid {health.pid}) takes traffic on {health.traffic}")
+
+
+def _free(about: str, host: str, port: int) -> Finding:
+    try:
+        with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET):
+            return Finding(Level.OK, f"{about} port", f"{host}:{port} is free")
+    except OSError as error:
+        key = "listen" if about == "traffic" else "admin"
+        says = f"{host}:{port}: {error.strerror}. End what holds it, or choose another with {key}: in the file."
+        return Finding(Level.WRONG, f"{about} port", says)
+
+
+def state_folder(folder: Path) -> Iterator[Finding]:
+    """Whether logs and pins can be written, and how many."""
+    existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+    if not (existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)):
+        says = f"{folder} cannot be written; make {existing} writable, or choose another with state-dir: in the file."
+        yield Finding(Level.WRONG, "state folder", says)
+        return
+    free = shutil.disk_usage(existing).free
+    says = f"{folder}, {format_size(free)} free"
+    if free < _LEAST_DISK_BYTES:
+        yield Finding(Level.WRONG, "state folder", f"{says}: too little for logs; make room.")
+    elif free < _ENOUGH_DISK_BYTES:
+        yield Finding(Level.NOTE, "state folder", f"{says}: little for logs.")
+    else:
+        yield Finding(Level.OK, "state folder", says)
+
+
+def gpu() -> Finding:
+    """Whether GPU memory can be read. Everything else works without."""
+    without = "everything but GPU memory works without it"
+    try:
+        import pynvml
+    except ImportError:
+        return Finding(Level.NOTE, "GPU", f"nvidia-ml-py is not installed (`pip install 'zerogate[gpu]'`); {without}.")
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError as error:
+        return Finding(Level.NOTE, "GPU", f"no NVIDIA driver answers ({error}); {without}.")
+    try:
+        return Finding(Level.OK, "GPU", f"{pynvml.nvmlDeviceGetCount()} devices")
+    finally:
+        pynvml.nvmlShutdown()

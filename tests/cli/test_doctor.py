@@ -1,0 +1,144 @@
+"""`zerogate doctor`: each thing that can be wrong is said with what to do about it."""
+
+import socket
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import pytest
+from typer.testing import CliRunner
+
+from cli.__main__ import app
+from cli.client import Admin
+from cli.commands import doctor
+from cli.commands.doctor import Level, Place
+from tests.cli.fake_box import FakeBox
+from zerogate.errors import DefinitionError, DefinitionErrors
+
+GB = 1 << 30
+
+
+@pytest.mark.parametrize(
+    ("limit", "level"), [(256, Level.WRONG), (1024, Level.NOTE), (65_536, Level.OK), (-1, Level.OK)]
+)
+def test_few_open_files_are_said(limit: int, level: Level) -> None:
+    finding = doctor.open_files(limit)
+    assert finding.level is level
+    assert ("ulimit -n" in finding.says) is (level is not Level.OK)
+
+
+def test_another_system_is_wrong() -> None:
+    assert doctor.python("linux", (3, 12, 1)).level is Level.OK
+    assert doctor.python("darwin", (3, 12, 1)).level is Level.WRONG
+
+
+def test_a_hidden_proc_is_said(tmp_path: Path) -> None:
+    assert [finding.level for finding in doctor.processes(Path("/proc"))] == [Level.OK, Level.OK]
+    assert "orphans" in next(iter(doctor.processes(tmp_path))).says
+
+
+def test_a_kernel_without_pidfd_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: int) -> int:
+        raise OSError(38, "Function not implemented")
+
+    monkeypatch.setattr("os.pidfd_open", refuse)
+    assert [finding.level for finding in doctor.processes(Path("/proc"))] == [Level.OK, Level.WRONG]
+
+
+def test_a_taken_port_is_said_with_the_key_that_changes_it(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken, socket.create_server(("127.0.0.1", 0)) as free:
+        port, free_port = taken.getsockname()[1], free.getsockname()[1]
+        free.close()
+        place = Place(listen=("127.0.0.1", port), admin=("127.0.0.1", free_port), state_dir=tmp_path)
+        running, traffic, admin = doctor.addresses(place, Admin(f"http://127.0.0.1:{free_port}"))
+    assert (running.level, traffic.level, admin.level) == (Level.OK, Level.WRONG, Level.OK)
+    assert f"127.0.0.1:{port}" in traffic.says
+    assert "listen:" in traffic.says
+
+
+def test_a_running_zerogate_is_named_and_its_ports_are_its_own(admin_url: str, tmp_path: Path) -> None:
+    (finding,) = doctor.addresses(Place(state_dir=tmp_path), Admin(admin_url))
+    assert finding.level is Level.OK
+    assert finding.says == "zerogate 0.1.0 (pid 1) takes traffic on 127.0.0.1:8080"
+
+
+@pytest.mark.parametrize(
+    ("free", "level"), [(GB * 5, Level.OK), (GB // 2, Level.NOTE), (GB // 100, Level.WRONG)], ids=["much", "few", "no"]
+)
+def test_the_room_for_logs_is_judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int, level: Level) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=free))
+    (finding,) = doctor.state_folder(tmp_path / "not" / "there" / "yet")
+    assert finding.level is level
+
+
+def test_a_state_folder_that_is_a_file_is_wrong(tmp_path: Path) -> None:
+    (tmp_path / "state").write_text("")
+    (finding,) = doctor.state_folder(tmp_path / "state" / "zerogate")
+    assert finding.level is Level.WRONG
+    assert "state-dir:" in finding.says
+
+
+def _check(monkeypatch: pytest.MonkeyPatch, answer: object) -> None:
+    module = ModuleType("cli.check")
+
+    def read_runnable(path: Path, environ: object) -> object:
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    vars(module)["read_runnable"] = read_runnable
+    monkeypatch.setitem(sys.modules, "cli.check", module)
+
+
+def test_a_wrong_file_is_wrong_and_the_rest_is_still_checked(
+    monkeypatch: pytest.MonkeyPatch, box: FakeBox, admin_url: str, tmp_path: Path
+) -> None:
+    _check(monkeypatch, DefinitionErrors([DefinitionError("7x is wrong", source="a.yaml", line=2)]))
+    env = {"ZEROGATE_ADMIN": admin_url, "XDG_STATE_HOME": str(tmp_path)}
+    done = CliRunner().invoke(app, ["doctor", "a.yaml"], env=env)
+    assert done.exit_code == 1
+    assert "a.yaml:2: 7x is wrong." in done.stdout
+    assert "state folder" in done.stdout
+    assert "GPU" in done.stdout
+
+
+def test_a_right_file_says_where_things_are(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    listen, admin = SimpleNamespace(host="127.0.0.1", port=1), SimpleNamespace(host="::1", port=2)
+    _check(monkeypatch, SimpleNamespace(listen=listen, admin=admin, state_dir="/x", services={"chat": 1}))
+    place, finding = doctor.file_and_place(Path("a.yaml"), {})
+    assert place == Place(listen=("127.0.0.1", 1), admin=("::1", 2), state_dir=Path("/x"))
+    assert finding.level is Level.OK
+
+
+def test_without_a_file_the_defaults_hold(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    place, finding = doctor.file_and_place(None, {"XDG_STATE_HOME": "/var/state"})
+    assert place == Place(state_dir=Path("/var/state/zerogate"))
+    assert finding.level is Level.NOTE
+
+
+def _nvml(monkeypatch: pytest.MonkeyPatch, devices: int | None) -> None:
+    class NVMLError(Exception):
+        pass
+
+    def init() -> None:
+        if devices is None:
+            raise NVMLError("NVML Shared Library Not Found")
+
+    module = ModuleType("pynvml")
+    vars(module).update(
+        NVMLError=NVMLError, nvmlInit=init, nvmlDeviceGetCount=lambda: devices, nvmlShutdown=lambda: None
+    )
+    monkeypatch.setitem(sys.modules, "pynvml", module)
+
+
+def test_gpus_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    _nvml(monkeypatch, 2)
+    assert (doctor.gpu().level, doctor.gpu().says) == (Level.OK, "2 devices")
+
+
+def test_no_driver_and_no_library_are_notes(monkeypatch: pytest.MonkeyPatch) -> None:
+    _nvml(monkeypatch, None)
+    assert doctor.gpu().level is Level.NOTE
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    assert "zerogate[gpu]" in doctor.gpu().says
