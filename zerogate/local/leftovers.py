@@ -17,12 +17,13 @@ class Leftover(msgspec.Struct, frozen=True, kw_only=True):
 
 def find_leftovers(table: Table, instance: str) -> Sequence[Leftover]:
     """All replicas of `instance` and of no other, the oldest first."""
-    found: dict[str, tuple[Mark, list[Process]]] = {}
-    for process in sorted(table.values(), key=lambda p: (p.start_ticks, p.pid)):
-        mark = None if process.mark is None else Mark.parse(process.mark)
+    found = []
+    for text, pids in table.by_mark.items():
+        mark = Mark.parse(text)
         if mark is not None and mark.instance == instance:
-            found.setdefault(str(mark), (mark, []))[1].append(process)
-    return [Leftover(mark=mark, leader=_leader(processes)) for mark, processes in found.values()]
+            processes = sorted((table.by_pid[pid] for pid in pids), key=lambda p: (p.start_ticks, p.pid))
+            found.append((processes[0].start_ticks, Leftover(mark=mark, leader=_leader(processes))))
+    return [leftover for _, leftover in sorted(found, key=lambda pair: pair[0])]
 
 
 def _leader(processes: Sequence[Process]) -> Process | None:

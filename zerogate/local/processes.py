@@ -11,7 +11,7 @@ import os
 import select
 import signal
 import threading
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, Self
 
@@ -40,7 +40,42 @@ class Process(msgspec.Struct, frozen=True, kw_only=True):
         return self.state in _DEAD_STATES
 
 
-Table = Mapping[int, Process]
+class Table:
+    """All processes at one time, and who belongs together. Made in the thread that read it, used on the loop."""
+
+    def __init__(self, processes: Iterable[Process]) -> None:
+        self.by_pid = {process.pid: process for process in processes}
+        self.by_mark: dict[str, list[int]] = {}
+        self._by_session: dict[int, list[int]] = {}
+        self._children: dict[int, list[int]] = {}
+        for process in self.by_pid.values():
+            self._children.setdefault(process.parent, []).append(process.pid)
+            self._by_session.setdefault(process.session, []).append(process.pid)
+            if process.mark is not None:
+                self.by_mark.setdefault(process.mark, []).append(process.pid)
+
+    def members(self, *, mark: str, leader: int | None, roots: Collection[int] = ()) -> list[Process]:
+        """The living processes of one replica.
+
+        They carry its mark, or are in the session of its leader (an environment can be wiped), or descend from one of
+        those or of `roots`, pids known to be the replica's. `leader` must not have been waited for, or its number may
+        be somebody else's by now: pass None then.
+        """
+        found = {*roots, *self.by_mark.get(mark, ())}
+        if leader is not None:
+            found.update((leader, *self._by_session.get(leader, ())))
+        pending = list(found)
+        while pending:
+            for child in self._children.get(pending.pop(), ()):
+                if child not in found:
+                    found.add(child)
+                    pending.append(child)
+        return [self.by_pid[pid] for pid in sorted(found) if pid in self.by_pid and not self.by_pid[pid].is_dead]
+
+    def dead_children(self, parent: int) -> list[Process]:
+        """Children of `parent` that it has not waited for."""
+        found = (self.by_pid[pid] for pid in self._children.get(parent, ()))
+        return [process for process in found if process.is_dead]
 
 
 def read_process(pid: int) -> Process | None:
@@ -61,36 +96,12 @@ def read_process(pid: int) -> Process | None:
 
 def read_table() -> Table:
     """All processes that can be seen. About 30 µs for each; blocks, so call it in a thread."""
-    table = {}
+    found = []
     for name in os.listdir("/proc"):
         if name.isdecimal() and (process := read_process(int(name))) is not None:
             mark = None if process.is_dead else _read_mark(process.pid)
-            table[process.pid] = process if mark is None else msgspec.structs.replace(process, mark=mark)
-    return table
-
-
-def members(table: Table, *, mark: str, leader: int | None, roots: Collection[int] = ()) -> list[Process]:
-    """The living processes of one replica.
-
-    They carry its mark, or are in the session of its leader (an environment can be wiped), or descend from one of
-    those or of `roots`, pids known to be the replica's. `leader` must not have been waited for, or its number may be
-    somebody else's by now: pass None then. Pure.
-    """
-    found = {
-        p.pid
-        for p in table.values()
-        if p.mark == mark or (leader is not None and leader in (p.pid, p.session)) or p.pid in roots
-    }
-    children: dict[int, list[int]] = {}
-    for process in table.values():
-        children.setdefault(process.parent, []).append(process.pid)
-    pending = sorted(found)
-    while pending:
-        for child in children.get(pending.pop(), ()):
-            if child not in found:
-                found.add(child)
-                pending.append(child)
-    return [table[pid] for pid in sorted(found) if pid in table and not table[pid].is_dead]
+            found.append(process if mark is None else msgspec.structs.replace(process, mark=mark))
+    return Table(found)
 
 
 class Handle:
@@ -149,10 +160,11 @@ class Handle:
             return None
         return found.si_status if found.si_code == os.CLD_EXITED else -found.si_status
 
-    def close(self) -> None:
-        """Waits for it first if it is a dead child of ours; may be called twice."""
+    def close(self, *, reap: bool = True) -> None:
+        """With `reap`, it is waited for if it is a dead child of ours. May be called twice."""
         if self.fd >= 0:
-            self.exit_code(reap=True)
+            if reap:
+                self.exit_code(reap=True)
             os.close(self.fd)
             self.fd = -1
 
@@ -202,10 +214,8 @@ def reap_strays(table: Table, *, ours: Collection[int], seen: Collection[int]) -
     `ours`: pids that have an owner. Only a process of another session that was dead at the last look already (`seen`)
     is taken: a child that some other code started and waits for is neither. Returns what is to be `seen` next time.
     """
-    me, my_session = os.getpid(), os.getsid(0)
-    dead = {
-        p.pid for p in table.values() if p.parent == me and p.is_dead and p.session != my_session and p.pid not in ours
-    }
+    my_session = os.getsid(0)
+    dead = {p.pid for p in table.dead_children(os.getpid()) if p.session != my_session and p.pid not in ours}
     for pid in dead.intersection(seen):
         with contextlib.suppress(ChildProcessError):
             os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG)

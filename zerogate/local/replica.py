@@ -17,9 +17,13 @@ from zerogate.local import logs
 from zerogate.local.definition import LocalDefinition
 from zerogate.local.launch import Launched
 from zerogate.local.mark import Mark
-from zerogate.local.processes import Handle, Scanner, members
+from zerogate.local.processes import Handle, Scanner
 from zerogate.runtime.interface import Address, EndCause, Ended
 from zerogate.tasks import Nursery
+
+COUNT_EVERY_S: Final = 2.0
+"""Replicas that became ready are looked at on the next multiple of it, so that a hundred of them share one reading of
+/proc (10 ms with 300 processes) instead of asking for one each."""
 
 FIRST_PAUSE_S: Final = 0.01
 LONGEST_PAUSE_S: Final = 0.5
@@ -100,7 +104,7 @@ class LocalReplica:
         """It runs since an earlier zerogate and answers."""
         self._was_ready = True
         self._watch()
-        self._nursery.start(self._count(), name=f"count {self.id}")
+        self._count_soon()
 
     def clear_away(self) -> None:
         """It is left over from an earlier zerogate and not wanted."""
@@ -148,7 +152,7 @@ class LocalReplica:
             return
         self._was_ready = True
         self._end_start()
-        self._nursery.start(self._count(), name=f"count {self.id}")
+        self._count_soon()
         self._events.on_ready(self.id)
 
     def _on_start_timeout(self) -> None:
@@ -199,6 +203,10 @@ class LocalReplica:
     def _handles(self) -> list[Handle]:
         return [*([] if self._leader is None else [self._leader]), *self._known.values()]
 
+    def _count_soon(self) -> None:
+        wait_s = COUNT_EVERY_S - self._loop.time() % COUNT_EVERY_S
+        self._timer = self._loop.call_later(wait_s, lambda: self._nursery.start(self._count(), name=f"count {self.id}"))
+
     async def _count(self) -> None:
         """Look up what belongs to the replica and remember it."""
         table = await self._scanner.table()
@@ -206,7 +214,7 @@ class LocalReplica:
         if self.is_adopted and self._has_exited:
             leader = None
         living = [pid for pid, handle in self._known.items() if handle.is_alive()]
-        for process in members(table, mark=str(self.mark), leader=leader, roots=living):
+        for process in table.members(mark=str(self.mark), leader=leader, roots=living):
             known = self._known.get(process.pid)
             if process.pid == leader or (known is not None and known.is_alive()):
                 continue

@@ -48,9 +48,12 @@ from zerogate.tasks import Nursery
 
 log = logging.getLogger(__name__)
 
+LAUNCH_SPACING_S: Final = 0.007
+"""Between two launches: a hundred take 0.7 s. Each brings a process that wants a core at once; let loose together on
+two cores, a hundred small servers held a warm stream up for 48 ms, spaced for 15 ms (10 of them the stream's own)."""
+
 LAUNCHES_AT_ONCE: Final = 8
-"""A spawn waits until its child was scheduled. With a hundred of them on two cores: one at a time 1.4 s for all,
-eight 0.6 s, a hundred at once 0.25 s but gaps of 190 ms on the loop."""
+"""A spawn waits until its child was scheduled. Fewer threads fall behind when the cores are busy."""
 
 SWEEP_S: Final = 10.0
 """How often logs are bounded and strays reaped."""
@@ -89,6 +92,8 @@ class LocalRuntime:
         self._conductor = Conductor(self, _ceilings(definitions))
         self._replicas: dict[str, LocalReplica] = {}
         self._due: dict[str, None] = {}
+        self._launch_timer: asyncio.Handle | None = None
+        self._next_launch_s = 0.0
         self._launching: dict[str, tuple[LocalDefinition, Path, Future[tuple[Mark, Launched | LaunchFailure]]]] = {}
         self._is_killing = False
         self._changed = asyncio.Event()
@@ -177,17 +182,18 @@ class LocalRuntime:
         wait_for_futures([future for _, _, future in self._launching.values()], timeout=2.0)
         for replica in list(self._replicas.values()):
             replica.kill()
+        leaders = {replica.pid for replica in self._replicas.values()}
         for _ in range(20):
             table = processes.read_table()
-            marked = [p for p in table.values() if p.mark is not None and self._is_ours(p.mark)]
-            handles = [handle for p in marked if (handle := processes.Handle.of(p)) is not None]
+            marked = [pid for text, pids in table.by_mark.items() if self._is_ours(text) for pid in pids]
+            handles = [handle for pid in marked if (handle := processes.Handle.of(table.by_pid[pid])) is not None]
             if not handles:
                 return
             for handle in handles:
                 handle.signal(signal.SIGKILL)
             processes.wait_for_end(handles, 0.5)
             for handle in handles:
-                os.close(handle.fd)  # whoever owns the process waits for it
+                handle.close(reap=handle.pid not in leaders)  # those are waited for by their replica
 
     # for status
 
@@ -219,9 +225,8 @@ class LocalRuntime:
     # Hands
 
     def request_start(self, service: str) -> None:
-        if not self._due:
-            self._loop.call_soon(self._launch_next)
         self._due[service] = None
+        self._plan_launch()
 
     def stop(self, replica_id: str) -> None:
         self._replicas[replica_id].stop()
@@ -249,18 +254,23 @@ class LocalRuntime:
 
     # starting
 
+    def _plan_launch(self) -> None:
+        if self._launch_timer is None and self._due and len(self._launching) < LAUNCHES_AT_ONCE:
+            wait_s = self._next_launch_s - clock.now()
+            later = functools.partial(self._loop.call_later, wait_s) if wait_s > 0 else self._loop.call_soon
+            self._launch_timer = later(self._launch_next)
+
     def _launch_next(self) -> None:
-        """One per round of the loop, so that a hundred wakes at once leave room for everybody else."""
-        if not self._due or len(self._launching) >= LAUNCHES_AT_ONCE:
-            return
+        """One at a time, so that a hundred wakes at once leave room for everybody else."""
+        self._launch_timer = None
         service = next(iter(self._due))
         del self._due[service]
         definition = self._definitions.get(service)
         if definition is not None and self._conductor.take_start(service, clock.now()):
+            self._next_launch_s = clock.now() + LAUNCH_SPACING_S
             self._launch(definition)
             self._due[service] = None  # behind the others, in case it wants several
-        if self._due:
-            self._loop.call_soon(self._launch_next)
+        self._plan_launch()
 
     def _launch(self, definition: LocalDefinition) -> None:
         replica_id = f"{definition.service}-{secrets.token_hex(4)}"
@@ -281,8 +291,7 @@ class LocalRuntime:
 
     def _on_launched(self, replica_id: str) -> None:
         definition, _, future = self._launching.pop(replica_id)
-        if self._due:
-            self._loop.call_soon(self._launch_next)
+        self._plan_launch()
         mark, result = future.result()
         if isinstance(result, LaunchFailure):
             self._on_launch_failed(mark, result)

@@ -4,7 +4,8 @@ Two implementations, `zerogate.local` (child processes) and later Kubernetes, an
 tests run against all of them (tests/zerogate/runtime/contract.py). All methods are called on the event loop.
 
 The life of a replica: starting → ready → draining → gone, any of them → gone when it dies. Draining → ready is
-legal only while the replica was not told to stop.
+legal only while the replica was not told to stop. A replica that an earlier process left behind begins as ready
+(adopted) or as draining (about to be stopped); one that could not even be launched is told once, as gone.
 """
 
 from enum import StrEnum
@@ -39,7 +40,7 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True):
     cause: EndCause
     detail: str
     exit_code: int | None = None
-    """Exit status; negative is the signal that ended it; None where no process ever ran."""
+    """Exit status; negative is the signal that ended it; None where no process ever ran or nobody can know it."""
     last_lines: tuple[str, ...] = ()
 
 

@@ -13,8 +13,8 @@ from zerogate.local.processes import (
     Handle,
     Process,
     Scanner,
+    Table,
     has_dead_child,
-    members,
     read_process,
     read_table,
     reap_strays,
@@ -36,10 +36,6 @@ def process(pid: int, *, parent: int = 1, session: int | None = None, state: str
     )
 
 
-def table(*found: Process) -> dict[int, Process]:
-    return {p.pid: p for p in found}
-
-
 @pytest.mark.parametrize(
     ("found", "expected"),
     [
@@ -53,19 +49,21 @@ def table(*found: Process) -> dict[int, Process]:
     ids=["by mark", "by session", "by descent", "leader dead", "descent from known ones", "the dead do not count"],
 )
 def test_what_belongs_to_a_replica(found: list[Process], expected: list[int]) -> None:
-    assert [p.pid for p in members(table(*found), mark="m", leader=10, roots=[50])] == expected
+    assert [p.pid for p in Table(found).members(mark="m", leader=10, roots=[50])] == expected
 
 
 def test_leftovers_are_those_of_the_instance_with_their_leader() -> None:
     other = Mark(instance="other", service="s", replica_id="s-2", definition_hash="h", port=2)
     headless = Mark(instance="i", service="s", replica_id="s-3", definition_hash="h", port=3)
     found = find_leftovers(
-        table(
-            process(9, mark="rubbish"),
-            process(10, mark=str(MARK)),
-            process(11, mark=str(MARK)),
-            process(12, mark=str(other)),
-            process(13, session=7, mark=str(headless)),
+        Table(
+            [
+                process(9, mark="rubbish"),
+                process(10, mark=str(MARK)),
+                process(11, mark=str(MARK)),
+                process(12, mark=str(other)),
+                process(13, session=7, mark=str(headless)),
+            ]
         ),
         "i",
     )
@@ -81,9 +79,9 @@ def sleeper() -> Iterator[subprocess.Popen[bytes]]:
 
 
 def test_the_table_shows_marks_and_sessions(sleeper: subprocess.Popen[bytes]) -> None:
-    found = read_table()[sleeper.pid]
+    found = read_table().by_pid[sleeper.pid]
     assert (found.parent, found.session, found.mark) == (os.getpid(), sleeper.pid, str(MARK))
-    assert read_table()[os.getpid()].mark is None
+    assert read_table().by_pid[os.getpid()].mark is None
 
 
 def test_a_command_with_brackets_and_spaces_is_read(tmp_path: object) -> None:
@@ -148,7 +146,7 @@ async def test_a_table_is_never_older_than_the_question() -> None:
             child = subprocess.Popen(["sleep", "60"])
             try:
                 tables = await asyncio.gather(*(scanner.table() for _ in range(3)))
-                assert all(child.pid in found for found in tables)
+                assert all(child.pid in found.by_pid for found in tables)
                 assert tables[0] is tables[1] or tables[1] is tables[2], "questions at the same time share a reading"
             finally:
                 child.kill()

@@ -15,6 +15,7 @@ from tests.zerogate.local.world import LocalWorld, ask, definition
 from tests.zerogate.runtime.contract import DRAINING, GONE, READY, STARTING
 from zerogate import clock
 from zerogate.errors import MachineError
+from zerogate.local import replica
 from zerogate.local.processes import read_table
 from zerogate.local.runtime import LocalRuntime
 from zerogate.runtime.interface import EndCause, Ended, Scale
@@ -25,8 +26,9 @@ Build = Callable[..., Awaitable[LocalWorld]]
 
 
 @pytest.fixture
-async def build(tmp_path: Path) -> AsyncIterator[Build]:
+async def build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Build]:
     """Makes started worlds and ends them."""
+    monkeypatch.setattr(replica, "COUNT_EVERY_S", 0.05)
     worlds: list[LocalWorld] = []
 
     async def make(*flags: str, **more: Any) -> LocalWorld:
@@ -43,12 +45,12 @@ async def build(tmp_path: Path) -> AsyncIterator[Build]:
 
 
 def alive(pid: int) -> bool:
-    process = read_table().get(pid)
+    process = read_table().by_pid.get(pid)
     return process is not None and not process.is_dead
 
 
 def marked(instance: str) -> list[int]:
-    return [p.pid for p in read_table().values() if p.mark is not None and p.mark.startswith(f"{instance}/")]
+    return [pid for mark, pids in read_table().by_mark.items() if mark.startswith(f"{instance}/") for pid in pids]
 
 
 async def started(world: LocalWorld, service: str = "a") -> str:
@@ -56,6 +58,13 @@ async def started(world: LocalWorld, service: str = "a") -> str:
     world.scale(service, 1)
     await world.seen.until(lambda: world.seen.ids(service, READY))
     return world.seen.ids(service, READY)[0]
+
+
+async def counted(world: LocalWorld, pid: int) -> None:
+    """Wait until the runtime has looked up what belongs to its replicas, `pid` among it."""
+    async with asyncio.timeout(10):
+        while not any(pid in owned._known for owned in world.runtime._replicas.values()):
+            await asyncio.sleep(0.01)
 
 
 async def gone(world: LocalWorld, replica_id: str) -> Ended:
@@ -75,8 +84,8 @@ async def failed(world: LocalWorld, service: str = "a") -> Ended:
 class TestAProcess:
     async def test_it_has_a_session_of_its_own_and_appends_to_its_log(self, build: Build) -> None:
         world = await build("--ready-after", "0")
-        replica = world.replica(await started(world))
-        pid = replica.pid
+        told = world.replica(await started(world))
+        pid = told.pid
         assert pid is not None
         assert os.getsid(pid) == os.getpgid(pid) == pid
         assert os.readlink(f"/proc/{pid}/fd/0") == "/dev/null"
@@ -87,7 +96,7 @@ class TestAProcess:
         assert int(flags.split()[1], 8) & os.O_APPEND
         inherited = {os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")}
         assert not any(name.startswith("anon_inode") for name in inherited), "descriptors of the loop leaked"
-        assert f"{replica.id} on port {replica.address.port}" in log.read_text()
+        assert f"{told.id} on port {told.address.port}" in log.read_text()
 
     async def test_replicas_of_a_service_write_to_files_of_their_own(self, build: Build) -> None:
         world = await build("--ready-after", "0")
@@ -132,7 +141,7 @@ class TestStopping:
         world = await build(flag, stop_grace_s=0.3)
         one = await started(world)
         worker = (await ask(world.replica(one).address, "/stats"))["escapee_pid"]
-        await asyncio.sleep(0.1)  # the look at the replica when it became ready
+        await counted(world, worker)
         assert alive(worker)
         world.scale("a", 0)
         await gone(world, one)
@@ -143,7 +152,7 @@ class TestStopping:
         world = await build(flag)
         one = await started(world, "b")
         worker = (await ask(world.replica(one).address, "/stats"))["escapee_pid"]
-        await asyncio.sleep(0.1)
+        await counted(world, worker)
         world.gates.busy = {one}
         world.scale("b", 0)
         await world.crash(one)
@@ -169,8 +178,7 @@ class TestStopping:
         one = await started(world)
         world.scale("a", 0)
         await gone(world, one)
-        mine = [p for p in read_table().values() if p.parent == os.getpid() and p.is_dead]
-        assert mine == []
+        assert read_table().dead_children(os.getpid()) == []
 
 
 class TestFailing:
@@ -325,33 +333,33 @@ class TestAfterAKill:
             sys.executable, "-c", LEFT_BEHIND, str(folder), instance, *flags, env={**os.environ, "PYTHONPATH": "."}
         )
         assert await process.wait() == -signal.SIGKILL
-        left = [p for p in read_table().values() if p.pid in set(marked(instance)) - before and p.pid == p.session]
-        return min(left, key=lambda p: p.start_ticks).pid
+        left = [read_table().by_pid[pid] for pid in set(marked(instance)) - before]
+        return min((p for p in left if p.pid == p.session), key=lambda p: p.start_ticks).pid
 
     async def test_a_replica_that_answers_is_adopted(self, build: Build, tmp_path: Path) -> None:
         pid = await self.leave_behind(tmp_path, "--ready-after", "0")
         world = await build("--ready-after", "0", adopts=True)
-        (replica,) = world.runtime.replicas()
-        assert (replica.pid, replica.state) == (pid, READY)
-        assert 0 < clock.now() - replica.started_s < 60
+        (kept,) = world.runtime.replicas()
+        assert (kept.pid, kept.state) == (pid, READY)
+        assert 0 < clock.now() - kept.started_s < 60
         (details,) = world.runtime.details()
         assert details.is_adopted
         assert details.log == world.runtime.log_path("a")
-        await ask(replica.address, "/health")
+        await ask(kept.address, "/health")
 
         world.scale("a", 1)
-        assert [r.id for r in world.runtime.replicas()] == [replica.id], "it counts as what is wanted"
+        assert [r.id for r in world.runtime.replicas()] == [kept.id], "it counts as what is wanted"
         world.scale("a", 0)
-        ended = await gone(world, replica.id)
+        ended = await gone(world, kept.id)
         assert ended.cause is EndCause.STOPPED
         assert not alive(pid)
 
     async def test_an_adopted_replica_that_crashes_is_noticed(self, build: Build, tmp_path: Path) -> None:
         await self.leave_behind(tmp_path, "--ready-after", "0")
         world = await build("--ready-after", "0", adopts=True)
-        (replica,) = world.runtime.replicas()
-        await world.crash(replica.id)
-        ended = await gone(world, replica.id)
+        (kept,) = world.runtime.replicas()
+        await world.crash(kept.id)
+        ended = await gone(world, kept.id)
         assert ended.cause is EndCause.CRASHED
         assert ended.last_lines[-1] == "told to crash"
 
