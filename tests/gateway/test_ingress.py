@@ -65,8 +65,91 @@ class Gateway:
             lines.append((b"Content-Length", b"%d" % len(body)))
         lines += [(name.replace("_", "-").encode(), value.encode()) for name, value in fields.items()]
         head = parse_request(method.encode(), target.encode(), "1.1", lines, keep_alive=True)
-        fields = [(b"Host", b"a"), (b"Content-Length", b"9")]
+        exchange = Exchange(Answers(), head, now())
+        self.ingress.place(exchange, now())
+        for at in range(0, len(body), chunk):
+            exchange.on_request_data(body[at : at + chunk], now())
+        exchange.on_request_end([], now())
+        while self.soon:
+            self.soon.pop(0)()
+        return exchange
 
+
+class Answers(Sides):
+    """Keeps the body of our own answers."""
+
+    body = b""
+
+    def send_answer(self, status: int, headers: Any, body: bytes) -> None:
+        super().send_answer(status, headers, body)
+        self.body = body
+
+
+def held_by(gateway: Gateway) -> list[str]:
+    return [hold.service for hold in gateway.holds if hold.queue.length]
+
+
+def answer(exchange: Exchange) -> Any:
+    return json.loads(exchange.downstream.body)  # type: ignore[attr-defined]
+
+
+async def test_a_host_leads_to_its_service_without_a_look_into_the_body() -> None:
+    gateway = Gateway()
+    gateway.place("POST", "/transcribe", host="asr.example.org:8080", body=b'{"model": "llama"}')
+    assert (held_by(gateway), gateway.wakes) == (["asr"], ["asr"])
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 1 << 20])
+async def test_the_model_in_the_body_leads_to_its_service_and_no_byte_is_lost(chunk: int) -> None:
+    gateway = Gateway()
+    messages = [{"content": 'a "model": "sdxl" in a string'}] * 50
+    body = json.dumps({"messages": messages, "model": "llama-alias"}).encode()
+    exchange = gateway.place("POST", "/v1/chat/completions", body=body, chunk=chunk)
+    assert held_by(gateway) == ["chat"]
+    assert b"".join(exchange.chunks or ()) == body
+
+
+async def test_a_dense_body_is_read_in_turns_while_its_client_is_paused() -> None:
+    gateway = Gateway()
+    body = b'{"a":[' + b"[],[]," * 200_000 + b'0],"model":"sdxl"}'
+    exchange = gateway.place("POST", "/v1/images/generations", body=body, chunk=65536)
+    assert held_by(gateway) == ["image"]
+    assert "client: pause" in exchange.downstream.said  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code"),
+    [
+        pytest.param(b'{"model": "gpt-5"}', 404, "model_not_found", id="unknown"),
+        pytest.param(b'{"messages": []}', 400, "model_required", id="missing"),
+        pytest.param(b'{"model": 7}', 400, "model_invalid", id="a-number"),
+        pytest.param(b'{"model": "lla', 400, "body_malformed", id="cut-off"),
+        pytest.param(b"", 400, "model_required", id="no-body"),
+    ],
+)
+async def test_a_body_that_names_no_model_is_refused_with_what_to_do(body: bytes, status: int, code: str) -> None:
+    gateway = Gateway()
+    exchange = gateway.place("POST", "/v1/chat/completions", body=body)
+    assert (exchange.status, exchange.code) == (status, code)
+    assert gateway.ingress.unrouted.refused_by_code == {code: 1}
+    assert gateway.wakes == []
+
+
+async def test_a_body_announced_as_too_large_to_be_kept_is_refused_before_it_comes() -> None:
+    gateway = Gateway()
+    exchange = gateway.place("POST", "/v1/chat/completions", content_length=str(65 << 20))
+    assert (exchange.status, exchange.code) == (413, "body_too_large")
+
+
+async def test_a_body_of_brackets_alone_does_not_keep_the_loop_busy_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.body_route.MOST_TURNS", 3)
+    exchange = Gateway().place("POST", "/v1/x", body=b'{"a":' + b"[" * 3_000_000)
+    assert (exchange.status, exchange.code) == (413, "body_too_dense")
+
+
+async def test_a_full_memory_refuses_new_bodies_for_a_moment() -> None:
+    gateway = Gateway()
+    fields = [(b"Host", b"a"), (b"Content-Length", b"9")]
     exchange = Exchange(Answers(), parse_request(b"POST", b"/v1/x", "1.1", fields, keep_alive=True), now())
     exchange.downstream.memory.used_bytes = exchange.downstream.memory.limit_bytes
     gateway.ingress.place(exchange, now())
