@@ -12,7 +12,9 @@ from typing import Final
 
 from cli.box import BoxFile
 from cli.file_reader import BoxReader
+from cli.shares import routes
 from cli.yaml_positions import read_yaml
+from gateway.router import Router
 from zerogate.errors import DefinitionError, DefinitionErrors
 
 LARGEST_BYTES: Final = 8 * 1024 * 1024
@@ -54,7 +56,17 @@ def parse_box_file(text: str, *, source: str, folder: Path, environ: Mapping[str
     errors = sorted(errors + reader.errors, key=lambda error: error.line or 0)
     if errors or box is None:
         raise DefinitionErrors(_first(errors, source))
+    _check_routes(box)
     return box
+
+
+def _check_routes(box: BoxFile) -> None:
+    """What passed here the router takes: it is built for the trial."""
+    try:
+        Router(routes(box))
+    except DefinitionError as error:
+        line = box.line_of(*error.key.split("."))
+        raise DefinitionErrors([error.at(source=box.source, line=line)]) from error
 
 
 def _first(errors: list[DefinitionError], source: str) -> list[DefinitionError]:

@@ -168,7 +168,7 @@ def test_one_model_name_leads_to_one_service(other: str, expected: str) -> None:
         ("hosts: [h, i]", "hosts: [i, j]", "services.b.hosts: the path prefix / at the host i goes to a (line 2)"),
         ("hosts: h, path-prefix: /x", "hosts: H, path-prefix: /x/", "the path prefix /x at the host h goes to a"),
         ("path-prefix: /x", "path-prefix: /x, models: m", "services.b.path-prefix: the path prefix /x goes to a"),
-        ("cwd: .", "cwd: .", "services.b: every request without another route goes to a"),
+        ("cwd: .", "hosts: a", "services.b.hosts: the path prefix / at the host a goes to a"),
     ],
 )
 def test_one_host_and_prefix_leads_to_one_service(one: str, other: str, expected: str) -> None:

@@ -2,6 +2,8 @@
 
 import asyncio
 
+import pytest
+
 from zerogate.clock import now
 from zerogate.http.sweep import NEVER, TICK_S, Sweep
 
@@ -94,6 +96,7 @@ async def test_a_timer_that_fails_does_not_stop_the_others() -> None:
     await until_seen(item, 1)
 
 
+@pytest.mark.may_block  # making so many items takes a while
 async def test_ten_thousand_items_of_one_tick_do_not_hold_the_loop() -> None:
     sweep = Sweep()
     items = [Item() for _ in range(10_000)]
