@@ -1,0 +1,106 @@
+"""Whether the loop stays smooth with a thousand services: configured, scraped, listed and decided.
+
+The box runs in this process on uvloop. A callback that runs in every turn of the loop reads the thread's processor
+time, so each reading bounds the longest callback of that turn from above; being preempted by others does not count.
+"""
+
+import asyncio
+import gc
+import sys
+import tempfile
+import time
+from asyncio.subprocess import PIPE
+from pathlib import Path
+
+import uvloop
+
+from bench.idle import services
+from bench.table import Figure, at_most, percentile
+from cli.admin_server import AdminServer
+from cli.box_view import BoxView
+from cli.file import read_box_file
+from cli.running import RunningBox
+from tests.e2e.harness import free_port, write_file
+
+SERVICES = 1000
+SCRAPES = 5
+
+
+class Turns:
+    """Processor milliseconds of each turn of the loop."""
+
+    def __init__(self) -> None:
+        self.lengths_ms: list[float] = []
+        self._last_s = time.thread_time()
+        self._is_running = True
+        asyncio.get_running_loop().call_soon(self._turn)
+
+    def _turn(self) -> None:
+        now_s = time.thread_time()
+        self.lengths_ms.append((now_s - self._last_s) * 1000)
+        self._last_s = now_s
+        if self._is_running:
+            asyncio.get_running_loop().call_soon(self._turn)
+
+    def stop(self) -> None:
+        """Measure no more."""
+        self._is_running = False
+
+
+SCRAPER = """
+import sys, time, urllib.request
+sys.stdin.read(1)
+sizes = []
+for _ in range(int(sys.argv[2])):
+    for path in ("/metrics", "/api/services"):
+        sizes.append(len(urllib.request.urlopen(sys.argv[1] + path).read()))
+        time.sleep(0.1)
+print(sizes[0])
+"""
+"""Asks in another process, begun when it is told to: neither its start nor its work is the loop's."""
+
+
+async def _wake_all(running: RunningBox) -> None:
+    """Decide for every service, a few in each turn, as requests would come in."""
+    for number, hold in enumerate(running.holds):
+        hold.meter.arrive(time.perf_counter())
+        running.autoscaler.wake(hold.service)
+        if number % 10 == 0:
+            await asyncio.sleep(0)
+
+
+async def _measure(folder: Path) -> tuple[list[float], int]:
+    listen, admin = free_port(), free_port()
+    file = folder / "zerogate.yaml"
+    write_file(file, listen, admin, services(SERVICES))
+    box = read_box_file(file)
+    running = RunningBox(box)
+    view = BoxView(running, file)
+    server = AdminServer(view, box.admin)
+    server.bind()
+    await running.start()
+    await server.start()
+    scraper = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", SCRAPER, f"http://{box.admin}", str(SCRAPES), stdin=PIPE, stdout=PIPE
+    )
+    gc.collect()
+    gc.freeze()
+    await asyncio.sleep(1)
+    turns = Turns()
+    await _wake_all(running)
+    output, _ = await scraper.communicate(b"x")
+    turns.stop()
+    await running.stop()
+    await server.stop()
+    return turns.lengths_ms, int(output)
+
+
+def run() -> list[Figure]:
+    """All figures of this file."""
+    with tempfile.TemporaryDirectory() as folder:
+        lengths_ms, size = uvloop.run(_measure(Path(folder)))
+    note = f"{len(lengths_ms):,} turns; a scrape is {size / 1024:.0f} KiB"
+    return [
+        at_most(f"longest turn of the loop with {SERVICES:,} services", max(lengths_ms), 2, "ms", digits=2, note=note),
+        at_most("the same, 99.9th percentile", percentile(lengths_ms, 99.9), 2, "ms", digits=2),
+    ]
