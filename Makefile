@@ -28,7 +28,7 @@ check: environment-dev ## lint, format, types, import contracts, purity, links o
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy $(CODE)
-	$(BIN)/lint-imports --verbose
+	$(BIN)/lint-imports
 	$(BIN)/python tools/check_purity.py
 	$(BIN)/python tools/check_docs.py
 	$(BIN)/python -m tools.write_docs --check

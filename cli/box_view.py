@@ -10,10 +10,10 @@ from pathlib import Path
 
 from cli import api
 from cli.box import BoxFile, ServiceDefinition
-from cli.check import read_runnable
 from cli.metrics import ProcessSample, ServiceSample
 from cli.problems import MalformedRequestError, NotApplicableError, UnknownServiceError
 from cli.process import usage
+from cli.runnable import read_runnable
 from cli.running import RunningBox
 from cli.shown import back_off_status, decision_view, ending, pin_status, replica_status, state_word
 from cli.version import version

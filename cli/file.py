@@ -2,7 +2,7 @@
 
 All mistakes of a file are collected, each with
 file, line and key, so that it is put right in one go. A file is accepted as a whole or not at all. Called by `up`,
-`reload`, `check`, `doctor`; whether the machine can run what the file asks for is `cli.check`'s question.
+`reload`, `check`, `doctor`; whether the machine can run what the file asks for is `cli.runnable`'s question.
 """
 
 import os

@@ -16,7 +16,7 @@ import uvloop
 from cli.admin_server import AdminServer
 from cli.box import BoxFile
 from cli.box_view import BoxView
-from cli.check import read_runnable
+from cli.runnable import read_runnable
 from cli.running import RunningBox
 from zerogate.errors import DefinitionErrors
 

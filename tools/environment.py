@@ -2,7 +2,7 @@
 
 `demo` is what a user of the demonstration needs; `dev` contains it and adds what developers need, so an environment
 made for `dev` serves `demo` too. Both are exact: hashes are required and nothing else stays installed. Packages come
-through uv, which is on PATH or put into the environment by pip; with a filled cache that works without a network.
+through uv, which is on PATH or put into the environment by pip; uv on PATH with a filled cache needs no network.
 """
 
 import hashlib

@@ -117,7 +117,7 @@ def file_and_place(file: Path | None, environ: Mapping[str, str]) -> tuple[Place
     path = file or Path("zerogate.yaml")
     if file is None and not path.exists():
         return place, Finding(Level.NOTE, "file", "no zerogate.yaml here; give its path to have it checked.")
-    from cli.check import read_runnable
+    from cli.runnable import read_runnable
 
     try:
         box = read_runnable(path, environ)

@@ -78,8 +78,9 @@ def _decision(decision: DecisionView, zone: tzinfo | None) -> Iterator[str]:
 
 
 def _ending(ending: Ending) -> Iterator[str]:
-    yield f"Its last replica ended ({ending.cause}): {escape(ending.detail)}. The end of what it printed:"
-    for line in ending.last_lines or ("(nothing)",):
+    printed = "It printed:" if ending.last_lines else "It printed nothing."
+    yield f"Its last replica ended ({ending.cause}): {escape(ending.detail.rstrip('.'))}. {printed}"
+    for line in ending.last_lines:
         yield f"  | {escape(line)}"
 
 

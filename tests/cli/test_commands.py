@@ -334,3 +334,10 @@ def test_help_takes_less_than_300_ms_of_cpu() -> None:
         child.returncode = os.waitstatus_to_exitcode(code)
         spent.append(usage.ru_utime + usage.ru_stime)
     assert min(spent) < 0.3
+
+
+def test_up_loads_nothing_of_the_commands_output() -> None:
+    """rich alone would cost `zerogate up` 4 MiB."""
+    code = "import sys; import cli.__main__, cli.up; print(sorted({'rich', 'prometheus_client'} & sys.modules.keys()))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("[]\n", "")
