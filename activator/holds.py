@@ -184,14 +184,10 @@ class Holds:
 
     # What is reported
 
-    def read_changed(self, now_s: float, *, source: str, incarnation: str) -> list[Stat]:
-        """A report of each service whose counters changed, or whose integrals run, since the last call."""
+    def take_changed(self) -> list[str]:
+        """Services whose counters changed, or whose integrals run, since the last call."""
         changed, self._changed = self._changed, {}
-        return [
-            self.read(service, now_s, source=source, incarnation=incarnation)
-            for service in changed
-            if service in self._holds
-        ]
+        return list(changed)
 
     def read(self, service: str, now_s: float, *, source: str, incarnation: str) -> Stat:
         """A report of one service. Raises KeyError for an unknown one."""
