@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.zerogate.local.world import open_files_used_up
 from zerogate.local.leftovers import find_leftovers
 from zerogate.local.mark import Mark
 from zerogate.local.processes import (
@@ -154,3 +155,8 @@ async def test_a_table_is_never_older_than_the_question() -> None:
                 child.returncode = -9
     finally:
         scanner.close()
+
+
+def test_half_a_table_is_no_table() -> None:
+    with open_files_used_up(), pytest.raises(OSError, match="Too many open files"):
+        read_table()
