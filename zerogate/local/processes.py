@@ -179,13 +179,12 @@ def wait_for_end(handles: Collection[Handle], timeout_s: float) -> None:
     alive = {handle.fd for handle in handles if handle.is_alive()}
     for fd in alive:
         poll.register(fd, select.POLLIN)
-    tenths = max(1, round(timeout_s * 10))
-    for _ in range(tenths):
+    for _ in range(max(1, round(timeout_s * 10))):
+        if not alive:
+            return
         for fd, _events in poll.poll(100):
             poll.unregister(fd)
             alive.discard(fd)
-        if not alive:
-            return
 
 
 class Scanner:

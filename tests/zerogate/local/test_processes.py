@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.zerogate.local.world import open_files_used_up
+from zerogate import clock
 from zerogate.local.leftovers import find_leftovers
 from zerogate.local.mark import Mark
 from zerogate.local.processes import (
@@ -124,6 +125,12 @@ def test_a_handle_of_another_process_with_the_same_pid_is_refused(sleeper: subpr
     older = Process(pid=seen.pid, parent=1, group=1, session=1, state="S", start_ticks=seen.start_ticks - 1)
     assert Handle.of(older) is None
     assert Handle.of(process(2**22 - 1)) is None
+
+
+def test_waiting_for_nobody_takes_no_time() -> None:
+    before = clock.now()
+    wait_for_end([], 5)
+    assert clock.now() - before < 0.09
 
 
 def test_only_strays_that_were_dead_before_are_taken() -> None:
