@@ -7,6 +7,7 @@ Called by `zerogate.local.replica` (what is left of a replica) and `zerogate.loc
 
 import asyncio
 import contextlib
+import errno
 import os
 import select
 import signal
@@ -95,7 +96,10 @@ def read_process(pid: int) -> Process | None:
 
 
 def read_table() -> Table:
-    """All processes that can be seen. About 30 µs for each; blocks, so call it in a thread."""
+    """All processes that can be seen. About 30 µs for each; blocks, so call it in a thread.
+
+    Raises OSError where descriptors ran out: half a table would make living processes look gone.
+    """
     found = []
     for name in os.listdir("/proc"):
         if name.isdecimal() and (process := read_process(int(name))) is not None:
@@ -122,10 +126,10 @@ class Handle:
 
     @classmethod
     def of(cls, process: Process) -> Self | None:
-        """Of a process seen in the table; None where it has ended since."""
+        """Of a process seen in the table; None where it has ended since. Raises OSError where descriptors ran out."""
         try:
             fd = os.pidfd_open(process.pid)
-        except OSError:
+        except ProcessLookupError:
             return None
         now = read_process(process.pid)
         if now is None or now.start_ticks != process.start_ticks:
@@ -175,13 +179,12 @@ def wait_for_end(handles: Collection[Handle], timeout_s: float) -> None:
     alive = {handle.fd for handle in handles if handle.is_alive()}
     for fd in alive:
         poll.register(fd, select.POLLIN)
-    tenths = max(1, round(timeout_s * 10))
-    for _ in range(tenths):
+    for _ in range(max(1, round(timeout_s * 10))):
+        if not alive:
+            return
         for fd, _events in poll.poll(100):
             poll.unregister(fd)
             alive.discard(fd)
-        if not alive:
-            return
 
 
 class Scanner:
@@ -245,7 +248,9 @@ def _read_mark(pid: int) -> str | None:
 def _read(path: str) -> bytes:
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
+    except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            raise
         return b""
     try:
         pieces = []

@@ -8,6 +8,7 @@ Owned by `zerogate.local.runtime`.
 """
 
 import asyncio
+import logging
 import signal
 from typing import Final, Protocol
 
@@ -20,6 +21,8 @@ from zerogate.local.mark import Mark
 from zerogate.local.processes import Handle, Scanner
 from zerogate.runtime.interface import Address, EndCause, Ended
 from zerogate.tasks import Nursery
+
+log = logging.getLogger(__name__)
 
 COUNT_EVERY_S: Final = 2.0
 """Replicas that became ready are looked at on the next multiple of it, so that a hundred of them share one reading of
@@ -207,21 +210,25 @@ class LocalReplica:
         wait_s = COUNT_EVERY_S - self._loop.time() % COUNT_EVERY_S
         self._timer = self._loop.call_later(wait_s, lambda: self._nursery.start(self._count(), name=f"count {self.id}"))
 
-    async def _count(self) -> None:
-        """Look up what belongs to the replica and remember it."""
-        table = await self._scanner.table()
-        leader = None if self._leader is None else self._leader.pid
-        if self.is_adopted and self._has_exited:
-            leader = None
-        living = [pid for pid, handle in self._known.items() if handle.is_alive()]
-        for process in table.members(mark=str(self.mark), leader=leader, roots=living):
-            known = self._known.get(process.pid)
-            if process.pid == leader or (known is not None and known.is_alive()):
-                continue
-            if (handle := Handle.of(process)) is not None:
-                if known is not None:
-                    known.close()
-                self._known[process.pid] = handle
+    async def _count(self) -> bool:
+        """Look up what belongs to the replica and remember it; False where descriptors ran out on the way."""
+        leader = None if self._leader is None or (self.is_adopted and self._has_exited) else self._leader.pid
+        try:
+            table = await self._scanner.table()
+            living = [pid for pid, handle in self._known.items() if handle.is_alive()]
+            for process in table.members(mark=str(self.mark), leader=leader, roots=living):
+                if process.pid != leader and process.pid not in living:
+                    self._remember(Handle.of(process))
+        except OSError as error:
+            log.warning("%s: the process table could not be read: %s", self.id, error.strerror)
+            return False
+        return True
+
+    def _remember(self, handle: Handle | None) -> None:
+        if handle is not None:
+            if (reused := self._known.pop(handle.pid, None)) is not None:
+                reused.close()
+            self._known[handle.pid] = handle
 
     async def _terminate(self) -> None:
         await self._count()
@@ -247,9 +254,9 @@ class LocalReplica:
     async def _end_all(self) -> None:
         """End what the leader left behind: politely while the grace lasts, then not."""
         while True:
-            await self._count()
+            is_complete = await self._count()
             living = [handle for handle in self._known.values() if handle.is_alive()]
-            if self._has_exited and not living:
+            if is_complete and self._has_exited and not living:
                 break
             for handle in living:
                 handle.signal(signal.SIGKILL if self._is_killing else signal.SIGTERM)

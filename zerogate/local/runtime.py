@@ -6,13 +6,14 @@ conductor's. Used by `zerogate up`; all methods are called on the event loop.
 """
 
 import asyncio
+import contextlib
 import functools
 import logging
 import os
 import secrets
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for_futures
 from pathlib import Path
@@ -184,16 +185,23 @@ class LocalRuntime:
             replica.kill()
         leaders = {replica.pid for replica in self._replicas.values()}
         for _ in range(20):
-            table = processes.read_table()
-            marked = [pid for text, pids in table.by_mark.items() if self._is_ours(text) for pid in pids]
-            handles = [handle for pid in marked if (handle := processes.Handle.of(table.by_pid[pid])) is not None]
-            if not handles:
-                return
-            for handle in handles:
-                handle.signal(signal.SIGKILL)
-            processes.wait_for_end(handles, 0.5)
-            for handle in handles:
-                handle.close(reap=handle.pid not in leaders)  # those are waited for by their replica
+            try:
+                if not self._kill_marked(leaders):
+                    return
+            except OSError as error:
+                log.error("not sure that every process was killed: %s", error.strerror)
+
+    def _kill_marked(self, leaders: Collection[int | None]) -> bool:
+        """Kill whatever carries a mark of ours and wait for its end, but not for ever; whether there was any."""
+        table = processes.read_table()
+        marked = [pid for text, pids in table.by_mark.items() if self._is_ours(text) for pid in pids]
+        handles = [handle for pid in marked if (handle := processes.Handle.of(table.by_pid[pid])) is not None]
+        for handle in handles:
+            handle.signal(signal.SIGKILL)
+        processes.wait_for_end(handles, 0.5)
+        for handle in handles:
+            handle.close(reap=handle.pid not in leaders)  # those are waited for by their replica
+        return bool(handles)
 
     # for status
 
@@ -375,9 +383,13 @@ class LocalRuntime:
             await asyncio.sleep(SWEEP_S)
             await self._bound_logs()
             if processes.has_dead_child():
-                owned = {replica.pid for replica in self._replicas.values() if replica.pid is not None}
-                table = await self._scanner.table()
-                self._strays = processes.reap_strays(table, ours=owned, seen=self._strays)
+                with contextlib.suppress(OSError):  # descriptors ran out: next time
+                    await self._reap_strays()
+
+    async def _reap_strays(self) -> None:
+        table = await self._scanner.table()
+        owned = {replica.pid for replica in self._replicas.values() if replica.pid is not None}
+        self._strays = processes.reap_strays(table, ours=owned, seen=self._strays)
 
     async def _bound_logs(self) -> None:
         for replica in list(self._replicas.values()):

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.zerogate.local.world import open_files_used_up
+from zerogate import clock
 from zerogate.local.leftovers import find_leftovers
 from zerogate.local.mark import Mark
 from zerogate.local.processes import (
@@ -125,6 +127,12 @@ def test_a_handle_of_another_process_with_the_same_pid_is_refused(sleeper: subpr
     assert Handle.of(process(2**22 - 1)) is None
 
 
+def test_waiting_for_nobody_takes_no_time() -> None:
+    before = clock.now()
+    wait_for_end([], 5)
+    assert clock.now() - before < 0.09
+
+
 def test_only_strays_that_were_dead_before_are_taken() -> None:
     owned, stray, someone_elses = (subprocess.Popen(["true"], start_new_session=n < 2) for n in range(3))
     for child in (owned, stray, someone_elses):
@@ -154,3 +162,8 @@ async def test_a_table_is_never_older_than_the_question() -> None:
                 child.returncode = -9
     finally:
         scanner.close()
+
+
+def test_half_a_table_is_no_table() -> None:
+    with open_files_used_up(), pytest.raises(OSError, match="Too many open files"):
+        read_table()

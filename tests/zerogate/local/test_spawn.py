@@ -1,13 +1,10 @@
 import os
-import resource
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.zerogate.local.world import definition
+from tests.zerogate.local.world import definition, open_files_used_up
 from zerogate.local import spawn as module
 from zerogate.local.launch import Launched, LaunchFailure, launch
 from zerogate.local.ports import Ports
@@ -90,18 +87,6 @@ def test_a_file_that_is_no_program_says_why(tmp_path: Path, content: str, mode: 
 def test_too_long_arguments_are_told() -> None:
     with pytest.raises(SpawnError, match="too long"):
         spawn(["true", "x" * 10_000_000], env=ENV, cwd=None, output_fd=1)
-
-
-@contextmanager
-def open_files_used_up() -> Iterator[None]:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    probe = os.open("/dev/null", os.O_RDONLY)
-    os.close(probe)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (probe, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_with_all_descriptors_used_the_start_fails_with_a_sentence(tmp_path: Path) -> None:

@@ -2,6 +2,10 @@
 
 import asyncio
 import json
+import os
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +31,19 @@ def definition(folder: Path, service: str = "a", *flags: str, **more: Any) -> Lo
         stop_grace_s=more.pop("stop_grace_s", 5.0),
         **more,
     )
+
+
+@contextmanager
+def open_files_used_up() -> Iterator[None]:
+    """No further descriptor can be opened by this process."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    probe = os.open("/dev/null", os.O_RDONLY)
+    os.close(probe)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (probe, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 async def ask(address: Address, target: str) -> dict[str, Any]:
