@@ -56,6 +56,8 @@ class Holds:
         """Starting and ready replicas by id."""
         self._service_of: dict[str, str] = {}
         """By replica id, as long as the replica is not gone."""
+        self._suspended: dict[str, BackOff] = {}
+        """Services whose starts are suspended."""
         self._changed: dict[str, None] = {}
 
     def __getitem__(self, service: str) -> Hold:
@@ -73,6 +75,7 @@ class Holds:
         for service in [name for name in self._holds if name not in policies]:
             refusal = Refusal(status=404, code="service_removed", detail=f"The service {service} was removed.")
             self._holds.pop(service).close(refusal, self._clock())
+            self._suspended.pop(service, None)
         for service, policy in policies.items():
             hold = self._holds.get(service)
             if hold is None:
@@ -121,16 +124,27 @@ class Holds:
                 if start_s is not None:
                     hold.counters.start.observe(start_s)
                 self._add(hold, replica.id, replica.address, start_s)
-        elif replica.state is ReplicaState.GONE:
-            hold.remove(replica.id)
+        elif replica.state is not ReplicaState.STARTING:
+            if replica.state is ReplicaState.GONE:
+                hold.remove(replica.id)
+            self._fail_if_hopeless(replica.service)
 
     def on_back_off(self, service: str, back_off: BackOff | None) -> None:
         hold = self._holds.get(service)
-        if hold is None:
+        if back_off is not None:
+            self._suspended[service] = back_off
+            self._fail_if_hopeless(service)
+        else:
+            self._suspended.pop(service, None)
+            if hold is not None:
+                hold.unblock()
+
+    def _fail_if_hopeless(self, service: str) -> None:
+        """Refuse what waits for a service that cannot start; one that crashed is started again for it instead."""
+        hold, back_off = self._holds.get(service), self._suspended.get(service)
+        if hold is None or back_off is None or self.runs(service):
             return
-        if back_off is None:
-            hold.unblock()
-        elif back_off.last.cause in (EndCause.START_FAILED, EndCause.START_TIMEOUT) and not self.runs(service):
+        if back_off.last.cause in (EndCause.START_FAILED, EndCause.START_TIMEOUT):
             hold.fail(_start_failed(service, back_off.last), back_off.next_try_s, self._clock())
 
     def runs(self, service: str) -> bool:

@@ -131,8 +131,11 @@ def _demand(
     watch_s: float,
 ) -> _Voice:
     """What traffic asks for in the end. What is over never wakes a service: from zero only a request does."""
-    is_active = bool(observation.traffic.held or observation.traffic.in_flight)
-    if memory.granted == 0 and not is_active:
+    traffic, replicas_now = observation.traffic, observation.replicas
+    is_active = bool(traffic.held or traffic.in_flight)
+    # the idle timeout keeps what runs; where all of it has died, or never came up, there is nothing to keep
+    is_gone = not replicas_now.starting and not replicas_now.ready and traffic.is_fresh and traffic.is_settled
+    if not is_active and (memory.granted == 0 or is_gone):
         return _Voice(candidate=Candidate(Ask.IDLE, 0, "nothing is running and nothing is held"))
     if zero.is_allowed:
         return _Voice(candidate=Candidate(Ask.IDLE, 0, zero.why))

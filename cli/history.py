@@ -86,7 +86,8 @@ class History:
         """The runtime: starts are suspended, or allowed again."""
         if back_off is not None:
             wait = format_duration(max(0.1, round(back_off.next_try_s - now(), 1)))
-            log.warning("%s: %d failures in a row, the next start is allowed in %s", service, back_off.failures, wait)
+            count = "1 failure" if back_off.failures == 1 else f"{back_off.failures} failures in a row"
+            log.warning("%s: %s, the next start is allowed in %s", service, count, wait)
 
     def on_decision(self, decision: Decision) -> None:
         """The autoscaler: a decision that changed something."""

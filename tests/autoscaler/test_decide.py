@@ -402,3 +402,13 @@ def test_more_requests_inside_never_ask_for_less(
         observation, traffic=msgspec.structs.replace(traffic, in_flight=traffic.in_flight + more)
     )
     assert once(policy, busier, memory).desired >= once(policy, observation, memory).desired
+
+
+def test_a_start_that_failed_is_not_tried_again_for_nobody() -> None:
+    policy = Policy(idle_timeout_s=300.0)
+    traffic = quiet(since_byte_s=2.0)
+    gone = Observation(service="chat", wall_s=0.0, traffic=traffic, replicas=Replicas(next_try_at_s=101.0))
+    memory = msgspec.structs.replace(begin(50.0, current=0), granted=1)
+    assert decide(policy, gone, memory, 100.0)[0].desired == 0
+    silent = msgspec.structs.replace(gone, traffic=msgspec.structs.replace(traffic, is_fresh=False))
+    assert decide(policy, silent, memory, 100.0)[0].desired == 1
