@@ -245,9 +245,8 @@ class Exchange:
 
     def dispatch(self, upstream: "Upstream", now_s: float) -> None:
         """Send it to a replica in which the owner has taken a slot."""
-        if self.phase == HELD and self.held_at_s is not None:
-            self.hold_s += now_s - self.held_at_s
-            self.held_at_s = None
+        if self.held_at_s is not None:
+            self._count_hold(now_s)
         if self.phase >= ANSWERING:
             self._to(CONNECTING)
         self.phase = CONNECTING
@@ -266,6 +265,8 @@ class Exchange:
         self.code = refusal.code
         self.status = refusal.status
         self._drop_connection()
+        if self.held_at_s is not None:
+            self._count_hold(now_s)
         self.downstream.send_refusal(refusal, extra=self.timing())
         self._end(Result.REFUSED, now_s)
 
@@ -520,11 +521,16 @@ class Exchange:
 
     def timing(self) -> bytes:
         """The Server-Timing line of a request that waited, or nothing."""
-        if not self.hold_s and self.held_at_s is None:
+        if not self.hold_s:
             return b""
         start_s = self.upstream.start_s if self.is_cold and self.upstream is not None else None
         start = b", start;dur=%.1f" % (start_s * 1000) if start_s is not None else b""
         return b"Server-Timing: hold;dur=%.1f%b\r\n" % (self.hold_s * 1000, start)
+
+    def _count_hold(self, now_s: float) -> None:
+        if self.held_at_s is not None:
+            self.hold_s += now_s - self.held_at_s
+            self.held_at_s = None
 
     def _cut(self, code: str, now_s: float) -> None:
         self.code = code
@@ -551,8 +557,7 @@ class Exchange:
         if self.chunks is not None:
             self._forget_body()
         if self.held_at_s is not None:
-            self.hold_s += now_s - self.held_at_s
-            self.held_at_s = None
+            self._count_hold(now_s)
         if self.owner is not None:
             self.owner.on_ended(self, now_s)
         self.downstream.on_ended(self)

@@ -62,7 +62,7 @@ class Sides:
         pass
 
     def send_refusal(self, refusal: Refusal, *, extra: bytes) -> None:
-        self.said.append(f"client: refused {refusal.status} {refusal.code}")
+        self.said.append(f"client: refused {refusal.status} {refusal.code} {extra.decode().strip()}".rstrip())
 
     def send_answer(self, status: int, headers: tuple[Field, ...], body: bytes) -> None:
         self.said.append(f"client: answered {status}")

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from tests.zerogate.http.dialogue import Connection, Sides, exchange_of, request, response
+from zerogate.errors import Refusal
 from zerogate.http.exchange import (
     ANSWERING,
     BUFFER_BYTES,
@@ -52,6 +53,14 @@ def test_a_held_request_keeps_its_body_and_says_how_long_it_waited() -> None:
     assert sides.hear() == ["pool: take", "replica: POST", "replica: data abc", "replica: data def", "replica: end"]
     exchange.on_response_head(response(204), 2.1)
     assert sides.hear() == ["client: 204 Server-Timing: hold;dur=2000.0, start;dur=2500.0"]
+
+
+def test_a_refusal_says_too_how_long_the_request_was_held() -> None:
+    sides = Sides()
+    exchange = exchange_of(sides)
+    exchange.hold(object(), deadline_s=60.0, now_s=0.0)
+    exchange.refuse(Refusal(status=503, code="start_failed", detail="It did not start."), 1.5)
+    assert sides.hear()[0] == "client: refused 503 start_failed Server-Timing: hold;dur=1500.0"
 
 
 def test_a_body_without_a_place_to_go_stops_the_client_at_the_mark() -> None:
