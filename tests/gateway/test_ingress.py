@@ -209,7 +209,8 @@ async def test_suspended_starts_refuse_what_waits_with_what_the_model_printed() 
     ended = Ended(cause=EndCause.START_FAILED, detail="It ended with exit code 3.", last_lines=("CUDA out of memory",))
     gateway.holds.on_back_off("asr", BackOff(failures=1, next_try_s=now() + 9, last=ended))
     said = exchange.downstream.said[-1]  # type: ignore[attr-defined]
-    assert (exchange.status, said) == (503, "client: refused 503 start_failed")
+    assert exchange.status == 503
+    assert said.startswith("client: refused 503 start_failed")
     assert gateway.place("GET", "/health", host="asr.example.org").status == 503
     gateway.holds.on_back_off("asr", None)
     gateway.place("GET", "/x", host="asr.example.org")

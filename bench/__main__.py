@@ -1,0 +1,45 @@
+"""`make bench`: all figures, one after the other, as tables; the same as JSON in `bench/results/`.
+
+    python -m bench                 everything
+    python -m bench wake idle       only these
+    python -m bench --soak          the long run instead (bench/soak.py)
+
+A figure that misses its goal is shown as missed and does not fail the run: machines differ, regressions are looked for
+by comparing ratios.
+"""
+
+import importlib
+import sys
+import time
+from pathlib import Path
+
+from bench.table import Figure, show, write
+
+PARTS = ("wake", "idle", "held", "smooth", "proxy")
+RESULTS = Path(__file__).parent / "results"
+
+
+def main(arguments: list[str]) -> int:
+    """The exit code: 2 for an unknown part, else 0."""
+    if "--soak" in arguments:
+        rest = [argument for argument in arguments if argument != "--soak"]
+        return int(importlib.import_module("bench.soak").main(rest))
+    parts = arguments or list(PARTS)
+    unknown = [part for part in parts if part not in PARTS]
+    if unknown:
+        print(f"There is no benchmark {', '.join(unknown)}. There are: {', '.join(PARTS)}.", file=sys.stderr)
+        return 2
+    figures: list[Figure] = []
+    for number, part in enumerate(parts, 1):
+        print(f"[{number}/{len(parts)}] {part} …", flush=True)
+        began_s = time.monotonic()
+        found = importlib.import_module(f"bench.{part}").run()
+        show(f"{part} ({time.monotonic() - began_s:.0f} s)", found)
+        figures += found
+    RESULTS.mkdir(exist_ok=True)
+    write(RESULTS / "latest.json", figures)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
