@@ -23,15 +23,26 @@ async def _wake(box: Box, service: str) -> tuple[float, float, float]:
     """(first byte in → spawned, ready → first byte, whole) in seconds for one cold request."""
     reader, writer = await box.connect()
     sent_s = time.perf_counter()
-    writer.write(b"GET /x HTTP/1.1\r\nHost: %b\r\nConnection: close\r\n\r\n" % service.encode())
+    writer.write(b"GET /status?code=200 HTTP/1.1\r\nHost: %b\r\nConnection: close\r\n\r\n" % service.encode())
     await reader.readexactly(1)
     first_byte_s = time.perf_counter()
     await reader.read()
     writer.close()
-    (replica,) = (await box.status(service))["replicas"]
+    replica, spawned_s = await _spawned(box, service)
     stats = await box.tell(replica, "/stats")
-    spawned_s = time.perf_counter() - replica["age_s"]
     return spawned_s - sent_s, first_byte_s - stats["ready_at_s"], first_byte_s - sent_s
+
+
+async def _spawned(box: Box, service: str) -> tuple[dict[str, Any], float]:
+    """The replica, and when it was spawned: its age, taken in the quickest of some looks, whose length is the error."""
+    looks = []
+    for _ in range(5):
+        began_s = time.perf_counter()
+        (replica,) = (await box.status(service))["replicas"]
+        ended_s = time.perf_counter()
+        looks.append((ended_s - began_s, (began_s + ended_s) / 2 - replica["age_s"], replica))
+    _, spawned_s, replica = min(looks, key=lambda look: look[0])
+    return replica, spawned_s
 
 
 async def cold_starts() -> list[Figure]:
@@ -88,8 +99,8 @@ async def crowd() -> list[Figure]:
             await stream
             spawned = []
             for name in names:
-                (replica,) = (await box.status(name))["replicas"]
-                spawned.append(time.perf_counter() - replica["age_s"] - sent_s)
+                _, spawned_s = await _spawned(box, name)
+                spawned.append(spawned_s - sent_s)
     assert answers == [b"HTTP/1.1 200"] * CROWD
     note = f"{os.cpu_count()} cores; all answered after {answered_s:.1f} s"
     return [
@@ -104,7 +115,7 @@ async def crowd() -> list[Figure]:
 
 async def _raw(box: Box, service: str) -> bytes:
     reader, writer = await box.connect()
-    writer.write(b"GET / HTTP/1.1\r\nHost: %b\r\nConnection: close\r\n\r\n" % service.encode())
+    writer.write(b"GET /status?code=200 HTTP/1.1\r\nHost: %b\r\nConnection: close\r\n\r\n" % service.encode())
     answer = await reader.read()
     writer.close()
     return answer[:12]
