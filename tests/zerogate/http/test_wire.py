@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from activator.hold import KEEP_BYTES
 from tests.zerogate.http.rig import answering, echo, read_request, replica, rig
 from zerogate.clock import now
 from zerogate.counters import Result
 from zerogate.errors import Refusal
+from zerogate.http.account import KEEP_BYTES
 from zerogate.http.exchange import BUFFER_BYTES
 from zerogate.http.server import MAX_PIPELINED
 from zerogate.policy import Policy
