@@ -1,9 +1,8 @@
 """What Prometheus is shown: the path's plain integers as text, in its exposition format 0.0.4.
 
 All series of a family stand together, as the format demands, so the families go over all services in turn; the text is
-made in slices, because it is made on the loop that carries the traffic. Written by hand: the format is three kinds of
-line, and a client library costs ten times as much per series. Labels are bounded: service names and words of ours.
-`docs/metrics.md` describes every family; a test compares.
+made in slices, because it is made on the loop that carries the traffic. Labels are bounded: service names and words of
+ours. `docs/metrics.md` describes every family; a test compares.
 """
 
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping
@@ -13,9 +12,8 @@ import msgspec
 
 from cli.slices import Pace
 from zerogate.counters import Histogram, ServiceCounters
+from zerogate.exposition import escaped, head, histogram_lines, number
 from zerogate.meter import Meter
-
-CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class ServiceSample(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,7 +69,7 @@ def _value(read: Callable[[ServiceSample], float | None]) -> Callable[[str, str,
     def lines(name: str, labels: str, sample: ServiceSample) -> Lines:
         value = read(sample)
         if value is not None:
-            yield f"{name}{{{labels}}} {_number(value)}\n"
+            yield f"{name}{{{labels}}} {number(value)}\n"
 
     return lines
 
@@ -79,7 +77,7 @@ def _value(read: Callable[[ServiceSample], float | None]) -> Callable[[str, str,
 def _by(label: str, read: Callable[[ServiceSample], Mapping[str, float]]) -> Callable[[str, str, ServiceSample], Lines]:
     def lines(name: str, labels: str, sample: ServiceSample) -> Lines:
         for word, value in read(sample).items():
-            yield f'{name}{{{labels},{label}="{escaped(word)}"}} {_number(value)}\n'
+            yield f'{name}{{{labels},{label}="{escaped(word)}"}} {number(value)}\n'
 
     return lines
 
@@ -88,7 +86,7 @@ def _spread(read: Callable[[ServiceSample], Histogram]) -> Callable[[str, str, S
     def lines(name: str, labels: str, sample: ServiceSample) -> Lines:
         histogram = read(sample)
         if any(histogram.counts):
-            yield from _histogram(name, labels + ",", histogram)
+            yield from histogram_lines(name, labels + ",", histogram)
 
     return lines
 
@@ -209,7 +207,7 @@ async def render(process: ProcessSample, services: Iterable[ServiceSample]) -> A
         samples.append((f'service="{escaped(sample.service)}"', sample))
         await pace.rest()
     for family in FAMILIES:
-        yield _head(family.name, family.kind, family.says).encode()
+        yield head(family.name, family.kind, family.says).encode()
         for labels, sample in samples:
             if text := "".join(family.lines(family.name, labels, sample)):
                 yield text.encode()
@@ -226,36 +224,12 @@ def process_text(process: ProcessSample) -> str:
         ("process_max_fds", "gauge", "Files and sockets that may be open.", process.most_open_files),
         ("zerogate_connections", "gauge", "Client connections that are open.", process.connections),
     )
-    text = [f"{_head(name, kind, says)}{name} {_number(value)}\n" for name, kind, says, value in single]
-    text.append(_head("zerogate_build_info", "gauge", "Always 1; the label says which version runs."))
+    text = [f"{head(name, kind, says)}{name} {number(value)}\n" for name, kind, says, value in single]
+    text.append(head("zerogate_build_info", "gauge", "Always 1; the label says which version runs."))
     text.append(f'zerogate_build_info{{version="{escaped(process.version)}"}} 1\n')
-    text.append(_head("zerogate_loop_lag_seconds", "histogram", "How late the loop came to what was due."))
-    text.extend(_histogram("zerogate_loop_lag_seconds", "", process.loop_lag))
-    text.append(_head("zerogate_unrouted_refusals_total", "counter", "Refused requests that belong to no service."))
+    text.append(head("zerogate_loop_lag_seconds", "histogram", "How late the loop came to what was due."))
+    text.extend(histogram_lines("zerogate_loop_lag_seconds", "", process.loop_lag))
+    text.append(head("zerogate_unrouted_refusals_total", "counter", "Refused requests that belong to no service."))
     for code, count in sorted(process.unrouted.items()):
         text.append(f'zerogate_unrouted_refusals_total{{code="{escaped(code)}"}} {count}\n')
     return "".join(text)
-
-
-def escaped(value: str) -> str:
-    """A label's value as it stands between quotes."""
-    return value.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')
-
-
-def _head(name: str, kind: str, says: str) -> str:
-    return f"# HELP {name} {says}\n# TYPE {name} {kind}\n"
-
-
-def _number(value: float) -> str:
-    return str(value) if isinstance(value, int) else repr(float(value))
-
-
-def _histogram(name: str, labels: str, histogram: Histogram) -> Lines:
-    below = 0
-    for bound, count in zip(histogram.bounds, histogram.counts, strict=False):
-        below += count
-        yield f'{name}_bucket{{{labels}le="{bound}"}} {below}\n'
-    count = below + histogram.counts[-1]
-    yield f'{name}_bucket{{{labels}le="+Inf"}} {count}\n'
-    own = f"{{{labels.rstrip(',')}}}" if labels else ""
-    yield f"{name}_sum{own} {_number(histogram.total)}\n{name}_count{own} {count}\n"
