@@ -33,8 +33,9 @@ class Probe:
     """Asks `path` at `address` until `close`; `on_change(is_ready)` is called on the loop at each transition.
 
     It begins as not ready. `ready_interval_s`: the pause between questions while ready; None: after the first ready
-    answer it asks no more. `patience`: so many questions in a row a ready server has to leave unanswered before it is not
-    ready any more, because one that is busy is not one that is gone. `last` says in words what came of the latest question, for people.
+    answer it asks no more. `patience`: so many questions in a row a ready server has to leave unanswered until it is
+    not ready any more, because one that is busy is not one that is gone. `last` says in words what came of the latest
+    question, for people.
     """
 
     def __init__(
