@@ -3,9 +3,10 @@
 The owner of the replica's gate and the only one that lets requests in: those that come with the traffic, through
 `place`. Later also those for which a gateway was granted a slot beforehand; grants are given and taken back here.
 
-Invariants: never more inside than the limit; nothing waits while a slot is free; first come, first served; what a
-request took is given back in `on_ended` or `on_unsent` and nowhere else. A request is refused as *not sent* exactly
-where the replica saw nothing of it. All methods run on the event loop and none of them waits.
+Invariants: never more inside than the limit; nothing waits while a slot is free or the gate is shut, so that whoever
+comes and finds a slot overtakes nobody; what a request took is given back in `on_ended` or `on_unsent` and nowhere
+else. A request is refused as *not sent* exactly where the replica saw nothing of it. All methods run on the event loop
+and none of them waits.
 
 Nobody waits here for a replica that is not ready: another one may be, and who holds requests (the activator) knows.
 """
@@ -75,7 +76,6 @@ class Slots:
             return
         if is_ready:
             self.gate.reopen()
-            self._release(now_s)
         else:
             self._shut(self._not_ready(why), now_s)
 
@@ -105,7 +105,7 @@ class Slots:
         exchange.give_to(self)
         if not self.gate.is_open:
             exchange.refuse(self._why_shut, now_s)
-        elif not self.queue.length and self.gate.try_enter():
+        elif self.gate.try_enter():
             self.meter.enter(now_s)
             exchange.dispatch(self._upstream, now_s)
         else:

@@ -129,6 +129,16 @@ async def test_a_replica_that_died_is_not_ready_and_its_requests_were_not_sent()
         assert (await it.get("/"))[0] == 200
 
 
+async def test_a_replica_that_answers_late_is_busy_before_it_counts_as_lost() -> None:
+    async with world("--probe-interval", "1s", "--probe-timeout", "1s") as it:
+        it.stub.signal(signal.SIGSTOP)
+        began = time.perf_counter()
+        await it.sidecar.line_with("not ready: it took the question and did not answer within 1 s")
+        assert time.perf_counter() - began > 2.9, "three questions of a second each"
+        it.stub.signal(signal.SIGCONT)
+        await it.sidecar.line_with("server is ready")
+
+
 async def test_f2_a_replica_killed_in_the_middle_of_a_stream_cuts_the_answer() -> None:
     async with world() as it:
         client = await it.connect()
@@ -244,11 +254,31 @@ async def test_it_goes_on_for_the_wait_that_senders_need_to_notice() -> None:
         assert await it.sidecar.end() == 0
 
 
-async def test_a_second_signal_ends_it_at_once() -> None:
-    async with world("--drain-wait", "1h", "--drain-deadline", "1h") as it:
+async def test_told_to_leave_it_sends_elsewhere_what_waits() -> None:
+    async with world("--concurrency-limit", "1") as it:
+        client = await it.connect()
+        await client.send(b"GET /sse?events=20&gap_ms=20 HTTP/1.1\r\nHost: x\r\n\r\n")
+        await client.until(b'"n": 0')
+        waiting = await it.connect()
+        await waiting.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        await it.until_stat(held=1)
+        it.sidecar.signal()
+        refused = await waiting.rest()
+        assert refused.startswith(b"HTTP/1.1 503 ")
+        assert b"zerogate-not-sent: 1" in refused
+        assert b"[DONE]" in await client.rest()
+        assert await it.sidecar.end() == 0
+
+
+@pytest.mark.parametrize("wait", ["0s", "1h"], ids=["while finishing", "while waiting for senders"])
+async def test_a_second_signal_ends_it_at_once(wait: str) -> None:
+    async with world("--drain-wait", wait, "--drain-deadline", "1h") as it:
         streams = await _occupy(it)
+        idle = await it.connect()
         it.sidecar.signal()
         await it.sidecar.line_with("leaving")
+        if wait == "0s":
+            assert await idle.rest() == b""
         it.sidecar.signal(signal.SIGINT)
         assert await it.sidecar.end() == 0
         await asyncio.wait(streams, timeout=5)

@@ -90,6 +90,15 @@ def test_a_get_whose_pooled_connection_was_closed_is_sent_again_in_its_own_slot(
     assert (exchange.code, exchange.status, slots.gate.in_flight) == ("replica_lost", 502, 0)
 
 
+def test_a_get_is_not_sent_again_to_a_replica_that_is_not_ready() -> None:
+    sides = Replica()
+    slots = ready(sides)
+    exchange = arrive(slots, sides)
+    slots.set_ready(False, "it answers 503", 1.0)
+    exchange.on_upstream_lost("closed", 1.0)
+    assert (exchange.code, exchange.attempts, slots.gate.in_flight) == ("replica_lost", 1, 0)
+
+
 def test_a_post_whose_connection_was_closed_is_not_sent_again() -> None:
     sides = Replica()
     slots = ready(sides)
