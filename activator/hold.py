@@ -12,11 +12,12 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from activator.balance import enter, release
-from activator.queue import AdmissionQueue, Ticket
+from zerogate.admission import AdmissionQueue, Ticket
 from zerogate.clock import wall
-from zerogate.counters import Result, ServiceCounters
+from zerogate.counters import ServiceCounters
 from zerogate.errors import Refusal
-from zerogate.http.exchange import BUFFER_BYTES, CONNECTING, Exchange, Timers
+from zerogate.http.account import count, held_bytes, kept_bytes
+from zerogate.http.exchange import CONNECTING, Exchange, Timers
 from zerogate.http.upstream import Choose, Upstream
 from zerogate.meter import Meter
 from zerogate.policy import Policy
@@ -25,11 +26,6 @@ REST_S: Final = 0.1
 """After a failed connect a replica gets nothing for so long: its end is about to be told, or it is full."""
 MAX_ATTEMPTS: Final = 5
 """Then the client is told. With the rest in between, half a second of a replica that cannot be reached."""
-KEEP_BYTES: Final = 16 * 1024 * 1024
-"""A held body of at most this length is read to its end, so that a client that goes away is seen; of a longer one, or
-one of unknown length, only the beginning is."""
-HEAD_OVERHEAD_BYTES: Final = 2048
-"""What a held request costs besides its own bytes, measured with the OpenAI client's head."""
 
 
 class HoldListener(Protocol):
@@ -194,13 +190,13 @@ class Hold:
         hold_s = self.policy.hold_timeout_s
         if exchange.head.wait_s is not None:
             hold_s = min(hold_s, exchange.head.wait_s)
-        ticket = self.queue.offer(exchange, size_bytes=_size(exchange), priority=self._priority_of(exchange))
+        ticket = self.queue.offer(exchange, size_bytes=held_bytes(exchange), priority=self._priority_of(exchange))
         if ticket is None:
             exchange.refuse(self._full(), now_s)
             return
         self.meter.hold(now_s)
         deadline_s = exchange.received_s + hold_s
-        exchange.hold(ticket, deadline_s=deadline_s, now_s=now_s, keep_bytes=_kept(exchange))
+        exchange.hold(ticket, deadline_s=deadline_s, now_s=now_s, keep_bytes=kept_bytes(exchange))
         if self.queue.length == 1 or not self._ready:
             self._listener.on_wake(self.service)
 
@@ -261,9 +257,9 @@ class Hold:
             upstream.rests_until_s = now_s + REST_S
             self._call_later(REST_S, self._release_now)
         self.meter.hold(now_s)
-        ticket = self.queue.put_back(exchange, size_bytes=_size(exchange), priority=self._priority_of(exchange))
+        ticket = self.queue.put_back(exchange, size_bytes=held_bytes(exchange), priority=self._priority_of(exchange))
         deadline_s = now_s + self.policy.hold_timeout_s
-        exchange.hold(ticket, deadline_s=deadline_s, now_s=now_s, keep_bytes=_kept(exchange))
+        exchange.hold(ticket, deadline_s=deadline_s, now_s=now_s, keep_bytes=kept_bytes(exchange))
         self._listener.on_wake(self.service)
         self._release(now_s)
 
@@ -273,7 +269,7 @@ class Hold:
     def on_ended(self, exchange: Exchange, now_s: float) -> None:
         if not self._is_dirty:
             self._touch()
-        self._count(exchange)
+        count(exchange, self.meter, self.counters)
         ticket: Ticket[Exchange] | None = exchange.ticket
         if ticket is not None and ticket.is_waiting:
             self.queue.leave(ticket)
@@ -293,29 +289,6 @@ class Hold:
         if not gate.is_open and gate.in_flight == 0:
             self._listener.on_idle(upstream.id)
 
-    def _count(self, exchange: Exchange) -> None:
-        counters = self.counters
-        meter = self.meter
-        meter.bytes_in += exchange.bytes_in
-        meter.bytes_out += exchange.bytes_out
-        if exchange.ticket is not None:
-            counters.hold.observe(exchange.hold_s)
-        if exchange.first_byte_s is not None:
-            counters.first_byte.observe(exchange.first_byte_s - exchange.dispatched_s)
-        result = exchange.result
-        if result is Result.SERVED:
-            counters.served += 1
-            counters.status_classes[exchange.status // 100] += 1
-        elif result is Result.REFUSED:
-            meter.refused += 1
-            counters.refuse(exchange.code)
-        elif result is Result.ABANDONED:
-            if exchange.upstream is None:
-                meter.abandoned += 1
-            counters.abandoned += 1
-        else:
-            counters.cut += 1
-
     def _touch(self) -> None:
         self._is_dirty = True
         self._listener.on_activity(self.service)
@@ -325,18 +298,6 @@ class Hold:
         self._is_dirty = self.meter.in_flight > 0 or self.meter.held > 0
         if self._is_dirty:
             self._listener.on_activity(self.service)
-
-
-def _kept(exchange: Exchange) -> int:
-    """How much of the body is kept while it is held, beyond what was read already."""
-    length = exchange.head.content_length
-    return length if length is not None and length <= KEEP_BYTES else BUFFER_BYTES
-
-
-def _size(exchange: Exchange) -> int:
-    """What the queue reckons with for it: reserved at once, so that the bound holds while the body comes in."""
-    coming = _kept(exchange) if exchange.head.has_body and not exchange.is_request_done else 0
-    return HEAD_OVERHEAD_BYTES + max(exchange.buffered_bytes, coming)
 
 
 def _retry_at(refusal: Refusal, wait_s: float) -> Refusal:

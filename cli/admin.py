@@ -16,12 +16,13 @@ from aiohttp.typedefs import Middleware
 
 from cli.admin_guard import refusal
 from cli.api import Explanation, Health, PinRequest, Plan, Problem, Readiness, ReloadReport, ServiceStatus
-from cli.metrics import CONTENT_TYPE, ProcessSample, ServiceSample, render
+from cli.metrics import ProcessSample, ServiceSample, render
 from cli.openapi import COUNT, FOLLOW, LINES, OPERATIONS, Parameter, document_text
 from cli.problems import MalformedRequestError, RefusedRequestError, UnknownServiceError, problem_of
 from cli.slices import Pace
 from cli.tail import Tail
 from zerogate.errors import ZerogateError
+from zerogate.exposition import CONTENT_TYPE
 
 log = logging.getLogger(__name__)
 

@@ -12,13 +12,13 @@ from cli import api
 from cli.box import BoxFile, ServiceDefinition
 from cli.metrics import ProcessSample, ServiceSample
 from cli.problems import MalformedRequestError, NotApplicableError, UnknownServiceError
-from cli.process import usage
 from cli.runnable import read_runnable
 from cli.running import RunningBox
 from cli.shown import back_off_status, decision_view, ending, pin_status, replica_status, state_word
 from cli.version import version
 from zerogate.clock import now, wall
 from zerogate.errors import DefinitionError, DefinitionErrors
+from zerogate.process import usage
 from zerogate.runtime.interface import Replica
 from zerogate.schedule import floor_at, transitions
 

@@ -3,5 +3,9 @@
 ANNOTATION_PREFIX = "zerogate.dev/"
 PRODUCT = "zerogate"
 
+NOT_SENT = b"zerogate-not-sent"
+"""Response header by which the gate of a replica says that it refused a request of which the replica saw nothing, so
+that it may go elsewhere whatever its method. Only a hop of ours may say so: it is taken out of replicas' answers."""
+
 REPLICA_MARK = "ZEROGATE_REPLICA"
 """Environment variable by which a child process is known again: `INSTANCE/SERVICE/REPLICA_ID/DEFINITION_HASH/PORT`."""

@@ -11,6 +11,7 @@ from typing import Final
 import msgspec
 
 from zerogate.errors import Refusal
+from zerogate.names import NOT_SENT
 
 Headers = tuple[tuple[bytes, bytes], ...]
 
@@ -46,6 +47,8 @@ def render(refusal: Refusal, *, openai_shape: bool, headers: Headers = ()) -> An
         own.append((b"retry-after", b"%d" % _whole_seconds(refusal.retry_after_s)))
     if refusal.hopeless:
         own.append((b"x-should-retry", b"false"))
+    if refusal.not_sent:
+        own.append((NOT_SENT, b"1"))
     shape = _openai_error(refusal) if openai_shape else _problem(refusal)
     return Answer(refusal.status, (*own, *headers), msgspec.json.encode(shape))
 

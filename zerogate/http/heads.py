@@ -10,6 +10,7 @@ import re
 from typing import Final
 
 from zerogate.errors import ZerogateError
+from zerogate.names import NOT_SENT
 
 MAX_HEAD_BYTES: Final = 64 * 1024
 """The same as llama.cpp and Node allow; nginx and uvicorn take less, so no replica needs more."""
@@ -23,6 +24,7 @@ _HOP_BY_HOP: Final = frozenset(
     {b"connection", b"keep-alive", b"proxy-connection", b"te", b"transfer-encoding", b"upgrade", b"trailer",
      b"content-length", b"proxy-authenticate", b"proxy-authorization"}
 )  # fmt: skip
+_RESPONSE_SPECIAL: Final = _HOP_BY_HOP | {NOT_SENT}
 _REQUEST_SPECIAL: Final = _HOP_BY_HOP | {
     b"host", b"expect", b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"forwarded"
 }  # fmt: skip
@@ -232,7 +234,7 @@ def parse_response(status: int, reason: bytes, version: str, fields: list[Field]
     dropped: frozenset[bytes] = frozenset()
     for name, value in fields:
         key = name.lower()
-        if key not in _HOP_BY_HOP:
+        if key not in _RESPONSE_SPECIAL:
             lines += (name, b": ", value, b"\r\n")
         elif key == b"content-length":
             content_length = int(value)

@@ -17,8 +17,9 @@ BACKLOG: Final = 4096
 """Connections the kernel keeps while the loop is busy; capped by net.core.somaxconn, usually 4096."""
 
 
-def bind(address: Address, *, what: str) -> socket.socket:
-    """A listening socket. Raises MachineError; `what` names the setting for a person ("listen")."""
+def bind(address: Address, *, what: str, example: str = "") -> socket.socket:
+    """A listening socket. Raises MachineError; `what` names the setting for a person ("listen"), `example` shows how it
+    is written."""
     try:
         family = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][0]
         sock = socket.socket(family, socket.SOCK_STREAM)
@@ -32,14 +33,14 @@ def bind(address: Address, *, what: str) -> socket.socket:
         sock.listen(BACKLOG)
     except OSError as error:
         sock.close()
-        raise MachineError(_why(error, address, what)) from error
+        raise MachineError(_why(error, address, what, example or f"{what}: HOST:PORT")) from error
     sock.setblocking(False)
     return sock
 
 
-def _why(error: OSError, address: Address, what: str) -> str:
+def _why(error: OSError, address: Address, what: str, example: str) -> str:
     if error.errno == errno.EADDRINUSE:
-        return f"{what}: {address} is taken by another program. End it, or give another port (`{what}: HOST:PORT`)."
+        return f"{what}: {address} is taken by another program. End it, or give another port (`{example}`)."
     if error.errno == errno.EACCES:
         return f"{what}: {address} needs more rights than zerogate has. Give a port above 1023."
     if error.errno == errno.EADDRNOTAVAIL:

@@ -33,7 +33,9 @@ class Probe:
     """Asks `path` at `address` until `close`; `on_change(is_ready)` is called on the loop at each transition.
 
     It begins as not ready. `ready_interval_s`: the pause between questions while ready; None: after the first ready
-    answer it asks no more. `last` says in words what came of the latest question, for people.
+    answer it asks no more. `patience`: so many questions in a row a ready server has to leave unanswered until it is
+    not ready any more, because one that is busy is not one that is gone. `last` says in words what came of the latest
+    question, for people.
     """
 
     def __init__(
@@ -46,6 +48,7 @@ class Probe:
         ready_interval_s: float | None = None,
         timeout_s: float = TIMEOUT_S,
         ready_below: int = READY_BELOW,
+        patience: int = 1,
     ) -> None:
         self.is_ready = False
         self.last = "it was not asked yet"
@@ -55,6 +58,8 @@ class Probe:
         self._ready_interval_s = ready_interval_s
         self._timeout_s = timeout_s
         self._ready_below = ready_below
+        self._patience = patience
+        self._unanswered = 0
         self._question = (
             f"GET {path} HTTP/1.1\r\nHost: {address}\r\nUser-Agent: zerogate-probe\r\nAccept: */*\r\n\r\n"
         ).encode("latin-1")
@@ -85,7 +90,7 @@ class Probe:
         if not self._is_asking:
             self._ask()
         elif self._loop.time() - self._asked_s >= self._timeout_s:
-            self._fail(f"it took the question and did not answer within {self._timeout_s:g} s")
+            self._late()
         self._schedule()
 
     def _schedule(self) -> None:
@@ -157,6 +162,7 @@ class Probe:
         if self._parser is None or (status := self._parser.get_status_code()) < 200:
             return  # an interim answer: the real one follows
         self._is_asking = False
+        self._unanswered = 0
         is_ready = status < self._ready_below
         if is_ready and self._ready_interval_s is None:
             self._drop()
@@ -166,6 +172,14 @@ class Probe:
         """Called by httptools while it is fed."""
         if self._parser is not None and self._parser.get_status_code() >= 200:
             self._can_reuse = self._parser.should_keep_alive()
+
+    def _late(self) -> None:
+        self._unanswered += 1
+        if self.is_ready and self._unanswered < self._patience:
+            self._drop()
+            self._ask()
+        else:
+            self._fail(f"it took the question and did not answer within {self._timeout_s:g} s")
 
     def _lost(self, why: str) -> None:
         """The connection broke. One that was kept alive may have been closed for being idle: that says nothing."""
@@ -178,6 +192,7 @@ class Probe:
             self._fail(why)
 
     def _fail(self, why: str) -> None:
+        self._unanswered = 0
         self._drop()
         self._set(False, why)
 

@@ -99,3 +99,8 @@ def test_the_openai_client_raises_its_own_error_with_our_sentence() -> None:
         with pytest.raises(openai.NotFoundError, match="The model x does not exist") as caught:
             client.models.retrieve("x")
     assert (caught.value.code, caught.value.param) == ("model_not_found", "model")
+
+
+@pytest.mark.parametrize(("not_sent", "wanted"), [(True, b"1"), (False, None)])
+def test_only_what_no_replica_saw_is_marked_as_not_sent(not_sent: bool, wanted: bytes | None) -> None:
+    assert header(render(refusal(503, not_sent=not_sent), openai_shape=False), b"zerogate-not-sent") == wanted

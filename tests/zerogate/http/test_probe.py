@@ -147,6 +147,33 @@ async def test_a_server_that_takes_the_question_and_stays_silent_is_asked_again_
 
 
 @pytest.mark.usefixtures("on")
+async def test_a_ready_server_may_leave_fewer_questions_unanswered_than_its_patience() -> None:
+    silent = False
+    asked = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal asked
+        while True:
+            await reader.readuntil(b"\r\n\r\n")
+            asked += silent
+            if not silent:
+                writer.write(OK)
+
+    changes = Changes()
+    async with serving(serve) as address:
+        probe = Probe(
+            address, "/", changes.seen.put_nowait,
+            interval_s=0.005, ready_interval_s=0.005, timeout_s=0.05, patience=3,
+        )  # fmt: skip
+        probe.start()
+        assert await changes.next() is True
+        silent = True
+        assert await changes.next() is False
+        assert asked == 3
+        probe.close()
+
+
+@pytest.mark.usefixtures("on")
 async def test_with_a_ready_interval_it_also_tells_when_readiness_is_lost() -> None:
     server, changes = Server(OK), Changes()
     async with serving(server) as address:

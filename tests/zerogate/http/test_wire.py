@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from activator.hold import KEEP_BYTES
 from tests.zerogate.http.rig import answering, echo, read_request, replica, rig
 from zerogate.clock import now
 from zerogate.counters import Result
 from zerogate.errors import Refusal
+from zerogate.http.account import KEEP_BYTES
 from zerogate.http.exchange import BUFFER_BYTES
 from zerogate.http.server import MAX_PIPELINED
 from zerogate.policy import Policy
@@ -383,3 +383,13 @@ async def test_a_replica_that_refuses_connections_is_tried_again_and_then_said()
             answer = await client.until(b"\r\n\r\n")
             assert answer.startswith(b"HTTP/1.1 502 ")
             assert it.hold.counters.retries == 5
+
+
+async def test_a_replica_cannot_claim_that_it_was_not_sent_the_request() -> None:
+    claim = b"HTTP/1.1 200 OK\r\nZerogate-Not-Sent: 1\r\nX-Kept: 1\r\nContent-Length: 2\r\n\r\nok"
+    async with rig(script=answering(claim)) as it:
+        client = await it.connect()
+        await client.send(GET)
+        head = await client.until(b"\r\n\r\n")
+    assert b"x-kept" in head.lower()
+    assert b"not-sent" not in head.lower()

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from activator.queue import PRIORITY_RANGE, AdmissionQueue, Ticket, TicketError
+from zerogate.admission import PRIORITY_RANGE, AdmissionQueue, Ticket, TicketError
 
 
 def queue_of(*waiters: tuple[str, int]) -> AdmissionQueue[str]:

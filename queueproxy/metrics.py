@@ -1,0 +1,51 @@
+"""What Prometheus is shown of a sidecar. Pure.
+
+The families of the path are the same as a gateway's, told by the gate instead of by the holder. `docs/queueproxy.md`
+describes what is only here; a test compares.
+"""
+
+from typing import Final
+
+from queueproxy.slots import Slots
+from zerogate.exposition import escaped, head, number
+from zerogate.families import PATH_FAMILIES, Family, value
+from zerogate.process import Usage
+
+FAMILIES: Final = (
+    *PATH_FAMILIES,
+    Family(
+        "zerogate_replica_ready",
+        "gauge",
+        "1 while the model server is ready and takes requests from here.",
+        value(lambda slots: int(slots.is_ready)),
+    ),
+    Family(
+        "zerogate_concurrency_limit",
+        "gauge",
+        "Most requests inside at once; 0 is no limit.",
+        value(lambda slots: slots.bounds.limit),
+    ),
+    Family(
+        "zerogate_queue_limit", "gauge", "Most requests that may wait.", value(lambda slots: slots.bounds.queue_limit)
+    ),
+    Family("zerogate_draining", "gauge", "1 after it was told to drain.", value(lambda slots: int(slots.is_closed))),
+)
+
+
+def text(slots: Slots, usage: Usage, *, connections: int, started_at: float) -> str:
+    """The whole text; some 60 lines, so it is made in one go. `started_at`: by the wall clock."""
+    labels = f'service="{escaped(slots.service)}"'
+    parts = []
+    for family in FAMILIES:
+        parts.append(head(family.name, family.kind, family.says))
+        parts.extend(family.lines(family.name, labels, slots))
+    for name, kind, says, amount in (
+        ("process_start_time_seconds", "gauge", "When the process started, since 1970.", started_at),
+        ("process_cpu_seconds_total", "counter", "CPU time of the process.", usage.cpu_s),
+        ("process_resident_memory_bytes", "gauge", "Memory of the process.", usage.resident_bytes),
+        ("process_open_fds", "gauge", "Files and sockets that are open.", usage.open_files),
+        ("process_max_fds", "gauge", "Files and sockets that may be open.", usage.most_open_files),
+        ("zerogate_connections", "gauge", "Client connections that are open.", connections),
+    ):
+        parts.append(f"{head(name, kind, says)}{name} {number(amount)}\n")
+    return "".join(parts)

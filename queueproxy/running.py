@@ -1,0 +1,215 @@
+"""A running sidecar: gate, probe, engine and admin port of one replica, wired together. Nothing is decided here."""
+
+import asyncio
+import gc
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import uvloop
+
+from queueproxy import metrics
+from queueproxy.admin import Admin, Drained, Readiness
+from queueproxy.settings import Settings, read
+from queueproxy.slots import Bounds, Slots
+from zerogate.clock import now, wall
+from zerogate.drain import Steps, leave
+from zerogate.errors import DefinitionErrors, MachineError
+from zerogate.http.exchange import Timers
+from zerogate.http.listener import Listener, bind
+from zerogate.http.probe import Probe
+from zerogate.http.server import Server
+from zerogate.http.sweep import Sweep
+from zerogate.http.upstream import Pool
+from zerogate.process import usage
+from zerogate.stats import Stat
+from zerogate.tasks import Nursery
+
+log = logging.getLogger("queueproxy")
+
+PATIENCE: Final = 3
+"""Late answers in a row until a ready replica is not ready: the kubelet's own failureThreshold."""
+LAST_ANSWERS_S: Final = 1.0
+"""For answers of the admin port that are on their way when everything else is over."""
+
+
+class Sidecar:
+    """See the module's text. Make it on the loop it shall run on; `start` first, `stop` last. Raises MachineError."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        traffic = bind(settings.listen, what="--listen", example="--listen HOST:PORT")
+        try:
+            admin = bind(settings.admin, what="--admin", example="--admin HOST:PORT")
+        except MachineError:
+            traffic.close()
+            raise
+        self.nursery = Nursery()
+        sweep = Sweep(asyncio.get_running_loop())
+        self.pool = Pool(settings.upstream, sweep, self.nursery)
+        self.admin = Admin(self, drain_deadline_s=settings.drain_deadline_s, clock=now)
+        self.slots = Slots(
+            settings.service, _bounds(settings), _timers(settings), self.pool, on_empty=self.admin.on_empty
+        )  # fmt: skip
+        self.probe = Probe(
+            settings.upstream, settings.probe_path, self._on_change,
+            ready_interval_s=settings.probe_interval_s, timeout_s=settings.probe_timeout_s, patience=PATIENCE,
+        )  # fmt: skip
+        self.traffic = Listener(Server(self.slots.place, sweep), traffic)
+        self.administration = Listener(Server(self.admin.place, sweep), admin)
+        self.addresses = (_address(traffic), _address(admin))
+        self._source = socket.gethostname()
+        self._incarnation = os.urandom(8).hex()
+        self._started_at = wall()
+        self._at_once = asyncio.Event()
+        self._is_leaving = False
+
+    async def start(self) -> None:
+        """Take requests, and ask the replica until it is ready."""
+        await self.administration.start()
+        self.probe.start()
+        await self.traffic.start()
+        # the control connections to gateways and activators, with readiness and grants of slots, begin here
+
+    def _on_change(self, is_ready: bool) -> None:
+        if not self.slots.is_closed:
+            log.info("the model server is %s: %s", "ready" if is_ready else "not ready", self.probe.last)
+        self.slots.set_ready(is_ready, self.probe.last, now())
+
+    async def stop(self) -> None:
+        """Leave in order: finish what runs, close."""
+        await leave(
+            Steps(
+                readiness_off=self._readiness_off,
+                wait_for_senders=self._wait_for_senders,
+                close_listeners=self.traffic.stop_accepting,
+                refuse_held=lambda: self.slots.close(now()),
+                finish_running=self._finish_running,
+                stop_replicas=self._stop_asking,
+                close_infrastructure=self._close,
+            )
+        )
+
+    def stop_at_once(self) -> None:
+        """The second signal: reset what runs; `stop`, which is under way, then ends soon."""
+        self._at_once.set()
+        self.traffic.abort()
+
+    def _readiness_off(self) -> None:
+        self._is_leaving = True
+
+    async def _wait_for_senders(self) -> None:
+        try:
+            async with asyncio.timeout(self.settings.drain_wait_s):
+                await self._at_once.wait()
+        except TimeoutError:
+            return
+
+    async def _finish_running(self) -> None:
+        deadline_s = 0.0 if self._at_once.is_set() else self.settings.drain_deadline_s
+        reset = await self.traffic.drain(deadline_s=deadline_s)
+        if reset:
+            log.warning("%d connections were reset: they had not ended at the deadline", reset)
+
+    async def _stop_asking(self) -> None:
+        self.probe.close()
+        self.pool.close()
+
+    async def _close(self) -> None:
+        self.administration.stop_accepting()
+        await self.administration.drain(deadline_s=LAST_ANSWERS_S)
+        await self.nursery.aclose()
+
+    # What the admin port shows
+
+    def readiness(self) -> Readiness:
+        """Whether requests are taken."""
+        if self._is_leaving or self.slots.is_closed:
+            return Readiness(ready=False, detail="draining")
+        return Readiness(ready=self.slots.is_ready, detail=f"{self.settings.upstream}: {self.probe.last}")
+
+    def metrics(self) -> str:
+        """The text for Prometheus."""
+        connections = len(self.traffic.server.connections)
+        return metrics.text(self.slots, usage(), connections=connections, started_at=self._started_at)
+
+    def stat(self, now_s: float) -> Stat:
+        """The next report."""
+        return self.slots.meter.read(
+            now_s, service=self.settings.service, source=self._source, incarnation=self._incarnation
+        )  # fmt: skip
+
+    def drain(self, now_s: float) -> None:
+        """Close the gate for good."""
+        self.traffic.server.drain()
+        self.slots.close(now_s)
+
+    def drained(self) -> Drained:
+        """How far it is."""
+        return Drained(drained=self.slots.is_empty, in_flight=self.slots.gate.in_flight)
+
+
+def run(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
+    """Run until told to leave; the exit code."""
+    try:
+        settings = read(arguments, environ)
+    except DefinitionErrors as errors:
+        for error in errors.errors:
+            sys.stderr.write(f"queueproxy: {error}\n")
+        return 2
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="queueproxy: %(message)s")
+    try:
+        uvloop.run(_main(settings))
+    except MachineError as error:
+        sys.stderr.write(f"queueproxy: {error}\n")
+        return 1
+    return 0
+
+
+async def _main(settings: Settings) -> None:
+    sidecar = Sidecar(settings)
+    left = asyncio.Event()
+
+    def on_signal() -> None:
+        if left.is_set():
+            log.info("leaving at once")
+            sidecar.stop_at_once()
+        left.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, on_signal)
+    await sidecar.start()
+    log.info("requests on %s, administration on %s, model server at %s", *sidecar.addresses, settings.upstream)
+    # what lives as long as the process is not worth looking at in every collection
+    gc.collect()
+    gc.freeze()
+    await left.wait()
+    log.info("leaving: what is in flight is finished (a second signal: at once)")
+    await sidecar.stop()
+
+
+def _address(sock: socket.socket) -> str:
+    host, port = sock.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _bounds(settings: Settings) -> Bounds:
+    return Bounds(
+        limit=settings.concurrency_limit,
+        queue_limit=settings.queue_limit,
+        queue_bytes=settings.queue_bytes,
+        hold_s=settings.hold_timeout_s,
+    )
+
+
+def _timers(settings: Settings) -> Timers:
+    return Timers(
+        connect_s=settings.connect_timeout_s,
+        first_byte_s=settings.first_byte_timeout_s,
+        idle_s=settings.idle_stream_timeout_s,
+        total_s=settings.total_timeout_s,
+    )

@@ -1,0 +1,189 @@
+"""The slots without sockets: who enters, who waits, who is turned away, in any order of events."""
+
+from typing import Any, cast
+
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from queueproxy.slots import Bounds, Slots
+from tests.zerogate.http.dialogue import Sides, request, response
+from zerogate.counters import Result
+from zerogate.http.exchange import CONNECTING, ENDED, HELD, SENT, Exchange, Timers
+
+
+class Replica(Sides):
+    address = "127.0.0.1:8000"
+
+
+def slots_of(sides: Sides, *, limit: int = 1, queue_limit: int = 2, emptied: list[bool] | None = None) -> Slots:
+    bounds = Bounds(limit=limit, queue_limit=queue_limit, queue_bytes=1 << 20, hold_s=10.0)
+    heard = emptied if emptied is not None else []
+    return Slots("chat", bounds, Timers(), cast(Any, sides), on_empty=lambda: heard.append(True))
+
+
+def arrive(slots: Slots, sides: Sides, now_s: float = 0.0, **fields: Any) -> Exchange:
+    exchange = Exchange(cast(Any, sides), request(**fields), now_s)
+    slots.place(exchange, now_s)
+    exchange.on_request_end([], now_s)
+    return exchange
+
+
+def ready(sides: Sides, **bounds: Any) -> Slots:
+    slots = slots_of(sides, **bounds)
+    slots.set_ready(True, "it answers 200", 0.0)
+    return slots
+
+
+def test_before_the_replica_is_ready_a_request_is_turned_away_with_the_reason() -> None:
+    sides = Replica()
+    slots = slots_of(sides)
+    arrive(slots, sides)
+    assert sides.hear() == ["client: refused 503 replica_not_ready"]
+    assert slots.is_empty
+
+
+def test_those_that_wait_go_elsewhere_when_the_replica_is_not_ready_any_more() -> None:
+    sides = Replica()
+    slots = ready(sides)
+    running, waiting = arrive(slots, sides), arrive(slots, sides)
+    slots.set_ready(False, "it answers 503", 1.0)
+    assert (running.phase, waiting.code) == (SENT, "replica_not_ready")
+    assert (slots.meter.in_flight, slots.meter.held) == (1, 0)
+
+
+def test_without_a_limit_nobody_waits() -> None:
+    sides = Replica()
+    slots = ready(sides, limit=0, queue_limit=0)
+    assert [arrive(slots, sides).phase for _ in range(50)] == [SENT] * 50
+
+
+def test_retry_after_grows_with_the_queue_and_with_what_requests_take() -> None:
+    sides = Replica()
+    slots = ready(sides, queue_limit=5)
+    first = arrive(slots, sides)
+    for _ in range(5):
+        arrive(slots, sides)
+    first.on_response_head(response(length=0), 4.0)
+    first.on_response_end([], 4.0)
+    assert slots.expected_wait_s() == 20.0
+
+
+def test_a_connection_that_cannot_be_made_is_not_sent_and_frees_the_slot_for_the_next() -> None:
+    sides = Replica(connected=False)
+    slots = ready(sides)
+    first, second = arrive(slots, sides), arrive(slots, sides)
+    assert (first.phase, second.phase) == (CONNECTING, HELD)
+    first.on_connect_failed("refused", 1.0)
+    assert (first.code, second.phase) == ("replica_unreachable", CONNECTING)
+    assert slots.gate.in_flight == slots.meter.in_flight == 1
+    assert slots.meter.completions == 0
+
+
+def test_a_get_whose_pooled_connection_was_closed_is_sent_again_in_its_own_slot() -> None:
+    sides = Replica()
+    slots = ready(sides)
+    exchange = arrive(slots, sides)
+    exchange.on_upstream_lost("closed", 1.0)
+    assert (exchange.phase, exchange.attempts, slots.gate.in_flight) == (SENT, 2, 1)
+    exchange.on_upstream_lost("closed", 1.0)
+    exchange.on_upstream_lost("closed", 1.0)
+    assert (exchange.code, exchange.status, slots.gate.in_flight) == ("replica_lost", 502, 0)
+
+
+def test_a_get_is_not_sent_again_to_a_replica_that_is_not_ready() -> None:
+    sides = Replica()
+    slots = ready(sides)
+    exchange = arrive(slots, sides)
+    slots.set_ready(False, "it answers 503", 1.0)
+    exchange.on_upstream_lost("closed", 1.0)
+    assert (exchange.code, exchange.attempts, slots.gate.in_flight) == ("replica_lost", 1, 0)
+
+
+def test_a_post_whose_connection_was_closed_is_not_sent_again() -> None:
+    sides = Replica()
+    slots = ready(sides)
+    exchange = arrive(slots, sides, method="POST")
+    exchange.on_upstream_lost("closed", 1.0)
+    assert (exchange.code, exchange.attempts, slots.gate.in_flight) == ("replica_lost", 1, 0)
+
+
+def test_closing_tells_of_emptiness_once_the_last_has_left() -> None:
+    sides, emptied = Replica(), list[bool]()
+    slots = ready(sides, emptied=emptied)
+    running = arrive(slots, sides)
+    slots.close(1.0)
+    assert not emptied
+    running.on_downstream_gone(2.0)
+    assert emptied == [True]
+    slots.set_ready(True, "it answers 200", 3.0)
+    assert not slots.is_ready, "closed is closed for good"
+
+
+class AnyOrder(RuleBasedStateMachine):
+    """Any interleaving of arrivals, ends, losses and readiness; the bounds and the sums hold at each step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sides = Replica()
+        self.slots = ready(self.sides, limit=2, queue_limit=3)
+        self.now_s = 0.0
+        self.all: list[Exchange] = []
+
+    def _in(self, *phases: int) -> list[Exchange]:
+        return [exchange for exchange in self.all if exchange.phase in phases]
+
+    @rule(connected=st.booleans(), method=st.sampled_from(["GET", "POST"]))
+    def come(self, connected: bool, method: str) -> None:
+        self.now_s += 0.5
+        self.sides.connected = connected
+        self.all.append(arrive(self.slots, self.sides, self.now_s, method=method))
+
+    @precondition(lambda self: self._in(SENT))
+    @rule(data=st.data())
+    def be_answered(self, data: st.DataObject) -> None:
+        exchange = data.draw(st.sampled_from(self._in(SENT)))
+        exchange.on_response_head(response(length=0), self.now_s)
+        exchange.on_response_end([], self.now_s)
+
+    @precondition(lambda self: self._in(SENT, HELD, CONNECTING))
+    @rule(data=st.data())
+    def hang_up(self, data: st.DataObject) -> None:
+        data.draw(st.sampled_from(self._in(SENT, HELD, CONNECTING))).on_downstream_gone(self.now_s)
+
+    @precondition(lambda self: self._in(SENT))
+    @rule(data=st.data())
+    def be_lost(self, data: st.DataObject) -> None:
+        data.draw(st.sampled_from(self._in(SENT))).on_upstream_lost("closed", self.now_s)
+
+    @precondition(lambda self: self._in(CONNECTING))
+    @rule(data=st.data())
+    def fail_to_connect(self, data: st.DataObject) -> None:
+        data.draw(st.sampled_from(self._in(CONNECTING))).on_connect_failed("refused", self.now_s)
+
+    @rule(wait_s=st.sampled_from([1.0, 11.0]))
+    def time_passes(self, wait_s: float) -> None:
+        self.now_s += wait_s
+        for exchange in self._in(SENT, HELD, CONNECTING):
+            exchange.due(self.now_s)
+
+    @rule(is_ready=st.booleans())
+    def change(self, is_ready: bool) -> None:
+        self.slots.set_ready(is_ready, "it says so", self.now_s)
+
+    @invariant()
+    def sums_agree(self) -> None:
+        slots, meter = self.slots, self.slots.meter
+        inside, waiting = len(self._in(SENT, CONNECTING)), len(self._in(HELD))
+        assert slots.gate.in_flight == meter.in_flight == inside <= 2
+        assert slots.queue.length == meter.held == waiting <= 3
+        assert not waiting or (inside == 2 and slots.is_ready), "nothing waits while a slot is free"
+        ended = self._in(ENDED)
+        counters = slots.counters
+        assert meter.arrivals == len(self.all) == len(ended) + inside + waiting
+        refused = sum(counters.refused_by_code.values())
+        assert len(ended) == counters.served + counters.abandoned + counters.cut + refused
+        assert all(isinstance(exchange.result, Result) for exchange in ended)
+        assert self.sides.memory.used_bytes == 0
+
+
+TestAnyOrder = AnyOrder.TestCase
