@@ -34,8 +34,8 @@ _REPORTS_TOGETHER_S = 0.5
 """Reports come once a second per source; several of them make one decision."""
 _WAKES_TOGETHER_S = 0.1
 """The first wake acts at once; those behind it gather, so that a crowd gets its replicas in one further write."""
-_BUSY_CHECK_S = 1.0
-"""How soon a scale-in that found only busy replicas looks again."""
+_START_CHECK_S = 1.0
+"""How soon a scale-in that found only starting replicas looks again."""
 
 
 class UnknownServiceError(ZerogateError):
@@ -224,7 +224,7 @@ class Autoscaler:
             self._record(encode(turn))
         granted, victims = self._grant(service, decision)
         if granted != decision.desired:
-            decision = _wait_for_idle(decision, granted - decision.desired, now_s)
+            decision = _wait_for_starts(decision, granted - decision.desired, now_s)
             memory = msgspec.structs.replace(memory, granted=granted)
         service.memory, service.decision = memory, decision
         if service.journal.add(decision) and self._announce is not None:
@@ -257,7 +257,7 @@ class Autoscaler:
         return msgspec.structs.replace(traffic, held=activity[0], in_flight=activity[1])
 
     def _grant(self, service: _Service, decision: Decision) -> tuple[int, tuple[str, ...]]:
-        """(the number that can be had now without touching a busy replica, who goes)."""
+        """(the number that can be had now without stopping one that starts, who goes)."""
         if decision.current <= decision.desired or service.book is None:
             return decision.desired, ()
         is_forced = decision.desired == 0 or decision.winner in (Ask.PIN, Ask.MAXIMUM)
@@ -325,11 +325,11 @@ def _replicas(book: ReplicaBook | None, now_s: float, next_try_at_s: float | Non
     return book.summary(now_s, next_try_at_s=next_try_at_s)
 
 
-def _wait_for_idle(decision: Decision, missing: int, now_s: float) -> Decision:
-    """The same decision, saying that busy or starting replicas keep it from its number for now."""
-    soon_s = now_s + _BUSY_CHECK_S
+def _wait_for_starts(decision: Decision, missing: int, now_s: float) -> Decision:
+    """The same decision, saying that starting replicas keep it from its number for now."""
+    soon_s = now_s + _START_CHECK_S
     return msgspec.structs.replace(
         decision,
-        held_back=f"{count(missing, 'more replica')} would go, but each is busy or starting, and none is cut off",
+        held_back=f"{count(missing, 'more replica')} would go, but none that is starting is stopped",
         revisit_at_s=soon_s if decision.revisit_at_s is None else min(decision.revisit_at_s, soon_s),
     )

@@ -1,8 +1,8 @@
 """The replicas of one service as its runtime tells them, what their boots teach, and who goes first. Pure.
 
-A victim is a ready one, idle longest. A busy one, and one that is starting, is named only where a person or a ceiling
-leaves no choice: a busy one then drains, and nothing is cut. Kept by `autoscaler.loop`, one book per service that
-ever had a replica.
+A victim is a ready one, idle longest; where all are busy the least busy one, which drains, and nothing is cut. One that
+is starting is named only where a person or a ceiling leaves no choice. Kept by `autoscaler.loop`, one book per service
+that ever had a replica.
 """
 
 from collections.abc import Callable
@@ -64,12 +64,13 @@ class ReplicaBook:
 
     def victims(self, keep: int, busy: Callable[[str], int], *, is_forced: bool) -> tuple[str, ...]:
         """Who goes so that `keep` stay, first ones first: of the ready ones beyond `keep` those that are idle, longest
-        first. `is_forced`: then also those with the fewest requests inside, which drain, and then those that are
-        starting, the youngest first. Fewer than wished where nobody may go.
+        first, then those with the fewest requests inside, which drain: balanced traffic leaves none idle, and streams
+        would keep all of them for ever. `is_forced`: then also those that are starting, the youngest first. Fewer than
+        wished where nobody may go.
         """
         ready = self._of(ReplicaState.READY)
         ordered = sorted((busy(one.id), self._idle_since_s(one), one.id) for one in ready)
-        chosen = [name for inside, _, name in ordered if is_forced or not inside][: max(0, len(ready) - keep)]
+        chosen = [name for _, _, name in ordered[: max(0, len(ready) - keep)]]
         if is_forced:
             starting = sorted(self._of(ReplicaState.STARTING), key=lambda one: -one.started_s)
             missing = len(ready) + len(starting) - keep - len(chosen)

@@ -307,7 +307,9 @@ def test_a_suspended_process_lowers_nothing_on_its_first_reports(loop: VirtualLo
     assert box.asked() == [1, 0]
 
 
-def test_only_idle_replicas_go_the_longest_idle_first(loop: VirtualLoop) -> None:
+def test_idle_replicas_go_first_the_longest_idle_before_and_of_busy_ones_the_least_busy_drains(
+    loop: VirtualLoop,
+) -> None:
     box = Box(loop, chat=Policy(max_replicas=4, target_concurrency=1, scale_down_delay_s=10.0, stable_window_s=10.0))
     box.hold(4)
     box.run_for(1)
@@ -326,36 +328,9 @@ def test_only_idle_replicas_go_the_longest_idle_first(loop: VirtualLoop) -> None
     assert (box.asked()[-1], box.runtime.scales[-1].victims) == (3, ("chat-3",))
     box.run_for(11)
     assert (box.asked()[-1], box.runtime.scales[-1].victims) == (2, ("chat-2",))
+    box.inside = {"chat-1": 3, "chat-4": 1}
     box.run_for(15)
-    assert box.asked() == [4, 3, 2]
-    decision = box.autoscaler.view("chat").decision
-    assert decision is not None
-    assert (decision.desired, "busy" in f"{decision.held_back}") == (1, True)
-    box.inside = {"chat-4": 1}
-    box.run_for(2)
-    assert box.runtime.scales[-1].victims == ("chat-1",)
-    assert list(box.runtime.living) == ["chat-4"]
-
-
-def test_what_a_busy_replica_kept_is_not_lowered_once_nothing_is_known(loop: VirtualLoop) -> None:
-    box = Box(loop, chat=Policy(max_replicas=4, target_concurrency=1, scale_down_delay_s=0.0))
-    box.hold(4)
-    box.run_for(1)
-    box.runtime.ready("chat")
-    box.release()
-    box.inside = {f"chat-{number}": 1 for number in (1, 2, 3, 4)}
-    box.run_for(70)
-    box.finish(70.0)
-    box.meter().enter(loop.time())
-    box.run_for(130)
-    decision = box.autoscaler.view("chat").decision
-    assert decision is not None
-    assert (decision.desired, box.asked()) == (1, [4])
-    box.reports = False
-    box.run_for(70)
-    box.inside = {}
-    box.run_for(30)
-    assert box.asked() == [4]
+    assert (box.asked(), box.runtime.scales[-1].victims) == ([4, 3, 2, 1], ("chat-4",))
 
 
 def test_a_pin_acts_at_once_resets_a_back_off_and_expires(loop: VirtualLoop) -> None:

@@ -34,8 +34,8 @@ S1, S2 = (replica(f"s{number}", STARTING, started_s=float(number)) for number in
     ("replicas", "inside", "keep", "is_forced", "victims"),
     [
         pytest.param((A, B, C), {}, 1, False, ("a", "b"), id="idle longest first"),
-        pytest.param((A, B, C), {"a": 1}, 1, False, ("b", "c"), id="never a busy one"),
-        pytest.param((A, B, C), {"a": 1, "b": 1, "c": 1}, 1, False, (), id="all busy: none"),
+        pytest.param((A, B, C), {"a": 1}, 1, False, ("b", "c"), id="a busy one last"),
+        pytest.param((A, B, C), {"a": 3, "b": 1, "c": 2}, 1, False, ("b", "c"), id="all busy: the least busy drain"),
         pytest.param((A, S1, S2), {}, 1, False, (), id="never a starting one, nor the only ready one"),
         pytest.param((A, B, S1), {}, 1, False, ("a",), id="a ready one of two"),
         pytest.param((A, B, C), {"a": 5, "b": 1}, 1, True, ("c", "b"), id="a person: then the least busy"),
