@@ -307,7 +307,7 @@ def test_a_suspended_process_lowers_nothing_on_its_first_reports(loop: VirtualLo
     assert box.asked() == [1, 0]
 
 
-def test_idle_replicas_go_first_the_longest_idle_before_and_of_busy_ones_the_least_busy_drains(
+def test_idle_replicas_go_first_and_of_busy_ones_the_least_busy_drains(
     loop: VirtualLoop,
 ) -> None:
     box = Box(loop, chat=Policy(max_replicas=4, target_concurrency=1, scale_down_delay_s=10.0, stable_window_s=10.0))
