@@ -75,20 +75,24 @@ def _busy(seconds: float) -> None:
 
 
 @pytest.mark.may_block("it is the point")
-@pytest.mark.parametrize("hold", [time.sleep, _busy], ids=["waiting", "computing"])
+@pytest.mark.parametrize(
+    ("hold", "limit_s"),
+    [(time.sleep, guards.LONGEST_WAIT_S), (_busy, guards.LONGEST_CALLBACK_S)],
+    ids=["waiting", "computing"],
+)
 def test_a_callback_over_the_limit_is_remembered_and_a_short_one_is_not(
-    monkeypatch: pytest.MonkeyPatch, hold: Callable[[float], None]
+    monkeypatch: pytest.MonkeyPatch, hold: Callable[[float], None], limit_s: float
 ) -> None:
     callbacks = guards.SlowCallbacks()
     callbacks.install(monkeypatch)
 
     async def main() -> None:
         await asyncio.sleep(0)
-        hold(guards.LONGEST_CALLBACK_S * 1.2)
+        hold(limit_s * 1.2)
 
     asyncio.run(main())
     assert len(callbacks.seen) == 1
-    asyncio.run(asyncio.sleep(guards.LONGEST_CALLBACK_S * 1.2))
+    asyncio.run(asyncio.sleep(limit_s * 1.2))
     assert len(callbacks.seen) == 1
 
 
