@@ -81,11 +81,7 @@ class ClientConnection(asyncio.Protocol):
             return
         self._now_s = now()
         self._is_early = False
-        if self._in_head:
-            self._head_bytes += len(data)
-            if self._head_bytes > MAX_HEAD_BYTES:
-                self._fail(f"the head of the answer is larger than {MAX_HEAD_BYTES} bytes")
-                return
+        self._head_bytes += len(data)
         self._is_feeding = True
         try:
             self._parser.feed_data(data)
@@ -97,6 +93,10 @@ class ClientConnection(asyncio.Protocol):
         finally:
             self._is_feeding = False
         if self._exchange is exchange:
+            # only now: one read brings the head together with much of the body
+            if self._in_head and self._head_bytes > MAX_HEAD_BYTES:
+                self._fail(f"the head of the answer is larger than {MAX_HEAD_BYTES} bytes")
+                return
             exchange.downstream.flush()
 
     def pause_writing(self) -> None:

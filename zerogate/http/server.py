@@ -153,12 +153,13 @@ class ServerConnection(asyncio.Protocol):
             self._linger(len(data))
             return
         self._now_s = now()
-        if self._in_head:
+        was_in_head = self._in_head
+        self._feed(data)
+        # only now: one read brings the rest of a head together with much of the body
+        if was_in_head and self._in_head and not self._closing:
             self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD_BYTES:
                 self._refuse_message(431, f"the head of the request is larger than {MAX_HEAD_BYTES} bytes")
-                return
-        self._feed(data)
 
     def _feed(self, data: bytes) -> None:
         try:

@@ -315,6 +315,28 @@ async def test_a_message_without_a_single_meaning_is_refused_and_its_connection_
         assert it.hold.meter.arrivals == 0
 
 
+async def test_an_answer_whose_head_comes_together_with_much_of_its_body_is_passed_on() -> None:
+    body = b"x" * 200_000
+    async with rig(script=answering(b"HTTP/1.1 200 OK\r\nContent-Length: 200000\r\n\r\n" + body)) as it:
+        client = await it.connect()
+        await client.send(GET)
+        assert await client.answer() == body
+
+
+async def test_a_request_whose_head_ends_together_with_much_of_its_body_is_passed_on() -> None:
+    body = b"x" * 200_000
+    async with rig(script=echo) as it:
+        client = await it.connect()
+        await client.send(b"POST / HTTP/1.1\r\nHost: ")
+        # the rest is sent only when this piece was read on its own
+        [connection] = it.server.connections
+        async with asyncio.timeout(10):
+            while not connection._in_head:
+                await asyncio.sleep(0)
+        await client.send(b"chat\r\nContent-Length: 200000\r\n\r\n" + body)
+        assert await client.answer() == body
+
+
 async def test_a_broken_chunk_in_a_held_body_is_refused_and_frees_the_queue() -> None:
     async with rig() as it:
         client = await it.connect()
