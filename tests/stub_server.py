@@ -30,6 +30,7 @@ Paths (counted as requests inside, seen in `/stats`)
   /lines?n=N             N lines "line K\\n", each in a chunk of its own
   /echo[?stream=1]       the body back with the request's Content-Type; stream=1: chunked, as it arrives;
                          trailers of a chunked request come back as trailers when streaming
+  /v1/echo               the same, where a model is asked for by its name
   /head                  the request as it arrived, as JSON: {"method", "target", "headers": [[name, value], …]}
   /sleep?ms=M            an answer after M ms; ends early (and is counted as abandoned) when the client hangs up
   /status?code=N         an empty answer with that status
@@ -247,7 +248,8 @@ class Connection:
         return b"".join(self.body_pieces())
 
     def answer(self, body: bytes = b"", *, status: int = 200, kind: str = "application/json") -> None:
-        self.head(status, f"Content-Type: {kind}\r\nContent-Length: {len(body)}", body=body)
+        sent = b"" if self.method == "HEAD" else body
+        self.head(status, f"Content-Type: {kind}\r\nContent-Length: {len(body)}", body=sent)
 
     def head(self, status: int, fields: str, *, body: bytes = b"") -> None:
         reason = REASONS.get(status, "Status")
@@ -410,6 +412,7 @@ ROUTES = {
     "/until-close": until_close,
     "/cut": cut,
     "/early-hints": early_hints,
+    "/v1/echo": echo,
     "/v1/models": models,
     "/v1/chat/completions": completion,
     "/v1/completions": completion,

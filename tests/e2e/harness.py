@@ -3,7 +3,7 @@
     async with zerogate({"chat": stub("--ready-after", "1", **{"idle-timeout": "2s"})}, tmp_path) as box:
         answer = await box.get("chat", "/echo")
 
-Traffic goes through real sockets with httpx (`box.client`) or raw ones (`box.connect`); what zerogate thinks is read
+Traffic goes through real sockets with httpx (`box.client`) or raw ones (`box.wire`); what zerogate thinks is read
 from its admin API, what a model server saw from the stub's own `/stats`, asked directly and not through zerogate.
 """
 
@@ -14,13 +14,14 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 import yaml
 
+from tests.e2e.wire import Wire, wire
 from tests.stub_server import STUB
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -36,6 +37,20 @@ def stub(*flags: str, definition: Mapping[str, Any] | None = None, **policy: Any
     """
     keys = {name.replace("_", "-"): value for name, value in policy.items()}
     return {"command": [*STUB, *flags], "policy": {"idle-timeout": "1h", **keys}, **(definition or {})}
+
+
+class Latch:
+    """Stubs started with its flags are not ready before it is opened: a cold start as long as a test needs it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._file = folder / "latch"
+
+    @property
+    def flags(self) -> tuple[str, str]:
+        return "--ready-file", str(self._file)
+
+    def open(self) -> None:
+        self._file.touch()
 
 
 def free_port() -> int:
@@ -76,9 +91,9 @@ class Box:
         headers = {"Host": service, **more.pop("headers", {})}
         return await self.client.post(path, content=content, headers=headers, **more)
 
-    async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    def wire(self) -> AbstractAsyncContextManager[Wire]:
         """A raw connection to the traffic port."""
-        return await asyncio.open_connection("127.0.0.1", self.listen, limit=1 << 24)
+        return wire(self.listen)
 
     # what zerogate says
 
@@ -114,6 +129,24 @@ class Box:
         except TimeoutError:
             now = json.dumps(await self.status(service), indent=1)
             raise AssertionError(f"it did not come to pass within {within_s} s\n{now}\n{self.output}") from None
+
+    async def until_held(self, service: str, count: int, *, within_s: float = 30) -> dict[str, Any]:
+        """Wait until exactly so many requests are held."""
+        return await self.until(service, lambda status: status["held"] == count, within_s=within_s)
+
+    async def ended(self, service: str) -> dict[str, int]:
+        """How many requests ended, by result; those of no request are left out."""
+        found = {}
+        for series, value in (await self.metrics()).items():
+            if series.startswith(f'zerogate_requests_total{{service="{service}"') and value:
+                found[series.split('result="')[1].split('"')[0]] = int(value)
+        return found
+
+    async def refusals(self, service: str) -> dict[str, int]:
+        """How many requests were refused, by code."""
+        start = f'zerogate_refusals_total{{service="{service}",code="'
+        metrics = await self.metrics()
+        return {series[len(start) : -2]: int(value) for series, value in metrics.items() if series.startswith(start)}
 
     async def until_zero(self, service: str, *, within_s: float = 30) -> dict[str, Any]:
         """Wait until the service has no replica in any state."""
