@@ -1,8 +1,8 @@
 """One raw HTTP/1.1 connection, for what an HTTP library hides: hanging up, 1xx, trailers, bytes at their own time.
 
-    async with wire(box.listen) as one:
-        await one.send(request("GET", "/lines", host="chat"))
-        answer = await one.answer()
+async with wire(box.listen) as one:
+    await one.send(request("GET", "/lines", host="chat"))
+    answer = await one.answer()
 """
 
 import asyncio
