@@ -62,14 +62,14 @@ class Ingress:
             else:
                 self._list_models(exchange, match.scope, now_s)
         elif type(match) is Unrouted:
-            if head.method in _READS and head.target in OWN_HEALTH:
+            if head.method in _READS and _path(head.target) in OWN_HEALTH:
                 exchange.answer(200, _JSON, b'{"status":"ok"}\n', now_s)
             else:
                 exchange.refuse(match.refusal, now_s)
 
     def _hand_over(self, exchange: Exchange, hold: Hold, now_s: float) -> None:
         head = exchange.head
-        if head.method in _READS and (head.target in hold.quiet_paths or head.user_agent.startswith(PROBES)):
+        if head.method in _READS and (_path(head.target) in hold.quiet_paths or head.user_agent.startswith(PROBES)):
             exchange.give_to(self)
             state = self._state(hold)
             status = 503 if state is ModelState.FAILING else 200
@@ -143,6 +143,11 @@ class Ingress:
 
     def on_hold_timeout(self, exchange: Exchange, now_s: float) -> None:
         """Never: it is not held here."""
+
+
+def _path(target: bytes) -> bytes:
+    """Without the query: monitors add one so that nothing on the way answers from a cache."""
+    return target.partition(b"?")[0]
 
 
 _READ_ONLY: Final = Refusal(

@@ -160,6 +160,7 @@ async def test_a_full_memory_refuses_new_bodies_for_a_moment() -> None:
     ("target", "fields"),
     [
         pytest.param("/health", {}, id="the-services-own-path"),
+        pytest.param("/health?verbose=1", {}, id="with-a-query"),
         pytest.param("/", {"user_agent": "kube-probe/1.34"}, id="a-kubelet"),
         pytest.param("/x", {"user_agent": "ELB-HealthChecker/2.0"}, id="a-balancer"),
     ],
@@ -172,7 +173,8 @@ async def test_health_checks_are_answered_without_waking_or_counting(target: str
 
 
 async def test_zerogates_own_health_is_answered_where_no_service_takes_the_path() -> None:
-    assert answer(Gateway().place("GET", "/health")) == {"status": "ok"}
+    for target in ("/health", "/healthz?full=1"):
+        assert answer(Gateway().place("GET", target)) == {"status": "ok"}
 
 
 async def test_the_list_of_models_says_what_each_would_cost_to_ask() -> None:
