@@ -249,13 +249,13 @@ class Hold:
         self.counters.retries += 1
         exchange.upstream = None
         self._tell_idle(upstream)
+        if exchange.phase == CONNECTING:
+            self._rest(upstream, now_s + REST_S)
         if exchange.attempts >= MAX_ATTEMPTS:
             detail = f"No replica of {self.service} could be reached: {cause}. Tried {exchange.attempts} times."
             exchange.refuse(Refusal(status=502, code="replica_unreachable", detail=detail, retry_after_s=1.0), now_s)
+            self._release(now_s)
             return
-        if exchange.phase == CONNECTING:
-            upstream.rests_until_s = now_s + REST_S
-            self._call_later(REST_S, self._release_now)
         self.meter.hold(now_s)
         ticket = self.queue.put_back(exchange, size_bytes=held_bytes(exchange), priority=self._priority_of(exchange))
         deadline_s = now_s + self.policy.hold_timeout_s
@@ -263,7 +263,14 @@ class Hold:
         self._listener.on_wake(self.service)
         self._release(now_s)
 
-    def _release_now(self) -> None:
+    def _rest(self, upstream: Upstream, until_s: float) -> None:
+        upstream.rests_until_s = until_s
+        self._call_later(REST_S, lambda: self._end_rest(upstream, until_s))
+
+    def _end_rest(self, upstream: Upstream, until_s: float) -> None:
+        # the timer says when: it may fire a little before the clock reads `until_s`, and it fires once
+        if upstream.rests_until_s == until_s:
+            upstream.rests_until_s = 0.0
         self._release(self._clock())
 
     def on_ended(self, exchange: Exchange, now_s: float) -> None:

@@ -197,6 +197,27 @@ def test_a_replica_that_cannot_be_reached_is_given_up_after_some_tries() -> None
     assert world.hold.meter.in_flight == 0
 
 
+def test_the_end_of_a_rest_is_not_missed_when_its_timer_fires_a_little_early() -> None:
+    world = World()
+    replica = world.replica(connects=False)
+    world.arrive().on_connect_failed("connection refused", world.now_s)
+    replica.connects = True
+    world.now_s += REST_S - 0.0005
+    world.later.pop(0)()
+    assert world.hold.queue.length == 0
+
+
+def test_who_waits_behind_a_request_that_is_given_up_is_tried_next() -> None:
+    world = World(concurrency_limit=1, target_concurrency=1)
+    world.replica(connects=False)
+    first, second = world.arrive(), world.arrive()
+    for _ in range(MAX_ATTEMPTS):
+        first.on_connect_failed("connection refused", world.now_s)
+        world.now_s += REST_S
+        world.later.pop(0)()
+    assert (first.code, second.attempts) == ("replica_unreachable", 1)
+
+
 def test_a_replica_that_drains_gets_nothing_new_and_tells_when_it_is_empty() -> None:
     world = World()
     world.replica()
