@@ -13,10 +13,10 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 import yaml
@@ -28,6 +28,7 @@ ROOT = Path(__file__).resolve().parents[2]
 UP = [sys.executable, "-m", "cli", "up"]
 
 Service = dict[str, Any]
+T = TypeVar("T")
 
 
 def stub(*flags: str, definition: Mapping[str, Any] | None = None, **policy: Any) -> Service:
@@ -37,6 +38,11 @@ def stub(*flags: str, definition: Mapping[str, Any] | None = None, **policy: Any
     """
     keys = {name.replace("_", "-"): value for name, value in policy.items()}
     return {"command": [*STUB, *flags], "policy": {"idle-timeout": "1h", **keys}, **(definition or {})}
+
+
+def soon(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+    """Begin `work`, usually a request, and go on beside it; the caller awaits it later."""
+    return asyncio.get_running_loop().create_task(work)
 
 
 class Latch:

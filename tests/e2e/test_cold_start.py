@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.harness import Latch, stub, zerogate
+from tests.e2e.harness import Latch, soon, stub, zerogate
 from tests.e2e.wire import chunk, request
 from zerogate.clock import now
 
@@ -163,7 +163,7 @@ async def test_c17_a_held_request_reaches_the_model_server_only_when_that_is_rea
 
 async def test_c18_a_load_longer_than_the_idle_timeout_is_not_ended(tmp_path: Path) -> None:
     async with zerogate({"chat": stub("--ready-after", "2.5", idle_timeout="1s")}, tmp_path) as box:
-        answer = asyncio.create_task(box.get("chat"))
+        answer = soon(box.get("chat"))
         [starting] = (await box.until("chat", lambda status: bool(status["replicas"])))["replicas"]
         assert (await answer).status_code == 200
         [ready] = (await box.status("chat"))["replicas"]
