@@ -33,7 +33,7 @@ class ClientConnection(asyncio.Protocol):
     __slots__ = (
         "_chunked_body", "_exchange", "_fields", "_has_body", "_head_bytes", "_in_head", "_is_early", "_is_feeding",
         "_is_open", "_now_s", "_parser", "_pool", "_reason", "_request_chunked", "_request_done", "_transport",
-        "_until_close", "idle_since_s",
+        "_until_close", "idle_since_s", "was_streamed",
     )  # fmt: skip
 
     def __init__(self, pool: "Pool") -> None:
@@ -54,6 +54,8 @@ class ClientConnection(asyncio.Protocol):
         self._is_early = False
         self._now_s = 0.0
         self.idle_since_s = 0.0
+        self.was_streamed = False
+        """Whether the last answer was chunked."""
 
     # The transport
 
@@ -114,6 +116,7 @@ class ClientConnection(asyncio.Protocol):
         self._is_early = self._is_feeding
         self._exchange = exchange
         self._until_close = False
+        self.was_streamed = False
         self._has_body = False
         self._in_head = True
         self._head_bytes = 0
@@ -195,6 +198,7 @@ class ClientConnection(asyncio.Protocol):
         self._until_close = (
             not head.chunked and head.content_length is None and not has_no_body(status, exchange.head.method)
         )
+        self.was_streamed = head.chunked
         self._has_body = exchange.on_response_head(head, self._now_s)
         if exchange.head.method == b"HEAD":
             # the parser cannot know that no body follows: this message is over, the next one meets a new parser

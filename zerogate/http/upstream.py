@@ -15,6 +15,9 @@ from zerogate.tasks import Nursery
 
 UNSAFE_IDLE_S: Final = 2.0
 """No request that may not be repeated rides on a connection idle for longer: uvicorn closes at 5 s, gunicorn at 2 s."""
+PROOF_S: Final = 0.1
+"""llama.cpp's server closes its connection after each streamed answer without having said so. How much later depends on
+when its thread runs: microseconds on an idle machine, a few milliseconds on a busy one."""
 IDLE_S: Final = 15.0
 """Then an idle connection is closed."""
 MAX_IDLE: Final = 256
@@ -33,17 +36,34 @@ class Pool:
         self._host = host
         self._idle: list[ClientConnection] = []
         self._is_closed = False
+        self._outlives_streams = False
+        """Whether the replica was seen to keep a connection after a streamed answer."""
 
     def take(self, exchange: Exchange, now_s: float) -> ClientConnection | None:
         """An idle connection, the one used last; or None: `exchange` is told when a new one is there or failed."""
-        oldest_s = now_s - (IDLE_S if exchange.head.is_idempotent else UNSAFE_IDLE_S)
-        while self._idle:
-            connection = self._idle.pop()
-            if connection.is_usable and connection.idle_since_s >= oldest_s:
+        is_idempotent = exchange.head.is_idempotent
+        oldest_s = now_s - (IDLE_S if is_idempotent else UNSAFE_IDLE_S)
+        at = len(self._idle)
+        while at:
+            at -= 1
+            connection = self._idle[at]
+            if not connection.is_usable or connection.idle_since_s < oldest_s:
+                del self._idle[at]
+                connection.close()
+            elif is_idempotent or self._is_proven(connection, now_s):
+                del self._idle[at]
                 return connection
-            connection.close()
         self._nursery.start(self._connect(exchange), name=f"connect to {self.address}")
         return None
+
+    def _is_proven(self, connection: ClientConnection, now_s: float) -> bool:
+        """Whether a request that may not be repeated can trust that the replica is not just closing it."""
+        if not connection.was_streamed or self._outlives_streams:
+            return True
+        if now_s - connection.idle_since_s < PROOF_S:
+            return False
+        self._outlives_streams = True
+        return True
 
     async def _connect(self, exchange: Exchange) -> None:
         loop = asyncio.get_running_loop()
@@ -73,6 +93,8 @@ class Pool:
         """A connection is closed; it may have been idle."""
         if connection in self._idle:
             self._idle.remove(connection)
+            if connection.was_streamed:
+                self._outlives_streams = False
 
     def due(self, now_s: float) -> float | None:
         """Close what was idle for too long; the list is ordered by the time of the last use."""
