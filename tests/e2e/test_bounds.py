@@ -5,6 +5,7 @@ import random
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -42,7 +43,7 @@ async def test_b1_one_more_than_the_queue_holds_is_refused_at_once_and_the_other
 @pytest.mark.parametrize("bound", ["requests", "bytes"])
 async def test_b2_b3_a_service_at_its_bound_neither_delays_nor_starves_another(tmp_path: Path, bound: str) -> None:
     latch = Latch(tmp_path)
-    policy = {"queue_limit": 3} if bound == "requests" else {"queue_bytes": "3200Ki"}
+    policy: dict[str, Any] = {"queue_limit": 3} if bound == "requests" else {"queue_bytes": "3200Ki"}
     async with zerogate({"full": stub(*latch.flags, **policy), "other": stub()}, tmp_path) as box:
         body = bytes(MIB)
         waiting = asyncio.gather(*(box.post("full", "/echo", body) for _ in range(3)))
@@ -126,7 +127,7 @@ async def test_b5_who_leaves_in_the_middle_of_a_stream_frees_the_slot(tmp_path: 
 @pytest.mark.parametrize("size", [1 * MIB, 64 * MIB], ids=["read to its end", "not read any further"])
 async def test_b5_who_leaves_while_it_is_held_frees_its_place_and_its_bytes(tmp_path: Path, size: int) -> None:
     latch = Latch(tmp_path)
-    policy = {"queue_limit": 1, "queue_bytes": "2Mi"}
+    policy: dict[str, Any] = {"queue_limit": 1, "queue_bytes": "2Mi"}
     async with zerogate({"chat": stub(*latch.flags, **policy)}, tmp_path) as box, box.wire() as one:
         await one.send(request("POST", "/echo", host="chat", Content_Length=str(size)) + bytes(MIB // 2))
         await box.until_held("chat", 1)

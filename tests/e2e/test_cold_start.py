@@ -6,6 +6,7 @@ import random
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -125,7 +126,7 @@ async def test_c10_a_stream_of_a_thousand_lines_comes_whole_from_a_cold_start(tm
 
 
 async def test_c16_a_hundred_and_fifty_at_once_never_exceed_the_limit_of_a_replica(tmp_path: Path) -> None:
-    policy = {"concurrency_limit": 10, "max_replicas": 3}
+    policy: dict[str, Any] = {"concurrency_limit": 10, "max_replicas": 3}
     async with zerogate({"chat": stub("--ready-after", "0.3", **policy)}, tmp_path) as box:
         answers = await asyncio.gather(*(box.get("chat", "/sleep?ms=50") for _ in range(150)))
         assert [answer.status_code for answer in answers] == [200] * 150
@@ -136,7 +137,7 @@ async def test_c16_a_crowd_that_was_held_is_let_in_by_target_concurrency_where_t
     tmp_path: Path,
 ) -> None:
     latch = Latch(tmp_path)
-    policy = {"target_concurrency": 10, "max_replicas": 2}
+    policy: dict[str, Any] = {"target_concurrency": 10, "max_replicas": 2}
     async with zerogate({"chat": stub(*latch.flags, **policy)}, tmp_path) as box:
         crowd = asyncio.gather(*(box.get("chat", "/sleep?ms=50") for _ in range(150)))
         await box.until_held("chat", 150)

@@ -12,7 +12,7 @@ from zerogate.clock import now
 
 pytestmark = [pytest.mark.slow, pytest.mark.may_block]
 
-CONTINUE = {"Expect": "100-continue"}
+CONTINUE = "100-continue"
 
 
 async def expect_events_before_their_successors(one: Wire, count: int) -> None:
@@ -55,7 +55,7 @@ async def test_r6_events_are_not_collected_while_another_stream_runs_at_full_spe
 async def test_100_continue_comes_when_there_is_a_slot_and_only_once(tmp_path: Path) -> None:
     latch = Latch(tmp_path)
     async with zerogate({"chat": stub(*latch.flags)}, tmp_path) as box, box.wire() as one:
-        await one.send(request("POST", "/echo", host="chat", Content_Length="5", **CONTINUE))
+        await one.send(request("POST", "/echo", host="chat", Content_Length="5", Expect=CONTINUE))
         await box.until_held("chat", 1)
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(one.reader.read(1), 0.3)
@@ -70,28 +70,26 @@ async def test_100_continue_comes_when_there_is_a_slot_and_only_once(tmp_path: P
 async def test_100_continue_comes_at_once_where_the_model_is_in_the_body(tmp_path: Path) -> None:
     latch = Latch(tmp_path)
     body = b'{"input": "x", "model": "tiny"}'
-    async with zerogate({"chat": stub(*latch.flags, definition={"models": "tiny"})}, tmp_path) as box:
-        async with box.wire() as one:
-            await one.send(request("POST", "/v1/echo", host="any", Content_Length=str(len(body)), **CONTINUE))
-            assert (await one.head()).status == 100
-            await one.send(body)
-            await box.until_held("chat", 1)
-            latch.open()
-            head = await one.head()
-            assert head.status == 200
-            assert (await one.body(head))[0] == body
+    service = stub(*latch.flags, definition={"models": "tiny"})
+    async with zerogate({"chat": service}, tmp_path) as box, box.wire() as one:
+        await one.send(request("POST", "/v1/echo", host="any", Content_Length=str(len(body)), Expect=CONTINUE))
+        assert (await one.head()).status == 100
+        await one.send(body)
+        await box.until_held("chat", 1)
+        latch.open()
+        head = await one.head()
+        assert head.status == 200
+        assert (await one.body(head))[0] == body
 
 
 async def test_100_continue_is_not_said_to_a_request_that_is_refused(tmp_path: Path) -> None:
-    async with zerogate({"chat": stub("--never-ready", queue_limit=0), "other": stub()}, tmp_path) as box:
-        async with box.wire() as one:
-            await one.send(request("POST", "/echo", host="chat", Content_Length="100000000", **CONTINUE))
-            head = await one.head()
-            assert head.status == 429
-            await one.body(head)
-            if head.fields.get("connection") != "close":
-                await one.send(request("GET", "/", host="other"))
-                assert (await one.answer()).status == 200
+    services = {"chat": stub("--never-ready", queue_limit=0), "other": stub()}
+    async with zerogate(services, tmp_path) as box, box.wire() as one:
+        await one.send(request("POST", "/echo", host="chat", Content_Length="100000000", Expect=CONTINUE))
+        head = await one.head()
+        assert (head.status, head.fields["connection"]) == (429, "close")
+        await one.body(head)
+        assert await one.is_ended()
 
 
 async def test_trailers_arrive_in_both_directions(tmp_path: Path) -> None:

@@ -73,8 +73,8 @@ async def test_r1_requests_are_routed_by_the_model_in_json_and_in_forms_and_by_a
         for model, service in (("gemma3-270m", "chat"), ("small", "chat"), ("e5", "embed"), ("whisper-1", "whisper")):
             in_json = await box.client.post("/v1/embeddings", json={"input": ["model"], "model": model})
             assert await who_answered(box, in_json) == service
-            form = {"files": {"file": ("speech.wav", b"\0\1" * 50_000)}, "data": {"model": model}}
-            in_form = await box.client.post("/v1/audio/transcriptions", **form)
+            speech = {"file": ("speech.wav", b"\0\1" * 50_000)}
+            in_form = await box.client.post("/v1/audio/transcriptions", files=speech, data={"model": model})
             assert await who_answered(box, in_form) == service
 
 

@@ -47,7 +47,7 @@ class World:
         return connection
 
     def take(self, method: str, now_s: float) -> Any:
-        return self.pool.take(Exchange(Sides(), request(method=method), now_s), now_s)  # type: ignore[arg-type]
+        return self.pool.take(Exchange(Sides(), request(method=method), now_s), now_s)
 
 
 def test_the_connection_that_was_used_last_is_taken_first() -> None:
