@@ -21,6 +21,8 @@ class Cast(msgspec.Struct, frozen=True, kw_only=True):
     command: tuple[str, ...]
     cold_question: str
     warm_question: str
+    most_tokens: int = 96
+    """Some seconds of a small model on two cores."""
     idle_timeout: str = "5s"
     """Long enough to be seen, short enough not to bore."""
     start_timeout: str = "1m"

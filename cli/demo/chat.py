@@ -7,6 +7,7 @@ Times are seconds of `zerogate.clock.now`.
 import re
 from typing import TYPE_CHECKING, Final
 
+from cli.demo.cast import Cast
 from cli.demo.errors import StoryError
 from zerogate.clock import now
 
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
 
 _READ_TIMEOUT_S: Final = 120.0
 """Longer than a start may take: what goes wrong there is told by zerogate, not by this clock."""
-_MOST_TOKENS: Final = 96
 _TIMING: Final = re.compile(r"(\w+);dur=([\d.]+)")
 
 
@@ -25,9 +25,9 @@ def load_client() -> None:
 
 
 class Chat:
-    """A question to `model` through the gateway at `base_url`, and its answer as far as it has come."""
+    """A question to the model through the gateway at `base_url`, and its answer as far as it has come."""
 
-    def __init__(self, base_url: str, model: str, question: str) -> None:
+    def __init__(self, base_url: str, cast: Cast, question: str) -> None:
         self.question = question
         self.sent_s = now()
         self.head_s: float | None = None
@@ -42,7 +42,7 @@ class Chat:
         self.text = ""
         self.tokens = 0
         self._base_url = base_url
-        self._model = model
+        self._cast = cast
 
     @property
     def tokens_per_s(self) -> float:
@@ -73,12 +73,12 @@ class Chat:
     def _ask(self, client: "openai.OpenAI") -> None:
         self.sent_s = now()
         answer = client.chat.completions.with_raw_response.create(
-            model=self._model,
+            model=self._cast.model,
             messages=[{"role": "user", "content": self.question}],
             stream=True,
             stream_options={"include_usage": True},
             temperature=0,
-            max_tokens=_MOST_TOKENS,
+            max_tokens=self._cast.most_tokens,
         )
         timing = {name: float(ms) / 1000 for name, ms in _TIMING.findall(answer.headers.get("server-timing", ""))}
         self.hold_s, self.start_s = timing.get("hold"), timing.get("start")

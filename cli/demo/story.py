@@ -93,7 +93,7 @@ def _say_zero(teller: Teller, box: Box) -> None:
 
 def _ask(teller: Teller, cast: Cast, box: Box, question: str) -> Chat:
     """One request, told until its last token."""
-    chat = Chat(f"{box.traffic}/v1", cast.model, question)
+    chat = Chat(f"{box.traffic}/v1", cast, question)
     teller.say("▸", f"openai client: “{question}”")
     work = in_background(chat.run)
     with teller.moving() as show:
