@@ -2,7 +2,7 @@
 # makes from the lock files and remakes only when they change.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast check bench docs soak lock clean environment-demo environment-dev
+.PHONY: help demo test test-fast check bench docs picture soak lock clean environment-demo environment-dev
 
 BIN := .venv/bin
 CODE = $(wildcard zerogate gateway activator queueproxy autoscaler cli bench tools tests)
@@ -41,6 +41,9 @@ soak: environment-dev ## the long runs (hours); their output is committed in ben
 
 docs: environment-dev ## write the documents that are generated from code
 	@$(BIN)/python -m tools.write_docs
+
+picture: environment-dev ## record the README's picture from a real run of the demonstration
+	@$(BIN)/python -m tools.record_demo
 
 lock: environment-dev ## resolve the dependencies anew and pin them
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 --upgrade \

@@ -84,7 +84,7 @@ def demo(
     keep: Annotated[bool, typer.Option("--keep", help="Leave it running at the end, and say what to try.")] = False,
 ) -> None:
     """See a real language model go from zero to one and back."""
-    from zerogate.demo.story import run
+    from cli.demo.story import run
 
     raise typer.Exit(run(keep=keep))
 

@@ -75,6 +75,12 @@ class Admin:
     def health(self) -> Health:
         return self._ask("GET", "/healthz", Health, accepts=(200, 503))
 
+    def metrics(self) -> str:
+        """All metrics in the Prometheus text format."""
+        with self._answer("GET", "/metrics") as answer:
+            _raise_problem(answer, (200,))
+            return answer.read().decode()
+
     def logs(self, name: str, *, lines: int, follow: bool) -> Iterator[bytes]:
         """Blocks of the log as they come; without an end where it is followed."""
         path = _service(name, f"/logs?lines={lines}&follow={int(follow)}")
