@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 _NO_FIELDS: Final[list[Field]] = []
 _HEADS: Final[HeadMemo[ResponseHead]] = HeadMemo()
 """Answers with a length, by the bytes of their heads. One for all replicas: it is a memo of a pure function."""
+_KNOWN: Final = _HEADS.known
 
 
 class ClientConnection(asyncio.Protocol):
@@ -98,20 +99,21 @@ class ClientConnection(asyncio.Protocol):
             end = data.find(HEAD_END) + len(HEAD_END)
             if len(HEAD_END) <= end <= KEPT_BYTES and exchange.head.method != b"HEAD":
                 raw = data[:end]
-                head = _HEADS.recent.get(raw) or _HEADS.recall(raw)
-                if head is None:
+                head = _KNOWN.get(raw)
+                if head is not None:
+                    length = head.content_length
+                    assert length is not None
+                    size = len(data) - end
+                    if size == length and self._request_done:
+                        self._exchange = None
+                        self._pool.give_back(self, now_s)
+                        exchange.on_response(head, data[end:], now_s)
+                        return
+                    if size <= length:
+                        self._begin_body(exchange, head, data[end:])
+                        return
+                elif _HEADS.comes_again(raw):
                     self._learn(exchange, raw, data[end:])
-                    return
-                length = head.content_length
-                assert length is not None
-                size = len(data) - end
-                if size == length and self._request_done:
-                    self._exchange = None
-                    self._pool.give_back(self, now_s)
-                    exchange.on_response(head, data[end:], now_s)
-                    return
-                if size <= length:
-                    self._begin_body(exchange, head, data[end:])
                     return
         self._feed(exchange, data)
 

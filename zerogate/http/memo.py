@@ -5,48 +5,48 @@ second. What llhttp and `heads` make of the same bytes at a message's begin is a
 that is known costs one look-up instead of a callback per field. Called by `server` and `client`, which put in only
 heads that leave their parser at the begin of a message or of a counted body.
 
-Invariants: a head in here is never changed; what is kept is bounded in number and in size, whatever is sent. Two
-generations: what is asked for survives, what came once goes, and nothing is moved on a hit among the recent.
+Invariants: a head in here is never changed; what is kept is bounded in number and in size, whatever is sent. A head is
+kept when it comes for the second time, so those with an identifier of their own cost little and drive nothing out.
 """
 
 from typing import Final, Generic, TypeVar
 
-KEPT_HEADS: Final = 256
-"""Per generation. With `KEPT_BYTES` and what is made of a head, at most 5 MiB in all."""
+KEPT_HEADS: Final = 512
+"""With `KEPT_BYTES` and what is made of a head, at most 4 MiB in all. When they are full they are forgotten."""
 KEPT_BYTES: Final = 2048
 """Of one head: SDKs send 700, browsers with cookies some more."""
+SEEN_HEADS: Final = 2048
+"""Heads that are remembered by their hash alone to have come once."""
 HEAD_END: Final = b"\r\n\r\n"
 
 Head = TypeVar("Head")
 
 
 class HeadMemo(Generic[Head]):
-    """See the module's text."""
+    """See the module's text. `known` is for reading: that spares the path a call."""
 
-    __slots__ = ("_older", "recent")
+    __slots__ = ("_seen", "known")
 
     def __init__(self) -> None:
-        self.recent: dict[bytes, Head] = {}
-        """For reading: the first place to look."""
-        self._older: dict[bytes, Head] = {}
+        self.known: dict[bytes, Head] = {}
+        self._seen: set[int] = set()
 
-    def recall(self, raw: bytes) -> Head | None:
-        """A head that is not among the recent ones, and now is; None where it is not known."""
-        head = self._older.get(raw)
-        if head is not None:
-            self.keep(raw, head)
-        return head
+    def comes_again(self, raw: bytes) -> bool:
+        """Whether a head that is not known came before: then it is worth keeping."""
+        seen = self._seen
+        mark = hash(raw)
+        if mark in seen:
+            return True
+        if len(seen) >= SEEN_HEADS:
+            seen.clear()
+        seen.add(mark)
+        return False
 
     def keep(self, raw: bytes, head: Head) -> None:
-        """Remember what these bytes mean. Longer ones are not kept."""
-        if len(raw) > KEPT_BYTES:
-            return
-        if len(self.recent) >= KEPT_HEADS:
-            self._older, self.recent = self.recent, {}
-        self.recent[raw] = head
-
-    def __len__(self) -> int:
-        return len(self.recent) + len(self._older)
+        """Remember what these bytes mean."""
+        if len(self.known) >= KEPT_HEADS:
+            self.known.clear()
+        self.known[raw] = head
 
 
 def is_one_head(raw: bytes, fields: int) -> bool:

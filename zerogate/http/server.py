@@ -53,6 +53,7 @@ MAX_PIPELINED: Final = 128
 
 _HEADS: Final[HeadMemo[RequestHead]] = HeadMemo()
 """Requests without a body or with a counted one. One for all connections: it is a memo of a pure function."""
+_KNOWN: Final = _HEADS.known
 _NO_FIELDS: Final[list[Field]] = []
 
 _RESET: Final = struct.pack("ii", 1, 0)
@@ -175,19 +176,20 @@ class ServerConnection(asyncio.Protocol):
             end = data.find(HEAD_END) + len(HEAD_END)
             if len(HEAD_END) <= end <= KEPT_BYTES:
                 raw = data[:end]
-                head = _HEADS.recent.get(raw) or _HEADS.recall(raw)
-                if head is None:
-                    if not self._learn(raw):
-                        return
-                else:
+                head = _KNOWN.get(raw)
+                if head is not None:
                     self._current = exchange = Exchange(self, head, now_s)
                     if head.has_body:
                         self._receiving = exchange
                         self._body_left = head.content_length or 0
                     self._server.place(exchange, now_s)
-                if len(data) > end:
-                    self._go_on(data[end:])
-                return
+                    if len(data) > end:
+                        self._go_on(data[end:])
+                    return
+                if _HEADS.comes_again(raw):
+                    if self._learn(raw) and len(data) > end:
+                        self._go_on(data[end:])
+                    return
         self._feed(data)
 
     def _learn(self, raw: bytes) -> bool:
