@@ -105,7 +105,7 @@ class RequestHead:
 
     @property
     def can_be_kept(self) -> bool:
-        """Whether the parser can be left out when the same bytes come again: the body is counted, the next head waits."""
+        """Whether the parser can be left out when the same bytes come again: what follows can be counted."""
         return self.keep_alive and not self.chunked and self.upgrade is None
 
 
@@ -243,7 +243,7 @@ class ResponseHead:
 
     @property
     def can_be_kept(self) -> bool:
-        """Whether the parser can be left out when the same bytes come again: a body that can be counted follows."""
+        """Whether the parser can be left out when the same bytes come again: what follows can be counted."""
         return (
             self.content_length is not None
             and self.keep_alive

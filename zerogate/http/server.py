@@ -222,6 +222,7 @@ class ServerConnection(asyncio.Protocol):
     def _feed(self, data: bytes) -> bool:
         """Let the parser read; returns whether it found nothing wrong."""
         self._head_bytes += len(data)
+        rest = b""
         try:
             self._parser.feed_data(data)
         except HttpParserUpgrade as upgrade:
@@ -229,8 +230,6 @@ class ServerConnection(asyncio.Protocol):
             self._parser = HttpRequestParser(self)
             self._is_between = True
             rest = data[upgrade.args[0] :]
-            if rest and not self._closing:
-                return self._feed(rest)
         except HttpParserError as failure:
             if not self._closing:
                 cause = failure.__context__ if isinstance(failure.__context__, BadMessageError) else None
@@ -244,7 +243,7 @@ class ServerConnection(asyncio.Protocol):
         elif self._head_bytes > MAX_HEAD_BYTES:
             self._refuse_message(431, f"the head of the request is larger than {MAX_HEAD_BYTES} bytes")
             return False
-        return True
+        return self._feed(rest) if rest and not self._closing else True
 
     def pause_writing(self) -> None:
         if self._current is not None:
