@@ -119,7 +119,6 @@ class ClientConnection(asyncio.Protocol):
 
     def _learn(self, exchange: Exchange, raw: bytes, rest: bytes) -> None:
         """Parse a head that is not known, on its own, and keep what it means."""
-        self._parsed = None
         self._feed(exchange, raw, rest)
         head, self._parsed = self._parsed, None
         if head is not None and head.can_be_kept and is_one_head(raw, head.field_count):
@@ -185,6 +184,7 @@ class ClientConnection(asyncio.Protocol):
         self._exchange = exchange
         self._until_close = False
         self._is_fresh = True
+        self._parsed = None
         self._in_head = True
         self._head_bytes = 0
         self._request_chunked = exchange.head.chunked
