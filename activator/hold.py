@@ -65,6 +65,7 @@ class Hold:
         self.queue: AdmissionQueue[Exchange] = AdmissionQueue(limit=policy.queue_limit, limit_bytes=policy.queue_bytes)
         self._ready: list[Upstream] = []
         self._listener = listener
+        self._on_exchange_ended = listener.on_exchange_ended
         self._choose = choose
         self._call_later = call_later
         self._clock = clock
@@ -165,19 +166,19 @@ class Hold:
 
     def place(self, exchange: Exchange, now_s: float) -> None:
         """Take a request that was routed to this service: dispatch it, hold it, or refuse it."""
-        self.meter.arrive(now_s)
         exchange.give_to(self)
         if not self._is_dirty:
             self._touch()
-        if not self._ready:
-            exchange.is_cold = True
-            self.counters.cold_starts += 1
         if not self.queue.length:
             upstream = enter(self._ready, self._choose, now_s)
             if upstream is not None:
-                self.meter.enter(now_s)
+                self.meter.arrive_and_enter(now_s)
                 exchange.dispatch(upstream, now_s)
                 return
+        self.meter.arrive(now_s)
+        if not self._ready:
+            exchange.is_cold = True
+            self.counters.cold_starts += 1
         self._hold(exchange, now_s)
 
     def _hold(self, exchange: Exchange, now_s: float) -> None:
@@ -283,13 +284,14 @@ class Hold:
             self.meter.unhold(now_s)
         upstream = exchange.upstream
         if upstream is not None:
-            self.meter.leave(now_s, entered_s=exchange.dispatched_s)
-            upstream.gate.leave()
-            if not upstream.gate.is_open:
+            self.meter.leave(now_s, exchange.dispatched_s)
+            gate = upstream.gate
+            gate.leave()
+            if not gate.is_open:
                 self._tell_idle(upstream)
             if self.queue.length:
                 self._release(now_s)
-        self._listener.on_exchange_ended(self.service, exchange)
+        self._on_exchange_ended(self.service, exchange)
 
     def _tell_idle(self, upstream: Upstream) -> None:
         gate = upstream.gate

@@ -46,12 +46,16 @@ class Holds:
         clock: Callable[[], float],
     ) -> None:
         self._listener = listener
+        self.on_exchange_ended = listener.on_exchange_ended
+        """For the access log: told straight to the listener, since it is for every request."""
         self._sweep = sweep
         self._nursery = nursery
         self._choose = choose
         self._call_later = call_later
         self._clock = clock
         self._holds: dict[str, Hold] = {}
+        self.by_service: Mapping[str, Hold] = self._holds
+        """For reading, always up to date."""
         self._running: dict[str, Replica] = {}
         """Starting and ready replicas by id."""
         self._service_of: dict[str, str] = {}
@@ -192,9 +196,6 @@ class Holds:
 
     def on_idle(self, replica_id: str) -> None:
         self._listener.on_idle(replica_id)
-
-    def on_exchange_ended(self, service: str, exchange: Exchange) -> None:
-        self._listener.on_exchange_ended(service, exchange)
 
     # What is reported
 

@@ -23,7 +23,7 @@ CROWD = 100
 
 async def _wake(box: Box, service: str) -> tuple[float, float, float]:
     """(first byte in → spawned, ready → first byte, whole) in seconds for one cold request."""
-    reader, writer = await box.connect()
+    reader, writer = await asyncio.open_connection("127.0.0.1", box.listen)
     sent_s = time.perf_counter()
     writer.write(b"GET /status?code=200 HTTP/1.1\r\nHost: %b\r\nConnection: close\r\n\r\n" % service.encode())
     await reader.readexactly(1)
@@ -117,7 +117,7 @@ async def crowd() -> list[Figure]:
 
 
 async def _raw(box: Box, service: str) -> bytes:
-    reader, writer = await box.connect()
+    reader, writer = await asyncio.open_connection("127.0.0.1", box.listen)
     writer.write(b"GET /status?code=200 HTTP/1.1\r\nHost: %b\r\nConnection: close\r\n\r\n" % service.encode())
     answer = await reader.read()
     writer.close()

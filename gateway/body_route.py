@@ -61,6 +61,9 @@ class BodyRoute:
             exchange.refuse(_too_large(), now_s)
         elif exchange.downstream.memory.is_full:
             exchange.refuse(_MEMORY_FULL, now_s)
+        elif len(chunk) == exchange.head.content_length and (peeked := self._peek.read_whole(chunk)) is not None:
+            exchange.stop_reading()
+            self._found(exchange, peeked, now_s)
         else:
             self._chunks.append(chunk)
             if not self._is_scheduled:

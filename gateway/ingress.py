@@ -37,6 +37,7 @@ class Ingress:
         self.unrouted = ServiceCounters()
         """What ended before a service was found."""
         self._holds = holds
+        self._hold_of = holds.by_service
         self._call_soon = call_soon
         self._router = Router(())
 
@@ -49,7 +50,11 @@ class Ingress:
         head = exchange.head
         match = self._router.match(head.host or None, head.target)
         if type(match) is ToService:
-            self._hand_over(exchange, self._holds[match.service], now_s)
+            hold = self._hold_of[match.service]
+            if head.method in _READS and (_path(head.target) in hold.quiet_paths or head.user_agent.startswith(PROBES)):
+                self._answer_quietly(exchange, hold, now_s)
+            else:
+                hold.place(exchange, now_s)
             return
         exchange.give_to(self)
         if type(match) is ByModel:
@@ -67,17 +72,14 @@ class Ingress:
             else:
                 exchange.refuse(match.refusal, now_s)
 
-    def _hand_over(self, exchange: Exchange, hold: Hold, now_s: float) -> None:
-        head = exchange.head
-        if head.method in _READS and (_path(head.target) in hold.quiet_paths or head.user_agent.startswith(PROBES)):
-            exchange.give_to(self)
-            state = self._state(hold)
-            status = 503 if state is ModelState.FAILING else 200
-            exchange.answer(
-                status, _JSON, b'{"service":"%b","state":"%b"}\n' % (hold.service.encode(), state.encode()), now_s
-            )
-            return
-        hold.place(exchange, now_s)
+    def _answer_quietly(self, exchange: Exchange, hold: Hold, now_s: float) -> None:
+        """A health check: the service's state, without waking it."""
+        exchange.give_to(self)
+        state = self._state(hold)
+        status = 503 if state is ModelState.FAILING else 200
+        exchange.answer(
+            status, _JSON, b'{"service":"%b","state":"%b"}\n' % (hold.service.encode(), state.encode()), now_s
+        )
 
     def _peek(self, exchange: Exchange, scope: Scope, now_s: float) -> None:
         def found(exchange: Exchange, peeked: Peeked, now_s: float) -> None:

@@ -24,6 +24,8 @@ import re
 from collections.abc import Callable
 from typing import Final
 
+import msgspec
+
 from gateway.peeked import NAME_LIMIT_BYTES, Peeked, Verdict
 
 _WINDOW: Final = 8192
@@ -80,6 +82,18 @@ _MEMBERS: Final = re.compile(
     rb"|(?!))*+" % {b"s": _SPACE_TEXT, b"scalar": _SCALAR_TEXT, b"nested": _nested(_LEVELS), b"string": _STRING_TEXT},
     re.DOTALL,
 )
+
+_WHOLE_LIMIT_BYTES: Final = 65_536
+"""What one read brings; 0.03 ms for a chat of that size, 0.2 ms for empty arrays."""
+_WHOLE_NAME_LIMIT: Final = NAME_LIMIT_BYTES // 4
+"""Characters that surely fit into the limit; longer names are looked at more closely."""
+
+
+class _Named(msgspec.Struct, gc=False):
+    model: str
+
+
+_decode_whole: Final = msgspec.json.Decoder(_Named).decode
 
 _MISSING: Final = Peeked(Verdict.MISSING)
 _NOT_TEXT: Final = Peeked(Verdict.NOT_TEXT)
@@ -138,6 +152,16 @@ class ModelPeek:
         if self._step is ModelPeek._read_bom or self._step is ModelPeek._read_open:
             return _EMPTY
         return _CUT_SHORT
+
+    def read_whole(self, body: bytes) -> Peeked | None:
+        """What a parser in C says, where it says that there is a name: 0.3 µs instead of 13 for a short chat."""
+        if len(body) > _WHOLE_LIMIT_BYTES:
+            return None
+        try:
+            name = _decode_whole(body).model
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return None
+        return Peeked(Verdict.FOUND, name) if len(name) <= _WHOLE_NAME_LIMIT else None
 
     def _fail(self, problem: str) -> None:
         self._last = Peeked(Verdict.MALFORMED, problem=problem)

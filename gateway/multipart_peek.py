@@ -78,6 +78,10 @@ class MultipartPeek:
         self._text = bytearray()
         self._last = _MISSING
 
+    def read_whole(self, body: bytes) -> Peeked | None:
+        """Never: forms come with files."""
+        return None
+
     @property
     def is_settled(self) -> bool:
         """True behind the closing delimiter, and once the body cannot be a form any more."""

@@ -52,6 +52,9 @@ class Peek(Protocol):
     def finish(self) -> Peeked:
         """The body has ended: what was found."""
 
+    def read_whole(self, body: bytes) -> Peeked | None:
+        """The result for a body that came in one piece, where it is small and plain; None: feed it."""
+
 
 _PROBLEMS: Final = {
     Verdict.MISSING: ("model_required", 'The body names no model. Add "model"; GET /v1/models lists the names.'),

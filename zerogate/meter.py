@@ -56,7 +56,15 @@ class Meter:
         self._last_running_s = now_s
         self.in_flight += 1
 
-    def leave(self, now_s: float, *, entered_s: float) -> None:
+    def arrive_and_enter(self, now_s: float) -> None:
+        """`arrive` and `enter` in one: a request that need not wait."""
+        self.arrivals += 1
+        self.last_arrival_s = self.last_byte_s = now_s
+        self._running_s += self.in_flight * (now_s - self._last_running_s)
+        self._last_running_s = now_s
+        self.in_flight += 1
+
+    def leave(self, now_s: float, entered_s: float) -> None:
         """A request that entered at `entered_s` is out of its replica, however it ended."""
         self._running_s += self.in_flight * (now_s - self._last_running_s)
         self._last_running_s = now_s

@@ -13,6 +13,7 @@ from tests.zerogate.http.dialogue import Connection, Sides, request, response
 from zerogate.counters import Result
 from zerogate.errors import Refusal
 from zerogate.gate import Gate
+from zerogate.http.account import HEAD_OVERHEAD_BYTES
 from zerogate.http.exchange import Exchange
 from zerogate.policy import Policy
 
@@ -118,7 +119,9 @@ def test_each_ticket_goes_to_the_least_busy_replica() -> None:
     assert second.gate.in_flight == 2
 
 
-@pytest.mark.parametrize("policy", [{"queue_limit": 2}, {"queue_bytes": 2 * 2048 + 100}], ids=["requests", "bytes"])
+@pytest.mark.parametrize(
+    "policy", [{"queue_limit": 2}, {"queue_bytes": 2 * HEAD_OVERHEAD_BYTES + 100}], ids=["requests", "bytes"]
+)
 def test_the_request_over_the_bound_is_refused_with_a_time_to_try_again(policy: dict[str, int]) -> None:
     world = World(**policy)
     world.arrive(), world.arrive()

@@ -111,6 +111,26 @@ def test_every_valid_object_gives_what_the_json_module_gives(window: int, docume
 
 
 @given(document=documents)
+@example(document='{"model":"a","m\\u006fdel":"b","x":{"model":"c"}}')
+@example(document='{"model":"a","model":1}')
+@example(document='{"model":"%s"}' % ("é" * 300))
+def test_a_body_that_comes_whole_gives_the_same_or_is_fed(document: str) -> None:
+    whole = ModelPeek().read_whole(document.encode())
+    assert whole is None or whole == peek(document.encode())
+
+
+@given(body=st.binary(max_size=60) | st.text(alphabet='{}[]",:\\model 1', max_size=40).map(str.encode))
+def test_what_is_found_in_any_whole_body_is_what_feeding_it_finds(body: bytes) -> None:
+    whole = ModelPeek().read_whole(b'{"model":"m"' + body)
+    assert whole is None or whole == peek(b'{"model":"m"' + body)
+
+
+def test_an_ordinary_chat_need_not_be_fed() -> None:
+    body = b'{"messages":[{"role":"user","content":"hi"}],"model":"m","stream":true}'
+    assert ModelPeek().read_whole(body) == Peeked(Verdict.FOUND, "m")
+
+
+@given(document=documents)
 def test_a_body_that_comes_byte_by_byte_gives_the_same(document: str) -> None:
     body = document.encode()
     assert peek(*(body[i : i + 1] for i in range(len(body)))) == peek(body)

@@ -16,24 +16,31 @@ from zerogate.http.heads import (
     MAX_HEAD_BYTES,
     BadMessageError,
     Field,
+    ResponseHead,
     has_no_body,
+    head_size,
     parse_response,
+    response_bytes,
     trailer_bytes,
 )
+from zerogate.http.memo import HEAD_END, KEPT_BYTES, HeadMemo, is_one_head
 
 if TYPE_CHECKING:
     from zerogate.http.upstream import Pool
 
 _NO_FIELDS: Final[list[Field]] = []
+_HEADS: Final[HeadMemo[ResponseHead]] = HeadMemo()
+"""Answers with a length, by the bytes of their heads. One for all replicas: it is a memo of a pure function."""
+_KNOWN: Final = _HEADS.known
 
 
 class ClientConnection(asyncio.Protocol):
     """See the module's text. `idle_since_s` is set while it lies in the pool."""
 
     __slots__ = (
-        "_chunked_body", "_exchange", "_fields", "_has_body", "_head_bytes", "_in_head", "_is_early", "_is_feeding",
-        "_is_open", "_now_s", "_parser", "_pool", "_reason", "_request_chunked", "_request_done", "_transport",
-        "_until_close", "idle_since_s", "was_streamed",
+        "_body_left", "_exchange", "_fields", "_head_bytes", "_in_head", "_is_early", "_is_feeding", "_is_fresh",
+        "_is_open", "_now_s", "_parsed", "_parser", "_pool", "_reason", "_request_chunked", "_request_done",
+        "_transport", "_until_close", "idle_since_s", "was_streamed",
     )  # fmt: skip
 
     def __init__(self, pool: "Pool") -> None:
@@ -45,7 +52,11 @@ class ClientConnection(asyncio.Protocol):
         self._reason = b""
         self._in_head = False
         self._head_bytes = 0
-        self._has_body = False
+        self._is_fresh = False
+        """Nothing of the answer has come."""
+        self._body_left = 0
+        """Bytes of a body that is counted: its head was known, and the parser has seen nothing of the answer."""
+        self._parsed: ResponseHead | None = None
         self._until_close = False
         self._request_chunked = False
         self._request_done = False
@@ -81,12 +92,71 @@ class ClientConnection(asyncio.Protocol):
         if exchange is None:
             self._close()
             return
-        self._now_s = now()
+        self._now_s = now_s = now()
+        if self._body_left:
+            self._take_body(exchange, data)
+            return
+        if self._is_fresh:
+            self._is_fresh = False
+            end = data.find(HEAD_END) + len(HEAD_END)
+            if len(HEAD_END) <= end <= KEPT_BYTES and exchange.head.method != b"HEAD":
+                raw = data[:end]
+                head = _KNOWN.get(raw)
+                if head is not None:
+                    length = head.content_length
+                    assert length is not None
+                    size = len(data) - end
+                    if size == length and self._request_done:
+                        self._exchange = None
+                        self._pool.give_back(self, now_s)
+                        exchange.on_response(head, data[end:], now_s)
+                        return
+                    if size <= length:
+                        self._begin_body(exchange, head, data[end:])
+                        return
+                elif _HEADS.comes_again(raw):
+                    self._learn(exchange, raw, data[end:])
+                    return
+        self._feed(exchange, data)
+
+    def _learn(self, exchange: Exchange, raw: bytes, rest: bytes) -> None:
+        """Parse a head that is not known, on its own, and keep what it means."""
+        self._feed(exchange, raw, rest)
+        head, self._parsed = self._parsed, None
+        if head is not None and head.can_be_kept and is_one_head(raw, head.field_count):
+            head.whole = response_bytes(head)
+            _HEADS.keep(raw, head)
+
+    def _begin_body(self, exchange: Exchange, head: ResponseHead, data: bytes) -> None:
+        """The head was known: count its body instead of parsing it."""
+        self._in_head = False
+        exchange.on_response_head(head, self._now_s)
+        self._body_left = head.content_length or 0
+        self._take_body(exchange, data)
+
+    def _take_body(self, exchange: Exchange, data: bytes) -> None:
+        """A piece of a counted body. Bytes beyond it are nobody's: the connection is not used again."""
+        left = self._body_left - len(data)
+        if left > 0:
+            self._body_left = left
+            if data:
+                exchange.on_response_data(data, self._now_s)
+            exchange.downstream.flush()
+            return
+        self._body_left = 0
+        if data:
+            exchange.on_response_data(data[:left] if left else data, self._now_s)
+        self._finish(not left)
+
+    def _feed(self, exchange: Exchange, data: bytes, rest: bytes = b"") -> None:
+        """Let the parser read `data`, then `rest`."""
         self._is_early = False
         self._head_bytes += len(data)
         self._is_feeding = True
         try:
             self._parser.feed_data(data)
+            if rest:
+                self._parser.feed_data(rest)
         except HttpParserUpgrade:
             self._fail("the replica changed the protocol without being asked to")
         except HttpParserError as failure:
@@ -117,7 +187,8 @@ class ClientConnection(asyncio.Protocol):
         self._exchange = exchange
         self._until_close = False
         self.was_streamed = False
-        self._has_body = False
+        self._is_fresh = True
+        self._parsed = None
         self._in_head = True
         self._head_bytes = 0
         self._request_chunked = exchange.head.chunked
@@ -170,6 +241,11 @@ class ClientConnection(asyncio.Protocol):
 
     # The parser
 
+    def on_message_begin(self) -> None:
+        if self._exchange is None or self._is_early:
+            # bytes that came before this exchange was sent cannot be its answer
+            raise BadMessageError("more bytes than one answer", 502)
+
     def on_status(self, reason: bytes) -> None:
         self._reason += reason
 
@@ -178,8 +254,7 @@ class ClientConnection(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         exchange = self._exchange
-        if exchange is None or self._is_early:
-            # bytes that came before this exchange was sent cannot be its answer
+        if exchange is None:
             raise BadMessageError("more bytes than one answer", 502)
         parser = self._parser
         status = parser.get_status_code()
@@ -188,6 +263,8 @@ class ClientConnection(asyncio.Protocol):
         reason, self._reason = self._reason, b""
         if len(fields) > MAX_FIELDS:
             raise BadMessageError(f"the answer has more than {MAX_FIELDS} header fields", 502)
+        if self._head_bytes > MAX_HEAD_BYTES and head_size(fields) > MAX_HEAD_BYTES:
+            raise BadMessageError(f"the head of the answer is larger than {MAX_HEAD_BYTES} bytes", 502)
         head = parse_response(status, reason, parser.get_http_version(), fields, keep_alive=keep_alive)
         if status < 200:
             if status == 101:
@@ -199,7 +276,8 @@ class ClientConnection(asyncio.Protocol):
             not head.chunked and head.content_length is None and not has_no_body(status, exchange.head.method)
         )
         self.was_streamed = head.chunked
-        self._has_body = exchange.on_response_head(head, self._now_s)
+        self._parsed = head
+        exchange.on_response_head(head, self._now_s)
         if exchange.head.method == b"HEAD":
             # the parser cannot know that no body follows: this message is over, the next one meets a new parser
             self._parser = HttpResponseParser(self)

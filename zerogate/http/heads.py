@@ -55,20 +55,26 @@ class RequestHead:
     """A request head with one meaning.
 
     `lines` are the end-to-end fields, serialised, without Host, framing and forwarding fields. `content_length` is
-    None where there is no such field; a request with neither it nor `chunked` has no body.
+    None where there is no such field; a request with neither it nor `chunked` has no body. Not changed once parsed:
+    requests with the same bytes share it (`memo`).
     """
 
     __slots__ = (
-        "chunked", "content_encoding", "content_length", "content_type", "expects_continue", "fields", "forwarded",
+        "chunked", "content_encoding", "content_length", "content_type", "expects_continue", "field_count", "forwarded",
         "forwarded_for", "forwarded_host", "forwarded_proto", "has_body", "host", "http_1_0", "is_idempotent",
-        "keep_alive", "lines", "method", "target", "upgrade", "user_agent", "wait_s",
+        "is_plain", "keep_alive", "lines", "method", "sent", "target", "upgrade", "user_agent", "wait_s",
     )  # fmt: skip
 
-    def __init__(self, method: bytes, fields: list[Field], *, http_1_0: bool, keep_alive: bool) -> None:
+    def __init__(self, method: bytes, field_count: int, *, http_1_0: bool, keep_alive: bool) -> None:
         self.method = method
-        self.fields = fields
+        self.field_count = field_count
+        """Fields that came, those left out of `lines` too."""
         self.http_1_0 = http_1_0
         self.keep_alive = keep_alive
+        self.is_plain = keep_alive and not http_1_0
+        """Whether its answer needs no word about the connection."""
+        self.sent: tuple[bytes, bytes | None, bytes] | None = None
+        """Client, host and result of the last `request_bytes`: it is made once for all that share this head."""
         self.is_idempotent = method in _IDEMPOTENT
         """Whether sending it twice means the same as once (RFC 9110 section 9.2.2)."""
         self.has_body = False
@@ -90,16 +96,22 @@ class RequestHead:
         self.forwarded_proto = b""
 
     def field(self, name: bytes) -> bytes | None:
-        """The value of the first field called `name` (lower case), or None."""
-        for key, value in self.fields:
+        """The value of the first end-to-end field called `name` (lower case), or None."""
+        for line in self.lines.split(b"\r\n"):
+            key, _, value = line.partition(b": ")
             if key.lower() == name:
                 return value
         return None
 
+    @property
+    def can_be_kept(self) -> bool:
+        """Whether the parser can be left out when the same bytes come again: what follows can be counted."""
+        return self.keep_alive and not self.chunked and self.upgrade is None
+
 
 def parse_request(method: bytes, target: bytes, version: str, fields: list[Field], *, keep_alive: bool) -> RequestHead:
     """The meaning of a request head; raises BadMessageError. `fields` are as they came, names in any case."""
-    head = RequestHead(method, fields, http_1_0=version == "1.0", keep_alive=keep_alive)
+    head = RequestHead(method, len(fields), http_1_0=version == "1.0", keep_alive=keep_alive)
     host: bytes | None = None
     lines: list[bytes] = []
     dropped: frozenset[bytes] = frozenset()
@@ -213,17 +225,31 @@ def request_bytes(head: RequestHead, *, client: bytes, host: bytes | None = None
 class ResponseHead:
     """A response head with one meaning; `lines` are the end-to-end fields, serialised."""
 
-    __slots__ = ("chunked", "content_length", "keep_alive", "lines", "reason", "status")
+    __slots__ = ("chunked", "content_length", "field_count", "keep_alive", "lines", "reason", "status", "whole")
 
     def __init__(
-        self, *, status: int, reason: bytes, lines: bytes, content_length: int | None, chunked: bool, keep_alive: bool
-    ) -> None:
+        self, *, status: int, reason: bytes, lines: bytes, content_length: int | None, chunked: bool,
+        keep_alive: bool, field_count: int,
+    ) -> None:  # fmt: skip
         self.status = status
         self.reason = reason
         self.lines = lines
         self.content_length = content_length
         self.chunked = chunked
         self.keep_alive = keep_alive
+        self.field_count = field_count
+        self.whole = b""
+        """The head with its length as it goes to a client whose connection stays; made where it is used often."""
+
+    @property
+    def can_be_kept(self) -> bool:
+        """Whether the parser can be left out when the same bytes come again: what follows can be counted."""
+        return (
+            self.content_length is not None
+            and self.keep_alive
+            and not self.chunked
+            and not has_no_body(self.status, b"GET")
+        )
 
 
 def parse_response(status: int, reason: bytes, version: str, fields: list[Field], *, keep_alive: bool) -> ResponseHead:
@@ -256,12 +282,25 @@ def parse_response(status: int, reason: bytes, version: str, fields: list[Field]
         content_length=content_length,
         chunked=chunked,
         keep_alive=keep_alive,
+        field_count=len(fields),
     )
+
+
+def response_bytes(head: ResponseHead) -> bytes:
+    """The head of an answer with a length as it goes to a client whose connection stays."""
+    return b"HTTP/1.1 %d %b\r\n%bContent-Length: %d\r\n\r\n" % (
+        head.status, head.reason, head.lines, head.content_length or 0,
+    )  # fmt: skip
 
 
 def has_no_body(status: int, method: bytes) -> bool:
     """Whether a response to `method` with `status` ends with its head (RFC 9112 section 6.3)."""
     return method == b"HEAD" or status == 204 or status == 304 or status < 200
+
+
+def head_size(fields: list[Field]) -> int:
+    """Bytes of the lines of these fields."""
+    return sum(len(name) + len(value) + 4 for name, value in fields)
 
 
 def trailer_bytes(trailers: list[Field]) -> bytes:

@@ -25,10 +25,14 @@ from zerogate.http.heads import (
     MAX_TARGET_BYTES,
     BadMessageError,
     Field,
+    RequestHead,
     ResponseHead,
+    head_size,
     parse_request,
+    response_bytes,
     trailer_bytes,
 )
+from zerogate.http.memo import HEAD_END, KEPT_BYTES, HeadMemo, is_one_head
 from zerogate.http.sweep import NEVER, Sweep
 
 log = logging.getLogger(__name__)
@@ -46,6 +50,11 @@ GONE_CHECK_S: Final = 0.05
 """How often a connection that is not read is asked whether its client is still there."""
 MAX_PIPELINED: Final = 128
 """Requests parsed ahead on one connection; real clients do not pipeline."""
+
+_HEADS: Final[HeadMemo[RequestHead]] = HeadMemo()
+"""Requests without a body or with a counted one. One for all connections: it is a memo of a pure function."""
+_KNOWN: Final = _HEADS.known
+_NO_FIELDS: Final[list[Field]] = []
 
 _RESET: Final = struct.pack("ii", 1, 0)
 _CLOSE_WAIT: Final = 8  # linux/tcp_states.h
@@ -97,9 +106,10 @@ class ServerConnection(asyncio.Protocol):
     """See the module's text."""
 
     __slots__ = (
-        "_chunked", "_closing", "_current", "_fields", "_head_bytes", "_idle_since_s", "_in_head", "_last_word",
-        "_linger_left", "_linger_until_s", "_now_s", "_out", "_parser", "_paused", "_peer", "_pipelined",
-        "_receiving", "_server", "_target", "_transport", "_until_close", "memory", "tick", "visit_s",
+        "_body_left", "_chunked", "_closing", "_current", "_fields", "_head_bytes", "_idle_since_s", "_in_head",
+        "_is_between", "_last_word", "_linger_left", "_linger_until_s", "_now_s", "_out", "_parser", "_paused",
+        "_pipelined", "_receiving", "_server", "_target", "_transport", "_until_close", "memory", "peer", "tick",
+        "visit_s",
     )  # fmt: skip
 
     def __init__(self, server: Server) -> None:
@@ -109,13 +119,18 @@ class ServerConnection(asyncio.Protocol):
         self.visit_s = NEVER
         self._parser = HttpRequestParser(self)
         self._transport: Any = None
-        self._peer = b""
+        self.peer = b""
+        """The client's address, as text."""
         self._current: Exchange | None = None
         self._receiving: Exchange | None = None
         self._pipelined: deque[Exchange] | None = None
         self._fields: list[Field] = []
         self._target = b""
         self._in_head = False
+        self._is_between = True
+        """The parser has read whole messages and nothing beyond."""
+        self._body_left = 0
+        """Bytes of a body that is counted: its head was known, and the parser has seen nothing of the message."""
         self._last_word: Refusal | None = None
         self._out: list[bytes] = []
         self._head_bytes = 0
@@ -133,7 +148,7 @@ class ServerConnection(asyncio.Protocol):
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
         peer = transport.get_extra_info("peername")
-        self._peer = peer[0].encode() if isinstance(peer, tuple) else b"unix"
+        self.peer = peer[0].encode() if isinstance(peer, tuple) else b"unix"
         self._server.connections.add(self)
         self._server.accepted += 1
         self._idle_since_s = now()
@@ -152,24 +167,69 @@ class ServerConnection(asyncio.Protocol):
         if self._closing:
             self._linger(len(data))
             return
-        self._now_s = now()
-        was_in_head = self._in_head
+        self._now_s = now_s = now()
+        if self._body_left:
+            data = self._take_body(data)
+            if not data or self._closing:
+                return
+        if self._is_between and self._current is None:
+            end = data.find(HEAD_END) + len(HEAD_END)
+            if len(HEAD_END) <= end <= KEPT_BYTES:
+                raw = data[:end]
+                head = _KNOWN.get(raw)
+                if head is not None:
+                    self._current = exchange = Exchange(self, head, now_s)
+                    if head.has_body:
+                        self._receiving = exchange
+                        self._body_left = head.content_length or 0
+                    self._server.place(exchange, now_s)
+                    if len(data) > end:
+                        self._go_on(data[end:])
+                    return
+                if _HEADS.comes_again(raw):
+                    if self._learn(raw) and len(data) > end:
+                        self._go_on(data[end:])
+                    return
         self._feed(data)
-        # only now: one read brings the rest of a head together with much of the body
-        if was_in_head and self._in_head and not self._closing:
-            self._head_bytes += len(data)
-            if self._head_bytes > MAX_HEAD_BYTES:
-                self._refuse_message(431, f"the head of the request is larger than {MAX_HEAD_BYTES} bytes")
 
-    def _feed(self, data: bytes) -> None:
+    def _learn(self, raw: bytes) -> bool:
+        """Parse a head that is not known, on its own, and keep what it means. Returns whether it is a head."""
+        is_valid = self._feed(raw)
+        exchange = self._current
+        if exchange is not None and exchange.head.can_be_kept and is_one_head(raw, exchange.head.field_count):
+            _HEADS.keep(raw, exchange.head)
+        return is_valid
+
+    def _go_on(self, data: bytes) -> None:
+        """What lies behind a head in the same read."""
+        if self._body_left:
+            data = self._take_body(data)
+        if data and not self._closing:
+            self._feed(data)
+
+    def _take_body(self, data: bytes) -> bytes:
+        """Give the exchange what belongs to its counted body; returns what lies behind."""
+        exchange = self._receiving
+        left = self._body_left
+        self._body_left = max(0, left - len(data))
+        if exchange is not None:
+            exchange.on_request_data(data[:left], self._now_s)
+            if not self._body_left:
+                self._receiving = None
+                exchange.on_request_end(_NO_FIELDS, self._now_s)
+        return data[left:]
+
+    def _feed(self, data: bytes) -> bool:
+        """Let the parser read; returns whether it found nothing wrong."""
+        self._head_bytes += len(data)
+        rest = b""
         try:
             self._parser.feed_data(data)
         except HttpParserUpgrade as upgrade:
             # an offer to change the protocol, not taken: what follows is the next request (RFC 9110 section 7.8)
             self._parser = HttpRequestParser(self)
+            self._is_between = True
             rest = data[upgrade.args[0] :]
-            if rest and not self._closing:
-                self._feed(rest)
         except HttpParserError as failure:
             if not self._closing:
                 cause = failure.__context__ if isinstance(failure.__context__, BadMessageError) else None
@@ -177,6 +237,13 @@ class ServerConnection(asyncio.Protocol):
                     self._refuse_message(cause.status, str(cause))
                 else:
                     self._refuse_message(400, f"the request is not valid HTTP/1.1: {failure}")
+            return False
+        if not self._in_head:
+            self._head_bytes = 0
+        elif self._head_bytes > MAX_HEAD_BYTES:
+            self._refuse_message(431, f"the head of the request is larger than {MAX_HEAD_BYTES} bytes")
+            return False
+        return self._feed(rest) if rest and not self._closing else True
 
     def pause_writing(self) -> None:
         if self._current is not None:
@@ -188,10 +255,12 @@ class ServerConnection(asyncio.Protocol):
 
     # The parser
 
+    def on_message_begin(self) -> None:
+        self._is_between = False
+        self._in_head = True
+        self._idle_since_s = self._now_s
+
     def on_url(self, url: bytes) -> None:
-        if not self._in_head:
-            self._in_head = True
-            self._idle_since_s = self._now_s
         self._target += url
         if len(self._target) > MAX_TARGET_BYTES:
             raise BadMessageError(f"the request target is longer than {MAX_TARGET_BYTES} bytes", 414)
@@ -201,7 +270,6 @@ class ServerConnection(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         self._in_head = False
-        self._head_bytes = 0
         if self._closing:
             raise BadMessageError("a request after the last one of its connection")
         parser = self._parser
@@ -209,6 +277,8 @@ class ServerConnection(asyncio.Protocol):
         target, self._target = self._target, b""
         if len(fields) > MAX_FIELDS:
             raise BadMessageError(f"the request has more than {MAX_FIELDS} header fields", 431)
+        if self._head_bytes > MAX_HEAD_BYTES and head_size(fields) > MAX_HEAD_BYTES:
+            raise BadMessageError(f"the head of the request is larger than {MAX_HEAD_BYTES} bytes", 431)
         head = parse_request(
             parser.get_method(),
             target,
@@ -237,6 +307,7 @@ class ServerConnection(asyncio.Protocol):
             self._receiving.on_request_data(data, self._now_s)
 
     def on_message_complete(self) -> None:
+        self._is_between = True
         exchange, self._receiving = self._receiving, None
         if exchange is not None:
             trailers, self._fields = self._fields, []
@@ -316,6 +387,16 @@ class ServerConnection(asyncio.Protocol):
         if self._chunked:
             self._out.append(trailer_bytes(trailers))
         self.flush()
+
+    def send_whole(self, head: ResponseHead, body: bytes, *, extra: bytes) -> None:
+        exchange = self._current
+        assert exchange is not None
+        if exchange.head.is_plain and not extra and not self._server.is_draining and not self._until_close:
+            self._transport.write((head.whole or response_bytes(head)) + body)
+            return
+        self.send_head(head, extra=extra, has_body=True)
+        self.send_data(body)
+        self.send_end(_NO_FIELDS)
 
     def flush(self) -> None:
         """Write what was sent since the last flush: one system call for all that one read of the replica brought."""
@@ -482,11 +563,6 @@ class ServerConnection(asyncio.Protocol):
     def buffered_bytes(self) -> int:
         """Bytes of answers that the client has not taken yet."""
         return int(self._transport.get_write_buffer_size())
-
-    @property
-    def peer(self) -> bytes:
-        """The client's address, as text."""
-        return self._peer
 
 
 REASONS: Final = {

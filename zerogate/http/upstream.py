@@ -111,7 +111,14 @@ class Pool:
 
     def request_bytes(self, exchange: Exchange) -> bytes:
         """The head of the request as it goes to this replica."""
-        return request_bytes(exchange.head, client=exchange.downstream.peer, host=self._host)
+        head = exchange.head
+        client = exchange.downstream.peer
+        sent = head.sent
+        if sent is not None and sent[0] == client and sent[1] == self._host:
+            return sent[2]
+        data = request_bytes(head, client=client, host=self._host)
+        head.sent = (client, self._host, data)
+        return data
 
 
 class Upstream:

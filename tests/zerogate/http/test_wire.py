@@ -169,6 +169,21 @@ async def test_http_1_0_clients_get_the_end_by_the_close_unless_they_ask_to_stay
     assert answer.endswith(b"\r\n\r\nabc")
 
 
+async def test_a_body_that_comes_with_its_head_is_not_measured_as_a_head() -> None:
+    body = b"x" * 1_000_000
+    async with rig(script=answering(*[b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n" + body] * 4)) as it:
+        client = await it.connect()
+        for _ in range(4):
+            assert await client.get() == body
+    async with rig(script=echo) as it:
+        client = await it.connect()
+        await client.send(b"POST / HTTP/1.1\r\nHost: ch")
+        while not next(iter(it.server.connections))._in_head:
+            await asyncio.sleep(0)
+        await client.send(b"at\r\nContent-Length: 1000000\r\n\r\n" + body)
+        assert await client.answer() == body
+
+
 async def test_a_replica_that_dies_in_its_answer_leaves_the_client_without_an_end() -> None:
     partial = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\ntok\r\n"
     async with rig(script=answering(partial, then_close=True)) as it:
@@ -297,6 +312,7 @@ BAD = {
     "long-target": (b"GET /%b HTTP/1.1\r\nHost: a\r\n\r\n" % (b"a" * 20000), 414),
     "many-fields": (b"GET / HTTP/1.1\r\nHost: a\r\n" + b"X: y\r\n" * 200 + b"\r\n", 431),
     "large-field": (b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"y" * 400_000, 431),
+    "large-fields": (b"GET / HTTP/1.1\r\nHost: a\r\n" + b"X: %b\r\n" % (b"y" * 1000) * 90 + b"\r\n", 431),
     "connect": (b"CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n", 405),
     "fragment": (b"GET /a#b HTTP/1.1\r\nHost: a\r\n\r\n", 400),
     "other-scheme": (b"GET ftp://a/ HTTP/1.1\r\nHost: a\r\n\r\n", 400),
