@@ -1,17 +1,14 @@
-"""CPU of a warm request through zerogate and through nginx, side by side: `python -m bench.bench_proxy_cpu`.
+"""CPU of a warm request through zerogate and through nginx, side by side: `python -m bench proxy`.
 
-An nginx answers; wrk (one thread) asks it through an nginx as a reverse proxy and through a whole box with
+An nginx answers; wrk (one thread) asks it through an nginx as a reverse proxy and through `zerogate up` with
 `endpoint:` services, in turns. Both keep connections to the backend, set the same forwarding fields and write no
 access log. What counts is the processor time of the proxy's process per request, as the scheduler counted it, and the
 ratio within one turn: the machine may be shared, and a turn is short. It takes 2½ minutes.
 """
 
-import argparse
-import json
 import os
 import re
 import shutil
-import signal
 import socket
 import statistics
 import subprocess
@@ -24,8 +21,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
-from rich.console import Console
-from rich.table import Table
+
+from bench.table import Figure, at_most
 
 TURNS: Final = 7
 SECONDS: Final = 2
@@ -130,29 +127,6 @@ def _box(folder: Path, port: int, admin: int, backend: int) -> str:
     )
 
 
-def serve(path: Path) -> None:
-    """A box as `zerogate up` runs it, without its administration, until SIGTERM."""
-    import asyncio
-    import gc
-
-    import uvloop
-
-    from cli.file import read_box_file
-    from cli.running import RunningBox
-
-    async def main() -> None:
-        running = RunningBox(read_box_file(path))
-        left = asyncio.Event()
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, left.set)
-        await running.start()
-        gc.collect()
-        gc.freeze()
-        await left.wait()
-        await running.stop()
-
-    uvloop.run(main())
-
-
 def free_ports(count: int) -> list[int]:
     """Ports that nobody listens on, all different."""
     with ExitStack() as open_:
@@ -185,12 +159,12 @@ def _wait_for(child: subprocess.Popen[bytes], name: str, port: int) -> None:
     while time.monotonic() < until_s:
         if child.poll() is not None:
             assert child.stderr is not None
-            sys.exit(f"{name} ended at once:\n{child.stderr.read().decode(errors='replace')}")
+            raise RuntimeError(f"{name} ended at once:\n{child.stderr.read().decode(errors='replace')}")
         with socket.socket() as sock:
             if sock.connect_ex(("127.0.0.1", port)) == 0:
                 return
         time.sleep(0.05)
-    sys.exit(f"{name} did not listen within {START_S:g} s")
+    raise RuntimeError(f"{name} did not listen within {START_S:g} s")
 
 
 def _worker_of(master: int) -> int:
@@ -200,7 +174,7 @@ def _worker_of(master: int) -> int:
         if children:
             return int(children[0])
         time.sleep(0.05)
-    sys.exit("nginx started no worker")
+    raise RuntimeError("nginx started no worker")
 
 
 def _processor_us(pid: int) -> tuple[float, float, float]:
@@ -210,7 +184,7 @@ def _processor_us(pid: int) -> tuple[float, float, float]:
     return int(fields[11]) * _TICK_US, int(fields[12]) * _TICK_US, exact
 
 
-def run(case: Case, pid: int, port: int, seconds: int, folder: Path) -> Cost:
+def _load(case: Case, pid: int, port: int, seconds: int, folder: Path) -> Cost:
     """One run of wrk against the proxy with this process."""
     argv = ["wrk", "-t1", f"-c{case.connections}", f"-d{seconds}s", f"http://127.0.0.1:{port}{case.path}"]
     if case.script:
@@ -222,7 +196,7 @@ def run(case: Case, pid: int, port: int, seconds: int, folder: Path) -> Cost:
     after = _processor_us(pid)
     counted = re.search(r"(\d+) requests in ([\d.]+)s", said)
     if counted is None or "Non-2xx" in said or "Socket errors" in said:
-        sys.exit(f"wrk was not served:\n{said}")
+        raise RuntimeError(f"wrk was not served:\n{said}")
     requests = int(counted[1])
     user_us, system_us, total_us = ((b - a) / requests for a, b in zip(before, after, strict=True))
     # the ticks only tell how the exact sum is shared
@@ -243,17 +217,17 @@ def measure(turns: int, seconds: int, cases: tuple[Case, ...]) -> dict[str, Any]
         (folder / "zerogate.yaml").write_text(_box(folder, gateway, admin, backend))
         stack.enter_context(process(["nginx", "-c", str(folder / "backend.conf")], backend))
         master = stack.enter_context(process(["nginx", "-c", str(folder / "proxy.conf")], proxy))
-        serving = [sys.executable, "-m", "bench.bench_proxy_cpu", "--serve", str(folder / "zerogate.yaml")]
+        serving = [sys.executable, "-m", "cli", "up", str(folder / "zerogate.yaml")]
         box = stack.enter_context(process(serving, gateway))
         sides = {"nginx": (_worker_of(master.pid), proxy), "zerogate": (box.pid, gateway)}
         for case in cases:
             for pid, port in sides.values():
-                run(case, pid, port, 1, folder)
+                _load(case, pid, port, 1, folder)
         costs: dict[str, dict[str, list[Cost]]] = {case.name: {side: [] for side in sides} for case in cases}
         for _ in range(turns):
             for case in cases:
                 for side, (pid, port) in sides.items():
-                    costs[case.name][side].append(run(case, pid, port, seconds, folder))
+                    costs[case.name][side].append(_load(case, pid, port, seconds, folder))
     return {name: _summary(by_side) for name, by_side in costs.items()}
 
 
@@ -268,57 +242,23 @@ def _summary(by_side: dict[str, list[Cost]]) -> dict[str, Any]:
     return {**medians, "ratio": statistics.median(ratios), "ratios": ratios}
 
 
-def show(figures: dict[str, Any]) -> None:
-    """The table."""
-    table = Table(title="CPU of the proxy per request, µs (user + system), medians")
-    for column in ("case", "nginx", "zerogate", "ratio", "from … to", "nginx, requests/s", "zerogate, requests/s"):
-        table.add_column(column, justify="left" if column == "case" else "right")
-    for name, row in figures.items():
-        sides = [row["nginx"], row["zerogate"]]
-        table.add_row(
-            name,
-            *(f"{side['total_us']:.1f} ({side['user_us']:.1f} + {side['system_us']:.1f})" for side in sides),
-            f"{row['ratio']:.2f}",
-            f"{min(row['ratios']):.2f} … {max(row['ratios']):.2f}",
-            *(f"{side['requests_per_s']:,.0f}" for side in sides),
-        )
-    Console(width=150).print(table)
-
-
-def _check_tools() -> None:
+def run() -> list[Figure]:
+    """All figures of this file; where a tool is missing, what to install."""
     missing = [tool for tool in ("nginx", "wrk") if shutil.which(tool) is None]
     if missing:
-        names = " and ".join(missing)
-        sys.exit(
-            f"This figure needs {names}, not found on PATH.\n"
-            f"Install: apt install {' '.join(missing)}   or: brew install {' '.join(missing)}"
-        )
-    if not Path("/proc/self/schedstat").exists():
-        sys.exit("This figure is read from /proc, which only Linux has.")
+        note = f"needs {' and '.join(missing)}: apt install {' '.join(missing)}"
+        return [Figure(name="CPU of a warm request beside nginx", value="not measured", note=note)]
+    found = measure(TURNS, SECONDS, CASES)
+    return [_figure(case, found[case.name]) for case in CASES]
 
 
-def main() -> None:
-    """Measure, print, and write the figures as JSON where asked."""
-    parser = argparse.ArgumentParser(description="CPU per warm request: zerogate beside nginx.")
-    parser.add_argument("--turns", type=int, default=TURNS)
-    parser.add_argument("--seconds", type=int, default=SECONDS, help="length of one run")
-    parser.add_argument("--case", choices=[case.key for case in CASES], help="only this one")
-    parser.add_argument("--json", type=Path, help="write the figures there")
-    parser.add_argument("--serve", type=Path, help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.serve is not None:
-        serve(arguments.serve)
-        return
-    _check_tools()
-    cases = tuple(case for case in CASES if arguments.case in (None, case.key))
-    figures = measure(arguments.turns, arguments.seconds, cases)
-    show(figures)
-    if arguments.json is not None:
-        arguments.json.write_text(json.dumps(figures, indent=1) + "\n")
-    judged = max((figures[case.name]["ratio"] for case in cases if case.is_judged), default=0.0)
-    if judged > GOAL_RATIO:
-        sys.exit(f"A small request costs {judged:.2f} times as much as through nginx; the goal is {GOAL_RATIO}.")
-
-
-if __name__ == "__main__":
-    main()
+def _figure(case: Case, row: dict[str, Any]) -> Figure:
+    ours, theirs = row["zerogate"], row["nginx"]
+    note = (
+        f"{ours['total_us']:.1f} µs beside {theirs['total_us']:.1f}; {min(row['ratios']):.2f} to "
+        f"{max(row['ratios']):.2f}; {ours['requests_per_s']:,.0f} requests/s beside {theirs['requests_per_s']:,.0f}"
+    )
+    name = f"CPU per warm request, {case.name}"
+    if case.is_judged:
+        return at_most(name, row["ratio"], GOAL_RATIO, "× nginx", digits=2, note=note)
+    return Figure(name=name, value=f"{row['ratio']:.2f} × nginx", note=note)

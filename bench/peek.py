@@ -1,4 +1,4 @@
-"""Speed of the two peeks and of routing: `python -m bench.bench_peek`.
+"""Speed of the two peeks and of routing: `python -m bench.peek`.
 
 Figures are the best of several runs, because the machine is shared. That holds for the longest single call too: for
 each call of a run the best time it ever took, and of these the longest.
