@@ -126,6 +126,7 @@ async def test_b5_who_leaves_in_the_middle_of_a_stream_frees_the_slot(tmp_path: 
 
 @pytest.mark.parametrize("size", [1 * MIB, 64 * MIB], ids=["read to its end", "not read any further"])
 async def test_b5_who_leaves_while_it_is_held_frees_its_place_and_its_bytes(tmp_path: Path, size: int) -> None:
+    """A reset, because a goodbye would wait in the client's kernel behind what is not read any further."""
     latch = Latch(tmp_path)
     policy: dict[str, Any] = {"queue_limit": 1, "queue_bytes": "2Mi"}
     async with zerogate({"chat": stub(*latch.flags, **policy)}, tmp_path) as box, box.wire() as one:

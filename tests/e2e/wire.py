@@ -6,6 +6,8 @@ async with wire(box.listen) as one:
 """
 
 import asyncio
+import socket
+import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
@@ -104,7 +106,9 @@ class Wire:
         self.writer.close()
 
     def reset(self) -> None:
-        """Go without a goodbye."""
+        """Go with a TCP reset, which also reaches a server that does not read at the moment."""
+        linger = struct.pack("ii", 1, 0)
+        self.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
         self.writer.transport.abort()
 
 
