@@ -1,5 +1,6 @@
 """Replicas that nobody's traffic asked for: minimum, calendar, pins."""
 
+import signal
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -81,10 +82,12 @@ async def test_a_pin_above_the_maximum_is_refused_with_the_number_allowed(tmp_pa
         assert (answer.status_code, "max-replicas 2" in answer.json()["detail"]) == (400, True)
 
 
-async def test_a_pin_survives_a_restart(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=["stopped", "killed"])
+async def test_a_pin_survives_a_restart(tmp_path: Path, number: int) -> None:
     box = await start({"chat": stub(max_replicas=2, idle_timeout="1s")}, tmp_path)
     await box.ask("POST", "/api/services/chat/pin", json={"replicas": 2})
     await box.until_ready("chat", 2)
+    await box.stop(number)
     await close(box)
     again = await start_again(tmp_path, box.listen, box.admin)
     try:
