@@ -76,7 +76,7 @@ async def test_n7_ten_thousand_paths_hosts_and_models_add_no_series(tmp_path: Pa
 
 async def _ask(client: Raw, numbers: range) -> None:
     """One request of its own kind for each number, sent one behind the other on one connection."""
-    reader, writer = client
+    writer = client[1]
     for number in numbers:
         kind = number % 3
         body = b'{"model": "model-%d", "messages": []}' % number

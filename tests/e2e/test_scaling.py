@@ -95,7 +95,7 @@ async def test_scale_in_takes_the_idle_replica_and_cuts_no_stream(tmp_path: Path
         async with connections(box, 2) as streams:
             for number, (length, (_, writer)) in enumerate(zip(lengths, streams, strict=True), 1):
                 writer.write(request("chat", f"/sse?events={length}&gap_ms=100"))
-                await box.until("chat", lambda status, number=number: status["in_flight"] == number)
+                await until_in_flight(box, number)
             before = await box.until_ready("chat", 2)
             assert [one["in_flight"] for one in before["replicas"]] == [1, 1]
             busy = before["replicas"][long_one]["id"]
@@ -111,8 +111,9 @@ async def test_with_one_replica_at_most_two_are_never_loaded_at_once(tmp_path: P
     async with zerogate({"chat": service}, tmp_path) as box:
         old = (await box.get("chat")).json()["port"]
         (old_pid,) = pids(await box.status("chat"))
-        handle, ended = os.pidfd_open(old_pid), asyncio.get_running_loop().create_future()
-        asyncio.get_running_loop().add_reader(handle, lambda: ended.done() or ended.set_result(now()))
+        handle = os.pidfd_open(old_pid)
+        ended: asyncio.Future[float] = asyncio.get_running_loop().create_future()
+        asyncio.get_running_loop().add_reader(handle, note_once, ended)
         await box.until("chat", lambda status: bool(status["replicas"]) and not ready(status))
         # it is being stopped, which takes a second: this one has to wait for the end
         answer = await box.get("chat")
@@ -122,6 +123,17 @@ async def test_with_one_replica_at_most_two_are_never_loaded_at_once(tmp_path: P
         (replica,) = (await box.status("chat"))["replicas"]
         assert now() - replica["age_s"] >= ended.result()
         assert float(answer.headers["server-timing"].split("dur=")[1].split(",")[0]) > 500
+
+
+async def until_in_flight(box: Box, count: int) -> None:
+    """Wait until so many requests run."""
+    await box.until("chat", lambda status: status["in_flight"] == count)
+
+
+def note_once(ended: asyncio.Future[float]) -> None:
+    """Remember the first time that it was called."""
+    if not ended.done():
+        ended.set_result(now())
 
 
 async def steady(box: Box, service: str, *, per_s: float) -> None:
