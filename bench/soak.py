@@ -22,6 +22,7 @@ import msgspec
 
 from bench.idle import MIB, cpu_s, resident_bytes
 from bench.table import Figure, at_most, show, write
+from tests.e2e.crowd import connect
 from tests.e2e.harness import Box, stub, zerogate
 
 PER_S: Final = 200.0
@@ -84,7 +85,7 @@ async def _ask(box: Box, head: bytes, outcome: Outcome) -> None:
     status = "hung up by us"
     writer = None
     try:
-        reader, writer = await box.connect()
+        reader, writer = await connect(box)
         writer.write(head)
         status = (await reader.readuntil(b"\r\n")).split(b" ", 2)[1].decode()
         if status == "429":

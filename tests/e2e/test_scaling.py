@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.crowd import answers, connections, crowd, events, pids, request, wanted
-from tests.e2e.harness import Box, ready, stub, zerogate
+from tests.e2e.harness import Box, ready, soon, stub, zerogate
 from zerogate.clock import now
 
 pytestmark = [pytest.mark.slow, pytest.mark.may_block]
@@ -30,7 +30,7 @@ async def test_s1_concurrency_takes_a_service_from_zero_to_four_and_back_to_zero
 async def test_s1_the_rate_takes_a_service_from_zero_to_three_and_back_to_zero(tmp_path: Path) -> None:
     service = stub(**QUICK, max_replicas=6, metric="rps", target_rps=10)
     async with zerogate({"chat": service}, tmp_path) as box:
-        driving = asyncio.create_task(steady(box, "chat", per_s=25))  # noqa: TID251 - ended below
+        driving = soon(steady(box, "chat", per_s=25))
         await box.until_ready("chat", 3)
         driving.cancel()
         await box.until_zero("chat", within_s=15)
