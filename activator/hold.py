@@ -279,6 +279,7 @@ class Hold:
             self._touch()
         count(exchange, self.meter, self.counters)
         ticket: Ticket[Exchange] | None = exchange.ticket
+        exchange.ticket = None  # each holds the other, and memory should not wait for the collector
         if ticket is not None and ticket.is_waiting:
             self.queue.leave(ticket)
             self.meter.unhold(now_s)

@@ -169,10 +169,10 @@ class Holds:
     def _hold_of(self, replica_id: str) -> Hold | None:
         return self._holds.get(self._service_of.get(replica_id, ""))
 
-    def activity(self, service: str) -> tuple[int, int]:
-        """(held, in flight) of a service right now."""
+    def activity(self, service: str) -> tuple[int, int, float | None]:
+        """(held, in flight, when the last byte of any request was seen) of a service right now."""
         hold = self._holds.get(service)
-        return (hold.meter.held, hold.meter.in_flight) if hold is not None else (0, 0)
+        return (hold.meter.held, hold.meter.in_flight, hold.meter.last_byte_s) if hold is not None else (0, 0, None)
 
     def refuse_all(self, refusal: Refusal) -> None:
         """Refuse whatever waits, and from now on whatever would have to."""

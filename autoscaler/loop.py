@@ -62,9 +62,10 @@ class _Service:
 class Autoscaler:
     """Decides for all services of one runtime. All methods are called on the event loop.
 
-    `busy(replica_id)`: requests inside that replica now. `activity(service)`: (held, in flight) now, where all of the
-    service's requests are in this process, else None; it replaces what reports said, so a request that is just handed
-    over counts once. `announce` is told of each decision that changes something. `record` gets each decision with all
+    `busy(replica_id)`: requests inside that replica now. `activity(service)`: (held, in flight, time of the last
+    byte) now, where all of the service's requests are in this process, else None; it replaces what reports said, so a
+    request that is just handed over counts once, and one that came and went since the last report counts at all.
+    `announce` is told of each decision that changes something. `record` gets each decision with all
     that it was made from, one JSON line each, for replays.
     """
 
@@ -74,7 +75,7 @@ class Autoscaler:
         *,
         loop: asyncio.AbstractEventLoop,
         busy: Callable[[str], int],
-        activity: Callable[[str], tuple[int, int] | None],
+        activity: Callable[[str], tuple[int, int, float | None] | None],
         clock: Callable[[], float] = clocks.now,
         wall: Callable[[], float] = clocks.wall,
         record: Callable[[bytes], None] | None = None,
@@ -252,9 +253,13 @@ class Autoscaler:
         policy = service.policy
         traffic = self._sources.traffic(name, now_s, stable_s=policy.stable_window_s, panic_s=policy.panic_window_s)
         activity = self._activity(name)
-        if activity is None or activity == (traffic.held, traffic.in_flight):
+        if activity is None:
             return traffic
-        return msgspec.structs.replace(traffic, held=activity[0], in_flight=activity[1])
+        held, in_flight, last_byte_s = activity
+        since_byte_s = traffic.since_byte_s if last_byte_s is None else max(0.0, now_s - last_byte_s)
+        if (held, in_flight, since_byte_s) == (traffic.held, traffic.in_flight, traffic.since_byte_s):
+            return traffic
+        return msgspec.structs.replace(traffic, held=held, in_flight=in_flight, since_byte_s=since_byte_s)
 
     def _grant(self, service: _Service, decision: Decision) -> tuple[int, tuple[str, ...]]:
         """(the number that can be had now without stopping one that starts, who goes)."""

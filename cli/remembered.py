@@ -1,7 +1,8 @@
 """What a box remembers over a restart: pins, learned start and run times. One small JSON file in the state folder.
 
 Written whole to a new file that then replaces the old one, so that a crash leaves one or the other. A file that cannot
-be read or written is said once and costs nothing but memory: a service is never refused because of it.
+be read or written is said once and costs nothing but memory: a service is never refused because of it. Invariant:
+nothing is written before it was loaded, so that a zerogate that could not start does not forget for the one that runs.
 """
 
 import logging
@@ -26,10 +27,12 @@ class Remembered:
         self._path = state_dir / "learned.json"
         self._last = b""
         self._next_s = 0.0
+        self._is_loaded = False
         self._is_failing = False
 
     def load(self) -> dict[str, Saved]:
         """What was remembered; nothing where there is no file, or none that can be read."""
+        self._is_loaded = True
         try:
             self._last = self._path.read_bytes()
             return msgspec.json.decode(self._last, type=dict[str, Saved])
@@ -46,9 +49,9 @@ class Remembered:
             self.save(export())
 
     def save(self, learned: dict[str, Saved]) -> None:
-        """Save it if it has changed."""
+        """Save it if it has changed since it was loaded or saved."""
         content = msgspec.json.encode(learned)
-        if content == self._last:
+        if content == self._last or not self._is_loaded:
             return
         new = self._path.with_suffix(".new")
         try:

@@ -107,6 +107,10 @@ class RunningBox:
         self.ingress.configure(router)
         self.autoscaler.configure(shares.scaled(box))
 
+    def remember(self) -> None:
+        """Write at once what must survive even a kill: a person's word."""
+        self.remembered.save(self.autoscaler.export_state())
+
     async def stop(self) -> None:
         """Leave in order: finish what runs, stop the model servers, close."""
         await leave(
@@ -137,7 +141,7 @@ class RunningBox:
 
     async def _close(self) -> None:
         self.loop_lag.close()
-        self.remembered.save(self.autoscaler.export_state())
+        self.remember()
         await self.nursery.aclose()
         self.access_log.flush()
 

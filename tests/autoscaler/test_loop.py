@@ -125,11 +125,11 @@ class Box:
     def meter(self, service: str = "chat") -> Meter:
         return self.meters.setdefault(service, Meter())
 
-    def activity(self, service: str) -> tuple[int, int] | None:
+    def activity(self, service: str) -> tuple[int, int, float | None] | None:
         if not self.reports:
             return None
         meter = self.meters.get(service)
-        return (meter.held, meter.in_flight) if meter else (0, 0)
+        return (meter.held, meter.in_flight, meter.last_byte_s) if meter else (0, 0, None)
 
     def hold(self, count: int, service: str = "chat") -> None:
         for _ in range(count):
@@ -192,6 +192,22 @@ def test_zero_to_one_to_zero(loop: VirtualLoop) -> None:
     assert (state.asked, state.replicas) == (0, ())
     assert state.boot_time_s == pytest.approx(30.0, abs=0.01)
     assert state.run_time_s == pytest.approx(2.0, abs=0.01)
+
+
+def test_a_request_that_came_and_went_since_the_last_report_keeps_the_service_up(loop: VirtualLoop) -> None:
+    box = Box(loop, chat=Policy(idle_timeout_s=1.2))
+    box.hold(1)
+    loop.run_for(0.2)
+    box.runtime.ready("chat")
+    box.release()
+    box.finish(0.1)
+    for _ in range(10):
+        box.run_for(1)
+        loop.run_for(0.1)
+        box.meter().arrive(loop.time())
+        box.meter().enter(loop.time())
+        box.finish(0.0)
+    assert box.asked() == [1]
 
 
 def test_a_load_longer_than_the_idle_timeout_is_not_killed_even_after_its_client_left(loop: VirtualLoop) -> None:

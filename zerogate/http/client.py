@@ -76,6 +76,7 @@ class ClientConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         was_open, self._is_open = self._is_open, False
+        del self._parser  # it calls back into this connection: a cycle that only the collector would undo
         if not was_open:
             return
         exchange, self._exchange = self._exchange, None

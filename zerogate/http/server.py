@@ -162,6 +162,8 @@ class ServerConnection(asyncio.Protocol):
         self._receiving = self._pipelined = None
         if self._current is not None:
             self._current.on_downstream_gone(now())
+        # it calls back into this connection: a cycle that would stay, with all heads in it, until the collector comes
+        del self._parser
 
     def data_received(self, data: bytes) -> None:
         if self._closing:

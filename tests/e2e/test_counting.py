@@ -1,0 +1,110 @@
+"""What is counted where: streams of a draining replica, requests that are handed over, labels that stay bounded."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.crowd import Raw, answers, connections, crowd, events, request, status_of
+from tests.e2e.harness import Box, stub, zerogate
+
+pytestmark = [pytest.mark.slow, pytest.mark.may_block]
+
+
+async def test_n1_a_draining_replica_still_counts_its_twenty_streams(tmp_path: Path) -> None:
+    async with (
+        zerogate({"chat": stub(target_concurrency=20)}, tmp_path) as box,
+        crowd(box, 20, "chat", "/sse?events=30&gap_ms=100") as all_,
+    ):
+        await asyncio.gather(*(events(reader, 1) for reader, _ in all_))
+        await box.ask("POST", "/api/services/chat/pin", json={"replicas": 0})
+        status = await box.until("chat", lambda status: status["state"] == "draining")
+        assert (status["in_flight"], status["replicas"][0]["in_flight"]) == (20, 20)
+        metrics = await box.metrics()
+        assert metrics['zerogate_in_flight{service="chat"}'] == 20
+        assert metrics['zerogate_replicas{service="chat",state="draining"}'] == 1
+        rest = await asyncio.gather(*(reader.readuntil(b"[DONE]") for reader, _ in all_))
+        assert {piece.count(b"data: {") >= 25 for piece in rest} == {True}
+        assert (await box.until_zero("chat"))["in_flight"] == 0
+
+
+async def test_n1_a_gateway_that_leaves_still_counts_its_twenty_streams(tmp_path: Path) -> None:
+    async with (
+        zerogate({"chat": stub(target_concurrency=20)}, tmp_path) as box,
+        crowd(box, 20, "chat", "/sse?events=20&gap_ms=100") as all_,
+    ):
+        await asyncio.gather(*(events(reader, 1) for reader, _ in all_))
+        box.process.terminate()
+        await _until_not_ready(box)
+        assert (await box.status("chat"))["in_flight"] == 20
+        await asyncio.gather(*(reader.readuntil(b"[DONE]") for reader, _ in all_))
+        assert await box.stop() == 0
+
+
+async def _until_not_ready(box: Box) -> None:
+    async with asyncio.timeout(5):
+        while (await box.ask("GET", "/readyz")).status_code != 503:
+            await asyncio.sleep(0.01)
+
+
+async def test_n5_a_held_request_counts_once_while_it_is_handed_over(tmp_path: Path) -> None:
+    service = stub("--ready-after", "0.5", target_concurrency=3, concurrency_limit=3)
+    async with zerogate({"chat": service}, tmp_path) as box, crowd(box, 30, "chat", "/sleep?ms=40") as clients:
+        asked = asyncio.gather(*(status_of(client) for client in clients))
+        await box.until("chat", lambda status: status["requests"] == 30)
+        seen = [30]
+        while not asked.done():
+            status = await box.status("chat")
+            seen.append(status["held"] + status["in_flight"])
+        assert await asked == [200] * 30
+        assert seen == sorted(seen, reverse=True)
+        assert len(set(seen)) > 5
+
+
+async def test_n7_ten_thousand_paths_hosts_and_models_add_no_series(tmp_path: Path) -> None:
+    services = {"by-host": stub(), "by-model": stub(definition={"models": ["known"]})}
+    async with zerogate(services, tmp_path) as box, connections(box, 1) as clients:
+        await _ask(clients[0], range(20))
+        before = set(await box.metrics())
+        for start in range(20, 10_000, 60):
+            await _ask(clients[0], range(start, start + 60))
+        after = await box.metrics()
+        assert set(after) == before
+        assert after['zerogate_arrivals_total{service="by-host"}'] > 3300
+        assert after['zerogate_unrouted_refusals_total{code="model_not_found"}'] > 3300
+
+
+async def _ask(client: Raw, numbers: range) -> None:
+    """One request of its own kind for each number, sent one behind the other on one connection."""
+    writer = client[1]
+    for number in numbers:
+        kind = number % 3
+        body = b'{"model": "model-%d", "messages": []}' % number
+        if kind == 0:
+            writer.write(request("by-host", f"/path-{number}?q={number}", fields=f"X-User: u{number}\r\n"))
+        elif kind == 1:
+            writer.write(request(f"host-{number}.example", f"/{number}"))
+        else:
+            fields = f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+            writer.write(request("localhost", "/v1/chat/completions", method="POST", fields=fields) + body)
+    for number in numbers:
+        assert await status_of(client) == (200 if number % 3 == 0 else 404)
+
+
+async def test_every_request_of_a_mixed_crowd_ends_in_exactly_one_result(tmp_path: Path) -> None:
+    service = stub("--ready-after", "0.3", queue_limit=20, target_concurrency=5, concurrency_limit=5)
+    async with zerogate({"chat": service}, tmp_path) as box:
+        async with crowd(box, 30, "chat", "/sleep?ms=30") as clients:
+            await box.until("chat", lambda status: status["requests"] == 30)
+            for _, writer in clients[:5]:
+                writer.transport.abort()
+            statuses = await answers(clients[5:])
+            assert set(statuses) <= {200, 429}
+        status = await box.until("chat", lambda status: status["in_flight"] == status["held"] == 0)
+        metrics = await box.metrics()
+        results = {
+            name: metrics[f'zerogate_requests_total{{service="chat",result="{name}"}}']
+            for name in ("served", "refused", "abandoned", "cut")
+        }
+        assert sum(results.values()) == status["requests"] == 30
+        assert (results["refused"], results["abandoned"], results["cut"]) == (10, 5, 0)

@@ -1,0 +1,61 @@
+"""What is over is given back at once: nothing of the request path waits for the collector of cycles."""
+
+import asyncio
+import gc
+from collections import Counter
+from collections.abc import Iterator
+
+import pytest
+
+from tests.zerogate.http.rig import Rig, echo, rig
+from zerogate.admission import Ticket
+from zerogate.http.client import ClientConnection
+from zerogate.http.exchange import Exchange
+from zerogate.http.server import ServerConnection
+
+KINDS = (ClientConnection, Exchange, ServerConnection, Ticket)
+
+
+@pytest.fixture
+def _no_collector() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def alive() -> Counter[str]:
+    return Counter(type(one).__name__ for one in gc.get_objects() if isinstance(one, KINDS))
+
+
+async def _served(it: Rig) -> None:
+    client = await it.connect()
+    await client.get()
+    await it.end_of(1)
+    client.abort()
+
+
+async def _hung_up(it: Rig) -> None:
+    client = await it.connect()
+    await client.send(b"GET /held HTTP/1.1\r\nHost: chat\r\n\r\n")
+    while not it.server.connections or not (it.hold.meter.held or it.hold.meter.in_flight):
+        await asyncio.sleep(0)
+    client.abort()
+    await it.end_of(1)
+
+
+@pytest.mark.may_block("looks at every object of the process")
+@pytest.mark.usefixtures("_no_collector")
+@pytest.mark.parametrize("is_cold", [False, True], ids=["served", "left while held"])
+async def test_a_request_that_is_over_leaves_nothing_for_the_collector(is_cold: bool) -> None:
+    before = alive()
+    async with rig(script=None if is_cold else echo) as it:
+        await (_hung_up if is_cold else _served)(it)
+        async with asyncio.timeout(5):
+            while it.server.connections:
+                await asyncio.sleep(0)
+        it.ended.clear()
+        for upstream in it.hold.replicas.values():
+            upstream.pool.close()
+        await asyncio.sleep(0.01)
+        assert alive() - before == Counter()
