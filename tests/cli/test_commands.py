@@ -277,7 +277,7 @@ def _module(monkeypatch: pytest.MonkeyPatch, name: str, **functions: object) -> 
         pytest.param(("up",), "cli.up", "run", (Path("zerogate.yaml"),), id="up"),
         pytest.param(("up", "a.yaml"), "cli.up", "run", (Path("a.yaml"),), id="up a file"),
         pytest.param(("check", "a.yaml"), "cli.check", "run_check", (Path("a.yaml"),), id="check"),
-        pytest.param(("demo", "--keep"), "zerogate.demo.story", "run", (), id="demo"),
+        pytest.param(("demo", "--keep"), "cli.demo.story", "run", (), id="demo"),
     ],
 )
 def test_what_runs_gets_its_arguments_and_gives_its_exit_code(
