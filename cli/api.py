@@ -163,6 +163,12 @@ class ReloadReport(msgspec.Struct, frozen=True, kw_only=True):
     removed: tuple[str, ...] = ()
     unchanged: Count = 0
 
+    def __str__(self) -> str:
+        """As one line for a person."""
+        named = (("added", self.added), ("changed", self.changed), ("removed", self.removed))
+        parts = [f"{word} {', '.join(names)}" for word, names in named if names]
+        return "; ".join([*parts, f"{self.unchanged} unchanged"])
+
 
 class Readiness(msgspec.Struct, frozen=True, kw_only=True):
     """Whether traffic is taken, and if not, why."""

@@ -29,13 +29,7 @@ def unpin(admin: Admin, name: str, console: Console) -> None:
 
 def reload(admin: Admin, console: Console) -> None:
     """Apply the changed file as a whole or not at all."""
-    report = admin.reload()
-    parts = [
-        f"{word} {', '.join(names)}"
-        for word, names in (("added", report.added), ("changed", report.changed), ("removed", report.removed))
-        if names
-    ]
-    console.print(escape("; ".join([*parts, f"{report.unchanged} unchanged"])))
+    console.print(escape(str(admin.reload())))
 
 
 def logs(admin: Admin, name: str, *, lines: int, follow: bool) -> None:

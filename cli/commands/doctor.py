@@ -128,7 +128,8 @@ def file_and_place(file: Path | None, environ: Mapping[str, str]) -> tuple[Place
         admin=(box.admin.host, box.admin.port),
         state_dir=Path(box.state_dir),
     )
-    return place, Finding(Level.OK, "file", f"{path} is right, {len(box.services)} services")
+    count = len(box.services)
+    return place, Finding(Level.OK, "file", f"{path} is right, {count} service{'' if count == 1 else 's'}")
 
 
 def addresses(place: Place, admin: Admin) -> Iterator[Finding]:

@@ -84,7 +84,8 @@ def _row(service: ServiceStatus) -> tuple[str, ...]:
 def _next(service: ServiceStatus) -> str:
     if back_off := service.back_off:
         wait = format_duration(max(back_off.next_try_s, 0.0))
-        return f"tries again in {wait} after {back_off.failures} failures: {back_off.last.detail.rstrip('.')}"
+        count = "1 failure" if back_off.failures == 1 else f"{back_off.failures} failures"
+        return f"tries again in {wait} after {count}: {back_off.last.detail.rstrip('.')}"
     if service.kind == "endpoint":
         return f"at {service.endpoint}, never scaled"
     pin = f"pinned to {service.pin.replicas}" if service.pin else ""

@@ -32,6 +32,12 @@ _UP_WITHIN_S: Final = 30.0
 _PATIENCE_S: Final = (45.0, 10.0)
 """For the first signal (answers may finish for 30 s) and the second (everything is killed); then the process is."""
 _SAID_LINES: Final = 12
+_TAKEN: Final = "is taken by another program"
+"""How `zerogate.http.listener` says so."""
+
+
+class PortTakenError(StoryError):
+    """zerogate could not have a port."""
 
 
 class Box:
@@ -62,7 +68,7 @@ class Box:
         deadline_s = now() + _UP_WITHIN_S
         while now() < deadline_s:
             if death := self._death():
-                raise StoryError(death)
+                raise PortTakenError(death) if _TAKEN in death else StoryError(death)
             with contextlib.suppress(UnreachableError):
                 if self.admin.health().pid == self.process.pid:
                     return
@@ -94,22 +100,30 @@ class Box:
 @contextlib.contextmanager
 def running(cast: Cast, folder: Path) -> Iterator[Box]:
     """A zerogate that takes traffic. Raises StoryError where it does not come up or does not leave in order."""
-    ports = _ports()
-    _write_file(cast, folder, ports)
     learned = cache_folder(os.environ) / "demo-learned.json" if cast.needs_weights else None
     _copy(learned, folder / "state" / "learned.json")
-    with (folder / "up.log").open("wb") as log:
-        command = [sys.executable, "-m", "cli", "up", str(folder / "zerogate.yaml")]
-        process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, start_new_session=True)
-    box = Box(process, folder, ports)
+    box = _spawn(cast, folder)
     try:
-        box.wait_until_up()
+        try:
+            box.wait_until_up()
+        except PortTakenError:  # by somebody who was quicker, after it was found to be free
+            box = _spawn(cast, folder)
+            box.wait_until_up()
         yield box
     finally:
         code = box.stop()
     _copy(folder / "state" / "learned.json", learned)
     if code != 0:
         raise StoryError(f"zerogate left with exit code {code}.\n{box._said()}")
+
+
+def _spawn(cast: Cast, folder: Path) -> Box:
+    ports = _ports()
+    _write_file(cast, folder, ports)
+    with (folder / "up.log").open("wb") as log:
+        command = [sys.executable, "-m", "cli", "up", str(folder / "zerogate.yaml")]
+        process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, start_new_session=True)
+    return Box(process, folder, ports)
 
 
 def _write_file(cast: Cast, folder: Path, ports: tuple[int, int]) -> None:

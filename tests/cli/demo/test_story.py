@@ -83,6 +83,14 @@ def test_taken_ports_are_said_and_others_used() -> None:
     assert f"traffic on http://127.0.0.1:{port}," not in story
 
 
+def test_a_port_that_is_lost_after_it_was_found_free_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as quicker:
+        taken = (quicker.getsockname()[1], child.USUAL_PORTS[1])
+        answers = iter([taken, child._ports()])
+        monkeypatch.setattr(child, "_ports", lambda: next(answers))
+        assert "has left" in _told(STUBBED)
+
+
 @pytest.mark.parametrize(
     ("cast", "reason"),
     [
