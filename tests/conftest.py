@@ -58,5 +58,6 @@ def _loop_is_not_blocked(request: pytest.FixtureRequest) -> Iterator[None]:
         calls.install(patch)
         callbacks.install(patch)
         yield
+    callbacks.uninstall()
     assert not calls.seen, f"blocking calls on the loop: {calls.seen}"
     assert not callbacks.seen, f"the loop was held for more than 100 ms: {callbacks.seen}"

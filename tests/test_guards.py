@@ -94,6 +94,7 @@ def test_a_callback_over_the_limit_is_remembered_and_a_short_one_is_not(
     assert len(callbacks.seen) == 1
     asyncio.run(asyncio.sleep(limit_s * 1.2))
     assert len(callbacks.seen) == 1
+    callbacks.uninstall()
 
 
 def test_children_grandchildren_and_zombies_are_seen() -> None:
