@@ -17,7 +17,8 @@ from zerogate.clock import wall
 from zerogate.counters import ServiceCounters
 from zerogate.errors import Refusal
 from zerogate.http.account import count, held_bytes, kept_bytes
-from zerogate.http.exchange import CONNECTING, Exchange, Timers
+from zerogate.http.exchange import CONNECTING, Exchange
+from zerogate.http.sides import Destination, Timers
 from zerogate.http.upstream import Choose, Upstream
 from zerogate.meter import Meter
 from zerogate.policy import Policy
@@ -264,7 +265,7 @@ class Hold:
         self._listener.on_wake(self.service)
         self._release(now_s)
 
-    def _rest(self, upstream: Upstream, until_s: float) -> None:
+    def _rest(self, upstream: Destination[Exchange], until_s: float) -> None:
         upstream.rests_until_s = until_s
         self._call_later(REST_S, lambda: self._end_rest(upstream, until_s))
 
@@ -294,7 +295,7 @@ class Hold:
                 self._release(now_s)
         self._on_exchange_ended(self.service, exchange)
 
-    def _tell_idle(self, upstream: Upstream) -> None:
+    def _tell_idle(self, upstream: Destination[Exchange]) -> None:
         gate = upstream.gate
         if not gate.is_open and gate.in_flight == 0:
             self._listener.on_idle(upstream.id)

@@ -16,8 +16,9 @@ from gateway.route_table import Scope
 from gateway.router import ByModel, ListModels, Router, ShowModel, ToService, Unrouted, unknown_model
 from zerogate.counters import Result, ServiceCounters
 from zerogate.errors import Refusal
-from zerogate.http.exchange import DEFAULT_TIMERS, Exchange
+from zerogate.http.exchange import Exchange
 from zerogate.http.heads import Field
+from zerogate.http.sides import DEFAULT_TIMERS
 
 PROBES: Final = (b"kube-probe/", b"GoogleHC/", b"ELB-HealthChecker/", b"Amazon-Route53-Health-Check-Service")
 """How health checkers of platforms name themselves: none of them is a user."""

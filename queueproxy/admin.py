@@ -13,8 +13,9 @@ import msgspec
 
 from zerogate.errors import Refusal
 from zerogate.exposition import CONTENT_TYPE
-from zerogate.http.exchange import DEFAULT_TIMERS, Exchange
+from zerogate.http.exchange import Exchange
 from zerogate.http.heads import Field, RequestHead
+from zerogate.http.sides import DEFAULT_TIMERS
 from zerogate.stats import Stat
 
 _JSON: Final[tuple[Field, ...]] = ((b"Content-Type", b"application/json"), (b"Cache-Control", b"no-store"))

@@ -19,10 +19,10 @@ from queueproxy.slots import Bounds, Slots
 from zerogate.clock import now, wall
 from zerogate.drain import Steps, leave
 from zerogate.errors import DefinitionErrors, MachineError
-from zerogate.http.exchange import Timers
 from zerogate.http.listener import Listener, bind
 from zerogate.http.probe import Probe
 from zerogate.http.server import Server
+from zerogate.http.sides import Timers
 from zerogate.http.sweep import Sweep
 from zerogate.http.upstream import Pool
 from zerogate.process import usage

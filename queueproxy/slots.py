@@ -21,7 +21,8 @@ from zerogate.counters import ServiceCounters
 from zerogate.errors import Refusal
 from zerogate.gate import Gate
 from zerogate.http.account import count, held_bytes, kept_bytes
-from zerogate.http.exchange import CONNECTING, Exchange, Timers
+from zerogate.http.exchange import CONNECTING, Exchange
+from zerogate.http.sides import Timers
 from zerogate.http.upstream import Pool, Upstream
 from zerogate.meter import Meter
 

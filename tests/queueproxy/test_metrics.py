@@ -9,7 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from queueproxy.metrics import FAMILIES, text
 from queueproxy.slots import Bounds, Slots
 from tests.zerogate.http.dialogue import Sides
-from zerogate.http.exchange import DEFAULT_TIMERS
+from zerogate.http.sides import DEFAULT_TIMERS
 from zerogate.process import Usage
 
 DOCS = Path(__file__).parents[2] / "docs"

@@ -8,7 +8,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from queueproxy.slots import Bounds, Slots
 from tests.zerogate.http.dialogue import Sides, request, response
 from zerogate.counters import Result
-from zerogate.http.exchange import CONNECTING, ENDED, HELD, SENT, Exchange, Timers
+from zerogate.http.exchange import CONNECTING, ENDED, HELD, SENT, Exchange
+from zerogate.http.sides import Timers
 
 
 class Replica(Sides):

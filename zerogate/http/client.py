@@ -5,7 +5,7 @@ both sides agree, the connection goes back to its pool; any doubt about where a 
 """
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Protocol
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
@@ -25,13 +25,23 @@ from zerogate.http.heads import (
 )
 from zerogate.http.memo import HEAD_END, KEPT_BYTES, HeadMemo, is_one_head
 
-if TYPE_CHECKING:
-    from zerogate.http.upstream import Pool
-
 _NO_FIELDS: Final[list[Field]] = []
 _HEADS: Final[HeadMemo[ResponseHead]] = HeadMemo()
 """Answers with a length, by the bytes of their heads. One for all replicas: it is a memo of a pure function."""
 _KNOWN: Final = _HEADS.known
+
+
+class Keeper(Protocol):
+    """Where a connection belongs: the pool of its replica."""
+
+    def give_back(self, connection: "ClientConnection", now_s: float) -> None:
+        """It is idle and may be used again."""
+
+    def on_lost(self, connection: "ClientConnection") -> None:
+        """It is closed."""
+
+    def request_bytes(self, exchange: Exchange) -> bytes:
+        """The head of the request as it goes to this replica."""
 
 
 class ClientConnection(asyncio.Protocol):
@@ -43,7 +53,7 @@ class ClientConnection(asyncio.Protocol):
         "_transport", "_until_close", "idle_since_s", "was_streamed",
     )  # fmt: skip
 
-    def __init__(self, pool: "Pool") -> None:
+    def __init__(self, pool: Keeper) -> None:
         self._pool = pool
         self._parser = HttpResponseParser(self)
         self._transport: Any = None

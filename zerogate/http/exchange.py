@@ -15,16 +15,12 @@ sent again.
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, Protocol
-
-import msgspec
+from typing import Any, Final
 
 from zerogate.counters import Result
 from zerogate.errors import Refusal, ZerogateError
 from zerogate.http.heads import Field, RequestHead, ResponseHead, has_no_body
-
-if TYPE_CHECKING:
-    from zerogate.http.upstream import Upstream
+from zerogate.http.sides import DEFAULT_TIMERS, BodyReader, Destination, Downstream, Owner, UpstreamConnection
 
 ROUTING: Final = 0
 HELD: Final = 1
@@ -53,146 +49,25 @@ class IllegalTransitionError(ZerogateError):
     """A bug: an event that cannot happen in this phase. The exchange is unchanged."""
 
 
-class Timers(msgspec.Struct, frozen=True, kw_only=True):
-    """The timers of a service besides the hold, in seconds; `total` runs from dispatch."""
-
-    connect_s: float = 5.0
-    first_byte_s: float = 600.0
-    idle_s: float = 300.0
-    total_s: float | None = None
-    retries_stale: bool = False
-    """Send non-idempotent requests again too when their connection broke before a byte of the answer."""
-
-
-DEFAULT_TIMERS: Final = Timers()
-
-
-class BodyMemory:
-    """Bytes of request bodies kept in one process, against a bound that new requests are refused at."""
-
-    __slots__ = ("limit_bytes", "used_bytes")
-
-    def __init__(self, limit_bytes: int = 1024 * 1024 * 1024) -> None:
-        self.limit_bytes = limit_bytes
-        self.used_bytes = 0
-
-    @property
-    def is_full(self) -> bool:
-        return self.used_bytes >= self.limit_bytes
-
-
-class Downstream(Protocol):
-    """The client's side of an exchange: one HTTP/1.1 connection, or one stream of a later version."""
-
-    memory: BodyMemory
-    visit_s: float
-    """When `exchange.due` will be called at the latest."""
-    peer: bytes
-    """The client's address, as text."""
-
-    def send_informational(self, status: int, reason: bytes, lines: bytes) -> None: ...
-    def send_head(self, head: ResponseHead, *, extra: bytes, has_body: bool) -> None: ...
-    def send_data(self, data: bytes) -> None: ...
-    def send_end(self, trailers: list[Field]) -> None: ...
-    def send_whole(self, head: ResponseHead, body: bytes, *, extra: bytes) -> None:
-        """`send_head`, `send_data` and `send_end` for an answer with a length whose body is all there."""
-
-    def flush(self) -> None:
-        """Write what `send_head` and `send_data` have been given; the others write at once."""
-
-    def send_refusal(self, refusal: Refusal, *, extra: bytes) -> None: ...
-    def send_answer(self, status: int, headers: tuple[Field, ...], body: bytes) -> None: ...
-
-    def reset(self) -> None:
-        """Cut the answer so that the client can tell it is not complete."""
-
-    def pause_body(self) -> None: ...
-    def resume_body(self) -> None: ...
-    def watch(self, deadline_s: float) -> None:
-        """Call `exchange.due` at the deadline or a little later."""
-
-    def on_ended(self, exchange: "Exchange") -> None: ...
-
-
-class UpstreamConnection(Protocol):
-    """The replica's side: one connection that carries this exchange alone for now."""
-
-    def send_head(self, exchange: "Exchange") -> None: ...
-    def send_data(self, data: bytes) -> None: ...
-    def send_end(self, trailers: list[Field]) -> None: ...
-    def pause(self) -> None: ...
-    def resume(self) -> None: ...
-    def abort(self) -> None:
-        """Close at once and report nothing more."""
-
-
-class Owner(Protocol):
-    """Who placed the exchange: holds it, gives it a replica, and takes the slot back."""
-
-    timers: Timers
-
-    def on_unsent(self, exchange: "Exchange", cause: str, now_s: float) -> None:
-        """Nothing of the request took effect on its replica: place it elsewhere, hold it again, or refuse it."""
-
-    def on_hold_timeout(self, exchange: "Exchange", now_s: float) -> None:
-        """The deadline for holding has passed: refuse it."""
-
-    def on_ended(self, exchange: "Exchange", now_s: float) -> None:
-        """It is over: whatever was taken for it is given back here and nowhere else."""
-
-
-class BodyReader(Protocol):
-    """Who reads the request's body before there is a route (the model's name is inside)."""
-
-    def on_chunk(self, chunk: bytes, now_s: float) -> None: ...
-    def on_end(self, now_s: float) -> None: ...
-
-
 class Exchange:
     """See the module's text. Attributes are for reading; only methods change them."""
 
     __slots__ = (
-        "attempts",
-        "buffered_bytes",
-        "bytes_in",
-        "bytes_out",
-        "chunks",
-        "code",
-        "connection",
-        "deadline_s",
-        "dispatched_s",
-        "downstream",
-        "ended_s",
-        "first_byte_s",
-        "head",
-        "held_at_s",
-        "hold_s",
-        "is_cold",
-        "is_request_done",
-        "is_stalled",
-        "keep_bytes",
-        "last_byte_s",
-        "owner",
-        "phase",
-        "reader",
-        "received_s",
-        "result",
-        "status",
-        "ticket",
-        "timers",
-        "trailers",
-        "upstream",
+        "attempts", "buffered_bytes", "bytes_in", "bytes_out", "chunks", "code", "connection", "deadline_s",
+        "dispatched_s", "downstream", "ended_s", "first_byte_s", "head", "held_at_s", "hold_s", "is_cold",
+        "is_request_done", "is_stalled", "keep_bytes", "last_byte_s", "owner", "phase", "reader", "received_s",
+        "result", "status", "ticket", "timers", "trailers", "upstream",
     )  # fmt: skip
 
-    def __init__(self, downstream: Downstream, head: RequestHead, now_s: float) -> None:
+    def __init__(self, downstream: "Downstream[Exchange]", head: RequestHead, now_s: float) -> None:
         self.downstream = downstream
         self.head = head
         self.received_s = now_s
         self.phase = ROUTING
-        self.owner: Owner | None = None
+        self.owner: Owner[Exchange] | None = None
         self.timers = DEFAULT_TIMERS
-        self.upstream: Upstream | None = None
-        self.connection: UpstreamConnection | None = None
+        self.upstream: Destination[Exchange] | None = None
+        self.connection: UpstreamConnection[Exchange] | None = None
         self.reader: BodyReader | None = None
         self.ticket: Any = None
         """The holder's own; not looked at here."""
@@ -230,7 +105,7 @@ class Exchange:
 
     # What an owner does with it
 
-    def give_to(self, owner: Owner) -> None:
+    def give_to(self, owner: "Owner[Exchange]") -> None:
         """From now on `owner` places it and is told of its end."""
         self.owner = owner
         self.timers = owner.timers
@@ -244,7 +119,7 @@ class Exchange:
         self.deadline_s = deadline_s
         self.downstream.watch(deadline_s)
 
-    def dispatch(self, upstream: "Upstream", now_s: float) -> None:
+    def dispatch(self, upstream: "Destination[Exchange]", now_s: float) -> None:
         """Send it to a replica in which the owner has taken a slot."""
         if self.held_at_s is not None:
             self._count_hold(now_s)
@@ -360,7 +235,7 @@ class Exchange:
 
     # What the replica's side tells
 
-    def on_connection(self, connection: UpstreamConnection, now_s: float) -> None:
+    def on_connection(self, connection: "UpstreamConnection[Exchange]", now_s: float) -> None:
         """The pool has a connection. The phase is CONNECTING: the pool asks `wants_connection` first."""
         if self.phase != CONNECTING:
             self._to(SENT)
@@ -372,7 +247,7 @@ class Exchange:
         if self.head.has_body:
             self._send_body(connection)
 
-    def _send_body(self, connection: UpstreamConnection) -> None:
+    def _send_body(self, connection: "UpstreamConnection[Exchange]") -> None:
         """Send what has come of the body, and let the client send the rest."""
         if self.head.expects_continue and not self.bytes_in:
             self.downstream.send_informational(100, b"Continue", b"")

@@ -18,7 +18,7 @@ from zerogate.clock import now
 from zerogate.counters import Result
 from zerogate.errors import Refusal
 from zerogate.http.answers import render
-from zerogate.http.exchange import ANSWERING, BodyMemory, Exchange, Placer
+from zerogate.http.exchange import ANSWERING, Exchange, Placer
 from zerogate.http.heads import (
     MAX_FIELDS,
     MAX_HEAD_BYTES,
@@ -33,6 +33,7 @@ from zerogate.http.heads import (
     trailer_bytes,
 )
 from zerogate.http.memo import HEAD_END, KEPT_BYTES, HeadMemo, is_one_head
+from zerogate.http.sides import BodyMemory
 from zerogate.http.sweep import NEVER, Sweep
 
 log = logging.getLogger(__name__)

@@ -4,8 +4,9 @@ from typing import Any
 
 from zerogate.errors import Refusal
 from zerogate.gate import Gate
-from zerogate.http.exchange import BodyMemory, Exchange, Timers
+from zerogate.http.exchange import Exchange
 from zerogate.http.heads import Field, RequestHead, ResponseHead, parse_request, parse_response
+from zerogate.http.sides import BodyMemory, Timers
 
 
 def request(method: str = "GET", *, body: int | None = None, chunked: bool = False, **fields: str) -> RequestHead:
@@ -38,6 +39,7 @@ class Sides:
         self.id = "chat-1"
         self.start_s = 2.5
         self.gate = Gate(limit=0, release_limit=8)
+        self.rests_until_s = 0.0
         self.pool = self
         self.peer = b"192.0.2.1"
 

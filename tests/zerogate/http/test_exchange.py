@@ -17,8 +17,8 @@ from zerogate.http.exchange import (
     SENT,
     Exchange,
     IllegalTransitionError,
-    Timers,
 )
+from zerogate.http.sides import Timers
 
 
 def dispatched(sides: Any, exchange: Exchange, now_s: float = 1.0) -> Exchange:
@@ -31,7 +31,7 @@ def test_a_warm_request_goes_through_without_waiting() -> None:
     sides = Sides()
     exchange = exchange_of(sides)
     exchange.on_request_end([], 0.0)
-    exchange.dispatch(sides, 0.0)  # type: ignore[arg-type]
+    exchange.dispatch(sides, 0.0)
     assert sides.hear() == ["pool: take", "replica: GET"]
     assert exchange.on_response_head(response(), 0.1)
     exchange.on_response_data(b"hello", 0.2)
@@ -49,7 +49,7 @@ def test_a_held_request_keeps_its_body_and_says_how_long_it_waited() -> None:
     exchange.on_request_data(b"def", 0.1)
     exchange.on_request_end([], 0.1)
     assert sides.hear() == []
-    exchange.dispatch(sides, 2.0)  # type: ignore[arg-type]
+    exchange.dispatch(sides, 2.0)
     assert sides.hear() == ["pool: take", "replica: POST", "replica: data abc", "replica: data def", "replica: end"]
     exchange.on_response_head(response(204), 2.1)
     assert sides.hear() == ["client: 204 Server-Timing: hold;dur=2000.0, start;dur=2500.0"]
@@ -69,7 +69,7 @@ def test_a_body_without_a_place_to_go_stops_the_client_at_the_mark() -> None:
     exchange.hold(object(), deadline_s=60.0, now_s=0.0)
     exchange.on_request_data(b"x" * BUFFER_BYTES, 0.1)
     assert "client: pause" in sides.hear()
-    exchange.dispatch(sides, 1.0)  # type: ignore[arg-type]
+    exchange.dispatch(sides, 1.0)
     assert sides.hear()[-1] == "client: resume"
     assert sides.memory.used_bytes == 0
 
@@ -90,7 +90,7 @@ def test_a_failed_connect_is_unsent_whatever_the_method() -> None:
     exchange.on_connect_failed("connection refused", 1.1)
     assert sides.hear() == ["owner: unsent (connection refused)"]
     sides.connected = True
-    exchange.dispatch(sides, 1.2)  # type: ignore[arg-type]
+    exchange.dispatch(sides, 1.2)
     assert sides.hear() == ["pool: take", "replica: POST", "replica: data abc", "client: resume"]
 
 
@@ -192,7 +192,7 @@ class TestTimers:
         sides = Sides(timers=Timers(total_s=20.0))
         exchange = exchange_of(sides)
         exchange.hold(object(), deadline_s=600.0, now_s=0.0)
-        exchange.dispatch(sides, 500.0)  # type: ignore[arg-type]
+        exchange.dispatch(sides, 500.0)
         exchange.on_response_head(response(), 501.0)
         assert exchange.due(519.0) == 520.0
         sides.hear()

@@ -1,0 +1,136 @@
+"""What an exchange has on its sides: a client, a replica's connection, an owner. Interfaces and their values only.
+
+`zerogate.http.exchange` is written against these; `server` and `client` are the HTTP/1.1 ends, `activator.hold` and
+`queueproxy.slots` are owners, the recorders in the tests are all of them.
+"""
+
+from typing import Final, Protocol, TypeVar
+
+import msgspec
+
+from zerogate.errors import Refusal
+from zerogate.gate import Gate
+from zerogate.http.heads import Field, ResponseHead
+
+ExchangeT = TypeVar("ExchangeT", contravariant=True)
+
+
+class Timers(msgspec.Struct, frozen=True, kw_only=True):
+    """The timers of a service besides the hold, in seconds; `total` runs from dispatch."""
+
+    connect_s: float = 5.0
+    first_byte_s: float = 600.0
+    idle_s: float = 300.0
+    total_s: float | None = None
+    retries_stale: bool = False
+    """Send non-idempotent requests again too when their connection broke before a byte of the answer."""
+
+
+DEFAULT_TIMERS: Final = Timers()
+
+
+class BodyMemory:
+    """Bytes of request bodies kept in one process, against a bound that new requests are refused at."""
+
+    __slots__ = ("limit_bytes", "used_bytes")
+
+    def __init__(self, limit_bytes: int = 1024 * 1024 * 1024) -> None:
+        self.limit_bytes = limit_bytes
+        self.used_bytes = 0
+
+    @property
+    def is_full(self) -> bool:
+        return self.used_bytes >= self.limit_bytes
+
+
+class Downstream(Protocol[ExchangeT]):
+    """The client's side of an exchange: one HTTP/1.1 connection, or one stream of a later version."""
+
+    memory: BodyMemory
+    visit_s: float
+    """When `exchange.due` will be called at the latest."""
+    peer: bytes
+    """The client's address, as text."""
+
+    def send_informational(self, status: int, reason: bytes, lines: bytes) -> None: ...
+    def send_head(self, head: ResponseHead, *, extra: bytes, has_body: bool) -> None: ...
+    def send_data(self, data: bytes) -> None: ...
+    def send_end(self, trailers: list[Field]) -> None: ...
+    def send_whole(self, head: ResponseHead, body: bytes, *, extra: bytes) -> None:
+        """`send_head`, `send_data` and `send_end` for an answer with a length whose body is all there."""
+
+    def flush(self) -> None:
+        """Write what `send_head` and `send_data` have been given; the others write at once."""
+
+    def send_refusal(self, refusal: Refusal, *, extra: bytes) -> None: ...
+    def send_answer(self, status: int, headers: tuple[Field, ...], body: bytes) -> None: ...
+
+    def reset(self) -> None:
+        """Cut the answer so that the client can tell it is not complete."""
+
+    def pause_body(self) -> None: ...
+    def resume_body(self) -> None: ...
+    def watch(self, deadline_s: float) -> None:
+        """Call `exchange.due` at the deadline or a little later."""
+
+    def on_ended(self, exchange: ExchangeT) -> None: ...
+
+
+class UpstreamConnection(Protocol[ExchangeT]):
+    """The replica's side: one connection that carries this exchange alone for now."""
+
+    def send_head(self, exchange: ExchangeT) -> None: ...
+    def send_data(self, data: bytes) -> None: ...
+    def send_end(self, trailers: list[Field]) -> None: ...
+    def pause(self) -> None: ...
+    def resume(self) -> None: ...
+    def abort(self) -> None:
+        """Close at once and report nothing more."""
+
+
+class Owner(Protocol[ExchangeT]):
+    """Who placed the exchange: holds it, gives it a replica, and takes the slot back."""
+
+    timers: Timers
+
+    def on_unsent(self, exchange: ExchangeT, cause: str, now_s: float) -> None:
+        """Nothing of the request took effect on its replica: place it elsewhere, hold it again, or refuse it."""
+
+    def on_hold_timeout(self, exchange: ExchangeT, now_s: float) -> None:
+        """The deadline for holding has passed: refuse it."""
+
+    def on_ended(self, exchange: ExchangeT, now_s: float) -> None:
+        """It is over: whatever was taken for it is given back here and nowhere else."""
+
+
+class BodyReader(Protocol):
+    """Who reads the request's body before there is a route (the model's name is inside)."""
+
+    def on_chunk(self, chunk: bytes, now_s: float) -> None: ...
+    def on_end(self, now_s: float) -> None: ...
+
+
+class Connections(Protocol[ExchangeT]):
+    """The way to one replica."""
+
+    def take(self, exchange: ExchangeT, now_s: float) -> "UpstreamConnection[ExchangeT] | None":
+        """A connection for the exchange; or None, and the exchange is told when there is one or there can be none."""
+
+
+class Destination(Protocol[ExchangeT]):
+    """The replica that an exchange was given: a slot in its gate, and the way there."""
+
+    rests_until_s: float
+
+    @property
+    def gate(self) -> Gate: ...
+    @property
+    def service(self) -> str: ...
+    @property
+    def id(self) -> str: ...
+    @property
+    def start_s(self) -> float | None:
+        """Seconds from its spawn to its readiness; None where that is not known."""
+
+    @property
+    def pool(self) -> Connections[ExchangeT]: ...
