@@ -269,7 +269,7 @@ class Hold:
         upstream.rests_until_s = until_s
         self._call_later(REST_S, lambda: self._end_rest(upstream, until_s))
 
-    def _end_rest(self, upstream: Upstream, until_s: float) -> None:
+    def _end_rest(self, upstream: Destination[Exchange], until_s: float) -> None:
         # the timer says when: it may fire a little before the clock reads `until_s`, and it fires once
         if upstream.rests_until_s == until_s:
             upstream.rests_until_s = 0.0
