@@ -8,7 +8,7 @@ from types import ModuleType
 
 import pytest
 
-from zerogate.demo.weights import cache_folder, weights_file
+from zerogate.demo.weights import cache_folder, weights_file, weights_plan
 from zerogate.errors import MachineError
 
 CONTENT = b"weights" * 1000
@@ -46,6 +46,17 @@ def test_the_file_is_made_once_and_then_found(package: Package, tmp_path: Path) 
     assert first.read_bytes() == CONTENT
     assert weights_file(tmp_path / "cache") == first
     assert package.assembled == 1
+
+
+def test_the_plan_names_the_file_that_is_made_and_its_size(package: Package, tmp_path: Path) -> None:
+    parts = [tmp_path / "part0", tmp_path / "part1"]
+    for part in parts:
+        part.write_bytes(b"x" * 7)
+    vars(package)["chunk_paths"] = lambda: parts
+    plan = weights_plan(tmp_path)
+    assert plan.size_bytes == 14
+    assert not plan.file.exists()
+    assert weights_file(tmp_path) == plan.file
 
 
 def test_several_that_start_together_make_it_once(package: Package, tmp_path: Path) -> None:
