@@ -110,6 +110,7 @@ class Holds:
 
     def on_replica(self, replica: Replica) -> None:
         hold = self._holds.get(replica.service)
+        before = self._running.get(replica.id)
         if replica.state is ReplicaState.GONE:
             self._service_of.pop(replica.id, None)
         else:
@@ -124,7 +125,7 @@ class Holds:
             if replica.id in hold.replicas:
                 hold.reopen_gate(replica.id, self._clock())
             else:
-                start_s = replica.ready_s - replica.started_s if replica.ready_s is not None else None
+                start_s = _start_s(before, replica)
                 if start_s is not None:
                     hold.counters.start.observe(start_s)
                 self._add(hold, replica.id, replica.address, start_s)
@@ -209,6 +210,13 @@ class Holds:
         hold = self._holds[service]
         hold.on_read()
         return hold.meter.read(now_s, service=service, source=source, incarnation=incarnation)
+
+
+def _start_s(before: Replica | None, replica: Replica) -> float | None:
+    """How long it took to start; None for one that was found running: its age is not its start."""
+    if before is None or before.state is not ReplicaState.STARTING or replica.ready_s is None:
+        return None
+    return replica.ready_s - replica.started_s
 
 
 def _start_failed(service: str, ended: Ended) -> Refusal:

@@ -100,7 +100,9 @@ class BoxView:
         now_s = now()
         earlier = [decision_view(entry.decision, now_s, repeats=entry.repeats) for entry in reversed(entries)]
         current = decision_view(state.decision, now_s) if state.decision is not None else None
-        return api.Explanation(service=name, decision=current, earlier=tuple(earlier[1:]))
+        # the newest change is what holds now, unless it was decided again since: then it is the story behind it
+        is_repeated = bool(entries) and entries[-1].repeats > 0
+        return api.Explanation(service=name, decision=current, earlier=tuple(earlier if is_repeated else earlier[1:]))
 
     def plan(self, name: str, count: int) -> api.Plan:
         windows = self._scaled(name).policy.schedule

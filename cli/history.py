@@ -17,7 +17,7 @@ log = logging.getLogger("zerogate")
 class ServiceHistory:
     """One service's totals."""
 
-    __slots__ = ("decisions", "endings", "last_ending", "living_since_s", "replica_s")
+    __slots__ = ("decisions", "endings", "last_ending", "living_since_s", "replica_s", "starting")
 
     def __init__(self) -> None:
         self.decisions: dict[str, int] = {}
@@ -30,6 +30,8 @@ class ServiceHistory:
         """Seconds that replicas lived which are gone."""
         self.living_since_s: dict[str, float] = {}
         """When those that live were spawned."""
+        self.starting: set[str] = set()
+        """Those that were seen to start and are not ready yet: one that was found running is not among them."""
 
     def total_replica_s(self, now_s: float) -> float:
         """Seconds that replicas lived, those that still do included."""
@@ -60,15 +62,18 @@ class History:
         if replica.state is ReplicaState.GONE:
             self._on_gone(history, replica)
             return
-        if replica.id not in history.living_since_s:
-            history.living_since_s[replica.id] = replica.started_s
+        history.living_since_s.setdefault(replica.id, replica.started_s)
         if replica.state is ReplicaState.STARTING:
+            history.starting.add(replica.id)
             log.info("%s: %s starts on %s (pid %s)", replica.service, replica.id, replica.address, replica.pid)
-        elif replica.state is ReplicaState.READY and replica.ready_s is not None:
+        elif replica.state is ReplicaState.READY and replica.id in history.starting and replica.ready_s is not None:
             took = format_duration(round(replica.ready_s - replica.started_s, 1))
             log.info("%s: %s is ready, it took %s", replica.service, replica.id, took)
+        if replica.state is not ReplicaState.STARTING:
+            history.starting.discard(replica.id)
 
     def _on_gone(self, history: ServiceHistory, replica: Replica) -> None:
+        history.starting.discard(replica.id)
         started_s = history.living_since_s.pop(replica.id, None)
         if started_s is not None:
             history.replica_s += now() - started_s

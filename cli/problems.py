@@ -54,4 +54,4 @@ def _listed(known: Sequence[str]) -> str:
     if not known:
         return "There are no services at all."
     shown = ", ".join(known[:10])
-    return f"There are {shown}" + (f" and {len(known) - 10} more." if len(known) > 10 else ".")
+    return f"The services are {shown}" + (f" and {len(known) - 10} more." if len(known) > 10 else ".")

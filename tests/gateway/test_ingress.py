@@ -225,3 +225,22 @@ async def test_a_crash_of_a_ready_replica_keeps_what_waits_for_the_next_start() 
     ended = Ended(cause=EndCause.CRASHED, detail="It was killed by SIGKILL.")
     gateway.holds.on_back_off("asr", BackOff(failures=1, next_try_s=now() + 1, last=ended))
     assert held_by(gateway) == ["asr"]
+
+
+async def test_the_age_of_a_replica_that_was_found_running_is_not_its_start() -> None:
+    gateway = Gateway()
+    for service, found in (("asr", True), ("image", False)):
+        states = [ReplicaState.READY] if found else [ReplicaState.STARTING, ReplicaState.READY]
+        for state in states:
+            gateway.holds.on_replica(
+                Replica(
+                    service=service,
+                    id=f"{service}-1",
+                    state=state,
+                    address=Address("127.0.0.1", 1),
+                    started_s=1.0,
+                    ready_s=3.0 if state is ReplicaState.READY else None,
+                )
+            )
+    assert gateway.holds["asr"].replicas["asr-1"].start_s is None
+    assert gateway.holds["image"].replicas["image-1"].start_s == 2.0
