@@ -16,7 +16,10 @@ from autoscaler.words import count, quantity, spell
 from zerogate.policy import Policy
 
 _SLACK: Final = 1e-6
-"""Replicas: a mean of 8.000001 at target 8 is one replica; sums of floats are no exacter."""
+"""Replicas: 8.000001 running at target 8 are one replica; sums of floats are no exacter."""
+_MEAN_SLACK: Final = 0.01
+"""Replicas: reports come a few milliseconds early or late, which tells a mean of 1 as 1.005. Without it a stream that
+exactly fills its replica kept a second one for ever; a hundredth of a replica too little is felt by nobody."""
 
 
 class Need(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,8 +54,8 @@ def _by_concurrency(policy: Policy, traffic: Traffic, replicas: Replicas) -> Nee
         traffic.mean_running_panic, traffic.arrival_rate_panic, traffic.run_time_s, backlog, policy.panic_window_s
     )
     return Need(
-        stable=None if stable is None else _replicas(stable, target),
-        panic=0 if panic is None else _replicas(panic, target),
+        stable=None if stable is None else _replicas(stable, target, _MEAN_SLACK),
+        panic=0 if panic is None else _replicas(panic, target, _MEAN_SLACK),
         now=_replicas(_instant(traffic, backlog, drain_s), target),
         why=_explain(traffic, target, drain_s),
     )
@@ -63,8 +66,8 @@ def _by_rate(target_rps: float, drain_s: float, traffic: Traffic) -> Need:
     stable, panic = traffic.arrival_rate_stable, traffic.arrival_rate_panic
     backlog = f" and {count(traffic.held, 'held request')} to be gone in {spell(drain_s)}" if traffic.held else ""
     return Need(
-        stable=None if stable is None else _replicas(stable + backlog_rps, target_rps),
-        panic=0 if panic is None else _replicas(panic + backlog_rps, target_rps),
+        stable=None if stable is None else _replicas(stable + backlog_rps, target_rps, _MEAN_SLACK),
+        panic=0 if panic is None else _replicas(panic + backlog_rps, target_rps, _MEAN_SLACK),
         now=_replicas(backlog_rps, target_rps),
         why=f"{quantity(stable or 0.0)} requests/s arrive{backlog}, at {quantity(target_rps)}/s per replica",
     )
@@ -100,8 +103,8 @@ def _instant(traffic: Traffic, backlog: float, drain_s: float) -> float:
     return max(float(traffic.in_flight), backlog + traffic.in_flight * staying)
 
 
-def _replicas(concurrency: float, target: float) -> int:
-    return max(0, ceil(concurrency / target - _SLACK)) or int(concurrency > 0.0)
+def _replicas(concurrency: float, target: float, slack: float = _SLACK) -> int:
+    return max(0, ceil(concurrency / target - slack)) or int(concurrency > 0.0)
 
 
 def _explain(traffic: Traffic, target: float, drain_s: float) -> str:

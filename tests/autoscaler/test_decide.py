@@ -104,6 +104,13 @@ def test_a_burst_in_flight_is_answered_by_what_runs_now() -> None:
     assert once(policy, seen(traffic, ready=1)).desired == 8
 
 
+@pytest.mark.parametrize(("mean", "replicas"), [(1.005, 1), (1.05, 2), (3.005, 3), (3.05, 4)])
+def test_reports_that_jitter_ask_for_no_replica_more(mean: float, replicas: int) -> None:
+    policy = Policy(max_replicas=9, target_concurrency=1)
+    traffic = quiet(in_flight=1, mean_running_stable=mean, mean_running_panic=mean, since_byte_s=0.0)
+    assert once(policy, seen(traffic, ready=replicas), granted(replicas)).desired == replicas
+
+
 def test_the_hard_limit_is_the_target_where_it_is_smaller() -> None:
     policy = Policy(max_replicas=50, target_concurrency=8, concurrency_limit=4)
     assert once(policy, seen(steady(12.0, rate=0.0, run_time_s=None), ready=1)).desired == 3

@@ -67,8 +67,9 @@ async def test_s5_a_crowd_at_a_service_that_never_ran_is_asked_for_at_once_and_a
     async with zerogate({"chat": service}, tmp_path) as box:
         async with crowd(box, 120, "chat", "/sleep?ms=100") as clients:
             await box.until("chat", lambda status: status["held"] == 120 and len(status["replicas"]) == 12)
-            # the first wake does not wait for the others; the crowd behind it is one further write
-            assert wanted(await box.decisions("chat")) in ([0, 12], [0, 1, 12])
+            # the first wake does not wait for the others; those behind it gather, on a busy machine in two writes
+            numbers = wanted(await box.decisions("chat"))
+            assert (numbers, numbers[-1], len(numbers) <= 4) == (sorted(numbers), 12, True)
             gate.touch()
             assert await answers(clients) == [200] * 120
         stats = await box.stats("chat")
@@ -91,7 +92,7 @@ async def test_s13_sixty_idle_services_all_reach_zero(tmp_path: Path) -> None:
 async def test_scale_in_takes_the_idle_replica_and_cuts_no_stream(tmp_path: Path, long_one: int) -> None:
     service = stub(**QUICK, max_replicas=2, target_concurrency=1, concurrency_limit=1)
     async with zerogate({"chat": service}, tmp_path) as box:
-        lengths = [80 if number == long_one else 10 for number in range(2)]
+        lengths = [100 if number == long_one else 10 for number in range(2)]
         async with connections(box, 2) as streams:
             for number, (length, (_, writer)) in enumerate(zip(lengths, streams, strict=True), 1):
                 writer.write(request("chat", f"/sse?events={length}&gap_ms=100"))
@@ -103,7 +104,7 @@ async def test_scale_in_takes_the_idle_replica_and_cuts_no_stream(tmp_path: Path
             after = await box.until("chat", lambda status: len(status["replicas"]) == 1)
             assert [one["id"] for one in after["replicas"]] == [busy]
             rest = await streams[long_one][0].readuntil(b"data: [DONE]")
-        assert rest.count(b"data: {") == 80
+        assert rest.count(b"data: {") == 100
 
 
 async def test_with_one_replica_at_most_two_are_never_loaded_at_once(tmp_path: Path) -> None:
