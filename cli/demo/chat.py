@@ -52,7 +52,6 @@ class Chat:
 
     def run(self) -> None:
         """Ask, and read to the end. Raises StoryError where the answer is not whole."""
-        import httpx
         import openai
 
         # no proxy of the environment is meant for this machine itself, and loading certificates would cost 0.3 s
@@ -65,7 +64,9 @@ class Chat:
                 raise StoryError(
                     f"The request was answered with {error.status_code} ({code}): {_said(error)}"
                 ) from error
-            except (openai.OpenAIError, httpx.HTTPError) as error:
+            except StoryError:
+                raise
+            except Exception as error:  # which library carries the client's requests is its own affair
                 cause = error.__cause__ or error
                 after = f"broke off after {self.tokens} tokens" if self.head_s else "got no answer"
                 raise StoryError(f"The request {after}: {type(cause).__name__}: {cause}.") from error
