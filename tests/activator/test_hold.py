@@ -178,7 +178,7 @@ def test_a_refusal_without_a_next_try_keeps_its_own_retry_after() -> None:
     told: list[float | None] = []
     world.hold.fail(Refusal(status=503, code="shutting_down", detail="…", retry_after_s=5.0), float("inf"), 100.0)
     sides = Sides()
-    sides.send_refusal = lambda refusal, *, extra: told.append(refusal.retry_after_s)  # type: ignore[method-assign]
+    sides.send_refusal = lambda refusal, *, extra: told.append(refusal.retry_after_s)
     world.hold.place(Exchange(sides, request(), world.now_s), world.now_s)  # type: ignore[arg-type]
     assert told == [5.0]
 
