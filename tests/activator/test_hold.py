@@ -174,12 +174,15 @@ def test_what_comes_back_unsent_to_a_removed_service_is_told_so_and_wakes_nothin
 
 
 def test_a_refusal_without_a_next_try_keeps_its_own_retry_after() -> None:
-    world = World()
     told: list[float | None] = []
+
+    class Client(Sides):
+        def send_refusal(self, refusal: Refusal, *, extra: bytes) -> None:
+            told.append(refusal.retry_after_s)
+
+    world = World()
     world.hold.fail(Refusal(status=503, code="shutting_down", detail="…", retry_after_s=5.0), float("inf"), 100.0)
-    sides = Sides()
-    sides.send_refusal = lambda refusal, *, extra: told.append(refusal.retry_after_s)
-    world.hold.place(Exchange(sides, request(), world.now_s), world.now_s)  # type: ignore[arg-type]
+    world.hold.place(Exchange(Client(), request(), world.now_s), world.now_s)
     assert told == [5.0]
 
 
