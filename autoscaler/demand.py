@@ -15,8 +15,10 @@ from autoscaler.decision import Replicas, Traffic
 from autoscaler.words import count, quantity, spell
 from zerogate.policy import Policy
 
-_SLACK: Final = 1e-6
-"""Replicas: a mean of 8.000001 at target 8 is one replica; sums of floats are no exacter."""
+_SLACK: Final = 0.01
+"""Replicas: a mean of 8.08 at target 8 is one replica. Reports come up to some milliseconds later than they were read,
+so one request that runs all the time measures as 1.00002 over a minute and 1.005 over two seconds, and a steady load
+right at its target would be given another replica and lose it again, for ever. What runs now is counted exactly."""
 
 
 class Need(msgspec.Struct, frozen=True, kw_only=True):
