@@ -11,6 +11,8 @@ Invariants: no ticket waits while a replica may take it; what a request took (sl
 from collections.abc import Callable
 from typing import Final, Protocol
 
+from msgspec.structs import replace
+
 from activator.balance import enter, release
 from zerogate.admission import AdmissionQueue, Ticket
 from zerogate.clock import wall
@@ -154,8 +156,8 @@ class Hold:
             ticket.waiter.refuse(refusal, now_s)
 
     def close(self, refusal: Refusal, now_s: float) -> None:
-        """The service is no more: refuse what waits; what runs ends by itself."""
-        self.fail(refusal, now_s, now_s)
+        """The service is no more: refuse what waits, and what comes back unsent; what runs ends by itself."""
+        self.fail(refusal, float("inf"), now_s)
         for replica_id in tuple(self.replicas):
             self.remove(replica_id)
 
@@ -183,24 +185,32 @@ class Hold:
         self._hold(exchange, now_s)
 
     def _hold(self, exchange: Exchange, now_s: float) -> None:
-        if not self._ready and self._blocked is not None:
-            refusal, until_s = self._blocked
-            if now_s < until_s:
-                exchange.refuse(_retry_at(refusal, until_s - now_s), now_s)
-                return
-            self._blocked = None
-        hold_s = self.policy.hold_timeout_s
-        if exchange.head.wait_s is not None:
-            hold_s = min(hold_s, exchange.head.wait_s)
+        if self._refuse_if_blocked(exchange, now_s):
+            return
         ticket = self.queue.offer(exchange, size_bytes=held_bytes(exchange), priority=self._priority_of(exchange))
         if ticket is None:
             exchange.refuse(self._full(), now_s)
             return
         self.meter.hold(now_s)
-        deadline_s = exchange.received_s + hold_s
+        deadline_s = exchange.received_s + self._most_hold_s(exchange)
         exchange.hold(ticket, deadline_s=deadline_s, now_s=now_s, keep_bytes=kept_bytes(exchange))
         if self.queue.length == 1 or not self._ready:
             self._listener.on_wake(self.service)
+
+    def _refuse_if_blocked(self, exchange: Exchange, now_s: float) -> bool:
+        """Whether nothing is to be waited for: no replica takes requests, and none can be started now."""
+        if self._ready or self._blocked is None:
+            return False
+        refusal, until_s = self._blocked
+        if now_s >= until_s:
+            self._blocked = None
+            return False
+        exchange.refuse(_retry_at(refusal, until_s - now_s), now_s)
+        return True
+
+    def _most_hold_s(self, exchange: Exchange) -> float:
+        wait_s = exchange.head.wait_s
+        return self.policy.hold_timeout_s if wait_s is None else min(self.policy.hold_timeout_s, wait_s)
 
     def _priority_of(self, exchange: Exchange) -> int:
         value = exchange.head.field(self._priority) if self._priority is not None else None
@@ -258,9 +268,11 @@ class Hold:
             exchange.refuse(Refusal(status=502, code="replica_unreachable", detail=detail, retry_after_s=1.0), now_s)
             self._release(now_s)
             return
+        if self._refuse_if_blocked(exchange, now_s):
+            return
         self.meter.hold(now_s)
         ticket = self.queue.put_back(exchange, size_bytes=held_bytes(exchange), priority=self._priority_of(exchange))
-        deadline_s = now_s + self.policy.hold_timeout_s
+        deadline_s = now_s + self._most_hold_s(exchange)
         exchange.hold(ticket, deadline_s=deadline_s, now_s=now_s, keep_bytes=kept_bytes(exchange))
         self._listener.on_wake(self.service)
         self._release(now_s)
@@ -312,4 +324,5 @@ class Hold:
 
 
 def _retry_at(refusal: Refusal, wait_s: float) -> Refusal:
-    return Refusal(status=refusal.status, code=refusal.code, detail=refusal.detail, retry_after_s=max(1.0, wait_s))
+    """The refusal with the time of the next try, where there will be one."""
+    return refusal if wait_s == float("inf") else replace(refusal, retry_after_s=max(1.0, wait_s))

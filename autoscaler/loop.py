@@ -32,8 +32,11 @@ from zerogate.stats import Stat
 
 _REPORTS_TOGETHER_S = 0.5
 """Reports come once a second per source; several of them make one decision."""
+_CROWD_GATHERS_S = 0.004
+"""A crowd comes within milliseconds: waiting for it this long makes one write to N of 0→1 and 1→N. Where there can be
+only one replica there is nothing to wait for."""
 _WAKES_TOGETHER_S = 0.1
-"""The first wake acts at once; those behind it gather, so that a crowd gets its replicas in one further write."""
+"""Wakes behind the first one gather, so that who comes later gets its replicas in one further write."""
 _START_CHECK_S = 1.0
 """How soon a scale-in that found only starting replicas looks again."""
 
@@ -135,7 +138,8 @@ class Autoscaler:
     def report(self, stat: Stat) -> None:
         """A proxy's report."""
         if self._sources.report(stat, self._clock()):
-            self._agenda.plan_by(stat.service, self._services[stat.service].decided_s + _REPORTS_TOGETHER_S)
+            now_s, decided_s = self._clock(), self._services[stat.service].decided_s
+            self._agenda.plan_by(stat.service, max(decided_s + _REPORTS_TOGETHER_S, now_s + _CROWD_GATHERS_S))
 
     def heartbeat(self, source: str, incarnation: str, *, service: str | None = None) -> None:
         """A source lives: expected of each every 5 s, in this process too. `service`: the only one it can see."""
@@ -146,12 +150,14 @@ class Autoscaler:
         self._sources.expect(sources, self._clock())
 
     def wake(self, service: str) -> None:
-        """A request is held. From zero this decides before anything else in the next iteration of the loop."""
+        """A request is held. From zero this decides before anything else, once the crowd it may belong to is there."""
         state = self._services.get(service)
         if state is None:
             return
-        if not state.asked:
+        if not state.asked and state.policy.max_replicas == 1:
             self._agenda.soon(service, first=True)
+        elif not state.asked:
+            self._agenda.plan_by(service, self._clock() + _CROWD_GATHERS_S)
         else:
             self._agenda.plan_by(service, state.decided_s + _WAKES_TOGETHER_S)
 

@@ -152,6 +152,9 @@ class BoxView:
             loop_lag=self._running.loop_lag.histogram,
             unrouted=self._running.ingress.unrouted.refused_by_code,
             connections=len(self._running.server.connections),
+            accepted=self._running.server.accepted,
+            bad_requests=self._running.server.bad_requests,
+            dropped_log_lines=self._running.access_log.dropped,
         )
 
     def service_samples(self) -> Iterable[ServiceSample]:

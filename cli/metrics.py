@@ -50,6 +50,12 @@ class ProcessSample(msgspec.Struct, frozen=True, kw_only=True):
     """Refusals of requests that belong to no service, by code."""
     connections: int = 0
     """Client connections open now."""
+    accepted: int = 0
+    """Client connections so far."""
+    bad_requests: int = 0
+    """Messages that were refused before they were a request."""
+    dropped_log_lines: int = 0
+    """Of the access log."""
 
 
 STATES: Final = ("starting", "ready", "draining")
@@ -127,6 +133,9 @@ def process_text(process: ProcessSample) -> str:
         ("process_open_fds", "gauge", "Files and sockets that are open.", process.open_files),
         ("process_max_fds", "gauge", "Files and sockets that may be open.", process.most_open_files),
         ("zerogate_connections", "gauge", "Client connections that are open.", process.connections),
+        ("zerogate_connections_total", "counter", "Client connections that were taken.", process.accepted),
+        ("zerogate_bad_requests_total", "counter", "Messages that were no valid request.", process.bad_requests),
+        ("zerogate_access_log_dropped_total", "counter", "Lines that nobody took.", process.dropped_log_lines),
     )
     text = [f"{head(name, kind, says)}{name} {number(value)}\n" for name, kind, says, value in single]
     text.append(head("zerogate_build_info", "gauge", "Always 1; the label says which version runs."))

@@ -6,7 +6,6 @@ applied as a whole: all parts are configured in one callback of the loop, so no 
 
 import asyncio
 import logging
-import os
 import random
 from pathlib import Path
 from typing import Final
@@ -17,6 +16,7 @@ from cli import shares
 from cli.box import BoxFile
 from cli.history import History
 from cli.loop_lag import LoopLag
+from cli.output import STDOUT, Output
 from cli.remembered import Remembered
 from cli.reporter import Reporter
 from gateway.ingress import Ingress
@@ -60,7 +60,7 @@ class RunningBox:
         self.sweep = Sweep(loop)
         self.history = History()
         self.loop_lag = LoopLag()
-        self.access_log = AccessLog(box.access_log, _write_stdout)
+        self.access_log = AccessLog(box.access_log, Output(STDOUT).write)
         self.runtime = LocalRuntime(
             shares.local_definitions(box), instance=str(box.admin), state_dir=Path(box.state_dir)
         )  # fmt: skip
@@ -164,7 +164,3 @@ class RunningBox:
     def on_exchange_ended(self, service: str, exchange: Exchange) -> None:
         """A request is over."""
         self.access_log.add(service, exchange)
-
-
-def _write_stdout(lines: bytes) -> None:
-    os.write(1, lines)

@@ -176,6 +176,7 @@ class Slots:
     def on_ended(self, exchange: Exchange, now_s: float) -> None:
         count(exchange, self.meter, self.counters)
         ticket: Ticket[Exchange] | None = exchange.ticket
+        exchange.ticket = None  # each holds the other, and memory should not wait for the collector
         if ticket is not None and ticket.is_waiting:
             self.queue.leave(ticket)
             self.meter.unhold(now_s)

@@ -1,6 +1,5 @@
 """Names that several parts agree on. Pure constants."""
 
-ANNOTATION_PREFIX = "zerogate.dev/"
 PRODUCT = "zerogate"
 
 NOT_SENT = b"zerogate-not-sent"

@@ -18,7 +18,6 @@ from zoneinfo import ZoneInfo
 import msgspec
 from cronsim import CronSim
 
-DAY_S: Final = 86400
 _LOOK_DAYS: Final = 10
 """A weekly window opens in any eight days; two more for a day that a zone skipped when it crossed the date line."""
 _NEVER_IS_AFTER: Final = datetime(1990, 1, 1, tzinfo=UTC)

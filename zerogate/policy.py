@@ -32,7 +32,6 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     panic_threshold_ratio: float = 2.0
     drain_backlog_within_s: float = 30.0
     schedule: tuple[Window, ...] = ()
-    tier: Literal["S", "A", "B"] = "A"
 
     # the hold
     queue_limit: int = 512

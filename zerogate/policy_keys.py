@@ -149,11 +149,6 @@ _ROWS: Final = (
         reason="Only the owner knows the hours.",
     ),
     Key(
-        name="tier", field="tier", kind=Choice(("S", "A", "B")), scales=True,
-        doc="Who gives way when GPUs are short: S last, B first.",
-        reason="The middle: there is room above and below.",
-    ),
-    Key(
         name="queue-limit", field="queue_limit", kind=Whole(0, 1_000_000),
         doc="Most requests held at once; one more is answered with 429.",
         reason="Two or three MiB of heads, and more than a person would wait behind.",
@@ -238,6 +233,7 @@ class LaterKey(msgspec.Struct, frozen=True):
 
 LATER_KEYS: Final[Mapping[str, LaterKey]] = {
     "enabled": LaterKey(instead="It is an annotation of Kubernetes; take a service out of the file to switch it off."),
+    "tier": LaterKey(neutral="A"),
     "learn": LaterKey(neutral="off", instead="Say the hours yourself with schedule."),
     "gpu-memory": LaterKey(),
     "gpu-memory-target": LaterKey(),

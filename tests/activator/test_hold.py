@@ -144,6 +144,48 @@ def test_prefer_wait_shortens_the_hold_and_never_lengthens_it() -> None:
     assert world.arrive().deadline_s == 160.0
 
 
+def test_prefer_wait_holds_too_for_a_request_that_comes_back_unsent() -> None:
+    world = World(hold_timeout_s=60.0)
+    world.replica(connects=False)
+    exchange = world.arrive(prefer="wait=5")
+    world.now_s = 102.0
+    exchange.on_connect_failed("connection refused", world.now_s)
+    assert exchange.deadline_s == 107.0
+
+
+def test_what_comes_back_unsent_is_told_at_once_where_no_start_is_allowed() -> None:
+    world = World()
+    world.replica(connects=False)
+    exchange = world.arrive()
+    world.hold.remove("a")
+    world.hold.fail(Refusal(status=503, code="start_failed", detail="It did not start."), 110.0, 100.0)
+    exchange.on_connect_failed("connection refused", world.now_s)
+    assert (exchange.status, exchange.code, world.hold.queue.length) == (503, "start_failed", 0)
+
+
+def test_what_comes_back_unsent_to_a_removed_service_is_told_so_and_wakes_nothing() -> None:
+    world = World()
+    world.replica(connects=False)
+    exchange = world.arrive()
+    world.hold.close(Refusal(status=404, code="service_removed", detail="It was removed."), 100.0)
+    exchange.on_connect_failed("connection refused", world.now_s)
+    assert (exchange.status, exchange.code) == (404, "service_removed")
+    assert (world.hold.meter.in_flight, world.hold.meter.held, world.wakes) == (0, 0, 0)
+
+
+def test_a_refusal_without_a_next_try_keeps_its_own_retry_after() -> None:
+    told: list[float | None] = []
+
+    class Client(Sides):
+        def send_refusal(self, refusal: Refusal, *, extra: bytes) -> None:
+            told.append(refusal.retry_after_s)
+
+    world = World()
+    world.hold.fail(Refusal(status=503, code="shutting_down", detail="…", retry_after_s=5.0), float("inf"), 100.0)
+    world.hold.place(Exchange(Client(), request(), world.now_s), world.now_s)
+    assert told == [5.0]
+
+
 def test_a_hold_that_ends_without_a_replica_is_told_and_gives_its_place_back() -> None:
     world = World(hold_timeout_s=60.0)
     exchange = world.arrive()

@@ -323,6 +323,17 @@ def test_a_suspended_process_lowers_nothing_on_its_first_reports(loop: VirtualLo
     assert box.asked() == [1, 0]
 
 
+def test_a_crowd_that_comes_within_milliseconds_gets_its_replicas_in_one_write(loop: VirtualLoop) -> None:
+    box = Box(loop, chat=Policy(max_replicas=4, target_concurrency=1))
+    box.run_for(1)
+    box.hold(1)
+    loop.run_for(0.002)
+    assert box.asked() == []
+    box.hold(3)
+    loop.run_for(0.01)
+    assert box.asked() == [4]
+
+
 def test_idle_replicas_go_first_and_of_busy_ones_the_least_busy_drains(
     loop: VirtualLoop,
 ) -> None:

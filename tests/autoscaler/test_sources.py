@@ -7,9 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoscaler.decision import Traffic
+from autoscaler.decision import Replicas, Traffic
+from autoscaler.demand import need
 from autoscaler.sources import Sources
 from zerogate.meter import Meter
+from zerogate.policy import Policy
 from zerogate.stats import Stat
 
 START_S = 50_000.0
@@ -52,6 +54,25 @@ class Proxy:
         self.meter.arrive(start_s)
         self.meter.enter(start_s)
         self.meter.leave(end_s, entered_s=start_s)
+
+
+@pytest.mark.parametrize("window_s", [2.0, 60.0])
+@given(delays_s=st.lists(st.floats(0.0, 0.004), min_size=70, max_size=70))
+def test_reports_that_come_late_make_no_second_replica_of_a_load_right_at_its_target(
+    window_s: float, delays_s: list[float]
+) -> None:
+    made = Sources()
+    made.watch("chat", window_s)
+    policy = Policy(target_concurrency=1, concurrency_limit=1, stable_window_s=window_s, panic_window_s=1.0)
+    proxy = Proxy(made)
+    proxy.meter.arrive_and_enter(0.0)
+    for second, delay_s in enumerate(delays_s, 1):
+        now_s = START_S + second + delay_s
+        made.report(proxy.read(second), now_s)
+        if second > window_s + 2:
+            traffic = made.traffic("chat", now_s, stable_s=window_s, panic_s=1.0)
+            wanted = need(policy, traffic, Replicas(ready=1))
+            assert (wanted.stable, wanted.panic, wanted.now) == (1, 1, 1)
 
 
 def test_before_anybody_was_heard_nothing_is_known() -> None:

@@ -98,7 +98,7 @@ SERVICES = st.builds(
     lambda base, extra, policy: {**base, **extra, **({"policy": policy} if policy else {})},
     st.sampled_from([RUN, ELSEWHERE]),
     st.dictionaries(
-        st.sampled_from([*SERVICE_KEYS, "models", "hosts", "path-prefix", "env", "tier"]), VALUES, max_size=2
+        st.sampled_from([*SERVICE_KEYS, "models", "hosts", "path-prefix", "env", "retry"]), VALUES, max_size=2
     ),
     POLICIES,
 )

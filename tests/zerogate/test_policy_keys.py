@@ -53,7 +53,6 @@ RIGHT: dict[str, tuple[Raw, Any]] = {
     "panic-window": ("12s", 12.0),
     "panic-threshold": ("150%", 1.5),
     "drain-backlog-within": ("1m", 60.0),
-    "tier": ("S", "S"),
     "queue-limit": (0, 0),
     "queue-bytes": ("1G", 10**9),
     "priority": ("X-Priority", "x-priority"),
@@ -109,7 +108,7 @@ def test_the_table_of_right_values_forgets_no_key() -> None:
         ({"queue-bytes": "1Ki"}, "out of range"),
         ({"metric": "engine:kv"}, "not available in this version"),
         ({"metric": "rsp"}, "Did you mean rps"),
-        ({"tier": "C"}, "S or A or B"),
+        ({"retry": "never"}, "unsent or stale"),
         ({"hosts": "a.example.org:80"}, "without a port"),
         ({"hosts": "*.*.org"}, "without a port"),
         ({"hosts": "a..b"}, "without a port"),
@@ -184,8 +183,8 @@ def test_several_windows_stand_in_one_text_or_in_a_list() -> None:
 
 
 def test_all_mistakes_are_found_at_once_and_what_is_right_is_kept() -> None:
-    policy, errors = read_policy({"idle-timeout": 3, "tier": "X", "queue-limit": 7}, scaled=True)
-    assert [error.key for error in errors] == ["idle-timeout", "tier"]
+    policy, errors = read_policy({"idle-timeout": 3, "retry": "X", "queue-limit": 7}, scaled=True)
+    assert [error.key for error in errors] == ["idle-timeout", "retry"]
     assert policy.queue_limit == 7
 
 

@@ -1,8 +1,10 @@
 """The access log: one JSON object per request, written in batches, dropped and counted rather than waited for.
 
 Formatting happens when a batch is written; the request path only appends the exchange's figures to a bounded list.
+Whoever reads the log may be slow, gone, or a full disk: none of them holds up a request.
 """
 
+import logging
 import random
 from collections.abc import Callable
 from typing import Final, Literal
@@ -17,6 +19,8 @@ SAMPLE: Final = 100
 """With `sampled`, one of so many served requests is written, and every one that was not served."""
 MOST_WAITING: Final = 10_000
 """Lines kept between two writes: 10,000 requests/s at one write a second; beyond that they are dropped and counted."""
+
+log = logging.getLogger(__name__)
 
 Mode = Literal["off", "sampled", "on"]
 
@@ -42,13 +46,20 @@ class Line(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class AccessLog:
-    """Collects lines; `write` takes each batch of them, newline-separated JSON."""
+    """Collects lines; `write` takes what it can of a batch of them without waiting and says how many bytes that was.
 
-    def __init__(self, mode: Mode, write: Callable[[bytes], None]) -> None:
+    `write` may raise OSError: the batch is lost then, and counted.
+    """
+
+    def __init__(self, mode: Mode, write: Callable[[bytes], int]) -> None:
         self.mode: Mode = mode
         self.dropped = 0
+        """Lines that were not written."""
         self._write = write
         self._lines: list[Line] = []
+        self._rest = b""
+        """What the last `write` did not take."""
+        self._is_failing = False
 
     def add(self, service: str, exchange: Exchange) -> None:
         """Note a request that has ended, if the mode wants it."""
@@ -62,10 +73,26 @@ class AccessLog:
         self._lines.append(_line(service, exchange))
 
     def flush(self) -> None:
-        """Write what was collected."""
-        if self._lines:
-            lines, self._lines = self._lines, []
-            self._write(b"".join(msgspec.json.encode(line) + b"\n" for line in lines))
+        """Write what was collected, as far as it is taken at once; the rest is for the next time."""
+        while self._rest or self._lines:
+            if not self._rest:
+                lines, self._lines = self._lines, []
+                self._rest = b"".join(msgspec.json.encode(line) + b"\n" for line in lines)
+            try:
+                self._rest = self._rest[self._write(self._rest) :]
+            except OSError as failure:
+                self._lose(failure)
+                return
+            self._is_failing = False
+            if self._rest:
+                return
+
+    def _lose(self, failure: OSError) -> None:
+        if not self._is_failing:
+            log.warning("the access log cannot be written: %s", failure.strerror or failure)
+        self._is_failing = True
+        self.dropped += self._rest.count(b"\n")
+        self._rest = b""
 
 
 def _line(service: str, exchange: Exchange) -> Line:

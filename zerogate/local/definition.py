@@ -1,6 +1,5 @@
 """What the local runtime needs to know to run one service. Pure."""
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,9 +14,9 @@ PORT_PLACE = "{port}"
 class LocalDefinition(msgspec.Struct, frozen=True, kw_only=True):
     """One service as child processes.
 
-    `definition_hash` decides whether a running replica is still the right one: it covers what a process was started
-    with (see `hash_of`), and none of the timers, bounds and the log file, which apply to running replicas at once or
-    to the next start.
+    `definition_hash` decides whether a running replica is still the right one: equal as long as a process that was
+    started with it need not be replaced. Timers and bounds are not for it: they apply to running replicas at once or to
+    the next start. Made by whoever reads definitions (`cli.box.definition_hash`); here it is only compared.
     """
 
     service: str
@@ -53,9 +52,3 @@ class LocalDefinition(msgspec.Struct, frozen=True, kw_only=True):
         """
         defaults = {"PYTHONUNBUFFERED": "1", "SPT_NOENV": "1"}
         return {**defaults, **base, **self.env, "PORT": str(port), REPLICA_MARK: mark}
-
-
-def hash_of(command: tuple[str, ...], env: Mapping[str, str], cwd: Path | None, ready_path: str) -> str:
-    """A short hash of what makes one running process differ from another."""
-    words = msgspec.json.encode([command, sorted(env.items()), str(cwd or ""), ready_path])
-    return hashlib.sha256(words).hexdigest()[:16]

@@ -79,6 +79,17 @@ async def test_more_pipelined_requests_than_allowed_close_the_connection_after_t
         assert data.count(b"200 OK") == MAX_PIPELINED + 1
 
 
+async def test_pipelined_requests_end_with_their_connection_and_give_their_memory_back() -> None:
+    async with rig() as it:
+        client = await it.connect()
+        await client.send(GET + b"POST / HTTP/1.1\r\nHost: chat\r\nContent-Length: 1000\r\n\r\n" + b"x" * 500)
+        while not it.server.memory.used_bytes:
+            await asyncio.sleep(0)
+        client.abort()
+        await it.end_of(1)
+        assert it.server.memory.used_bytes == 0
+
+
 async def test_100_continue_is_given_when_a_slot_is_there_and_not_before() -> None:
     async with rig() as it, replica(echo) as port:
         client = await it.connect()

@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from zerogate.local.definition import LocalDefinition, hash_of
+from zerogate.local.definition import LocalDefinition
 
 CHAT = LocalDefinition(
     service="chat",
@@ -25,15 +25,3 @@ def test_the_environment_adds_to_zerogates_own() -> None:
         "SPT_NOENV": "",
         "ZEROGATE_REPLICA": "m",
     }
-
-
-def test_the_hash_changes_with_what_a_process_was_started_with_and_not_with_the_order_of_variables() -> None:
-    base = hash_of(("a", "b"), {"x": "1", "y": "2"}, None, "/health")
-    assert base == hash_of(("a", "b"), {"y": "2", "x": "1"}, None, "/health")
-    others = [
-        hash_of(("a b",), {"x": "1", "y": "2"}, None, "/health"),
-        hash_of(("a", "b"), {"x": "1"}, None, "/health"),
-        hash_of(("a", "b"), {"x": "1", "y": "2"}, Path("/"), "/health"),
-        hash_of(("a", "b"), {"x": "1", "y": "2"}, None, "/ready"),
-    ]
-    assert len({base, *others}) == 5
