@@ -71,7 +71,7 @@ def doctor(file: Path | None, admin: Admin, console: Console, environ: Mapping[s
 
 def _findings(file: Path | None, admin: Admin, environ: Mapping[str, str]) -> Iterator[Finding]:
     yield python(sys.platform, sys.version_info[:3])
-    yield open_files(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+    yield open_files(resource.getrlimit(resource.RLIMIT_NOFILE)[1])
     yield from processes(Path("/proc"))
     place, about_file = file_and_place(file, environ)
     yield about_file
@@ -89,10 +89,10 @@ def python(platform: str, version: tuple[int, ...]) -> Finding:
 
 
 def open_files(limit: int) -> Finding:
-    """How many sockets this process and its children may have."""
+    """How many sockets zerogate and its children may have: the hard limit, which `up` makes its own."""
     if limit in (-1, resource.RLIM_INFINITY) or limit >= _ENOUGH_FILES:
         return Finding(Level.OK, "open files", "no limit" if limit < 0 else f"{limit} at once")
-    advice = f"only {limit} at once, two for each request; `ulimit -n 65536` before `zerogate up` raises it."
+    advice = f"only {limit} at once, two for each request; `ulimit -Hn 65536` (or LimitNOFILE) before `zerogate up` raises it."
     return Finding(Level.WRONG if limit < _FEWEST_FILES else Level.NOTE, "open files", advice)
 
 
