@@ -23,7 +23,7 @@ GB = 1 << 30
 def test_few_open_files_are_said(limit: int, level: Level) -> None:
     finding = doctor.open_files(limit)
     assert finding.level is level
-    assert ("ulimit -n" in finding.says) is (level is not Level.OK)
+    assert ("ulimit -Hn" in finding.says) is (level is not Level.OK)
 
 
 def test_another_system_is_wrong() -> None:
