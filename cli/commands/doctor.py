@@ -92,7 +92,8 @@ def open_files(limit: int) -> Finding:
     """How many sockets zerogate and its children may have: the hard limit, which `up` makes its own."""
     if limit in (-1, resource.RLIM_INFINITY) or limit >= _ENOUGH_FILES:
         return Finding(Level.OK, "open files", "no limit" if limit < 0 else f"{limit} at once")
-    advice = f"only {limit} at once, two for each request; `ulimit -Hn 65536` (or LimitNOFILE) before `zerogate up` raises it."
+    raises = "`ulimit -Hn 65536` (or LimitNOFILE) before `zerogate up` raises it."
+    advice = f"only {limit} at once, two for each request; {raises}"
     return Finding(Level.WRONG if limit < _FEWEST_FILES else Level.NOTE, "open files", advice)
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -93,16 +93,23 @@ class NoSweep:
     def forget(self, item: Any) -> None: ...
 
 
+class NoNursery:
+    """Begins nothing."""
+
+    def start(self, work: Coroutine[Any, Any, Any], *, name: str) -> None:
+        work.close()
+
+
 class Connected(Pool):
     """A pool whose new connections are there at once."""
 
     def __init__(self) -> None:
-        super().__init__(Address("192.0.2.9", 80), NoSweep(), None)  # type: ignore[arg-type]
+        super().__init__(Address("192.0.2.9", 80), NoSweep(), NoNursery())  # type: ignore[arg-type]
         self.connections: list[tuple[ClientConnection, Transport]] = []
 
     def take(self, exchange: Exchange, now_s: float) -> ClientConnection | None:
-        if self._idle:
-            return super().take(exchange, now_s)
+        if (idle := super().take(exchange, now_s)) is not None:
+            return idle
         self.connections.append((ClientConnection(self), Transport()))
         connection, transport = self.connections[-1]
         connection.connection_made(transport)
@@ -191,6 +198,7 @@ turn = st.tuples(
 @example([([0], 0, []), ([0], 9, []), ([0], 0, [])])
 @example([([2, 0], 1, [48]), ([2], 1, [49])])
 @example([([0], 9, [39]), ([0], 0, [])])
+@example([([2], 4, []), ([2], 0, [])])
 def test_known_heads_change_nothing_that_either_side_sees(turns: list[tuple[list[int], int, list[int]]]) -> None:
     forget()
     with asyncio.Runner() as runner:
