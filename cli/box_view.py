@@ -150,6 +150,7 @@ class BoxView:
             loop_lag=self._running.loop_lag.histogram,
             unrouted=self._running.ingress.unrouted.refused_by_code,
             connections=len(self._running.server.connections),
+            body_bytes=self._running.server.memory.used_bytes,
         )
 
     def service_samples(self) -> Iterable[ServiceSample]:

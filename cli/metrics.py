@@ -50,6 +50,8 @@ class ProcessSample(msgspec.Struct, frozen=True, kw_only=True):
     """Refusals of requests that belong to no service, by code."""
     connections: int = 0
     """Client connections open now."""
+    body_bytes: int = 0
+    """Bytes of request bodies kept now."""
 
 
 STATES: Final = ("starting", "ready", "draining")
@@ -127,6 +129,7 @@ def process_text(process: ProcessSample) -> str:
         ("process_open_fds", "gauge", "Files and sockets that are open.", process.open_files),
         ("process_max_fds", "gauge", "Files and sockets that may be open.", process.most_open_files),
         ("zerogate_connections", "gauge", "Client connections that are open.", process.connections),
+        ("zerogate_body_bytes", "gauge", "Bytes of request bodies kept in memory now.", process.body_bytes),
     )
     text = [f"{head(name, kind, says)}{name} {number(value)}\n" for name, kind, says, value in single]
     text.append(head("zerogate_build_info", "gauge", "Always 1; the label says which version runs."))

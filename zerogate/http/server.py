@@ -160,9 +160,12 @@ class ServerConnection(asyncio.Protocol):
         self._server.connections.discard(self)
         self._server.on_closed()
         self._server.sweep.forget(self)
-        self._receiving = self._pipelined = None
+        self._receiving = None
+        pipelined, self._pipelined = self._pipelined, None
         if self._current is not None:
             self._current.on_downstream_gone(now())
+        for exchange in pipelined or ():
+            exchange.on_downstream_gone(now())  # nobody was given it, but what came of its body is counted
         # it calls back into this connection: a cycle that would stay, with all heads in it, until the collector comes
         del self._parser
 

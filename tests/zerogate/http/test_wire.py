@@ -61,6 +61,19 @@ async def test_pipelined_requests_are_answered_in_their_order() -> None:
         assert [await client.answer() for _ in range(20)] == [b"/%d" % number for number in range(20)]
 
 
+async def test_a_pipelined_request_whose_turn_never_came_gives_the_memory_of_its_body_back() -> None:
+    async with rig(script=None) as it:
+        client = await it.connect()
+        await client.send(GET + b"POST / HTTP/1.1\r\nHost: chat\r\nContent-Length: 9000\r\n\r\n" + b"x" * 9000 + GET)
+        async with asyncio.timeout(10):
+            while it.server.memory.used_bytes < 9000:
+                await asyncio.sleep(0)
+        client.abort()
+        (ended,) = await it.end_of(1)
+        assert ended.result is Result.ABANDONED
+        assert it.server.memory.used_bytes == 0
+
+
 async def test_a_pipelined_post_keeps_its_body() -> None:
     async with rig(script=echo) as it:
         client = await it.connect()
