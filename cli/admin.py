@@ -214,9 +214,9 @@ def _integer(request: web.Request, parameter: Parameter) -> int:
     text = request.query.get(parameter.name)
     if text is None:
         return parameter.default
-    if not (text.isascii() and text.isdigit() and parameter.least <= int(text[:9]) <= parameter.most):
+    if not (text.isascii() and text.isdigit() and len(text) <= 9 and parameter.least <= int(text) <= parameter.most):
         raise MalformedRequestError(
-            f"{parameter.name}={text} is not a number from {parameter.least} to {parameter.most}."
+            f"{parameter.name}={text[:20]} is not a number from {parameter.least} to {parameter.most}."
         )
     return int(text)
 

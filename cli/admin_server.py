@@ -1,12 +1,26 @@
 """The admin port: aiohttp, beside the traffic and never on its way."""
 
+import logging
 import socket
+from typing import Final
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from cli.admin import Box, make_app
 from zerogate.http.listener import bind
 from zerogate.runtime.interface import Address
+
+
+class _OursOnly(logging.Filter):
+    """Lets pass what went wrong here. Bytes that are not HTTP got their 400, and their traceback says nothing."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
+
+
+_LOG: Final = logging.getLogger("aiohttp.server")
+_OURS_ONLY: Final = _OursOnly()
 
 
 class AdminServer:
@@ -14,7 +28,8 @@ class AdminServer:
 
     def __init__(self, box: Box, address: Address) -> None:
         self._address = address
-        self._runner = web.AppRunner(make_app(box, bound_to=address.host), access_log=None)
+        self._runner = web.AppRunner(make_app(box, bound_to=address.host), access_log=None, logger=_LOG)
+        _LOG.addFilter(_OURS_ONLY)
         self._sock: socket.socket | None = None
 
     def bind(self) -> None:

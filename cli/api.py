@@ -5,7 +5,7 @@ so none of them can drift. `_at` is wall time in seconds since 1970 (UTC); `_s` 
 answer was made. "Not known" is null.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 
@@ -148,11 +148,15 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     has_schedule: bool = True
 
 
+LONGEST_PIN_S: Final = 366 * 86400.0
+"""A leap year: what is meant to last longer has no end, and dates beyond the year 9999 cannot be shown."""
+
+
 class PinRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Ask for exactly `replicas`, for `for_s` seconds or (null) until it is taken away."""
 
     replicas: Count
-    for_s: Annotated[float, msgspec.Meta(gt=0)] | None = None
+    for_s: Annotated[float, msgspec.Meta(gt=0, le=LONGEST_PIN_S)] | None = None
 
 
 class ReloadReport(msgspec.Struct, frozen=True, kw_only=True):

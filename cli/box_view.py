@@ -155,6 +155,7 @@ class BoxView:
             accepted=self._running.server.accepted,
             bad_requests=self._running.server.bad_requests,
             dropped_log_lines=self._running.access_log.dropped,
+            body_bytes=self._running.server.memory.used_bytes,
         )
 
     def service_samples(self) -> Iterable[ServiceSample]:

@@ -56,6 +56,8 @@ class ProcessSample(msgspec.Struct, frozen=True, kw_only=True):
     """Messages that were refused before they were a request."""
     dropped_log_lines: int = 0
     """Of the access log."""
+    body_bytes: int = 0
+    """Bytes of request bodies kept now."""
 
 
 STATES: Final = ("starting", "ready", "draining")
@@ -136,6 +138,7 @@ def process_text(process: ProcessSample) -> str:
         ("zerogate_connections_total", "counter", "Client connections that were taken.", process.accepted),
         ("zerogate_bad_requests_total", "counter", "Messages that were no valid request.", process.bad_requests),
         ("zerogate_access_log_dropped_total", "counter", "Lines that nobody took.", process.dropped_log_lines),
+        ("zerogate_body_bytes", "gauge", "Bytes of request bodies kept in memory now.", process.body_bytes),
     )
     text = [f"{head(name, kind, says)}{name} {number(value)}\n" for name, kind, says, value in single]
     text.append(head("zerogate_build_info", "gauge", "Always 1; the label says which version runs."))

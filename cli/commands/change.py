@@ -6,7 +6,7 @@ from datetime import datetime
 from rich.console import Console
 from rich.markup import escape
 
-from cli.api import PinRequest
+from cli.api import LONGEST_PIN_S, PinRequest
 from cli.client import Admin
 from zerogate.errors import DefinitionError
 from zerogate.quantities import parse_duration
@@ -48,4 +48,6 @@ def _seconds(length: str | None) -> float | None:
         raise error.at(key="--for") from error
     if seconds <= 0:
         raise DefinitionError("no time at all", key="--for", hint="Write 30m or 2h, or leave it out: until unpinned.")
+    if seconds > LONGEST_PIN_S:
+        raise DefinitionError("longer than a year", key="--for", hint="Leave it out: then it holds until unpinned.")
     return seconds

@@ -73,7 +73,9 @@ async def test_the_plan_is_as_long_as_asked_for(admin: ClientSession, box: FakeB
     assert box.asked == [("plan", "chat", 1), ("plan", "chat", 20)]
 
 
-@pytest.mark.parametrize("count", ["0", "1001", "-1", "x", "", "1e2", "9" * 30])
+@pytest.mark.parametrize(
+    "count", ["0", "1001", "-1", "x", "", "1e2", "9" * 30, "0" * 8 + "5" * 9, "0" * 9 + "1" * 5000]
+)
 async def test_a_count_out_of_range_is_refused_with_the_range(admin: ClientSession, count: str) -> None:
     async with admin.get("/api/services/chat/plan", params={"count": count}) as answer:
         problem = await _problem(answer, 400)
@@ -94,6 +96,7 @@ async def test_a_pin_is_taken_and_given_back(admin: ClientSession, box: FakeBox)
         pytest.param(b"{", "truncated", id="not JSON"),
         pytest.param(b'{"replicas": -1}', "replicas", id="negative"),
         pytest.param(b'{"replicas": 1, "for_s": 0}', "for_s", id="no time"),
+        pytest.param(b'{"replicas": 1, "for_s": 1e300}', "for_s", id="for longer than there are years"),
         pytest.param(b'{"replicas": 1, "hours": 2}', "hours", id="unknown field"),
         pytest.param(b"{}", "replicas", id="missing"),
         pytest.param(b'{"replicas": 99}', "2 replicas at most", id="over the maximum"),

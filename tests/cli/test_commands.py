@@ -180,6 +180,7 @@ def test_a_pin_without_a_length_holds_until_it_is_taken_away(box: FakeBox, admin
     [
         pytest.param(("pin", "chat", "2", "--for", "2"), '--for: "2" has no unit', id="length without a unit"),
         pytest.param(("pin", "chat", "2", "--for", "0s"), "--for: no time at all", id="no time"),
+        pytest.param(("pin", "chat", "2", "--for", "9999d"), "--for: longer than a year", id="longer than dates go"),
         pytest.param(("pin", "chat", "-1"), "No such option", id="negative"),
         pytest.param(("pin", "chat", "many"), "should be a valid integer", id="not a number"),
         pytest.param(("pin", "chat", "9"), "2 replicas at most", id="over the maximum"),

@@ -49,8 +49,8 @@ class ClientConnection(asyncio.Protocol):
 
     __slots__ = (
         "_body_left", "_exchange", "_fields", "_head_bytes", "_in_head", "_is_early", "_is_feeding", "_is_fresh",
-        "_is_open", "_now_s", "_parsed", "_parser", "_pool", "_reason", "_request_chunked", "_request_done",
-        "_transport", "_until_close", "idle_since_s", "was_streamed",
+        "_is_open", "_is_over", "_learned", "_now_s", "_parser", "_pool", "_reason", "_request_chunked",
+        "_request_done", "_transport", "_until_close", "idle_since_s", "was_streamed",
     )  # fmt: skip
 
     def __init__(self, pool: Keeper) -> None:
@@ -66,7 +66,10 @@ class ClientConnection(asyncio.Protocol):
         """Nothing of the answer has come."""
         self._body_left = 0
         """Bytes of a body that is counted: its head was known, and the parser has seen nothing of the answer."""
-        self._parsed: ResponseHead | None = None
+        self._learned = b""
+        """Bytes of the head that is parsed right now, to be kept with what they mean."""
+        self._is_over = False
+        """The answer to a HEAD has come: what lies behind it in the same read is nobody's."""
         self._until_close = False
         self._request_chunked = False
         self._request_done = False
@@ -132,9 +135,14 @@ class ClientConnection(asyncio.Protocol):
 
     def _learn(self, exchange: Exchange, raw: bytes, rest: bytes) -> None:
         """Parse a head that is not known, on its own, and keep what it means."""
+        self._learned = raw
         self._feed(exchange, raw, rest)
-        head, self._parsed = self._parsed, None
-        if head is not None and head.can_be_kept and is_one_head(raw, head.field_count):
+        self._learned = b""
+
+    def _keep(self, head: ResponseHead) -> None:
+        """The first head of this read is parsed; one behind an informational answer is another one."""
+        raw, self._learned = self._learned, b""
+        if head.can_be_kept and is_one_head(raw, head.field_count):
             head.whole = response_bytes(head)
             _HEADS.keep(raw, head)
 
@@ -171,16 +179,29 @@ class ClientConnection(asyncio.Protocol):
         except HttpParserUpgrade:
             self._fail("the replica changed the protocol without being asked to")
         except HttpParserError as failure:
-            cause = failure.__context__ if isinstance(failure.__context__, BadMessageError) else failure
-            self._fail(f"the answer is not valid HTTP/1.1 ({cause})")
+            if self._is_over:
+                self._until_close = True
+            else:
+                cause = failure.__context__ if isinstance(failure.__context__, BadMessageError) else failure
+                self._fail(f"the answer is not valid HTTP/1.1 ({cause})")
         finally:
             self._is_feeding = False
-        if self._exchange is exchange:
+        if self._is_over:
+            self._finish_headed()
+        elif self._exchange is exchange:
             # only now: one read brings the head together with much of the body
-            if self._in_head and self._head_bytes > MAX_HEAD_BYTES:
-                self._fail(f"the head of the answer is larger than {MAX_HEAD_BYTES} bytes")
+            if self._head_bytes > MAX_HEAD_BYTES:
+                what = "head" if self._in_head else "trailer section"
+                self._fail(f"the {what} of the answer is larger than {MAX_HEAD_BYTES} bytes")
                 return
             exchange.downstream.flush()
+
+    def _finish_headed(self) -> None:
+        """The answer to a HEAD is complete. Its parser still waits for a body: the next one meets a new parser."""
+        self._is_over = False
+        self._fields = []
+        self._parser = HttpResponseParser(self)
+        self._finish(True)
 
     def pause_writing(self) -> None:
         if self._exchange is not None:
@@ -199,7 +220,6 @@ class ClientConnection(asyncio.Protocol):
         self._until_close = False
         self.was_streamed = False
         self._is_fresh = True
-        self._parsed = None
         self._in_head = True
         self._head_bytes = 0
         self._request_chunked = exchange.head.chunked
@@ -253,7 +273,7 @@ class ClientConnection(asyncio.Protocol):
     # The parser
 
     def on_message_begin(self) -> None:
-        if self._exchange is None or self._is_early:
+        if self._exchange is None or self._is_early or self._is_over:
             # bytes that came before this exchange was sent cannot be its answer
             raise BadMessageError("more bytes than one answer", 502)
 
@@ -277,31 +297,38 @@ class ClientConnection(asyncio.Protocol):
         if self._head_bytes > MAX_HEAD_BYTES and head_size(fields) > MAX_HEAD_BYTES:
             raise BadMessageError(f"the head of the answer is larger than {MAX_HEAD_BYTES} bytes", 502)
         head = parse_response(status, reason, parser.get_http_version(), fields, keep_alive=keep_alive)
+        if self._learned:
+            self._keep(head)
         if status < 200:
             if status == 101:
                 raise BadMessageError("the replica changed the protocol without being asked to", 502)
             exchange.on_informational(status, head.reason, head.lines)
             return
         self._in_head = False
+        self._head_bytes = 0
         self._until_close = (
             not head.chunked and head.content_length is None and not has_no_body(status, exchange.head.method)
         )
         self.was_streamed = head.chunked
-        self._parsed = head
         exchange.on_response_head(head, self._now_s)
         if exchange.head.method == b"HEAD":
-            # the parser cannot know that no body follows: this message is over, the next one meets a new parser
-            self._parser = HttpResponseParser(self)
-            self._finish(keep_alive and not self._until_close)
+            # over only after this read: the parser takes what may lie behind for the body that the length announces
+            self._is_over = True
+            self._until_close = not keep_alive
 
     def on_body(self, data: bytes) -> None:
+        if self._is_over:
+            raise BadMessageError("a body where there is none", 502)
+        self._head_bytes = 0
         if self._exchange is not None:
             self._exchange.on_response_data(data, self._now_s)
 
     def on_message_complete(self) -> None:
-        if self._exchange is None or self._in_head:
+        if self._exchange is None or self._in_head or self._is_over:
             self._fields = []
             return
+        if len(self._fields) > MAX_FIELDS:
+            raise BadMessageError(f"the answer has more than {MAX_FIELDS} trailers", 502)
         self._finish(self._parser.should_keep_alive())
 
     def _finish(self, keep_alive: bool) -> None:

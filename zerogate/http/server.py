@@ -135,6 +135,7 @@ class ServerConnection(asyncio.Protocol):
         self._last_word: Refusal | None = None
         self._out: list[bytes] = []
         self._head_bytes = 0
+        """Bytes read since the last that belonged to a body: of a head, of trailers, of a chunk's extensions."""
         self._paused = 0
         self._closing = False
         self._chunked = False
@@ -244,10 +245,11 @@ class ServerConnection(asyncio.Protocol):
                 else:
                     self._refuse_message(400, f"the request is not valid HTTP/1.1: {failure}")
             return False
-        if not self._in_head:
+        if self._is_between:
             self._head_bytes = 0
         elif self._head_bytes > MAX_HEAD_BYTES:
-            self._refuse_message(431, f"the head of the request is larger than {MAX_HEAD_BYTES} bytes")
+            what = "head" if self._in_head else "trailer section"
+            self._refuse_message(431, f"the {what} of the request is larger than {MAX_HEAD_BYTES} bytes")
             return False
         return self._feed(rest) if rest and not self._closing else True
 
@@ -292,6 +294,7 @@ class ServerConnection(asyncio.Protocol):
             fields,
             keep_alive=parser.should_keep_alive(),
         )
+        self._head_bytes = 0
         exchange = Exchange(self, head, self._now_s)
         if self._current is not None:
             self._queue(exchange)
@@ -309,10 +312,13 @@ class ServerConnection(asyncio.Protocol):
         self._pause(_PAUSED_PIPELINE)
 
     def on_body(self, data: bytes) -> None:
+        self._head_bytes = 0
         if self._receiving is not None:
             self._receiving.on_request_data(data, self._now_s)
 
     def on_message_complete(self) -> None:
+        if len(self._fields) > MAX_FIELDS:
+            raise BadMessageError(f"the request has more than {MAX_FIELDS} trailers", 431)
         self._is_between = True
         exchange, self._receiving = self._receiving, None
         if exchange is not None:

@@ -11,9 +11,12 @@ what was written since the last look. A log that cannot be written never keeps a
 These functions block: they are called in threads.
 """
 
+import errno
 import os
 import re
 import shutil
+import stat
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -49,12 +52,12 @@ def open_log(path: Path, header: str) -> OpenLog:
     fd = -1
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        fd = _open(path)
         if os.fstat(fd).st_size > LIMIT_BYTES:
             os.close(fd)
             fd = -1
             path.replace(_aside(path))
-            fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+            fd = _open(path)
         os.write(fd, f"{header}\n".encode())
         return OpenLog(fd=fd, path=path, offset=os.fstat(fd).st_size)
     except OSError as error:
@@ -62,6 +65,14 @@ def open_log(path: Path, header: str) -> OpenLog:
             os.close(fd)
         warning = f"Its output is lost: {path} cannot be written ({error.strerror}). Free the disk or change log-file."
         return OpenLog(fd=os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), path=path, offset=0, warning=warning)
+
+
+def _open(path: Path) -> int:
+    """A named pipe is refused: to open it waits for a reader, perhaps for ever, and without one it ends its writer."""
+    with suppress(FileNotFoundError):
+        if stat.S_ISFIFO(path.stat().st_mode):
+            raise OSError(errno.EPIPE, "it is a pipe and not a file")
+    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
 
 
 def trim(path: Path) -> bool:
@@ -81,6 +92,8 @@ def trim(path: Path) -> bool:
 
 def tail(path: Path, offset: int) -> tuple[str, ...]:
     """The last lines from `offset` on, oldest first, bounded, without what only a terminal understands."""
+    if not path.is_file():
+        return ()  # a device has no lines of ours, and a pipe would be waited for
     try:
         with path.open("rb") as file:
             size = file.seek(0, os.SEEK_END)

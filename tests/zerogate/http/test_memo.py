@@ -255,6 +255,33 @@ def test_bytes_beyond_an_answer_are_not_the_next_ones_even_where_the_next_is_sen
     assert transport.written.endswith(b"ok")
 
 
+def test_a_final_answer_in_the_same_read_is_not_what_the_informational_one_before_it_means() -> None:
+    hint = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"  # as many fields as the answer behind it
+    box = Box()
+    for _ in range(3):
+        box.client.data_received(GET)
+        box.answer([hint + OK])
+    box.client.data_received(GET)
+    box.answer([hint, OK])
+    assert box.transport.written == 4 * (hint + OK)
+
+
+@pytest.mark.parametrize("beyond", [b"xx", b"2\r\nxx\r\n0\r\n\r\n", OK], ids=["body", "chunks", "answer"])
+@pytest.mark.parametrize("length", [b"Content-Length: 0", b"Content-Length: 2", b"Transfer-Encoding: chunked"])
+def test_a_body_behind_the_answer_to_a_head_is_not_the_answer_to_whoever_is_next(length: bytes, beyond: bytes) -> None:
+    box = Box(limit=1)
+    other, transport = box.connect()
+    box.client.data_received(REQUESTS[6])
+    other.data_received(GET)
+    box.answer([b"HTTP/1.1 200 OK\r\n" + length + b"\r\n\r\n" + beyond])
+    assert box.ended == ["served 200 0 0"]
+    assert box.transport.written.endswith(b"\r\n\r\n")
+    assert not transport.written
+    box.answer([OK])
+    assert transport.written.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert transport.written.endswith(b"\r\n\r\nok")
+
+
 def test_the_memo_is_bounded_whatever_is_sent() -> None:
     memo: HeadMemo[str] = HeadMemo()
     for number in range(10 * KEPT_HEADS):

@@ -61,6 +61,19 @@ async def test_pipelined_requests_are_answered_in_their_order() -> None:
         assert [await client.answer() for _ in range(20)] == [b"/%d" % number for number in range(20)]
 
 
+async def test_a_pipelined_request_whose_turn_never_came_gives_the_memory_of_its_body_back() -> None:
+    async with rig(script=None) as it:
+        client = await it.connect()
+        await client.send(GET + b"POST / HTTP/1.1\r\nHost: chat\r\nContent-Length: 9000\r\n\r\n" + b"x" * 9000 + GET)
+        async with asyncio.timeout(10):
+            while it.server.memory.used_bytes < 9000:
+                await asyncio.sleep(0)
+        client.abort()
+        (ended,) = await it.end_of(1)
+        assert ended.result is Result.ABANDONED
+        assert it.server.memory.used_bytes == 0
+
+
 async def test_a_pipelined_post_keeps_its_body() -> None:
     async with rig(script=echo) as it:
         client = await it.connect()
@@ -362,6 +375,51 @@ async def test_a_request_whose_head_ends_together_with_much_of_its_body_is_passe
                 await asyncio.sleep(0)
         await client.send(b"chat\r\nContent-Length: 200000\r\n\r\n" + body)
         assert await client.answer() == body
+
+
+ENDLESS = {
+    "trailers": (b"0\r\n", b"X-Trailer: %b\r\n" % (b"x" * 1000)),
+    "many-small-trailers": (b"0\r\n", b"X: 1\r\n"),
+    "one-trailer": (b"0\r\nX: ", b"x" * 1000),
+    "chunk-extension": (b"5;", b"x" * 1000),
+}
+"""Parts of a chunked body that belong to no byte of it: (begin, what comes again and again)."""
+
+
+@pytest.mark.parametrize(("begin", "again"), ENDLESS.values(), ids=ENDLESS)
+async def test_what_a_chunked_request_brings_besides_its_body_is_bounded(begin: bytes, again: bytes) -> None:
+    async with rig(script=None) as it:
+        client = await it.connect()
+        await client.send(b"POST / HTTP/1.1\r\nHost: chat\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n" + begin)
+        for _ in range(150):
+            await client.send(again)
+        if len(again) < 1000:
+            await client.send(b"\r\n")
+        assert b" 431 " in await client.until(b"\r\n")
+        assert it.hold.queue.held_bytes == it.server.memory.used_bytes == 0
+
+
+@pytest.mark.parametrize(("begin", "again"), ENDLESS.values(), ids=ENDLESS)
+async def test_what_a_chunked_answer_brings_besides_its_body_is_bounded(begin: bytes, again: bytes) -> None:
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"
+    async with rig(script=answering(head + begin + 700 * again + b"\r\n")) as it:
+        client = await it.connect()
+        await client.send(b"GET / HTTP/1.1\r\nHost: chat\r\n\r\n")
+        seen = await client.rest()
+        assert b"abc" in seen
+        assert b"\r\n0\r\n" not in seen
+        (ended,) = await it.end_of(1)
+        assert ended.result is Result.CUT
+
+
+async def test_a_head_that_begins_behind_a_large_body_is_not_measured_with_it() -> None:
+    async with rig(script=echo) as it:
+        client = await it.connect()
+        body = b"x" * 100_000
+        await client.send(b"POST / HTTP/1.1\r\nHost: chat\r\nContent-Length: 100000\r\n\r\n" + body + b"GET /next HT")
+        assert await client.answer() == body
+        await client.send(b"TP/1.1\r\nHost: chat\r\n\r\n")
+        assert await client.answer() == b"/next"
 
 
 async def test_a_broken_chunk_in_a_held_body_is_refused_and_frees_the_queue() -> None:

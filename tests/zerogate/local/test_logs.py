@@ -41,6 +41,16 @@ def test_the_tail_shows_what_a_person_would_have_seen(tmp_path: Path) -> None:
     assert logs.tail(path, 0) == ("loading 100%", "red", "\N{REPLACEMENT CHARACTER}")
 
 
+def test_a_named_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "a.log"
+    os.mkfifo(path)
+    log = opened(path)
+    os.close(log.fd)
+    assert log.warning is not None
+    assert "it is a pipe" in log.warning
+    assert logs.tail(path, 0) == ()
+
+
 def test_a_missing_file_has_no_tail(tmp_path: Path) -> None:
     assert logs.tail(tmp_path / "none", 0) == ()
 
