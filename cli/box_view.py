@@ -32,6 +32,8 @@ class BoxView:
         self._running = running
         self._path = path
         self._started_at = wall()
+        self._reloading = asyncio.Lock()
+        """Of two reloads at once the one that read the file later is applied last."""
 
     def names(self) -> Sequence[str]:
         return tuple(self._running.box.services)
@@ -194,11 +196,12 @@ class BoxView:
         self._running.remember()
 
     async def reload(self) -> api.ReloadReport:
-        old = self._running.box
-        new = await asyncio.to_thread(read_runnable, self._path)
-        _check_fixed(old, new)
-        self._running.apply(new)
-        return _report(old, new)
+        async with self._reloading:
+            new = await asyncio.to_thread(read_runnable, self._path)
+            old = self._running.box
+            _check_fixed(old, new)
+            self._running.apply(new)
+            return _report(old, new)
 
 
 def _check_fixed(old: BoxFile, new: BoxFile) -> None:

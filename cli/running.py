@@ -24,7 +24,7 @@ from gateway.router import Router
 from zerogate.clock import now
 from zerogate.drain import Steps, leave
 from zerogate.errors import Refusal
-from zerogate.http.access_log import AccessLog
+from zerogate.http.access_log import AT_ONCE, AccessLog
 from zerogate.http.exchange import Exchange
 from zerogate.http.listener import Listener, bind
 from zerogate.http.server import Server
@@ -73,7 +73,7 @@ class RunningBox:
             announce=self.history.on_decision,
         )  # fmt: skip
         self.reporter = Reporter(self.holds, self.autoscaler)
-        self.ingress = Ingress(self.holds, loop.call_soon)
+        self.ingress = Ingress(self.holds, loop.call_soon, self.access_log.add)
         self.server = Server(self.ingress.place, self.sweep)
         self.listener = Listener(self.server, sock)
         self.remembered = Remembered(Path(box.state_dir))
@@ -148,7 +148,9 @@ class RunningBox:
     async def _keep_house(self) -> None:
         while True:
             await asyncio.sleep(HOUSEKEEPING_S)
-            self.access_log.flush()
+            for _ in range(self.access_log.waiting // AT_ONCE + 1):
+                self.access_log.flush()
+                await asyncio.sleep(0)
             self.remembered.save_if_due(self.autoscaler.export_state, now())
 
     # What the holds tell

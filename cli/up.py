@@ -20,7 +20,7 @@ from cli.box import BoxFile
 from cli.box_view import BoxView
 from cli.runnable import read_runnable
 from cli.running import RunningBox
-from zerogate.errors import DefinitionErrors
+from zerogate.errors import DefinitionErrors, ZerogateError
 
 log = logging.getLogger("zerogate")
 
@@ -78,6 +78,8 @@ def _take_signals(running: RunningBox, view: BoxView, left: asyncio.Event) -> No
             report = await view.reload()
         except DefinitionErrors as errors:
             log.error("the file is wrong, nothing was changed:\n%s", errors)
+        except (ZerogateError, OSError) as error:
+            log.error("the file could not be applied: %s", error)
         else:
             log.info("reloaded: %s", report)
 

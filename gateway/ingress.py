@@ -4,6 +4,7 @@ Answered here, without waking anything: health checks (the service's own paths, 
 the list of models, and whatever no service takes.
 """
 
+from collections.abc import Callable
 from typing import Final
 
 from activator.hold import Hold
@@ -34,12 +35,14 @@ class Ingress:
 
     timers = DEFAULT_TIMERS
 
-    def __init__(self, holds: Holds, call_soon: CallSoon) -> None:
+    def __init__(self, holds: Holds, call_soon: CallSoon, note: Callable[[str, Exchange], None]) -> None:
+        """`note(service, exchange)` is told of each end, with "" for the service, for the access log."""
         self.unrouted = ServiceCounters()
         """What ended before a service was found."""
         self._holds = holds
         self._hold_of = holds.by_service
         self._call_soon = call_soon
+        self._note = note
         self._router = Router(())
 
     def configure(self, router: Router) -> None:
@@ -133,6 +136,7 @@ class Ingress:
 
     def on_ended(self, exchange: Exchange, now_s: float) -> None:
         """Count it."""
+        self._note("", exchange)
         counters = self.unrouted
         if exchange.result is Result.SERVED:
             counters.served += 1

@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.may_block]
 
 CLIENTS: Final = 24
 ROUNDS: Final = 12
-POLICY: Final = {
+POLICY: Final[dict[str, Any]] = {
     "concurrency_limit": 2,
     "max_replicas": 2,
     "queue_limit": 10,
@@ -100,7 +100,7 @@ async def misfortune(box: Box, dice: random.Random) -> None:
 
 
 def is_quiet(status: dict[str, Any]) -> bool:
-    return status["held"] == status["in_flight"] == 0
+    return bool(status["held"] == status["in_flight"] == 0)
 
 
 @pytest.mark.parametrize("seed", [1, 2])

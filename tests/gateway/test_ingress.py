@@ -45,7 +45,10 @@ class Gateway:
             clock=now,
         )
         self.holds.configure(POLICIES, {})
-        self.ingress = Ingress(self.holds, self.soon.append)
+        self.noted: list[tuple[str, int]] = []
+        self.ingress = Ingress(
+            self.holds, self.soon.append, lambda service, exchange: self.noted.append((service, exchange.status))
+        )
         self.ingress.configure(
             Router([Route(service=name, hosts=one.hosts, models=one.models) for name, one in POLICIES.items()])
         )
@@ -203,6 +206,7 @@ async def test_what_no_service_takes_is_404_and_counted_under_no_service() -> No
     exchange = gateway.place("GET", "/nowhere")
     assert (exchange.status, exchange.result) == (404, Result.REFUSED)
     assert gateway.ingress.unrouted.refused_by_code == {"no_route": 1}
+    assert gateway.noted == [("", 404)]
 
 
 async def test_suspended_starts_refuse_what_waits_with_what_the_model_printed() -> None:

@@ -17,6 +17,8 @@ from zerogate.http.exchange import Exchange
 
 SAMPLE: Final = 100
 """With `sampled`, one of so many served requests is written, and every one that was not served."""
+AT_ONCE: Final = 500
+"""Lines formatted in one call: a millisecond."""
 MOST_WAITING: Final = 10_000
 """Lines kept between two writes: 10,000 requests/s at one write a second; beyond that they are dropped and counted."""
 
@@ -72,20 +74,28 @@ class AccessLog:
             return
         self._lines.append(_line(service, exchange))
 
+    @property
+    def waiting(self) -> int:
+        """Lines that are not formatted yet."""
+        return len(self._lines)
+
     def flush(self) -> None:
-        """Write what was collected, as far as it is taken at once; the rest is for the next time."""
-        while self._rest or self._lines:
-            if not self._rest:
-                lines, self._lines = self._lines, []
-                self._rest = b"".join(msgspec.json.encode(line) + b"\n" for line in lines)
+        """Write a slice of what was collected, as far as it is taken at once; the rest is for the next time."""
+        if self._write_rest() and self._lines:
+            lines, self._lines = self._lines[:AT_ONCE], self._lines[AT_ONCE:]
+            self._rest = b"".join(msgspec.json.encode(line) + b"\n" for line in lines)
+            self._write_rest()
+
+    def _write_rest(self) -> bool:
+        """Whether nothing of it is left, written or lost."""
+        if self._rest:
             try:
                 self._rest = self._rest[self._write(self._rest) :]
             except OSError as failure:
                 self._lose(failure)
-                return
-            self._is_failing = False
-            if self._rest:
-                return
+            else:
+                self._is_failing = False
+        return not self._rest
 
     def _lose(self, failure: OSError) -> None:
         if not self._is_failing:

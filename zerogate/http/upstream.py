@@ -66,15 +66,19 @@ class Pool:
         return True
 
     async def _connect(self, exchange: Exchange) -> None:
+        # by the time it is there, the exchange may be on its way to another replica
+        attempt = exchange.attempts
         loop = asyncio.get_running_loop()
         try:
-            _, connection = await loop.create_connection(
-                lambda: ClientConnection(self), self.address.host, self.address.port
-            )
+            async with asyncio.timeout(exchange.timers.connect_s + 1.0):  # the exchange gives up by itself before
+                _, connection = await loop.create_connection(
+                    lambda: ClientConnection(self), self.address.host, self.address.port
+                )
         except OSError as failure:
-            exchange.on_connect_failed(failure.strerror or str(failure), now())
+            if exchange.attempts == attempt:
+                exchange.on_connect_failed(failure.strerror or str(failure), now())
             return
-        if exchange.wants_connection and not self._is_closed:
+        if exchange.wants_connection and exchange.attempts == attempt and not self._is_closed:
             exchange.on_connection(connection, now())
         else:
             self.give_back(connection, now())

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.zerogate.http.dialogue import Sides, request
+from tests.zerogate.http.dialogue import Sides, exchange_of, request
 from tests.zerogate.http.rig import echo, read_request, rig
 from zerogate.http.exchange import Exchange
 from zerogate.http.upstream import IDLE_S, PROOF_S, UNSAFE_IDLE_S, Pool
@@ -116,3 +116,18 @@ async def test_connections_are_used_again_after_answers_with_a_length() -> None:
             await client.send(POST)
             assert await client.answer() == b"{}"
     assert connections == 1
+
+
+async def test_a_connection_that_comes_too_late_is_not_given_to_the_next_attempt() -> None:
+    async with rig(script=echo) as it:
+        (upstream,) = it.hold.replicas.values()
+        sides = Sides()
+        exchange = exchange_of(sides)
+        exchange.dispatch(upstream, 0.0)
+        exchange.on_connect_failed("it took too long", 1.0)
+        elsewhere: Any = Sides(connected=False)
+        exchange.dispatch(elsewhere, 1.0)
+        sides.hear()
+        await asyncio.gather(*(task for task in asyncio.all_tasks() if task.get_name().startswith("connect to")))
+        assert sides.hear() == []
+        assert exchange.wants_connection
