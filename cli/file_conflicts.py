@@ -8,17 +8,31 @@ from itertools import product
 
 from cli.box import BoxFile, ServiceDefinition
 from zerogate.errors import DefinitionError, shown
+from zerogate.runtime.interface import Address
 
 _WILDCARDS = ("0.0.0.0", "::")
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def address_conflicts(box: BoxFile) -> Iterator[DefinitionError]:
-    """The administration must have an address of its own."""
+    """The administration must have an address of its own, and an endpoint is somewhere else."""
     same_host = box.listen.host == box.admin.host or box.listen.host in _WILDCARDS or box.admin.host in _WILDCARDS
     if same_host and box.listen.port == box.admin.port != 0:
         problem = f"admin ({box.admin}) and listen ({box.listen}) share a port"
         key = "admin" if "admin" in box.lines else "listen"
         yield DefinitionError(problem, key=key, hint="Give the administration a port of its own.")
+    for service in box.services.values():
+        for name, own in (("listen", box.listen), ("admin", box.admin)):
+            if service.endpoint is not None and _leads_to(service.endpoint, own):
+                problem = f"http://{service.endpoint} is zerogate itself ({name})"
+                hint = "A request would be passed on in a circle; write where the model server listens."
+                yield DefinitionError(problem, key=_key(box, service, "endpoint"), hint=hint)
+
+
+def _leads_to(endpoint: Address, own: Address) -> bool:
+    if endpoint.port != own.port:
+        return False
+    return endpoint.host == own.host or (endpoint.host in _LOOPBACK and own.host in (*_LOOPBACK, *_WILDCARDS))
 
 
 def route_conflicts(box: BoxFile) -> Iterator[DefinitionError]:

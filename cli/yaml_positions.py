@@ -29,6 +29,10 @@ _WORDS: Final[dict[str, bool | None]] = {
 }  # fmt: skip
 
 
+_NOWHERE: Final = re.compile("[\0\ud800-\udfff]")
+"""What an escape in quotes can write, and no argument, variable or path of the system can be."""
+
+
 class Scalar(msgspec.Struct, frozen=True):
     """One value. `text` as written, without quotes; `is_plain`: it had none."""
 
@@ -115,6 +119,9 @@ class _Builder:
         line = event.start_mark.line + 1 if event.start_mark else 1
         if isinstance(event, yaml.ScalarEvent):
             self._refuse_tag(event.tag, line)
+            if _NOWHERE.search(event.value):
+                hint = "Take the escape out: neither commands nor files can have it."
+                raise self._error("a text has a character that is none", line, hint)
             node = Scalar(line, event.value, event.style in (None, ""))
             self._place(node, 1, line)
             self._remember(event.anchor, node, 1)

@@ -103,6 +103,10 @@ services:
         ("access-log: all\nservices: {a: {command: x}}\n", 'z.yaml:1: access-log: "all" is not allowed.'),
         ("state-dir: ${NOPE}/x\nservices: {a: {command: x}}\n", 'z.yaml:1: state-dir: "${NOPE}/x" needs $NOPE'),
         ("admin: 127.0.0.1:8080\nservices: {a: {command: x}}\n", "z.yaml:1: admin: admin (127.0.0.1:8080) and listen"),
+        (
+            "services:\n  a: {endpoint: 'http://localhost:8080'}\n",
+            "z.yaml:2: services.a.endpoint: http://localhost:8080 is",
+        ),
         ("listen: 0.0.0.0:8081\nservices: {a: {command: x}}\n", "z.yaml:1: listen: admin (127.0.0.1:8081) and listen"),
         ("services: {Chat: {command: x}}\n", 'z.yaml:1: services.Chat: "Chat" is not a name of a service'),
         (f"services: {{{'a' * 64}: {{command: x}}}}\n", "is not a name of a service"),

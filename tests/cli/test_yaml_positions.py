@@ -72,6 +72,7 @@ def test_scalars_are_read_by_the_core_rules(text: str, value: object) -> None:
         ("a: @x", "in quotes"),
         ("a: 1\nx: \x00", "z.yaml:2: the character U+0000"),
         ("a: \x1b[31m", "U+001B"),
+        ('a: 1\nx: "b\\0"', "z.yaml:2: a text has a character"),
         ("a: \ufffe", "U+FFFE"),
         ("a: *x", "*x stands before its anchor"),
         ("a: &a [*a]", "*a stands before its anchor"),
