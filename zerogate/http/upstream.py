@@ -53,7 +53,7 @@ class Pool:
             elif is_idempotent or self._is_proven(connection, now_s):
                 del self._idle[at]
                 return connection
-        self._nursery.start(self._connect(exchange), name=f"connect to {self.address}")
+        self._nursery.start(self._connect(exchange, exchange.attempts), name=f"connect to {self.address}")
         return None
 
     def _is_proven(self, connection: ClientConnection, now_s: float) -> bool:
@@ -65,9 +65,8 @@ class Pool:
         self._outlives_streams = True
         return True
 
-    async def _connect(self, exchange: Exchange) -> None:
-        # by the time it is there, the exchange may be on its way to another replica
-        attempt = exchange.attempts
+    async def _connect(self, exchange: Exchange, attempt: int) -> None:
+        """Connect for an attempt of the exchange; by the time it is there, another one may be under way."""
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(exchange.timers.connect_s + 1.0):  # the exchange gives up by itself before
