@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.crowd import answers, connections, crowd, events, pids, request, until
-from tests.e2e.harness import Box, stub, zerogate
+from tests.e2e.harness import Box, soon, stub, zerogate
 from tests.stub_server import STUB
 
 pytestmark = [pytest.mark.slow, pytest.mark.may_block]
@@ -37,6 +37,20 @@ async def test_f2_a_replica_killed_while_streaming_is_a_reset_and_the_next_reque
         assert old not in pids(status)
         assert status["last_ending"]["exit_code"] == -9
         assert (await box.metrics())['zerogate_requests_total{service="chat",result="cut"}'] == 1
+
+
+async def test_what_was_answered_while_zerogate_was_stopped_is_no_timeout(tmp_path: Path) -> None:
+    timers = {"first_byte_timeout": "2s", "idle_stream_timeout": "2s"}
+    async with zerogate({"chat": stub(**timers)}, tmp_path) as box:
+        assert (await box.get("chat")).status_code == 200
+        stream = soon(box.get("chat", "/sse?events=20&gap_ms=250"))
+        answer = soon(box.get("chat", "/sleep?ms=700"))
+        await box.until("chat", lambda status: status["in_flight"] == 2)
+        box.process.send_signal(signal.SIGSTOP)
+        await asyncio.sleep(4)  # the gap itself: longer than both timers
+        box.process.send_signal(signal.SIGCONT)
+        assert (await answer).status_code == 200
+        assert "[DONE]" in (await stream).text
 
 
 async def test_f2_of_two_replicas_the_one_that_lives_takes_over(tmp_path: Path) -> None:

@@ -1,10 +1,12 @@
 """One timer for everything that has a deadline."""
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 
 from zerogate.clock import now
+from zerogate.http import sweep as sweep_module
 from zerogate.http.sweep import NEVER, TICK_S, Sweep
 
 
@@ -35,6 +37,32 @@ async def test_an_item_is_visited_at_its_deadline_or_a_tick_later_never_before()
     Sweep().watch(item, deadline_s)
     await until_seen(item, 1)
     assert item.seen_s[0] >= deadline_s
+
+
+class Turns:
+    """A loop whose time a test turns by hand."""
+
+    def __init__(self) -> None:
+        self.now_s = 1000.0
+        self.planned: list[Callable[[], None]] = []
+
+    def call_later(self, delay_s: float, act: Callable[[], None]) -> None:
+        self.planned.append(act)
+
+    def turn(self, after_s: float) -> None:
+        self.now_s += after_s
+        self.planned.pop()()
+
+
+def test_after_a_gap_what_came_in_it_is_read_before_a_deadline_fires(monkeypatch: pytest.MonkeyPatch) -> None:
+    turns, item = Turns(), Item()
+    monkeypatch.setattr(sweep_module, "now", lambda: turns.now_s)
+    Sweep(turns).watch(item, turns.now_s + 2)  # type: ignore[arg-type]
+    turns.turn(TICK_S)
+    turns.turn(10 + TICK_S)
+    assert not item.seen_s
+    turns.turn(10 + TICK_S)  # once: a loop that is always late would otherwise have no timers
+    assert item.seen_s == [turns.now_s]
 
 
 async def test_an_item_says_when_it_wants_to_be_seen_again() -> None:
