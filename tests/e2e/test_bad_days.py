@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -40,7 +41,7 @@ async def test_f2_a_replica_killed_while_streaming_is_a_reset_and_the_next_reque
 
 
 async def test_what_was_answered_while_zerogate_was_stopped_is_no_timeout(tmp_path: Path) -> None:
-    timers = {"first_byte_timeout": "2s", "idle_stream_timeout": "2s"}
+    timers: dict[str, Any] = {"first_byte_timeout": "2s", "idle_stream_timeout": "2s"}
     async with zerogate({"chat": stub(**timers)}, tmp_path) as box:
         assert (await box.get("chat")).status_code == 200
         stream = soon(box.get("chat", "/sse?events=20&gap_ms=250"))
