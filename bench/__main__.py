@@ -1,4 +1,4 @@
-"""`make bench`: all figures, one after the other, as tables; the same as JSON in `bench/results/`.
+"""`make bench`: all figures, one after the other, as tables; of a whole run the same as JSON in `bench/results/`.
 
     python -m bench                 everything
     python -m bench wake idle       only these
@@ -36,8 +36,9 @@ def main(arguments: list[str]) -> int:
         found = importlib.import_module(f"bench.{part}").run()
         show(f"{part} ({time.monotonic() - began_s:.0f} s)", found)
         figures += found
-    RESULTS.mkdir(exist_ok=True)
-    write(RESULTS / "latest.json", figures)
+    if not arguments:
+        RESULTS.mkdir(exist_ok=True)
+        write(RESULTS / "latest.json", figures)
     return 0
 
 

@@ -36,14 +36,15 @@ class Turns:
         asyncio.get_running_loop().call_soon(self._turn)
 
     def _turn(self) -> None:
+        if not self._is_running:
+            return
         now_s = time.thread_time()
         self.lengths_ms.append((now_s - self._last_s) * 1000)
         self._last_s = now_s
-        if self._is_running:
-            asyncio.get_running_loop().call_soon(self._turn)
+        asyncio.get_running_loop().call_soon(self._turn)
 
     def stop(self) -> None:
-        """Measure no more."""
+        """Measure no more: what ends the box afterwards is not part of it."""
         self._is_running = False
 
 
