@@ -10,6 +10,7 @@ import socket
 from typing import Final
 
 from zerogate.errors import MachineError
+from zerogate.http.h1.server import ServerConnection
 from zerogate.http.server import Server
 from zerogate.runtime.interface import Address
 
@@ -59,7 +60,12 @@ class Listener:
     async def start(self) -> None:
         """Accept connections."""
         loop = asyncio.get_running_loop()
-        self._accepting = await loop.create_server(self.server.connection, sock=self._sock, backlog=BACKLOG)
+        self._accepting = await loop.create_server(
+            lambda: ServerConnection(self.server), sock=self._sock, backlog=BACKLOG
+        )
+
+    def _connection(self) -> ServerConnection:
+        return ServerConnection(self.server)
 
     def stop_accepting(self) -> None:
         """Close the port: what the kernel has accepted already is served."""

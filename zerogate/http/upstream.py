@@ -6,8 +6,8 @@ from typing import Final
 
 from zerogate.clock import now
 from zerogate.gate import Gate
-from zerogate.http.client import ClientConnection
 from zerogate.http.exchange import Exchange
+from zerogate.http.h1.client import ClientConnection
 from zerogate.http.heads import request_bytes
 from zerogate.http.sweep import NEVER, Sweep
 from zerogate.runtime.interface import Address

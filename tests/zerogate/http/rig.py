@@ -9,6 +9,7 @@ from activator.hold import Hold
 from zerogate.clock import now
 from zerogate.gate import Gate
 from zerogate.http.exchange import Exchange
+from zerogate.http.h1.server import ServerConnection
 from zerogate.http.server import Server
 from zerogate.http.sweep import Sweep
 from zerogate.http.upstream import Pool, Upstream
@@ -110,7 +111,7 @@ async def rig(policy: Policy | None = None, script: Script | None = None) -> Asy
     """A rig whose one replica runs `script` on each connection; without a script there is no replica yet."""
     loop = asyncio.get_running_loop()
     one = Rig(policy or Policy())
-    listener = await loop.create_server(one.server.connection, "127.0.0.1", 0)
+    listener = await loop.create_server(lambda: ServerConnection(one.server), "127.0.0.1", 0)
     one.address = listener.sockets[0].getsockname()
     async with replica(script) as port:
         if port:

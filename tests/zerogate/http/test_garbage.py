@@ -9,9 +9,9 @@ import pytest
 
 from tests.zerogate.http.rig import Rig, echo, rig
 from zerogate.admission import Ticket
-from zerogate.http.client import ClientConnection
 from zerogate.http.exchange import Exchange
-from zerogate.http.server import ServerConnection
+from zerogate.http.h1.client import ClientConnection
+from zerogate.http.h1.server import ServerConnection
 
 KINDS = (ClientConnection, Exchange, ServerConnection, Ticket)
 

@@ -12,7 +12,7 @@ from zerogate.counters import Result
 from zerogate.errors import Refusal
 from zerogate.http.account import KEEP_BYTES
 from zerogate.http.exchange import BUFFER_BYTES
-from zerogate.http.server import MAX_PIPELINED
+from zerogate.http.h1.server import MAX_PIPELINED, ServerConnection
 from zerogate.policy import Policy
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -202,7 +202,9 @@ async def test_a_body_that_comes_with_its_head_is_not_measured_as_a_head() -> No
     async with rig(script=echo) as it:
         client = await it.connect()
         await client.send(b"POST / HTTP/1.1\r\nHost: ch")
-        while not next(iter(it.server.connections))._in_head:
+        [connection] = it.server.connections
+        assert isinstance(connection, ServerConnection)
+        while not connection.is_reading_head:
             await asyncio.sleep(0)
         await client.send(b"at\r\nContent-Length: 1000000\r\n\r\n" + body)
         assert await client.answer() == body
@@ -370,8 +372,9 @@ async def test_a_request_whose_head_ends_together_with_much_of_its_body_is_passe
         await client.send(b"POST / HTTP/1.1\r\nHost: ")
         # the rest is sent only when this piece was read on its own
         [connection] = it.server.connections
+        assert isinstance(connection, ServerConnection)
         async with asyncio.timeout(10):
-            while not connection._in_head:
+            while not connection.is_reading_head:
                 await asyncio.sleep(0)
         await client.send(b"chat\r\nContent-Length: 200000\r\n\r\n" + body)
         assert await client.answer() == body

@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 from activator.hold import Hold
 from zerogate.clock import now
 from zerogate.gate import Gate
-from zerogate.http import client, server
-from zerogate.http.client import ClientConnection
 from zerogate.http.exchange import Exchange
-from zerogate.http.memo import KEPT_BYTES, KEPT_HEADS, SEEN_HEADS, HeadMemo, is_one_head
-from zerogate.http.server import Server, ServerConnection
+from zerogate.http.h1 import client, server
+from zerogate.http.h1.client import ClientConnection
+from zerogate.http.h1.memo import KEPT_BYTES, KEPT_HEADS, SEEN_HEADS, HeadMemo, is_one_head
+from zerogate.http.h1.server import ServerConnection
+from zerogate.http.server import Server
 from zerogate.http.upstream import Pool, Upstream
 from zerogate.policy import Policy
 from zerogate.runtime.interface import Address
@@ -129,7 +130,7 @@ class Box:
         self.client, self.transport = self.connect()
 
     def connect(self) -> tuple[ServerConnection, Transport]:
-        connection, transport = self.server.connection(), Transport()
+        connection, transport = ServerConnection(self.server), Transport()
         connection.connection_made(transport)
         return connection, transport
 

@@ -11,6 +11,7 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from zerogate.clock import now
 from zerogate.http.exchange import Exchange
+from zerogate.http.h1.memo import HEAD_END, KEPT_BYTES, HeadMemo, is_one_head
 from zerogate.http.heads import (
     MAX_FIELDS,
     MAX_HEAD_BYTES,
@@ -23,7 +24,6 @@ from zerogate.http.heads import (
     response_bytes,
     trailer_bytes,
 )
-from zerogate.http.memo import HEAD_END, KEPT_BYTES, HeadMemo, is_one_head
 
 _NO_FIELDS: Final[list[Field]] = []
 _HEADS: Final[HeadMemo[ResponseHead]] = HeadMemo()

@@ -1,0 +1,127 @@
+"""Bytes of a client's connection as request heads, pieces of bodies and trailers: llhttp, held to our limits.
+
+What httptools leaves open is closed here: it cannot pause (one read yields every pipelined request, so the listener
+has to take them), it reports trailers as header fields, and it stops at an offer to change the protocol.
+
+Invariant: after a BadMessageError nothing more is read. Called by `server`, once per read that it cannot answer from
+its memo of heads.
+"""
+
+from typing import Final, Protocol
+
+from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
+
+from zerogate.http.heads import (
+    MAX_FIELDS,
+    MAX_HEAD_BYTES,
+    MAX_TARGET_BYTES,
+    BadMessageError,
+    Field,
+    RequestHead,
+    head_size,
+    parse_request,
+)
+
+NO_FIELDS: Final[list[Field]] = []
+
+
+class Listener(Protocol):
+    """Who is told what was read. Each may raise BadMessageError."""
+
+    def on_begin(self) -> None:
+        """The first byte of a head."""
+
+    def on_head(self, head: RequestHead) -> None: ...
+    def on_body(self, data: bytes) -> None: ...
+    def on_end(self, trailers: list[Field]) -> None: ...
+
+
+class RequestReader:
+    """See the module's text."""
+
+    __slots__ = ("_fields", "_head_bytes", "_listener", "_parser", "_target", "in_head", "is_between")
+
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+        self._parser = HttpRequestParser(self)
+        self._fields: list[Field] = []
+        self._target = b""
+        self._head_bytes = 0
+        """Bytes read since the last that belonged to a body: of a head, of trailers, of a chunk's extensions."""
+        self.in_head = False
+        """A head has begun and is not complete."""
+        self.is_between = True
+        """Whole messages have been read and nothing beyond."""
+
+    def feed(self, data: bytes) -> None:
+        """Read on; raises BadMessageError where the bytes have no single meaning."""
+        while data:
+            data = self._feed(data)
+            if self.is_between:
+                self._head_bytes = 0
+            elif self._head_bytes > MAX_HEAD_BYTES:
+                what = "head" if self.in_head else "trailer section"
+                raise BadMessageError(f"the {what} of the request is larger than {MAX_HEAD_BYTES} bytes", 431)
+
+    def _feed(self, data: bytes) -> bytes:
+        """Read until an offer to change the protocol, which is not taken; returns what lies behind it."""
+        self._head_bytes += len(data)
+        try:
+            self._parser.feed_data(data)
+        except HttpParserUpgrade as upgrade:
+            # what follows is the next request (RFC 9110 section 7.8)
+            self._parser = HttpRequestParser(self)
+            self.is_between = True
+            return data[upgrade.args[0] :]
+        except HttpParserError as failure:
+            cause = failure.__context__
+            if isinstance(cause, BadMessageError):
+                raise cause from None
+            raise BadMessageError(f"the request is not valid HTTP/1.1: {failure}") from failure
+        return b""
+
+    def close(self) -> None:
+        """Let go of both sides: they call back, cycles that would keep all heads until the collector comes."""
+        del self._parser
+        del self._listener
+
+    # What llhttp tells
+
+    def on_message_begin(self) -> None:
+        self.is_between = False
+        self.in_head = True
+        self._listener.on_begin()
+
+    def on_url(self, url: bytes) -> None:
+        self._target += url
+        if len(self._target) > MAX_TARGET_BYTES:
+            raise BadMessageError(f"the request target is longer than {MAX_TARGET_BYTES} bytes", 414)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._fields.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        self.in_head = False
+        parser = self._parser
+        fields, self._fields = self._fields, []
+        target, self._target = self._target, b""
+        if len(fields) > MAX_FIELDS:
+            raise BadMessageError(f"the request has more than {MAX_FIELDS} header fields", 431)
+        if self._head_bytes > MAX_HEAD_BYTES and head_size(fields) > MAX_HEAD_BYTES:
+            raise BadMessageError(f"the head of the request is larger than {MAX_HEAD_BYTES} bytes", 431)
+        method = parser.get_method()
+        keep_alive = parser.should_keep_alive()
+        head = parse_request(method, target, parser.get_http_version(), fields, keep_alive=keep_alive)
+        self._head_bytes = 0
+        self._listener.on_head(head)
+
+    def on_body(self, data: bytes) -> None:
+        self._head_bytes = 0
+        self._listener.on_body(data)
+
+    def on_message_complete(self) -> None:
+        if len(self._fields) > MAX_FIELDS:
+            raise BadMessageError(f"the request has more than {MAX_FIELDS} trailers", 431)
+        self.is_between = True
+        trailers, self._fields = self._fields, []
+        self._listener.on_end(trailers)

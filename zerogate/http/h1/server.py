@@ -1,0 +1,416 @@
+"""The client's side of HTTP/1.1: bytes of a connection become exchanges, exchanges become bytes.
+
+One `ServerConnection` per client connection. It owns framing, keep-alive, pipelining (answered in order: one exchange
+runs, what was read beyond it waits parsed, and no more is read), and the end of the connection. What a request is for
+is decided by `place`, which the composition gives.
+"""
+
+import asyncio
+from collections import deque
+from typing import Any, Final
+
+from zerogate.clock import now
+from zerogate.counters import Result
+from zerogate.errors import Refusal
+from zerogate.http.answers import render
+from zerogate.http.exchange import ANSWERING, Exchange
+from zerogate.http.h1 import peer
+from zerogate.http.h1.answer import CHUNKED, COUNTED, UNTIL_CLOSE, framing, own_answer
+from zerogate.http.h1.linger import Linger
+from zerogate.http.h1.memo import HEAD_END, KEPT_BYTES, HeadMemo, is_one_head
+from zerogate.http.h1.reader import NO_FIELDS, RequestReader
+from zerogate.http.heads import BadMessageError, Field, RequestHead, ResponseHead, response_bytes, trailer_bytes
+from zerogate.http.server import Server
+from zerogate.http.sweep import NEVER
+
+HEAD_TIMEOUT_S: Final = 30.0
+"""For a whole head; nginx allows 60 s, Go's servers none."""
+KEEP_ALIVE_S: Final = 75.0
+"""nginx's default; longer than the 60 s of the usual cloud balancer, which must close first."""
+SKIP_BYTES: Final = 256 * 1024
+"""Rest of an unread body that is dropped to keep the connection: what one read brings."""
+GONE_CHECK_S: Final = 0.05
+"""How often a connection that is not read is asked whether its client is still there."""
+MAX_PIPELINED: Final = 128
+"""Requests parsed ahead on one connection; real clients do not pipeline."""
+
+_HEADS: Final[HeadMemo[RequestHead]] = HeadMemo()
+"""Requests without a body or with a counted one. One for all connections: it is a memo of a pure function."""
+_KNOWN: Final = _HEADS.known
+
+_PAUSED_BODY: Final = 1
+_PAUSED_PIPELINE: Final = 2
+
+
+class ServerConnection(asyncio.Protocol):
+    """See the module's text."""
+
+    __slots__ = (
+        "_body_left", "_closing", "_current", "_ending", "_idle_since_s", "_last_word", "_linger", "_now_s", "_out",
+        "_paused", "_pipelined", "_reader", "_receiving", "_server", "_transport", "memory", "peer", "tick", "visit_s",
+    )  # fmt: skip
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self.memory = server.memory
+        self.tick = 0
+        self.visit_s = NEVER
+        self._reader = RequestReader(self)
+        self._transport: Any = None
+        self.peer = b""
+        """The client's address, as text."""
+        self._current: Exchange | None = None
+        self._receiving: Exchange | None = None
+        self._pipelined: deque[Exchange] | None = None
+        self._body_left = 0
+        """Bytes of a body that is counted: its head was known, and the reader has seen nothing of the message."""
+        self._last_word: Refusal | None = None
+        self._out: list[bytes] = []
+        self._paused = 0
+        self._closing = False
+        """No further request is taken, and no answer begins."""
+        self._ending = COUNTED
+        """How the body of the answer that is being sent ends."""
+        self._linger: Linger | None = None
+        self._now_s = 0.0
+        self._idle_since_s = 0.0
+
+    # The transport
+
+    def connection_made(self, transport: Any) -> None:
+        self._transport = transport
+        peer = transport.get_extra_info("peername")
+        self.peer = peer[0].encode() if isinstance(peer, tuple) else b"unix"
+        self._server.connections.add(self)
+        self._server.accepted += 1
+        self._idle_since_s = now()
+        self._server.sweep.watch(self, self._idle_since_s + HEAD_TIMEOUT_S)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._closing = True
+        self._server.connections.discard(self)
+        self._server.on_closed()
+        self._server.sweep.forget(self)
+        waiting, self._pipelined = self._pipelined, None
+        self._receiving = None
+        if self._current is not None:
+            self._current.on_downstream_gone(now())
+        for exchange in waiting or ():
+            exchange.on_downstream_gone(now())  # what it kept of a body counts against the process until it ends
+        self._reader.close()
+
+    def data_received(self, data: bytes) -> None:
+        if self._closing:
+            if self._linger is not None:
+                self._linger.take(len(data))
+            return
+        self._now_s = now_s = now()
+        if self._body_left:
+            data = self._take_body(data)
+            if not data or self._closing:
+                return
+        if self._current is None and self._reader.is_between:
+            end = data.find(HEAD_END) + len(HEAD_END)
+            if len(HEAD_END) <= end <= KEPT_BYTES:
+                raw = data[:end]
+                head = _KNOWN.get(raw)
+                if head is not None:
+                    self._current = exchange = Exchange(self, head, now_s)
+                    if head.has_body:
+                        self._receiving = exchange
+                        self._body_left = head.content_length or 0
+                    self._server.place(exchange, now_s)
+                    if len(data) > end:
+                        self._go_on(data[end:])
+                    return
+                if _HEADS.comes_again(raw):
+                    if self._learn(raw) and len(data) > end:
+                        self._go_on(data[end:])
+                    return
+        self._feed(data)
+
+    def _learn(self, raw: bytes) -> bool:
+        """Parse a head that is not known, on its own, and keep what it means. Returns whether it is a head."""
+        is_valid = self._feed(raw)
+        exchange = self._current
+        if exchange is not None and exchange.head.can_be_kept and is_one_head(raw, exchange.head.field_count):
+            _HEADS.keep(raw, exchange.head)
+        return is_valid
+
+    def _go_on(self, data: bytes) -> None:
+        """What lies behind a head in the same read."""
+        if self._body_left:
+            data = self._take_body(data)
+        if data and not self._closing:
+            self._feed(data)
+
+    def _take_body(self, data: bytes) -> bytes:
+        """Give the exchange what belongs to its counted body; returns what lies behind."""
+        exchange = self._receiving
+        left = self._body_left
+        self._body_left = max(0, left - len(data))
+        if exchange is not None:
+            exchange.on_request_data(data[:left], self._now_s)
+            if not self._body_left:
+                self._receiving = None
+                exchange.on_request_end(NO_FIELDS, self._now_s)
+        return data[left:]
+
+    def _feed(self, data: bytes) -> bool:
+        """Let the reader read; returns whether it found nothing wrong."""
+        try:
+            self._reader.feed(data)
+        except BadMessageError as bad:
+            if not self._closing:
+                self._refuse_message(bad.status, str(bad))
+            return False
+        return True
+
+    def pause_writing(self) -> None:
+        if self._current is not None:
+            self._current.on_downstream_writable(False, now())
+
+    def resume_writing(self) -> None:
+        if self._current is not None:
+            self._current.on_downstream_writable(True, now())
+
+    # What the reader tells
+
+    def on_begin(self) -> None:
+        self._idle_since_s = self._now_s
+
+    def on_head(self, head: RequestHead) -> None:
+        if self._closing:
+            raise BadMessageError("a request after the last one of its connection")
+        exchange = Exchange(self, head, self._now_s)
+        if self._current is not None:
+            self._queue(exchange)
+            self._receiving = exchange
+        else:
+            self._current = self._receiving = exchange
+            self._server.place(exchange, self._now_s)
+
+    def _queue(self, exchange: Exchange) -> None:
+        if self._pipelined is None:
+            self._pipelined = deque()
+        if len(self._pipelined) >= MAX_PIPELINED:
+            raise BadMessageError(f"more than {MAX_PIPELINED} requests were pipelined", 429)
+        self._pipelined.append(exchange)
+        self._pause(_PAUSED_PIPELINE)
+
+    def on_body(self, data: bytes) -> None:
+        if self._receiving is not None:
+            self._receiving.on_request_data(data, self._now_s)
+
+    def on_end(self, trailers: list[Field]) -> None:
+        exchange, self._receiving = self._receiving, None
+        if exchange is not None:
+            exchange.on_request_end(trailers, self._now_s)
+
+    def _refuse_message(self, status: int, detail: str) -> None:
+        """The bytes have no single meaning: say so and close, after what was asked before is answered."""
+        self._server.bad_requests += 1
+        refusal = Refusal(status=status, code="bad_request", detail=detail[0].upper() + detail[1:] + ".", hopeless=True)
+        exchange, self._receiving = self._receiving, None
+        if exchange is not None and exchange is self._current and exchange.phase < ANSWERING:
+            exchange.refuse(refusal, self._now_s)
+        elif exchange is not None:
+            # in the middle of a body whose answer has begun or is not at its turn: nothing can be said in order
+            self.reset()
+        elif self._current is not None:
+            self._last_word = refusal
+            self._pause(_PAUSED_PIPELINE)
+        else:
+            self._say_last_word(refusal)
+
+    def _say_last_word(self, refusal: Refusal) -> None:
+        answer = render(refusal, openai_shape=False)
+        self._closing = True
+        self._transport.write(own_answer(answer.status, answer.headers, answer.body, b"GET", close=True))
+        self._start_linger()
+
+    # What an exchange asks for
+
+    def watch(self, deadline_s: float) -> None:
+        self._server.sweep.watch(self, deadline_s)
+
+    def pause_body(self) -> None:
+        self._pause(_PAUSED_BODY)
+
+    def resume_body(self) -> None:
+        self._resume(_PAUSED_BODY)
+
+    def send_informational(self, status: int, reason: bytes, lines: bytes) -> None:
+        self._transport.write(b"HTTP/1.1 %d %b\r\n%b\r\n" % (status, reason, lines))
+
+    def send_head(self, head: ResponseHead, *, extra: bytes, has_body: bool) -> None:
+        exchange = self._current
+        assert exchange is not None
+        self._ending, line = framing(head, has_body=has_body, http_1_0=exchange.head.http_1_0)
+        self._out.append(
+            b"HTTP/1.1 %d %b\r\n%b%b%b%b\r\n" % (head.status, head.reason, head.lines, line, extra, self._persistence())
+        )
+
+    def _persistence(self) -> bytes:
+        exchange = self._current
+        if exchange is None or self._ending == UNTIL_CLOSE or self._server.is_draining or not exchange.head.keep_alive:
+            return b"Connection: close\r\n"
+        return b"Connection: keep-alive\r\n" if exchange.head.http_1_0 else b""
+
+    def send_data(self, data: bytes) -> None:
+        if self._ending == CHUNKED:
+            self._out += (b"%x\r\n" % len(data), data, b"\r\n")
+        else:
+            self._out.append(data)
+
+    def send_end(self, trailers: list[Field]) -> None:
+        if self._ending == CHUNKED:
+            self._out.append(trailer_bytes(trailers))
+        self.flush()
+
+    def send_whole(self, head: ResponseHead, body: bytes, *, extra: bytes) -> None:
+        exchange = self._current
+        assert exchange is not None
+        if exchange.head.is_plain and not extra and not self._server.is_draining:
+            self._transport.write((head.whole or response_bytes(head)) + body)
+            return
+        self.send_head(head, extra=extra, has_body=True)
+        self.send_data(body)
+        self.send_end(NO_FIELDS)
+
+    def flush(self) -> None:
+        """Write what was sent since the last flush: one system call for all that one read of the replica brought."""
+        out = self._out
+        if out:
+            self._out = []
+            self._transport.write(out[0] if len(out) == 1 else b"".join(out))
+
+    def send_refusal(self, refusal: Refusal, *, extra: bytes) -> None:
+        exchange = self._current
+        assert exchange is not None
+        answer = render(refusal, openai_shape=exchange.head.target.startswith(b"/v1/"))
+        self._send_own(answer.status, answer.headers, answer.body, extra)
+
+    def send_answer(self, status: int, headers: tuple[Field, ...], body: bytes) -> None:
+        self._send_own(status, headers, body, b"")
+
+    def _send_own(self, status: int, headers: tuple[Field, ...], body: bytes, extra: bytes) -> None:
+        exchange = self._current
+        assert exchange is not None
+        close = self._persistence() == b"Connection: close\r\n" or not self._can_skip_body(exchange)
+        self._ending = UNTIL_CLOSE if close else COUNTED
+        self._transport.write(own_answer(status, headers, body, exchange.head.method, close=close, extra=extra))
+
+    def reset(self) -> None:
+        """Close without the end of the answer; with a reset where only the close itself would mark the end."""
+        self.flush()
+        self._closing = True
+        if self._ending == UNTIL_CLOSE:
+            peer.reset(self._transport)
+        else:
+            self._transport.close()
+
+    def on_ended(self, exchange: Exchange) -> None:
+        """The exchange is over: the next pipelined one, the next request, or the end of the connection."""
+        self._current = None
+        if exchange.result is Result.ABANDONED or exchange.result is Result.CUT or self._closing:
+            self._closing = True
+            if exchange.result is Result.ABANDONED:
+                self._transport.close()
+            return
+        if not exchange.is_request_done and not self._can_skip_body(exchange):
+            self._closing = True
+            self._start_linger()
+            return
+        if self._ending == UNTIL_CLOSE or self._server.is_draining or not exchange.head.keep_alive:
+            self._closing = True
+            self._transport.close()
+            return
+        self._idle_since_s = self._now_s
+        if self._pipelined:
+            asyncio.get_running_loop().call_soon(self._next)
+        elif self._last_word is not None:
+            self._say_last_word(self._last_word)
+        elif self._paused:
+            self._resume(_PAUSED_BODY | _PAUSED_PIPELINE)
+
+    def _can_skip_body(self, exchange: Exchange) -> bool:
+        """Whether what is left of the request's body is nothing, or little enough to be read and dropped."""
+        head = exchange.head
+        if exchange.is_request_done or not head.has_body:
+            return True
+        if head.content_length is None or (head.expects_continue and not exchange.bytes_in):
+            return False
+        return head.content_length - exchange.bytes_in <= SKIP_BYTES
+
+    def _next(self) -> None:
+        if self._current is None and self._pipelined and not self._closing:
+            self._now_s = now()
+            exchange = self._current = self._pipelined.popleft()
+            if not self._pipelined:
+                self._resume(_PAUSED_PIPELINE)
+            self._server.place(exchange, self._now_s)
+
+    # Reading, idling, leaving
+
+    def _pause(self, reason: int) -> None:
+        if not self._paused and not self._closing:
+            self._transport.pause_reading()
+            self._server.sweep.watch(self, now() + GONE_CHECK_S)
+        self._paused |= reason
+
+    def _resume(self, reason: int) -> None:
+        if self._paused:
+            self._paused &= ~reason
+            if not self._paused and not self._closing:
+                self._transport.resume_reading()
+
+    def abort(self) -> None:
+        """Cut whatever is on its way."""
+        self._closing = True
+        self._transport.abort()
+
+    def close_if_idle(self) -> None:
+        """Close unless a request is being read or answered."""
+        if self._current is None and not self._reader.in_head and not self._pipelined:
+            self._closing = True
+            self._transport.close()
+
+    def _start_linger(self) -> None:
+        if self._paused:
+            self._paused = 0
+            self._transport.resume_reading()
+        self._linger = Linger(self._transport, now())
+        self._server.sweep.watch(self, self._linger.until_s)
+
+    def due(self, now_s: float) -> float | None:
+        """The sweep's visit: timers of the exchange, or of the connection itself."""
+        exchange = self._current
+        if exchange is not None:
+            if self._paused and peer.is_gone(self._transport):
+                self._transport.abort()
+                return None
+            deadline_s = exchange.due(now_s)
+            if deadline_s is not None and self._paused:
+                return min(deadline_s, now_s + GONE_CHECK_S)
+            return deadline_s if deadline_s is not None or self._current is not None else now_s + KEEP_ALIVE_S
+        if self._linger is not None:
+            return self._linger.due(now_s)
+        if self._closing:
+            return None
+        limit_s = HEAD_TIMEOUT_S if self._reader.in_head or not self._idle_since_s else KEEP_ALIVE_S
+        if now_s >= self._idle_since_s + limit_s:
+            self._closing = True
+            self._transport.close()
+            return None
+        return self._idle_since_s + limit_s
+
+    @property
+    def is_reading_head(self) -> bool:
+        """Whether a head has begun to come and is not complete."""
+        return self._reader.in_head
+
+    @property
+    def buffered_bytes(self) -> int:
+        """Bytes of answers that the client has not taken yet."""
+        return int(self._transport.get_write_buffer_size())
