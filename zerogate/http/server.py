@@ -1,12 +1,15 @@
 """What all connections of a listener share, whatever version of HTTP they speak.
 
-`place` decides what a request is for; the composition gives it. A connection enters itself when it is made and takes
-itself out when it is lost.
+`place` decides what a request is for; the composition gives it. A connection enters when it is made, leaves when it is
+lost, and is counted in between.
 """
 
 import asyncio
-from typing import Protocol
+from typing import Final, Protocol
 
+import msgspec
+
+from zerogate.errors import Refusal
 from zerogate.http.exchange import Placer
 from zerogate.http.sides import BodyMemory
 from zerogate.http.sweep import Sweep
@@ -26,20 +29,62 @@ class Connection(Protocol):
         """Bytes of answers that the client has not taken yet."""
 
 
+class ConnectionLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """Most connections at once; 0 is none but the process's file descriptors."""
+
+    total: int = 0
+    per_client: int = 0
+    """From one address. None by default: all clients of a balancer have its address."""
+
+
+NO_LIMITS: Final = ConnectionLimits()
+
+
 class Server:
     """See the module's text. The counters only grow."""
 
-    def __init__(self, place: Placer, sweep: Sweep, *, memory: BodyMemory | None = None) -> None:
+    def __init__(
+        self, place: Placer, sweep: Sweep, *, memory: BodyMemory | None = None, limits: ConnectionLimits = NO_LIMITS
+    ) -> None:
         self.place = place
         self.sweep = sweep
         self.memory = memory or BodyMemory()
+        self.limits = limits
         self.connections: set[Connection] = set()
+        self._by_client: dict[bytes, int] = {}
         self.is_draining = False
         self._emptied: asyncio.Event | None = None
         self.bad_requests = 0
         """Messages that were refused before they were a request."""
         self.accepted = 0
         """Connections taken so far."""
+        self.turned_away = 0
+        """Of them, closed at once because there were too many."""
+
+    def enter(self, connection: Connection, client: bytes) -> Refusal | None:
+        """A connection from this address is made; returns what it is told where it is one too many."""
+        self.accepted += 1
+        self.connections.add(connection)
+        count = self._by_client[client] = self._by_client.get(client, 0) + 1
+        limits = self.limits
+        if limits.total and len(self.connections) > limits.total:
+            return self._too_many(f"{limits.total} connections are open, the most that are taken at once")
+        if limits.per_client and count > limits.per_client:
+            return self._too_many(f"{limits.per_client} connections from this address are open, the most it may have")
+        return None
+
+    def _too_many(self, what: str) -> Refusal:
+        self.turned_away += 1
+        detail = f"{what[0].upper()}{what[1:]}. Use kept-alive connections, or try again later."
+        return Refusal(status=503, code="too_many_connections", detail=detail, retry_after_s=1.0)
+
+    def leave(self, connection: Connection, client: bytes) -> None:
+        """A connection from this address is lost."""
+        self.connections.discard(connection)
+        left = self._by_client.pop(client, 1) - 1
+        if left:
+            self._by_client[client] = left
+        self._tell_emptied()
 
     def drain(self) -> None:
         """Answer what runs, take no further request on any connection."""
@@ -51,10 +96,9 @@ class Server:
         """Set once no connection is left."""
         if self._emptied is None:
             self._emptied = asyncio.Event()
-            self.on_closed()
+            self._tell_emptied()
         return self._emptied
 
-    def on_closed(self) -> None:
-        """A connection is closed."""
+    def _tell_emptied(self) -> None:
         if self._emptied is not None and not self.connections:
             self._emptied.set()

@@ -39,14 +39,14 @@ class Listener(Protocol):
 class RequestReader:
     """See the module's text."""
 
-    __slots__ = ("_fields", "_head_bytes", "_listener", "_parser", "_target", "in_head", "is_between")
+    __slots__ = ("_fields", "_listener", "_parser", "_target", "head_bytes", "in_head", "is_between")
 
     def __init__(self, listener: Listener) -> None:
         self._listener = listener
         self._parser = HttpRequestParser(self)
         self._fields: list[Field] = []
         self._target = b""
-        self._head_bytes = 0
+        self.head_bytes = 0
         """Bytes read since the last that belonged to a body: of a head, of trailers, of a chunk's extensions."""
         self.in_head = False
         """A head has begun and is not complete."""
@@ -58,14 +58,14 @@ class RequestReader:
         while data:
             data = self._feed(data)
             if self.is_between:
-                self._head_bytes = 0
-            elif self._head_bytes > MAX_HEAD_BYTES:
+                self.head_bytes = 0
+            elif self.head_bytes > MAX_HEAD_BYTES:
                 what = "head" if self.in_head else "trailer section"
                 raise BadMessageError(f"the {what} of the request is larger than {MAX_HEAD_BYTES} bytes", 431)
 
     def _feed(self, data: bytes) -> bytes:
         """Read until an offer to change the protocol, which is not taken; returns what lies behind it."""
-        self._head_bytes += len(data)
+        self.head_bytes += len(data)
         try:
             self._parser.feed_data(data)
         except HttpParserUpgrade as upgrade:
@@ -107,16 +107,16 @@ class RequestReader:
         target, self._target = self._target, b""
         if len(fields) > MAX_FIELDS:
             raise BadMessageError(f"the request has more than {MAX_FIELDS} header fields", 431)
-        if self._head_bytes > MAX_HEAD_BYTES and head_size(fields) > MAX_HEAD_BYTES:
+        if self.head_bytes > MAX_HEAD_BYTES and head_size(fields) > MAX_HEAD_BYTES:
             raise BadMessageError(f"the head of the request is larger than {MAX_HEAD_BYTES} bytes", 431)
         method = parser.get_method()
         keep_alive = parser.should_keep_alive()
         head = parse_request(method, target, parser.get_http_version(), fields, keep_alive=keep_alive)
-        self._head_bytes = 0
+        self.head_bytes = 0
         self._listener.on_head(head)
 
     def on_body(self, data: bytes) -> None:
-        self._head_bytes = 0
+        self.head_bytes = 0
         self._listener.on_body(data)
 
     def on_message_complete(self) -> None:

@@ -25,6 +25,10 @@ from zerogate.http.sweep import NEVER
 
 HEAD_TIMEOUT_S: Final = 30.0
 """For a whole head; nginx allows 60 s, Go's servers none."""
+HEAD_GRACE_S: Final = 10.0
+HEAD_BYTES_PER_S: Final = 500
+"""After its grace a head has to have come at this rate (Apache's MinRate): a connection is not held open for a byte now
+and then."""
 KEEP_ALIVE_S: Final = 75.0
 """nginx's default; longer than the 60 s of the usual cloud balancer, which must close first."""
 SKIP_BYTES: Final = 256 * 1024
@@ -81,15 +85,17 @@ class ServerConnection(asyncio.Protocol):
         self._transport = transport
         peer = transport.get_extra_info("peername")
         self.peer = peer[0].encode() if isinstance(peer, tuple) else b"unix"
-        self._server.connections.add(self)
-        self._server.accepted += 1
         self._idle_since_s = now()
-        self._server.sweep.watch(self, self._idle_since_s + HEAD_TIMEOUT_S)
+        refusal = self._server.enter(self, self.peer)
+        if refusal is not None:
+            self._say(refusal)
+            self._transport.close()
+            return
+        self._server.sweep.watch(self, self._idle_since_s + KEEP_ALIVE_S)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._closing = True
-        self._server.connections.discard(self)
-        self._server.on_closed()
+        self._server.leave(self, self.peer)
         self._server.sweep.forget(self)
         waiting, self._pipelined = self._pipelined, None
         self._receiving = None
@@ -164,6 +170,8 @@ class ServerConnection(asyncio.Protocol):
             if not self._closing:
                 self._refuse_message(bad.status, str(bad))
             return False
+        if self._reader.in_head and self.visit_s > self._now_s + HEAD_TIMEOUT_S:
+            self._server.sweep.watch(self, self._now_s + HEAD_GRACE_S)
         return True
 
     def pause_writing(self) -> None:
@@ -224,10 +232,14 @@ class ServerConnection(asyncio.Protocol):
             self._say_last_word(refusal)
 
     def _say_last_word(self, refusal: Refusal) -> None:
+        self._say(refusal)
+        self._start_linger()
+
+    def _say(self, refusal: Refusal) -> None:
+        """Answer outside of any request, as the last thing on this connection."""
         answer = render(refusal, openai_shape=False)
         self._closing = True
         self._transport.write(own_answer(answer.status, answer.headers, answer.body, b"GET", close=True))
-        self._start_linger()
 
     # What an exchange asks for
 
@@ -398,12 +410,16 @@ class ServerConnection(asyncio.Protocol):
             return self._linger.due(now_s)
         if self._closing:
             return None
-        limit_s = HEAD_TIMEOUT_S if self._reader.in_head or not self._idle_since_s else KEEP_ALIVE_S
-        if now_s >= self._idle_since_s + limit_s:
+        deadline_s = self._idle_since_s + (self._head_time_s() if self._reader.in_head else KEEP_ALIVE_S)
+        if now_s >= deadline_s:
             self._closing = True
             self._transport.close()
             return None
-        return self._idle_since_s + limit_s
+        return deadline_s
+
+    def _head_time_s(self) -> float:
+        """How long the head that is coming may take, by what has come of it."""
+        return min(HEAD_TIMEOUT_S, HEAD_GRACE_S + self._reader.head_bytes / HEAD_BYTES_PER_S)
 
     @property
     def is_reading_head(self) -> bool:

@@ -1,0 +1,131 @@
+"""How much of a process one client may take: connections, and time for a head."""
+
+from typing import Any
+
+import pytest
+
+from zerogate.http.exchange import Exchange
+from zerogate.http.h1 import server as h1
+from zerogate.http.h1.server import HEAD_GRACE_S, HEAD_TIMEOUT_S, KEEP_ALIVE_S, ServerConnection
+from zerogate.http.server import ConnectionLimits, Server
+
+
+class Transport:
+    """Keeps what is written; says where it comes from."""
+
+    def __init__(self, client: str) -> None:
+        self.client = client
+        self.written = b""
+        self.is_closed = False
+
+    def write(self, data: bytes) -> None:
+        self.written += data
+
+    def close(self) -> None:
+        self.is_closed = True
+
+    def get_extra_info(self, name: str) -> Any:
+        return (self.client, 1) if name == "peername" else None
+
+
+class Moments:
+    """A sweep of one connection, and the clock that it goes by."""
+
+    def __init__(self) -> None:
+        self.now_s = 1000.0
+        self.due_s = 0.0
+
+    def watch(self, item: Any, deadline_s: float) -> None:
+        self.due_s = item.visit_s = deadline_s
+
+    def forget(self, item: Any) -> None: ...
+
+    def visit(self, connection: ServerConnection) -> None:
+        """Let time pass to the next visit."""
+        self.now_s = self.due_s
+        again_s = connection.due(self.now_s)
+        if again_s is not None:
+            self.watch(connection, again_s)
+
+
+@pytest.fixture
+def moments(monkeypatch: pytest.MonkeyPatch) -> Moments:
+    moments = Moments()
+    monkeypatch.setattr(h1, "now", lambda: moments.now_s)
+    return moments
+
+
+def server(moments: Moments, limits: ConnectionLimits | None = None) -> Server:
+    def place(exchange: Exchange, now_s: float) -> None: ...
+
+    return Server(place, moments, limits=limits or ConnectionLimits())  # type: ignore[arg-type]
+
+
+def connect(to: Server, client: str = "192.0.2.7") -> tuple[ServerConnection, Transport]:
+    connection, transport = ServerConnection(to), Transport(client)
+    connection.connection_made(transport)
+    return connection, transport
+
+
+def test_a_head_that_comes_a_byte_now_and_then_is_cut_soon_after_its_grace(moments: Moments) -> None:
+    connection, transport = connect(server(moments))
+    begun_s = moments.now_s
+    connection.data_received(b"GET / HTTP/1.1\r\n")
+    for second in range(1, 60):
+        moments.now_s = begun_s + second
+        if moments.now_s >= moments.due_s:
+            moments.visit(connection)
+        if transport.is_closed:
+            break
+        connection.data_received(b"X")
+    assert HEAD_GRACE_S <= moments.now_s - begun_s <= HEAD_GRACE_S + 1
+
+
+def test_a_large_head_on_a_slow_line_has_longer_but_not_for_ever(moments: Moments) -> None:
+    connection, transport = connect(server(moments))
+    begun_s = moments.now_s
+    connection.data_received(b"GET / HTTP/1.1\r\nX-Large: ")
+    while not transport.is_closed:
+        connection.data_received(b"x" * 20_000)
+        moments.visit(connection)
+    assert moments.now_s - begun_s == HEAD_TIMEOUT_S
+
+
+def test_a_head_that_begins_late_on_an_idle_connection_has_its_own_time(moments: Moments) -> None:
+    connection, transport = connect(server(moments))
+    moments.now_s += KEEP_ALIVE_S - 1
+    begun_s = moments.now_s
+    connection.data_received(b"GET / HTTP/1.1\r\n")
+    moments.visit(connection)
+    moments.visit(connection)
+    assert HEAD_GRACE_S <= moments.now_s - begun_s <= HEAD_GRACE_S + 1
+    assert transport.is_closed
+
+
+def test_one_connection_too_many_is_told_so_and_closed_and_the_next_finds_the_place_of_one_that_left(
+    moments: Moments,
+) -> None:
+    busy = server(moments, ConnectionLimits(total=2))
+    first, _ = connect(busy, "192.0.2.1")
+    connect(busy, "192.0.2.2")
+    third, transport = connect(busy, "192.0.2.3")
+    assert transport.written.startswith(b"HTTP/1.1 503 ")
+    assert b"too_many_connections" in transport.written
+    assert transport.is_closed
+    third.connection_lost(None)
+    first.connection_lost(None)
+    _, transport = connect(busy, "192.0.2.4")
+    assert not transport.is_closed
+    assert (busy.accepted, busy.turned_away) == (4, 1)
+
+
+def test_a_client_with_its_most_connections_does_not_keep_another_one_out(moments: Moments) -> None:
+    fair = server(moments, ConnectionLimits(per_client=2))
+    mine = [connect(fair, "192.0.2.1") for _ in range(3)]
+    assert [transport.is_closed for _, transport in mine] == [False, False, True]
+    _, transport = connect(fair, "192.0.2.2")
+    assert not transport.is_closed
+    for connection, _ in mine:
+        connection.connection_lost(None)
+    _, transport = connect(fair, "192.0.2.1")
+    assert not transport.is_closed
