@@ -86,6 +86,7 @@ class Hold:
             first_byte_s=policy.first_byte_timeout_s,
             idle_s=policy.idle_stream_timeout_s,
             total_s=policy.total_timeout_s,
+            heartbeat_s=policy.hold_heartbeat_s,
             retries_stale=policy.retry == "stale",
         )
         self.quiet_paths = frozenset(path.encode() for path in (policy.ready_path, *policy.health_paths))

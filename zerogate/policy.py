@@ -40,6 +40,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     """Request header whose integer orders the hold (higher first), in lower case; None: strictly first come."""
     hold_timeout_s: float = 540.0
     """OpenAI's SDK gives up reading at 10 minutes: the hold answers before."""
+    hold_heartbeat_s: float | None = None
+    """How often a held request for a stream of events is sent a comment."""
 
     # the other timers
     connect_timeout_s: float = 5.0

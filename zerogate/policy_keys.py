@@ -169,6 +169,12 @@ _ROWS: Final = (
         reason="OpenAI's SDK gives up reading at 10 minutes: the hold answers before.",
     ),
     Key(
+        name="hold-heartbeat", field="hold_heartbeat_s", kind=Duration(1, _HOUR_S, none=True),
+        doc="How often a held request for a stream of events is sent a comment, so that nothing in between gives up. "
+        "Its status is then 200 already: an error arrives as an event called `error`.",
+        reason="A status that tells the truth is worth more, unless something in between is impatient.",
+    ),
+    Key(
         name="connect-timeout", field="connect_timeout_s", kind=Duration(1, _HOUR_S),
         doc="How long a connection to a replica may take to open.",
         reason="A replica is near; five seconds allow for two lost packets.",

@@ -20,6 +20,7 @@ from typing import Any, Final
 from zerogate.counters import Result
 from zerogate.errors import Refusal, ZerogateError
 from zerogate.http.heads import Field, RequestHead, ResponseHead, has_no_body
+from zerogate.http.heartbeat import HeldStream, asks_for_stream
 from zerogate.http.sides import DEFAULT_TIMERS, BodyReader, Destination, Downstream, Owner, UpstreamConnection
 
 ROUTING: Final = 0
@@ -39,6 +40,8 @@ _LEGAL: Final = (
     frozenset[int](),
 )
 
+NEVER: Final = float("inf")
+
 BUFFER_BYTES: Final = 64 * 1024
 """Body kept while there is nowhere to send it, before the client is paused; uvloop's own high-water mark."""
 REPLAY_BYTES: Final = 64 * 1024
@@ -53,14 +56,14 @@ class Exchange:
     """See the module's text. Attributes are for reading; only methods change them."""
 
     __slots__ = (
-        "attempts", "buffered_bytes", "bytes_in", "bytes_out", "chunks", "code", "connection", "deadline_s",
-        "dispatched_s", "downstream", "ended_s", "first_byte_s", "head", "held_at_s", "hold_s", "is_cold",
+        "attempts", "beat_at_s", "buffered_bytes", "bytes_in", "bytes_out", "chunks", "code", "connection",
+        "deadline_s", "dispatched_s", "downstream", "ended_s", "first_byte_s", "head", "held_at_s", "hold_s", "is_cold",
         "is_request_done", "is_stalled", "keep_bytes", "last_byte_s", "owner", "phase", "reader", "received_s",
         "result", "status", "ticket", "timers", "trailers", "upstream",
     )  # fmt: skip
 
     def __init__(self, downstream: "Downstream[Exchange]", head: RequestHead, now_s: float) -> None:
-        self.downstream = downstream
+        self.downstream: Downstream[Exchange] = downstream
         self.head = head
         self.received_s = now_s
         self.phase = ROUTING
@@ -80,6 +83,8 @@ class Exchange:
         self.deadline_s = 0.0
         self.held_at_s: float | None = None
         self.hold_s = 0.0
+        self.beat_at_s = NEVER
+        """When a held client gets its next sign of life."""
         self.is_cold = False
         """It met a service without a ready replica."""
         self.dispatched_s = 0.0
@@ -117,6 +122,10 @@ class Exchange:
         self.ticket = ticket
         self.held_at_s = now_s
         self.deadline_s = deadline_s
+        beat_s = self.timers.heartbeat_s
+        if beat_s is not None:
+            self.beat_at_s = now_s + beat_s
+            deadline_s = min(deadline_s, self.beat_at_s)
         self.downstream.watch(deadline_s)
 
     def dispatch(self, upstream: "Destination[Exchange]", now_s: float) -> None:
@@ -354,7 +363,9 @@ class Exchange:
         phase = self.phase
         if phase == HELD:
             if now_s < self.deadline_s:
-                return self.deadline_s
+                if now_s >= self.beat_at_s:
+                    self._beat(now_s)
+                return min(self.deadline_s, self.beat_at_s)
             if self.owner is not None:
                 self.owner.on_hold_timeout(self, now_s)
             return None
@@ -367,6 +378,20 @@ class Exchange:
             detail = f"No byte of the request's body came for {DEFAULT_TIMERS.idle_s:g} s."
             self.refuse(Refusal(status=408, code="body_timeout", detail=detail), now_s)
         return None
+
+    def _beat(self, now_s: float) -> None:
+        """Send the client a sign of life, if a stream of events is what it waits for."""
+        stream = self.downstream
+        if not isinstance(stream, HeldStream):
+            if not self.is_request_done:
+                self.beat_at_s = now_s + (self.timers.heartbeat_s or NEVER)
+                return
+            if not asks_for_stream(self.head, self.chunks):
+                self.beat_at_s = NEVER
+                return
+            stream = self.downstream = HeldStream(stream, self.head)
+        stream.beat()
+        self.beat_at_s = now_s + (self.timers.heartbeat_s or NEVER)
 
     def _due_running(self, now_s: float) -> float | None:
         timers = self.timers

@@ -51,6 +51,15 @@ class BadMessageError(ZerogateError):
         super().__init__(detail)
 
 
+def field_of(lines: bytes, name: bytes) -> bytes | None:
+    """The value of the first field called `name` (lower case) in serialised lines, or None."""
+    for line in lines.split(b"\r\n"):
+        key, _, value = line.partition(b": ")
+        if key.lower() == name:
+            return value
+    return None
+
+
 class RequestHead:
     """A request head with one meaning.
 
@@ -97,11 +106,7 @@ class RequestHead:
 
     def field(self, name: bytes) -> bytes | None:
         """The value of the first end-to-end field called `name` (lower case), or None."""
-        for line in self.lines.split(b"\r\n"):
-            key, _, value = line.partition(b": ")
-            if key.lower() == name:
-                return value
-        return None
+        return field_of(self.lines, name)
 
     @property
     def can_be_kept(self) -> bool:

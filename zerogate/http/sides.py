@@ -22,6 +22,8 @@ class Timers(msgspec.Struct, frozen=True, kw_only=True):
     first_byte_s: float = 600.0
     idle_s: float = 300.0
     total_s: float | None = None
+    heartbeat_s: float | None = None
+    """How often a held request for a stream of events is sent a comment; None: never."""
     retries_stale: bool = False
     """Send non-idempotent requests again too when their connection broke before a byte of the answer."""
 
@@ -46,11 +48,15 @@ class BodyMemory:
 class Downstream(Protocol[ExchangeT]):
     """The client's side of an exchange: one HTTP/1.1 connection, or one stream of a later version."""
 
-    memory: BodyMemory
-    visit_s: float
-    """When `exchange.due` will be called at the latest."""
-    peer: bytes
-    """The client's address, as text."""
+    @property
+    def memory(self) -> BodyMemory: ...
+    @property
+    def visit_s(self) -> float:
+        """When `exchange.due` will be called at the latest."""
+
+    @property
+    def peer(self) -> bytes:
+        """The client's address, as text."""
 
     def send_informational(self, status: int, reason: bytes, lines: bytes) -> None: ...
     def send_head(self, head: ResponseHead, *, extra: bytes, has_body: bool) -> None: ...
