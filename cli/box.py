@@ -44,6 +44,9 @@ class BoxFile(msgspec.Struct, frozen=True, kw_only=True):
     admin: Address
     state_dir: str
     access_log: Literal["off", "sampled", "on"]
+    max_connections: int
+    max_connections_per_client: int
+    body_memory_bytes: int
     services: dict[str, ServiceDefinition]
     lines: dict[str, int]
 

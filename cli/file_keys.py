@@ -10,7 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from cli.file_kinds import CommandLine, EndpointUrl, Environment, ListenAddress
-from zerogate.kinds import Choice, Duration, Kind, Text
+from zerogate.kinds import Choice, Duration, Kind, Size, Text, Whole
 
 SERVICE_NAME_PATTERN: Final = "^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$"
 """A DNS label: the name stands in host names, file names and metric labels."""
@@ -68,6 +68,28 @@ BOX_KEYS: Final = _table(
         doc="One JSON line per request, for all or for a sample.",
         default="off",
         reason="Writing a line is work on the path of every request.",
+    ),
+    FileKey(
+        name="max-connections",
+        kind=Whole(0, 1_000_000),
+        doc="Most connections of clients at once; one more is answered with 503 and closed. 0 is no limit.",
+        default="0",
+        reason="The open files that the system grants are the limit, and running out of them is survived.",
+    ),
+    FileKey(
+        name="max-connections-per-client",
+        kind=Whole(0, 1_000_000),
+        doc="The same for each client address.",
+        default="0",
+        reason="All clients of a balancer or of an office have one address.",
+    ),
+    FileKey(
+        name="body-memory",
+        kind=Size(1024 * 1024, 1 << 40),
+        doc="Most bytes of request bodies that are kept in all, held or searched for their model; "
+        "beyond it new ones are answered with 503 and running uploads pause.",
+        default="1Gi",
+        reason="Sixteen of the largest bodies that are searched, and what small machines have left.",
     ),
 )
 """Scalars at the top of the file; `services` stands beside them."""

@@ -49,6 +49,9 @@ class BoxReader:
             admin=values["admin"],
             state_dir=self._path(values["state-dir"], "state-dir"),
             access_log=values["access-log"],
+            max_connections=values["max-connections"],
+            max_connections_per_client=values["max-connections-per-client"],
+            body_memory_bytes=values["body-memory"],
             services=services,
             lines=self._lines,
         )

@@ -28,6 +28,7 @@ from zerogate.http.access_log import AT_ONCE, AccessLog
 from zerogate.http.exchange import Exchange
 from zerogate.http.listener import Listener, bind
 from zerogate.http.server import Server
+from zerogate.http.sides import BodyMemory
 from zerogate.http.sweep import Sweep
 from zerogate.local.runtime import LocalRuntime
 from zerogate.tasks import Nursery
@@ -74,7 +75,10 @@ class RunningBox:
         )  # fmt: skip
         self.reporter = Reporter(self.holds, self.autoscaler)
         self.ingress = Ingress(self.holds, loop.call_soon, self.access_log.add)
-        self.server = Server(self.ingress.place, self.sweep)
+        self.server = Server(
+            self.ingress.place, self.sweep, memory=BodyMemory(box.body_memory_bytes),
+            limits=shares.connection_limits(box),
+        )  # fmt: skip
         self.listener = Listener(self.server, sock)
         self.remembered = Remembered(Path(box.state_dir))
 
@@ -97,6 +101,8 @@ class RunningBox:
         """Replace the services by those of another file. Addresses and the state folder stay as they are."""
         self.box = box
         self.access_log.mode = box.access_log
+        self.server.limits = shares.connection_limits(box)
+        self.server.memory.limit_bytes = box.body_memory_bytes
         self.history.forget(set(box.services))
         self.runtime.configure(shares.local_definitions(box))
         self._configure(box)

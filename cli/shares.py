@@ -9,6 +9,7 @@ from typing import Final
 
 from cli.box import BoxFile, ServiceDefinition, definition_hash
 from gateway.route_table import Route
+from zerogate.http.server import ConnectionLimits
 from zerogate.local.definition import LocalDefinition
 from zerogate.policy import Policy
 from zerogate.runtime.interface import Address
@@ -75,3 +76,8 @@ def _local(service: ServiceDefinition, state_dir: Path) -> LocalDefinition:
         stop_grace_s=command.stop_grace_s,
         max_replicas=service.policy.max_replicas,
     )
+
+
+def connection_limits(box: BoxFile) -> ConnectionLimits:
+    """For the server of the traffic port."""
+    return ConnectionLimits(total=box.max_connections, per_client=box.max_connections_per_client)

@@ -61,6 +61,9 @@ def test_every_key_reaches_its_place() -> None:
     text = """\
 access-log: on
 state-dir: ./state
+max-connections: 1000
+max-connections-per-client: 10
+body-memory: 64Mi
 services:
   chat:
     command: [run, 1.10, on, "{port}"]
@@ -76,6 +79,7 @@ services:
     command = read.services["chat"].command
     assert command is not None
     assert (read.access_log, read.state_dir) == ("on", "/srv/z/state")
+    assert (read.max_connections, read.max_connections_per_client, read.body_memory_bytes) == (1000, 10, 64 << 20)
     assert command.argv == ("run", "1.10", "on", "{port}")
     assert command.env == {"A": "1.10", "B": "on", "C": "x", "D": "", "E": "007"}
     assert (command.cwd, command.log_file) == ("/srv/z/models", "/home/u/chat.log")

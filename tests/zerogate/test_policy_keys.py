@@ -57,6 +57,7 @@ RIGHT: dict[str, tuple[Raw, Any]] = {
     "queue-bytes": ("1G", 10**9),
     "priority": ("X-Priority", "x-priority"),
     "hold-timeout": ("1h", 3600.0),
+    "hold-heartbeat": ("15s", 15.0),
     "connect-timeout": ("1s", 1.0),
     "first-byte-timeout": ("90s", 90.0),
     "idle-stream-timeout": ("1m30s", 90.0),

@@ -202,7 +202,7 @@ class Exchange:
         self._keep(data, size)
         if self.reader is not None:
             self.reader.on_chunk(data, now_s)
-        elif self.buffered_bytes >= self.keep_bytes:
+        elif self.buffered_bytes >= self.keep_bytes or self.downstream.memory.is_full:
             self.downstream.pause_body()
 
     def _keep(self, data: bytes, size: int) -> None:

@@ -31,12 +31,16 @@ class Timers(msgspec.Struct, frozen=True, kw_only=True):
 DEFAULT_TIMERS: Final = Timers()
 
 
+BODY_MEMORY_BYTES: Final = 1024 * 1024 * 1024
+"""Sixteen of the largest bodies that are searched for their model."""
+
+
 class BodyMemory:
     """Bytes of request bodies kept in one process, against a bound that new requests are refused at."""
 
     __slots__ = ("limit_bytes", "used_bytes")
 
-    def __init__(self, limit_bytes: int = 1024 * 1024 * 1024) -> None:
+    def __init__(self, limit_bytes: int = BODY_MEMORY_BYTES) -> None:
         self.limit_bytes = limit_bytes
         self.used_bytes = 0
 

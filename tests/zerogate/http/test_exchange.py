@@ -249,3 +249,14 @@ def test_an_illegal_transition_raises_and_changes_nothing(phase: int, event: str
     with pytest.raises(IllegalTransitionError):
         act()
     assert exchange.phase == phase
+
+
+def test_a_held_upload_pauses_early_where_the_memory_for_bodies_is_full() -> None:
+    sides = Sides()
+    sides.memory.limit_bytes = 10
+    exchange = exchange_of(sides, request("POST", body=1000))
+    exchange.hold(object(), deadline_s=60.0, now_s=0.0, keep_bytes=1000)
+    exchange.on_request_data(b"12345", 0.1)
+    assert sides.hear() == []
+    exchange.on_request_data(b"67890", 0.1)
+    assert sides.hear() == ["client: pause"]
