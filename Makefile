@@ -2,7 +2,7 @@
 # makes from the lock files and remakes only when they change.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast check bench docs picture soak lock clean environment-demo environment-dev
+.PHONY: help demo test test-fast check fuzz bench docs picture soak lock clean environment-demo environment-dev
 
 BIN := .venv/bin
 CODE = $(wildcard zerogate gateway activator queueproxy autoscaler cli bench tools tests)
@@ -23,6 +23,9 @@ test: environment-dev ## every test, the real model included
 
 test-fast: environment-dev ## the tests that need no real processes
 	@$(BIN)/python -m pytest -m "not slow and not model" $(ARGS)
+
+fuzz: environment-dev ## the tests that try at random, for long: FUZZ=100 times what `make test` tries
+	@FUZZ=$(or $(FUZZ),100) $(BIN)/python -m pytest -m fuzz --timeout 0 $(ARGS)
 
 check: environment-dev ## lint, format, types, import contracts, purity, links of the documents; under a minute
 	$(BIN)/ruff check .

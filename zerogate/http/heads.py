@@ -28,16 +28,22 @@ _RESPONSE_SPECIAL: Final = _HOP_BY_HOP | {NOT_SENT}
 _REQUEST_SPECIAL: Final = _HOP_BY_HOP | {
     b"host", b"expect", b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"forwarded"
 }  # fmt: skip
+_LOOK_ALIKES: Final = frozenset({name.replace(b"-", b"_") for name in _REQUEST_SPECIAL if b"-" in name})
+"""Servers that hand fields on as CGI's variables cannot tell these from ours: `X_Forwarded_For` is a way around us."""
 _LOOKED_AT: Final = frozenset({b"content-type", b"content-encoding", b"prefer", b"user-agent"})
 """Passed on like any other field, and of use here."""
-_NOT_PLAIN: Final = _REQUEST_SPECIAL | _LOOKED_AT
+_NOT_PLAIN: Final = _REQUEST_SPECIAL | _LOOK_ALIKES | _LOOKED_AT
 _IDEMPOTENT: Final = frozenset({b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE"})
-_FORBIDDEN_IN_TRAILERS: Final = _REQUEST_SPECIAL | {
-    b"authorization",
-    b"content-encoding",
-    b"content-type",
-    b"set-cookie",
-}
+_FORBIDDEN_IN_TRAILERS: Final = (
+    _REQUEST_SPECIAL
+    | _LOOK_ALIKES
+    | {
+        b"authorization",
+        b"content-encoding",
+        b"content-type",
+        b"set-cookie",
+    }
+)
 _HOST: Final = re.compile(rb"[A-Za-z0-9._~%!$&'()*+,;=-]*(?::[0-9]*)?|\[[0-9A-Fa-f:.]+\](?::[0-9]*)?")
 _ABSOLUTE: Final = re.compile(rb"https?://([^/?#]+)([/?].*)?", re.IGNORECASE | re.DOTALL)
 _WAIT: Final = re.compile(rb"(?:^|[,;\s])wait\s*=\s*\"?([0-9]{1,6})", re.IGNORECASE)
@@ -116,6 +122,8 @@ class RequestHead:
 
 def parse_request(method: bytes, target: bytes, version: str, fields: list[Field], *, keep_alive: bool) -> RequestHead:
     """The meaning of a request head; raises BadMessageError. `fields` are as they came, names in any case."""
+    if version != "1.1" and version != "1.0":
+        raise BadMessageError(f"HTTP/{version} is not spoken here, only HTTP/1.1, HTTP/1.0 and HTTP/2", 505)
     head = RequestHead(method, len(fields), http_1_0=version == "1.0", keep_alive=keep_alive)
     host: bytes | None = None
     lines: list[bytes] = []
@@ -165,7 +173,7 @@ def _look_at(head: RequestHead, key: bytes, value: bytes) -> None:
 
 def _take_special(head: RequestHead, key: bytes, value: bytes) -> None:
     if key == b"transfer-encoding":
-        if head.chunked or value.lower() != b"chunked" or head.http_1_0:
+        if head.chunked or value.strip(b" ").lower() != b"chunked" or head.http_1_0:
             raise BadMessageError("the only transfer coding that is taken is a single chunked, in HTTP/1.1", 501)
         head.chunked = True
     elif key == b"expect":
@@ -182,6 +190,8 @@ def _take_special(head: RequestHead, key: bytes, value: bytes) -> None:
         head.forwarded_proto = value
     elif key == b"x-forwarded-host":
         head.forwarded_host = value
+    elif key in _LOOK_ALIKES:
+        raise BadMessageError(f"the field {key.decode()} could be taken for {key.replace(b'_', b'-').decode()}")
 
 
 def _take_target(head: RequestHead, target: bytes, host: bytes | None) -> None:
@@ -205,16 +215,19 @@ def _take_target(head: RequestHead, target: bytes, host: bytes | None) -> None:
     head.host = host or b""
 
 
+def framing_line(head: RequestHead) -> bytes:
+    """The field that says where the body of this request ends, or nothing."""
+    if head.chunked:
+        return b"Transfer-Encoding: chunked\r\n"
+    return b"Content-Length: %d\r\n" % head.content_length if head.content_length is not None else b""
+
+
 def request_bytes(head: RequestHead, *, client: bytes, host: bytes | None = None, proto: bytes = b"http") -> bytes:
     """The head as it goes to a replica. `client`: the peer's address; `host`: written instead of the client's own."""
     own = head.host
     node = b'"[%b]"' % client if b":" in client else client
     element = b"for=%b;host=%b;proto=%b" % (node, own if own.isalnum() else b'"%b"' % own, proto)
-    framing = b""
-    if head.chunked:
-        framing = b"Transfer-Encoding: chunked\r\n"
-    elif head.content_length is not None:
-        framing = b"Content-Length: %d\r\n" % head.content_length
+    framing = framing_line(head)
     return b"".join(
         (
             head.method, b" ", head.target, b" HTTP/1.1\r\nHost: ", own if host is None else host, b"\r\n",

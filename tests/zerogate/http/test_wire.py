@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tests.zerogate.http.h1.corpus import REFUSED, REFUSED_BODIES
 from tests.zerogate.http.rig import answering, echo, read_request, replica, rig
 from zerogate.clock import now
 from zerogate.counters import Result
@@ -321,32 +322,7 @@ async def test_memory_stays_flat_while_a_client_does_not_read() -> None:
         assert sent < 64 << 20
 
 
-POST = b"POST / HTTP/1.1\r\nHost: a\r\n"
-BAD = {
-    "two-hosts": (b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400),
-    "no-host": (b"GET / HTTP/1.1\r\n\r\n", 400),
-    "host-with-a-space": (b"GET / HTTP/1.1\r\nHost: a b\r\n\r\n", 400),
-    "obs-fold": (b"GET / HTTP/1.1\r\nHost: a\r\nX: 1\r\n 2\r\n\r\n", 400),
-    "space-before-colon": (b"GET / HTTP/1.1\r\nHost : a\r\n\r\n", 400),
-    "bare-lf": (b"GET / HTTP/1.1\nHost: a\n\n", 400),
-    "nul": (b"GET / HTTP/1.1\r\nHost: a\r\nX: a\x00b\r\n\r\n", 400),
-    "two-lengths": (POST + b"Content-Length: 1\r\nContent-Length: 1\r\n\r\n", 400),
-    "signed-length": (POST + b"Content-Length: +1\r\n\r\n", 400),
-    "both-framings": (POST + b"Content-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
-    "other-codings": (POST + b"Transfer-Encoding: gzip, chunked\r\n\r\n", 501),
-    "chunked-in-1.0": (b"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n", 501),
-    "long-target": (b"GET /%b HTTP/1.1\r\nHost: a\r\n\r\n" % (b"a" * 20000), 414),
-    "many-fields": (b"GET / HTTP/1.1\r\nHost: a\r\n" + b"X: y\r\n" * 200 + b"\r\n", 431),
-    "large-field": (b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"y" * 400_000, 431),
-    "large-fields": (b"GET / HTTP/1.1\r\nHost: a\r\n" + b"X: %b\r\n" % (b"y" * 1000) * 90 + b"\r\n", 431),
-    "connect": (b"CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n", 405),
-    "fragment": (b"GET /a#b HTTP/1.1\r\nHost: a\r\n\r\n", 400),
-    "other-scheme": (b"GET ftp://a/ HTTP/1.1\r\nHost: a\r\n\r\n", 400),
-    "a-TLS-hello": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400),
-}
-
-
-@pytest.mark.parametrize(("bad", "status"), BAD.values(), ids=BAD.keys())
+@pytest.mark.parametrize(("bad", "status"), REFUSED.values(), ids=REFUSED)
 async def test_a_message_without_a_single_meaning_is_refused_and_its_connection_closed(bad: bytes, status: int) -> None:
     async with rig(script=echo) as it:
         client = await it.connect()
@@ -355,6 +331,15 @@ async def test_a_message_without_a_single_meaning_is_refused_and_its_connection_
         assert answer.startswith(b"HTTP/1.1 %d " % status)
         assert b"Connection: close\r\n" in answer
         assert it.hold.meter.arrivals == 0
+
+
+@pytest.mark.parametrize(("bad", "status"), REFUSED_BODIES.values(), ids=REFUSED_BODIES)
+async def test_a_body_without_a_single_meaning_is_refused_and_leaves_the_queue(bad: bytes, status: int) -> None:
+    async with rig() as it:
+        client = await it.connect()
+        await client.send(bad)
+        assert (await client.rest()).startswith(b"HTTP/1.1 %d " % status)
+        assert it.hold.queue.length == it.server.memory.used_bytes == 0
 
 
 async def test_an_answer_whose_head_comes_together_with_much_of_its_body_is_passed_on() -> None:

@@ -1,7 +1,8 @@
 """Bytes of a client's connection as request heads, pieces of bodies and trailers: llhttp, held to our limits.
 
 What httptools leaves open is closed here: it cannot pause (one read yields every pipelined request, so the listener
-has to take them), it reports trailers as header fields, and it stops at an offer to change the protocol.
+has to take them), it reports trailers as header fields, and at an offer to change the protocol it stops behind the
+head, taking a body for something else. Java's client makes such an offer with each POST.
 
 Invariant: after a BadMessageError nothing more is read. Called by `server`, once per read that it cannot answer from
 its memo of heads.
@@ -18,6 +19,7 @@ from zerogate.http.heads import (
     BadMessageError,
     Field,
     RequestHead,
+    framing_line,
     head_size,
     parse_request,
 )
@@ -39,7 +41,17 @@ class Listener(Protocol):
 class RequestReader:
     """See the module's text."""
 
-    __slots__ = ("_fields", "_listener", "_parser", "_target", "head_bytes", "in_head", "is_between")
+    __slots__ = (
+        "_fields",
+        "_is_behind_head",
+        "_listener",
+        "_offered",
+        "_parser",
+        "_target",
+        "head_bytes",
+        "in_head",
+        "is_between",
+    )
 
     def __init__(self, listener: Listener) -> None:
         self._listener = listener
@@ -48,6 +60,10 @@ class RequestReader:
         self._target = b""
         self.head_bytes = 0
         """Bytes read since the last that belonged to a body: of a head, of trailers, of a chunk's extensions."""
+        self._offered: RequestHead | None = None
+        """The head of a request with a body that offers to change the protocol."""
+        self._is_behind_head = False
+        """The parser is told of a head that was read already."""
         self.in_head = False
         """A head has begun and is not complete."""
         self.is_between = True
@@ -69,9 +85,12 @@ class RequestReader:
         try:
             self._parser.feed_data(data)
         except HttpParserUpgrade as upgrade:
-            # what follows is the next request (RFC 9110 section 7.8)
             self._parser = HttpRequestParser(self)
-            self.is_between = True
+            offered, self._offered = self._offered, None
+            if offered is not None:
+                self._go_on_behind(offered)
+            else:
+                self.is_between = True
             return data[upgrade.args[0] :]
         except HttpParserError as failure:
             cause = failure.__context__
@@ -79,6 +98,12 @@ class RequestReader:
                 raise cause from None
             raise BadMessageError(f"the request is not valid HTTP/1.1: {failure}") from failure
         return b""
+
+    def _go_on_behind(self, head: RequestHead) -> None:
+        """The offer is not taken (RFC 9110 section 7.8): what follows is the body that the head announced."""
+        self._is_behind_head = True
+        self._parser.feed_data(b"POST / HTTP/1.1\r\n%b\r\n" % framing_line(head))
+        self._is_behind_head = False
 
     def close(self) -> None:
         """Let go of both sides: they call back, cycles that would keep all heads until the collector comes."""
@@ -88,19 +113,27 @@ class RequestReader:
     # What llhttp tells
 
     def on_message_begin(self) -> None:
+        if self._is_behind_head:
+            return
         self.is_between = False
         self.in_head = True
         self._listener.on_begin()
 
     def on_url(self, url: bytes) -> None:
+        if self._is_behind_head:
+            return
         self._target += url
         if len(self._target) > MAX_TARGET_BYTES:
             raise BadMessageError(f"the request target is longer than {MAX_TARGET_BYTES} bytes", 414)
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        if self._is_behind_head:
+            return
         self._fields.append((name, value))
 
     def on_headers_complete(self) -> None:
+        if self._is_behind_head:
+            return
         self.in_head = False
         parser = self._parser
         fields, self._fields = self._fields, []
@@ -113,6 +146,8 @@ class RequestReader:
         keep_alive = parser.should_keep_alive()
         head = parse_request(method, target, parser.get_http_version(), fields, keep_alive=keep_alive)
         self.head_bytes = 0
+        if head.has_body and parser.should_upgrade():
+            self._offered = head
         self._listener.on_head(head)
 
     def on_body(self, data: bytes) -> None:
@@ -120,6 +155,8 @@ class RequestReader:
         self._listener.on_body(data)
 
     def on_message_complete(self) -> None:
+        if self._offered is not None:
+            return
         if len(self._fields) > MAX_FIELDS:
             raise BadMessageError(f"the request has more than {MAX_FIELDS} trailers", 431)
         self.is_between = True
