@@ -89,7 +89,7 @@ def make_venv() -> str:
     pip = (PYTHON, "-m", "pip", "--quiet")
     tools = ("--require-hashes", "-r", LOCKS / "tools.lock")
     if not works(*pip, "install", "--no-index", "--find-links", KEPT, *tools):
-        say("fetching uv, the installer (about 25 MB)")
+        say("fetching uv, the installer (about 20 MB)")
         run(*pip, "install", *tools, hint=NETWORK)
         shutil.rmtree(KEPT, ignore_errors=True)
         works(*pip, "download", "--no-deps", "--dest", KEPT, *tools)  # out of pip's cache, which works only online
