@@ -85,6 +85,13 @@ def test_an_environment_that_is_current_is_left_alone_without_a_word(folder: Fol
         assert (done.returncode, bool(done.stdout), bool(folder.asked)) == (0, asks, asks), kind
 
 
+def test_an_installation_that_failed_half_way_does_not_count_as_the_one_before(folder: Folder) -> None:
+    folder.make("demo", cache="full")
+    assert folder.make("dev", network="down").returncode == 1
+    folder.make("demo", cache="full")
+    assert folder.asked[0] == f"{SYNC} --offline"
+
+
 def test_a_changed_lock_installs_anew(folder: Folder) -> None:
     folder.make("dev", cache="full")
     with (folder.path / "locks" / "dev.lock").open("a") as lock:
