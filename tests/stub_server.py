@@ -47,8 +47,9 @@ Paths (counted as requests inside, seen in `/stats`)
 Paths for tests (never counted)
   /health                readiness, as said by the flags
   /stats                 {"pid", "port", "requests", "inside", "peak", "abandoned", "ready_at_s", "escapee_pid",
-                          "health_requests", "connections"}; `peak`: most requests inside at the same instant;
-                          `ready_at_s`: CLOCK_MONOTONIC of the instant it became ready, null before
+                          "health_requests", "ready_answers", "connections"}; `peak`: most requests inside at the
+                          same instant; `ready_at_s`: CLOCK_MONOTONIC of the instant it became ready, null before;
+                          `ready_answers`: how often `/health` said 200
   /control/ready[?in_ms=M]   becomes ready after M ms (default now);  /control/unready  the opposite
   /control/crash?code=N&message=TEXT   prints TEXT to stderr and ends
   /control/print?text=T[&lines=N]      prints T (N times) to stdout
@@ -128,7 +129,8 @@ class State:
     def __init__(self, flags: Flags) -> None:
         self.flags = flags
         self.lock = _thread.allocate_lock()
-        self.requests = self.inside = self.peak = self.abandoned = self.health_requests = self.connections = 0
+        self.requests = self.inside = self.peak = self.abandoned = 0
+        self.health_requests = self.ready_answers = self.connections = 0
         self.escapee_pid: int | None = None
         self.ready_at_s: float | None = None if flags.never_ready or flags.ready_file else now() + flags.ready_after
 
@@ -422,12 +424,17 @@ ROUTES = {
 def health(c: Connection, state: State) -> None:
     c.body()
     state.health_requests += 1
-    c.answer(b"{}", status=200 if state.is_ready() else 503)
+    is_ready = state.is_ready()
+    state.ready_answers += is_ready
+    c.answer(b"{}", status=200 if is_ready else 503)
 
 
 def stats(c: Connection, state: State) -> None:
     c.body()
-    names = ("requests", "inside", "peak", "abandoned", "ready_at_s", "escapee_pid", "health_requests", "connections")
+    names = (
+        "requests", "inside", "peak", "abandoned", "ready_at_s", "escapee_pid", "health_requests", "ready_answers",
+        "connections",
+    )  # fmt: skip
     seen = {name: getattr(state, name) for name in names}
     if seen["ready_at_s"] is not None and not state.is_ready():
         seen["ready_at_s"] = None

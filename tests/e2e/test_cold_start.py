@@ -151,12 +151,15 @@ async def _expect(stats: Sequence[dict[str, int]], *, peak: int, requests: int) 
     assert max(one["peak"] for one in stats) <= peak
 
 
-async def test_c17_a_held_request_reaches_the_model_server_only_when_that_is_ready(tmp_path: Path) -> None:
+async def test_c17_a_held_request_reaches_the_model_server_at_its_first_ready_answer_and_not_before(
+    tmp_path: Path,
+) -> None:
     async with zerogate({"chat": stub("--ready-after", "0.5")}, tmp_path) as box:
         answer = await box.get("chat", "/sse?events=1")
         first = json.loads(answer.text.split("\n")[0].removeprefix("data: "))
         [stats] = await box.stats("chat")
         assert first["t"] >= stats["ready_at_s"]
+        assert stats["ready_answers"] == 1, "the first one lets it go, nothing is asked twice"
         timing = dict(part.strip().split(";dur=") for part in answer.headers["server-timing"].split(","))
         assert float(timing["hold"]) >= 400
         assert float(timing["start"]) >= 400

@@ -1,6 +1,7 @@
 """What is counted where: streams of a draining replica, requests that are handed over, labels that stay bounded."""
 
 import asyncio
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -61,34 +62,42 @@ async def test_n5_a_held_request_counts_once_while_it_is_handed_over(tmp_path: P
         assert len(set(seen)) > 5
 
 
-async def test_n7_ten_thousand_paths_hosts_and_models_add_no_series(tmp_path: Path) -> None:
+async def test_n7_a_hundred_thousand_paths_and_thousands_of_hosts_and_models_add_no_series(tmp_path: Path) -> None:
     services = {"by-host": stub(), "by-model": stub(definition={"models": ["known"]})}
-    async with zerogate(services, tmp_path) as box, connections(box, 1) as clients:
-        await _ask(clients[0], range(20))
+    async with zerogate(services, tmp_path) as box, connections(box, 4) as clients:
+        kinds = ((_path, 100_000, 200), (_host, 5_000, 404), (_model, 5_000, 404))
+        for kind, _, status in kinds:
+            await _ask(clients[0], kind, range(20), status)
         before = set(await box.metrics())
-        for start in range(20, 10_000, 60):
-            await _ask(clients[0], range(start, start + 60))
+        for kind, count, status in kinds:
+            shares = (range(start, count, 4) for start in range(4))
+            await asyncio.gather(*(_ask(*one, status) for one in zip(clients, [kind] * 4, shares, strict=True)))
         after = await box.metrics()
         assert set(after) == before
-        assert after['zerogate_arrivals_total{service="by-host"}'] > 3300
-        assert after['zerogate_unrouted_refusals_total{code="model_not_found"}'] > 3300
+        assert after['zerogate_requests_total{service="by-host",result="served"}'] == 100_020
+        assert after['zerogate_unrouted_refusals_total{code="model_not_found"}'] == 5_020
 
 
-async def _ask(client: Raw, numbers: range) -> None:
-    """One request of its own kind for each number, sent one behind the other on one connection."""
-    writer = client[1]
-    for number in numbers:
-        kind = number % 3
-        body = b'{"model": "model-%d", "messages": []}' % number
-        if kind == 0:
-            writer.write(request("by-host", f"/path-{number}?q={number}", fields=f"X-User: u{number}\r\n"))
-        elif kind == 1:
-            writer.write(request(f"host-{number}.example", f"/{number}"))
-        else:
-            fields = f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
-            writer.write(request("localhost", "/v1/chat/completions", method="POST", fields=fields) + body)
-    for number in numbers:
-        assert await status_of(client) == (200 if number % 3 == 0 else 404)
+def _path(number: int) -> bytes:
+    return request("by-host", f"/path-{number}/of/a/user?q={number}", fields=f"X-User: u{number}\r\n")
+
+
+def _host(number: int) -> bytes:
+    return request(f"host-{number}.example", f"/{number}")
+
+
+def _model(number: int) -> bytes:
+    body = b'{"model": "model-%d", "messages": []}' % number
+    fields = f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+    return request("localhost", "/v1/chat/completions", method="POST", fields=fields) + body
+
+
+async def _ask(client: Raw, kind: Callable[[int], bytes], numbers: Sequence[int], status: int) -> None:
+    """One request of its own for each number, fifty at a time one behind the other on one connection."""
+    for start in range(0, len(numbers), 50):
+        some = numbers[start : start + 50]
+        client[1].write(b"".join(map(kind, some)))
+        assert [await status_of(client) for _ in some] == [status] * len(some)
 
 
 async def test_every_request_of_a_mixed_crowd_ends_in_exactly_one_result(tmp_path: Path) -> None:

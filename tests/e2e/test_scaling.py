@@ -2,13 +2,16 @@
 
 import asyncio
 import os
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.e2e.crowd import answers, connections, crowd, events, pids, request, wanted
-from tests.e2e.harness import Box, ready, soon, stub, zerogate
+from tests.e2e.crowd import Raw, answers, connections, crowd, events, pids, request, wanted
+from tests.e2e.harness import Box, Latch, ready, soon, stub, zerogate
 from zerogate.clock import now
 
 pytestmark = [pytest.mark.slow, pytest.mark.may_block]
@@ -61,20 +64,35 @@ async def test_s4_a_short_request_in_each_period_keeps_the_service_up(tmp_path: 
         await box.until_zero("chat", within_s=5)
 
 
-async def test_s5_a_crowd_at_a_service_that_never_ran_is_asked_for_at_once_and_all_are_served(tmp_path: Path) -> None:
-    gate = tmp_path / "ready"
-    service = stub("--ready-file", str(gate), max_replicas=48, target_concurrency=10)
+async def test_s5_480_held_by_a_service_that_never_ran_are_one_write_to_48_and_all_are_served(tmp_path: Path) -> None:
+    latch = Latch(tmp_path)
+    service = stub(*latch.flags, max_replicas=100, target_concurrency=10)
     async with zerogate({"chat": service}, tmp_path) as box:
-        async with crowd(box, 120, "chat", "/sleep?ms=100") as clients:
-            await box.until("chat", lambda status: status["held"] == 120 and len(status["replicas"]) == 12)
-            # the first wake does not wait for the others; those behind it gather, on a busy machine in two writes
-            numbers = wanted(await box.decisions("chat"))
-            assert (numbers, numbers[-1], len(numbers) <= 4) == (sorted(numbers), 12, True)
-            gate.touch()
-            assert await answers(clients) == [200] * 120
+        async with at_once(box, 480, "chat", "/sleep?ms=100") as clients:
+            held = await box.until("chat", lambda status: len([x for x in status["replicas"] if x["pid"]]) == 48)
+            assert (held["held"], held["desired"], len(held["replicas"])) == (480, 48, 48)
+            assert wanted(await box.decisions("chat")) == [0, 48]
+            latch.open()
+            assert await answers(clients) == [200] * 480
         stats = await box.stats("chat")
-        assert sum(one["requests"] for one in stats) == 120
+        assert sum(one["requests"] for one in stats) == 480
         assert max(one["peak"] for one in stats) <= 10
+
+
+@asynccontextmanager
+async def at_once(box: Box, size: int, service: str, target: str) -> AsyncIterator[list[Raw]]:
+    """A crowd whose last request is there before zerogate looks at the first: however slow this machine is."""
+    async with connections(box, size) as clients:
+        while (await box.metrics())["zerogate_connections"] < size:
+            await asyncio.sleep(0.02)
+        box.process.send_signal(signal.SIGSTOP)
+        try:
+            for _, writer in clients:
+                writer.write(request(service, target))
+                assert not writer.transport.get_write_buffer_size()
+        finally:
+            box.process.send_signal(signal.SIGCONT)
+        yield clients
 
 
 async def test_s13_sixty_idle_services_all_reach_zero(tmp_path: Path) -> None:

