@@ -4,6 +4,8 @@ Every request of a service goes through `place`: into a free slot of a ready rep
 refusal. A ticket is bound to a replica only when a slot is free (late binding), and whenever a slot becomes free the
 next ticket gets it in the same call. When something waits, `wake` is called at once.
 
+A replica in doubt (`activator.lookout`) takes nothing as long as another one is ready.
+
 Invariants: no ticket waits while a replica may take it; what a request took (slot, bytes, counters) is given back in
 `on_ended` and nowhere else. All methods run on the event loop and none of them waits.
 """
@@ -67,6 +69,9 @@ class Hold:
         """All replicas with a gate, also those that drain."""
         self.queue: AdmissionQueue[Exchange] = AdmissionQueue(limit=policy.queue_limit, limit_bytes=policy.queue_bytes)
         self._ready: list[Upstream] = []
+        self._doubted: list[Upstream] = []
+        self._takers: list[Upstream] = []
+        """Those of the ready that are not in doubt; all of them where there is no such one."""
         self._listener = listener
         self._on_exchange_ended = listener.on_exchange_ended
         self._choose = choose
@@ -106,6 +111,11 @@ class Hold:
         return len(self._ready)
 
     @property
+    def has_trusted(self) -> bool:
+        """Whether a replica that is not in doubt takes requests."""
+        return any(upstream not in self._doubted for upstream in self._ready)
+
+    @property
     def is_blocked(self) -> bool:
         """Whether requests are refused because the service cannot be started at the moment."""
         return self._blocked is not None and self._clock() < self._blocked[1]
@@ -121,6 +131,7 @@ class Hold:
         """A replica is ready: it takes what waits."""
         self.replicas[upstream.id] = upstream
         self._ready.append(upstream)
+        self._choose_takers()
         self._blocked = None
         self._release(now_s)
 
@@ -132,6 +143,7 @@ class Hold:
         upstream.gate.close()
         if upstream in self._ready:
             self._ready.remove(upstream)
+            self._choose_takers()
         return upstream.gate.in_flight == 0
 
     def reopen_gate(self, replica_id: str, now_s: float) -> None:
@@ -140,7 +152,23 @@ class Hold:
         if upstream is not None and not upstream.gate.is_open:
             upstream.gate.reopen()
             self._ready.append(upstream)
+            self._choose_takers()
             self._release(now_s)
+
+    def doubt(self, upstream: Upstream) -> None:
+        """The replica answers nothing: send it nothing new as long as another one is ready."""
+        self._doubted.append(upstream)
+        self._choose_takers()
+
+    def trust(self, upstream: Upstream, now_s: float) -> None:
+        """The replica answers again."""
+        self._doubted.remove(upstream)
+        self._choose_takers()
+        self._release(now_s)
+
+    def _choose_takers(self) -> None:
+        trusted = [upstream for upstream in self._ready if upstream not in self._doubted]
+        self._takers = trusted or self._ready
 
     def remove(self, replica_id: str) -> None:
         """A replica is gone. What still runs on it ends by its own connection."""
@@ -174,7 +202,7 @@ class Hold:
         if not self._is_dirty:
             self._touch()
         if not self.queue.length:
-            upstream = enter(self._ready, self._choose, now_s)
+            upstream = enter(self._takers, self._choose, now_s)
             if upstream is not None:
                 self.meter.arrive_and_enter(now_s)
                 exchange.dispatch(upstream, now_s)
@@ -235,7 +263,7 @@ class Hold:
 
     def _release(self, now_s: float) -> None:
         while self.queue.length:
-            upstream = release(self._ready, now_s)
+            upstream = release(self._takers, now_s)
             if upstream is None:
                 return
             ticket = self.queue.pop()

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Final, Protocol
 
 from activator.hold import Hold
+from activator.lookout import Lookout
 from zerogate.errors import Refusal
 from zerogate.gate import Gate
 from zerogate.http.exchange import Exchange
@@ -63,6 +64,7 @@ class Holds:
         self._suspended: dict[str, BackOff] = {}
         """Services whose starts are suspended."""
         self._changed: dict[str, None] = {}
+        self._lookout = Lookout(call_later=call_later, clock=clock)
 
     def __getitem__(self, service: str) -> Hold:
         return self._holds[service]
@@ -181,6 +183,15 @@ class Holds:
         for hold in self._holds.values():
             hold.fail(refusal, float("inf"), now_s)
 
+    def close(self) -> None:
+        """Look after the replicas no more; requests go on."""
+        self._lookout.close()
+
+    def notices(self, service: str) -> tuple[str, ...]:
+        """What is wrong with the service's replicas as seen from here, as sentences."""
+        hold = self._holds.get(service)
+        return self._lookout.notices(hold) if hold is not None else ()
+
     def busy(self, replica_id: str) -> int:
         """Requests inside a replica right now."""
         hold = self._hold_of(replica_id)
@@ -191,6 +202,9 @@ class Holds:
 
     def on_activity(self, service: str) -> None:
         self._changed[service] = None
+        hold = self._holds.get(service)
+        if hold is not None:
+            self._lookout.watch(hold)
 
     def on_wake(self, service: str) -> None:
         self._listener.on_wake(service)

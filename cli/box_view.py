@@ -93,7 +93,8 @@ class BoxView:
 
     def _notices(self, name: str) -> tuple[str, ...]:
         details = self._running.runtime.details()
-        return tuple(one.warning for one in details if one.service == name and one.warning is not None)
+        warnings = (one.warning for one in details if one.service == name and one.warning is not None)
+        return (*self._running.holds.notices(name), *warnings)
 
     def explain(self, name: str) -> api.Explanation:
         self._scaled(name)

@@ -147,6 +147,7 @@ class RunningBox:
 
     async def _close(self) -> None:
         self.loop_lag.close()
+        self.holds.close()
         self.remember()
         await self.nursery.aclose()
         self.access_log.flush()

@@ -65,6 +65,30 @@ async def test_f2_of_two_replicas_the_one_that_lives_takes_over(tmp_path: Path) 
         await box.until("chat", lambda status: len(pids(status)) == 2 and first not in pids(status))
 
 
+async def test_a_replica_that_hangs_is_said_passed_over_and_taken_back(tmp_path: Path) -> None:
+    service = stub(min_replicas=2, max_replicas=2)
+    async with zerogate({"chat": service}, tmp_path) as box:
+        await box.until_ready("chat", 2)
+        by_pid = {one["pid"]: one["id"] for one in (await box.status("chat"))["replicas"]}
+        for pid in by_pid:
+            os.kill(pid, signal.SIGSTOP)
+        stuck = soon(box.get("chat"))
+        await box.until("chat", lambda status: status["in_flight"] == 1)
+        (hung,) = [one for one in (await box.status("chat"))["replicas"] if one["in_flight"]]
+        for pid in by_pid:
+            if pid != hung["pid"]:
+                os.kill(pid, signal.SIGCONT)
+        status = await box.until("chat", lambda status: bool(status["notices"]))
+        (notice,) = status["notices"]
+        assert notice.startswith(f"{hung['id']} does not answer its ready path /health since 1")
+        assert "1 request inside. New requests go to other replicas." in notice
+        for number in range(20):
+            assert (await box.get("chat", f"/{number}")).status_code == 200
+        os.kill(hung["pid"], signal.SIGCONT)
+        assert (await stuck).status_code == 200
+        await box.until("chat", lambda status: not status["notices"])
+
+
 async def test_a_disk_full_for_logs_keeps_no_model_from_running(tmp_path: Path) -> None:
     async with zerogate({"chat": stub("--print-lines", "5", definition={"log-file": "/dev/full"})}, tmp_path) as box:
         assert (await box.get("chat")).status_code == 200
