@@ -23,6 +23,8 @@ from zerogate.tasks import Nursery
 SHOWN_LINES: Final = 8
 """Last lines of a failed start that its clients see: a Python traceback's end; the rest is in the log."""
 SHOWN_CHARACTERS: Final = 2000
+MOST_THEFTS: Final = 3
+"""Ports lost in a row, of more than ten thousand: then it is no accident."""
 
 
 class HoldsListener(Protocol):
@@ -151,7 +153,9 @@ class Holds:
         hold, back_off = self._holds.get(service), self._suspended.get(service)
         if hold is None or back_off is None or self.runs(service):
             return
-        if back_off.last.cause in (EndCause.START_FAILED, EndCause.START_TIMEOUT):
+        cause = back_off.last.cause
+        is_accident = cause is EndCause.CRASHED or (cause is EndCause.PORT_TAKEN and back_off.failures <= MOST_THEFTS)
+        if not is_accident:
             hold.fail(_start_failed(service, back_off.last), back_off.next_try_s, self._clock())
 
     def runs(self, service: str) -> bool:
