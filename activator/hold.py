@@ -16,6 +16,7 @@ from typing import Final, Protocol
 from msgspec.structs import replace
 
 from activator.balance import enter, release
+from activator.reach import MAX_ATTEMPTS, Reach
 from zerogate.admission import AdmissionQueue, Ticket
 from zerogate.clock import wall
 from zerogate.counters import ServiceCounters
@@ -29,8 +30,6 @@ from zerogate.policy import Policy
 
 REST_S: Final = 0.1
 """After a failed connect a replica gets nothing for so long: its end is about to be told, or it is full."""
-MAX_ATTEMPTS: Final = 5
-"""Then the client is told. With the rest in between, half a second of a replica that cannot be reached."""
 
 
 class HoldListener(Protocol):
@@ -69,6 +68,7 @@ class Hold:
         """All replicas with a gate, also those that drain."""
         self.queue: AdmissionQueue[Exchange] = AdmissionQueue(limit=policy.queue_limit, limit_bytes=policy.queue_bytes)
         self._ready: list[Upstream] = []
+        self._reach = Reach()
         self._doubted: list[Upstream] = []
         self._takers: list[Upstream] = []
         """Those of the ready that are not in doubt; all of them where there is no such one."""
@@ -175,11 +175,15 @@ class Hold:
         self.close_gate(replica_id)
         upstream = self.replicas.pop(replica_id, None)
         if upstream is not None:
+            self._reach.forget(upstream)
             upstream.pool.close()
 
     def fail(self, refusal: Refusal, until_s: float, now_s: float) -> None:
         """The service cannot start: refuse what waits, and until `until_s` what comes."""
         self._blocked = (refusal, until_s)
+        self._refuse_all(refusal, now_s)
+
+    def _refuse_all(self, refusal: Refusal, now_s: float) -> None:
         while (ticket := self.queue.pop()) is not None:
             self.meter.unhold(now_s)
             ticket.waiter.refuse(refusal, now_s)
@@ -205,7 +209,7 @@ class Hold:
             upstream = enter(self._takers, self._choose, now_s)
             if upstream is not None:
                 self.meter.arrive_and_enter(now_s)
-                exchange.dispatch(upstream, now_s)
+                self._dispatch(exchange, upstream, now_s)
                 return
         self.meter.arrive(now_s)
         if not self._ready:
@@ -271,7 +275,14 @@ class Hold:
             exchange = ticket.waiter
             self.meter.unhold(now_s)
             self.meter.enter(now_s)
-            exchange.dispatch(upstream, now_s)
+            self._dispatch(exchange, upstream, now_s)
+
+    def _dispatch(self, exchange: Exchange, upstream: Upstream, now_s: float) -> None:
+        if self._reach:
+            self._reach.try_with(upstream, exchange)
+        exchange.dispatch(upstream, now_s)
+        if self._reach and exchange.phase != CONNECTING:
+            self._reach.left(upstream, exchange)  # on a connection that was there already: that proves nothing
 
     # What exchanges tell
 
@@ -290,11 +301,12 @@ class Hold:
         self.counters.retries += 1
         exchange.upstream = None
         self._tell_idle(upstream)
+        is_given_up = exchange.attempts >= MAX_ATTEMPTS
         if exchange.phase == CONNECTING:
-            self._rest(upstream, now_s + REST_S)
-        if exchange.attempts >= MAX_ATTEMPTS:
-            detail = f"No replica of {self.service} could be reached: {cause}. Tried {exchange.attempts} times."
-            exchange.refuse(Refusal(status=502, code="replica_unreachable", detail=detail, retry_after_s=1.0), now_s)
+            self._on_unreachable(exchange, upstream, cause, now_s)
+            is_given_up = self._reach.hopeless(self._takers) is not None
+        if is_given_up:
+            exchange.refuse(self._unreachable(cause), now_s)
             self._release(now_s)
             return
         if self._refuse_if_blocked(exchange, now_s):
@@ -305,6 +317,25 @@ class Hold:
         exchange.hold(ticket, deadline_s=deadline_s, now_s=now_s, keep_bytes=kept_bytes(exchange))
         self._listener.on_wake(self.service)
         self._release(now_s)
+
+    def _on_unreachable(self, exchange: Exchange, upstream: Destination[Exchange], cause: str, now_s: float) -> None:
+        known = self.replicas.get(upstream.id)
+        if known is not upstream:
+            return  # it is gone
+        known.pool.on_reached = lambda: self._on_reached(known)
+        if self._reach.failed(upstream, exchange, cause, now_s):
+            self._rest(upstream, now_s + REST_S)
+        if self._reach.hopeless(self._takers):
+            self._refuse_all(self._unreachable(cause), now_s)
+
+    def _on_reached(self, upstream: Upstream) -> None:
+        upstream.pool.on_reached = None
+        self._reach.forget(upstream)
+        self._release(self._clock())
+
+    def _unreachable(self, cause: str) -> Refusal:
+        detail = f"No replica of {self.service} could be reached: {cause}. Tried {MAX_ATTEMPTS} times."
+        return Refusal(status=502, code="replica_unreachable", detail=detail, retry_after_s=1.0)
 
     def _rest(self, upstream: Destination[Exchange], until_s: float) -> None:
         upstream.rests_until_s = until_s
@@ -330,6 +361,8 @@ class Hold:
             self.meter.leave(now_s, exchange.dispatched_s)
             gate = upstream.gate
             gate.leave()
+            if self._reach:
+                self._reach.left(upstream, exchange)
             if not gate.is_open:
                 self._tell_idle(upstream)
             if self.queue.length:

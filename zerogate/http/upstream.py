@@ -35,6 +35,8 @@ class Pool:
         """When the last request was given a connection, or asked for one."""
         self.heard_s = 0.0
         """When the last byte came from the replica."""
+        self.on_reached: Callable[[], None] | None = None
+        """Called when a connection comes about; for an owner that waits for one."""
         self._sweep = sweep
         self._nursery = nursery
         self._host = host
@@ -82,6 +84,8 @@ class Pool:
             if exchange.attempts == attempt:
                 exchange.on_connect_failed(failure.strerror or str(failure), now())
             return
+        if self.on_reached is not None:
+            self.on_reached()
         if exchange.wants_connection and exchange.attempts == attempt and not self._is_closed:
             exchange.on_connection(connection, now())
         else:
