@@ -225,7 +225,7 @@ class Hold:
             exchange.refuse(self._full(), now_s)
             return
         self.meter.hold(now_s)
-        deadline_s = exchange.received_s + self._most_hold_s(exchange)
+        deadline_s = now_s + self._most_hold_s(exchange)
         exchange.hold(ticket, deadline_s=deadline_s, now_s=now_s, keep_bytes=kept_bytes(exchange))
         if self.queue.length == 1 or not self._ready:
             self._listener.on_wake(self.service)
@@ -242,6 +242,7 @@ class Hold:
         return True
 
     def _most_hold_s(self, exchange: Exchange) -> float:
+        """In all, however often it has to wait; how long its body took to come before there was a route is not hold."""
         wait_s = exchange.head.wait_s
         return self.policy.hold_timeout_s if wait_s is None else min(self.policy.hold_timeout_s, wait_s)
 
@@ -287,7 +288,7 @@ class Hold:
     # What exchanges tell
 
     def on_hold_timeout(self, exchange: Exchange, now_s: float) -> None:
-        waited_s = now_s - exchange.received_s
+        waited_s = exchange.held_so_far_s(now_s)
         state = "no replica was ready" if not self._ready else "every replica was full"
         detail = f"The request to {self.service} was held for {waited_s:.1f} s and {state} until then. Try again later."
         refusal = Refusal(status=503, code="hold_timeout", detail=detail, retry_after_s=self.expected_wait_s())
@@ -313,7 +314,7 @@ class Hold:
             return
         self.meter.hold(now_s)
         ticket = self.queue.put_back(exchange, size_bytes=held_bytes(exchange), priority=self._priority_of(exchange))
-        deadline_s = now_s + self._most_hold_s(exchange)
+        deadline_s = now_s + self._most_hold_s(exchange) - exchange.hold_s
         exchange.hold(ticket, deadline_s=deadline_s, now_s=now_s, keep_bytes=kept_bytes(exchange))
         self._listener.on_wake(self.service)
         self._release(now_s)

@@ -154,6 +154,23 @@ def test_prefer_wait_holds_too_for_a_request_that_comes_back_unsent() -> None:
     assert exchange.deadline_s == 107.0
 
 
+def test_the_hold_begins_when_the_route_is_known_and_is_counted_in_all() -> None:
+    world = World(hold_timeout_s=60.0)
+    exchange = Exchange(Sides(), request(), world.now_s)
+    world.now_s = 200.0  # so long its body took to come, in which the model is named
+    world.hold.place(exchange, world.now_s)
+    assert exchange.deadline_s == 260.0
+    world.now_s = 210.0
+    world.replica(connects=False)
+    world.now_s = 212.0
+    exchange.on_connect_failed("connection refused", world.now_s)
+    assert exchange.deadline_s == 262.0, "50 s are left of the 60"
+    world.now_s = 262.0
+    exchange.due(world.now_s)
+    sides: Any = exchange.downstream
+    assert sides.said[-1] == "client: refused 503 hold_timeout Server-Timing: hold;dur=60000.0"
+
+
 def test_what_comes_back_unsent_is_told_at_once_where_no_start_is_allowed() -> None:
     world = World()
     world.replica(connects=False)
