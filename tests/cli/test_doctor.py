@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from typer.testing import CliRunner
 
-from cli.__main__ import app
+from cli.app import app
 from cli.client import Admin
 from cli.commands import doctor
 from cli.commands.doctor import Finding, Level, Place
