@@ -248,6 +248,15 @@ async def test_after_a_kill_what_is_no_longer_in_the_file_is_reaped(tmp_path: Pa
             await until(lambda: not lives(seen["pid"]) and not lives(seen["escapee_pid"]), within_s=10)
 
 
+async def test_after_a_kill_what_is_no_longer_in_the_file_has_the_grace_that_it_was_started_with(
+    tmp_path: Path,
+) -> None:
+    async with killed(stub(*STUBBORN, definition=SHORT), tmp_path) as (box, seen):
+        box.write({"other": stub()})
+        async with reborn(box):
+            await until(lambda: not lives(seen["pid"]) and not lives(seen["escapee_pid"]), within_s=10)
+
+
 async def test_after_a_kill_while_it_started_nothing_is_left_twice(tmp_path: Path) -> None:
     gate = tmp_path / "ready"
     async with running({"chat": stub("--ready-file", str(gate))}, tmp_path) as box:
