@@ -69,6 +69,7 @@ class Hold:
         self.queue: AdmissionQueue[Exchange] = AdmissionQueue(limit=policy.queue_limit, limit_bytes=policy.queue_bytes)
         self._ready: list[Upstream] = []
         self._reach = Reach()
+        self._findings = self._reach.findings
         self._doubted: list[Upstream] = []
         self._takers: list[Upstream] = []
         """Those of the ready that are not in doubt; all of them where there is no such one."""
@@ -209,7 +210,10 @@ class Hold:
             upstream = enter(self._takers, self._choose, now_s)
             if upstream is not None:
                 self.meter.arrive_and_enter(now_s)
-                self._dispatch(exchange, upstream, now_s)
+                if self._findings:
+                    self._try(exchange, upstream, now_s)
+                else:
+                    exchange.dispatch(upstream, now_s)
                 return
         self.meter.arrive(now_s)
         if not self._ready:
@@ -276,20 +280,21 @@ class Hold:
             exchange = ticket.waiter
             self.meter.unhold(now_s)
             self.meter.enter(now_s)
-            self._dispatch(exchange, upstream, now_s)
+            self._try(exchange, upstream, now_s)
 
-    def _dispatch(self, exchange: Exchange, upstream: Upstream, now_s: float) -> None:
-        if self._reach:
-            self._reach.try_with(upstream, exchange)
+    def _try(self, exchange: Exchange, upstream: Upstream, now_s: float) -> None:
+        self._reach.try_with(upstream, exchange)
         exchange.dispatch(upstream, now_s)
-        if self._reach and exchange.phase != CONNECTING:
+        if exchange.phase != CONNECTING:
             self._reach.left(upstream, exchange)  # on a connection that was there already: that proves nothing
 
     # What exchanges tell
 
     def on_hold_timeout(self, exchange: Exchange, now_s: float) -> None:
         waited_s = exchange.held_so_far_s(now_s)
-        state = "no replica was ready" if not self._ready else "every replica was full"
+        state = "no replica was ready"
+        if self._ready:
+            state = "no replica could be reached" if self._findings else "every replica was full"
         detail = f"The request to {self.service} was held for {waited_s:.1f} s and {state} until then. Try again later."
         refusal = Refusal(status=503, code="hold_timeout", detail=detail, retry_after_s=self.expected_wait_s())
         exchange.refuse(refusal, now_s)
@@ -362,7 +367,7 @@ class Hold:
             self.meter.leave(now_s, exchange.dispatched_s)
             gate = upstream.gate
             gate.leave()
-            if self._reach:
+            if self._findings:
                 self._reach.left(upstream, exchange)
             if not gate.is_open:
                 self._tell_idle(upstream)

@@ -178,8 +178,11 @@ class Lookout:
         last = watch.question.last if watch.question is not None else NOT_ASKED
         why = f" ({last})" if last != NOT_ASKED else ""
         others = "New requests go to other replicas." if hold.has_trusted else "No other replica is ready."
-        advice = "It is not ended for that; kill its process where it hangs, and another one is started."
+        is_ours = "@" not in upstream.id
+        advice = (
+            " It is not ended for that; kill its process where it hangs, and another is started." if is_ours else ""
+        )
         return (
             f"{upstream.id} does not answer its ready path {hold.policy.ready_path} since "
-            f"{self._clock() - watch.asked_s:.0f} s{why}, {count} inside. {others} {advice}"
+            f"{self._clock() - watch.asked_s:.0f} s{why}, {count} inside. {others}{advice}"
         )

@@ -17,7 +17,9 @@ MAX_ATTEMPTS: Final = 5
 NEVER: Final = float("inf")
 
 
-class _Finding:
+class Finding:
+    """Of one replica: how often in a row no connection came about, and why."""
+
     __slots__ = ("cause", "count", "failed_s", "prober")
 
     def __init__(self) -> None:
@@ -29,17 +31,15 @@ class _Finding:
 
 
 class Reach:
-    """By replica. Falsy as long as nothing is amiss, which is all that a warm request looks at."""
+    """See the module's text."""
 
     def __init__(self) -> None:
-        self._findings: dict[str, _Finding] = {}
-
-    def __bool__(self) -> bool:
-        return bool(self._findings)
+        self.findings: dict[str, Finding] = {}
+        """By replica; empty as long as nothing is amiss, which is all that a warm request looks at."""
 
     def try_with(self, upstream: Destination[Exchange], exchange: Exchange) -> None:
         """The exchange is about to be sent there: where the last connect failed, it goes alone."""
-        finding = self._findings.get(upstream.id)
+        finding = self.findings.get(upstream.id)
         if finding is not None:
             finding.prober = exchange
             upstream.rests_until_s = NEVER
@@ -49,7 +49,7 @@ class Reach:
 
         Connects that were under way at the same time are one failure.
         """
-        finding = self._findings.setdefault(upstream.id, _Finding())
+        finding = self.findings.setdefault(upstream.id, Finding())
         if exchange.dispatched_s > finding.failed_s:
             finding.count += 1
             finding.failed_s = now_s
@@ -60,21 +60,21 @@ class Reach:
 
     def left(self, upstream: Destination[Exchange], exchange: Exchange) -> None:
         """The exchange needs no connection any more: the next one may try."""
-        finding = self._findings.get(upstream.id)
+        finding = self.findings.get(upstream.id)
         if finding is not None and finding.prober is exchange:
             finding.prober = None
             upstream.rests_until_s = 0.0
 
     def forget(self, upstream: Destination[Exchange]) -> None:
         """It was reached, or it is gone."""
-        if self._findings.pop(upstream.id, None) is not None:
+        if self.findings.pop(upstream.id, None) is not None:
             upstream.rests_until_s = 0.0
 
     def hopeless(self, takers: Iterable[Destination[Exchange]]) -> str | None:
         """Why none of them can be reached, where that is known of all; None otherwise."""
         cause = None
         for upstream in takers:
-            finding = self._findings.get(upstream.id)
+            finding = self.findings.get(upstream.id)
             if finding is None or finding.count < MAX_ATTEMPTS:
                 return None
             cause = finding.cause

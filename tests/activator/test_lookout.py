@@ -197,3 +197,10 @@ def test_after_the_end_nothing_is_asked() -> None:
     scene.lookout.close()
     scene.pass_s(60)
     assert (scene.questions[0].is_closed, len(scene.questions), scene.looks) == (True, 1, [])
+
+
+def test_nobody_is_advised_to_kill_what_runs_elsewhere() -> None:
+    scene = Scene("chat@192.0.2.1:80")
+    scene.request()
+    scene.pass_s(UNTIL_DOUBTED_S)
+    assert scene.notices()[0].endswith("1 request inside. No other replica is ready.")
