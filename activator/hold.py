@@ -4,6 +4,8 @@ Every request of a service goes through `place`: into a free slot of a ready rep
 refusal. A ticket is bound to a replica only when a slot is free (late binding), and whenever a slot becomes free the
 next ticket gets it in the same call. When something waits, `wake` is called at once.
 
+A replica in doubt (`activator.lookout`) takes nothing as long as another one is ready.
+
 Invariants: no ticket waits while a replica may take it; what a request took (slot, bytes, counters) is given back in
 `on_ended` and nowhere else. All methods run on the event loop and none of them waits.
 """
@@ -14,6 +16,7 @@ from typing import Final, Protocol
 from msgspec.structs import replace
 
 from activator.balance import enter, release
+from activator.reach import MAX_ATTEMPTS, Reach
 from zerogate.admission import AdmissionQueue, Ticket
 from zerogate.clock import wall
 from zerogate.counters import ServiceCounters
@@ -27,8 +30,6 @@ from zerogate.policy import Policy
 
 REST_S: Final = 0.1
 """After a failed connect a replica gets nothing for so long: its end is about to be told, or it is full."""
-MAX_ATTEMPTS: Final = 5
-"""Then the client is told. With the rest in between, half a second of a replica that cannot be reached."""
 
 
 class HoldListener(Protocol):
@@ -67,6 +68,11 @@ class Hold:
         """All replicas with a gate, also those that drain."""
         self.queue: AdmissionQueue[Exchange] = AdmissionQueue(limit=policy.queue_limit, limit_bytes=policy.queue_bytes)
         self._ready: list[Upstream] = []
+        self._reach = Reach()
+        self._findings = self._reach.findings
+        self._doubted: list[Upstream] = []
+        self._takers: list[Upstream] = []
+        """Those of the ready that are not in doubt; all of them where there is no such one."""
         self._listener = listener
         self._on_exchange_ended = listener.on_exchange_ended
         self._choose = choose
@@ -106,6 +112,11 @@ class Hold:
         return len(self._ready)
 
     @property
+    def has_trusted(self) -> bool:
+        """Whether a replica that is not in doubt takes requests."""
+        return any(upstream not in self._doubted for upstream in self._ready)
+
+    @property
     def is_blocked(self) -> bool:
         """Whether requests are refused because the service cannot be started at the moment."""
         return self._blocked is not None and self._clock() < self._blocked[1]
@@ -121,6 +132,7 @@ class Hold:
         """A replica is ready: it takes what waits."""
         self.replicas[upstream.id] = upstream
         self._ready.append(upstream)
+        self._choose_takers()
         self._blocked = None
         self._release(now_s)
 
@@ -132,6 +144,7 @@ class Hold:
         upstream.gate.close()
         if upstream in self._ready:
             self._ready.remove(upstream)
+            self._choose_takers()
         return upstream.gate.in_flight == 0
 
     def reopen_gate(self, replica_id: str, now_s: float) -> None:
@@ -140,18 +153,38 @@ class Hold:
         if upstream is not None and not upstream.gate.is_open:
             upstream.gate.reopen()
             self._ready.append(upstream)
+            self._choose_takers()
             self._release(now_s)
+
+    def doubt(self, upstream: Upstream) -> None:
+        """The replica answers nothing: send it nothing new as long as another one is ready."""
+        self._doubted.append(upstream)
+        self._choose_takers()
+
+    def trust(self, upstream: Upstream, now_s: float) -> None:
+        """The replica answers again."""
+        self._doubted.remove(upstream)
+        self._choose_takers()
+        self._release(now_s)
+
+    def _choose_takers(self) -> None:
+        trusted = [upstream for upstream in self._ready if upstream not in self._doubted]
+        self._takers = trusted or self._ready
 
     def remove(self, replica_id: str) -> None:
         """A replica is gone. What still runs on it ends by its own connection."""
         self.close_gate(replica_id)
         upstream = self.replicas.pop(replica_id, None)
         if upstream is not None:
+            self._reach.forget(upstream)
             upstream.pool.close()
 
     def fail(self, refusal: Refusal, until_s: float, now_s: float) -> None:
         """The service cannot start: refuse what waits, and until `until_s` what comes."""
         self._blocked = (refusal, until_s)
+        self._refuse_all(refusal, now_s)
+
+    def _refuse_all(self, refusal: Refusal, now_s: float) -> None:
         while (ticket := self.queue.pop()) is not None:
             self.meter.unhold(now_s)
             ticket.waiter.refuse(refusal, now_s)
@@ -174,10 +207,13 @@ class Hold:
         if not self._is_dirty:
             self._touch()
         if not self.queue.length:
-            upstream = enter(self._ready, self._choose, now_s)
+            upstream = enter(self._takers, self._choose, now_s)
             if upstream is not None:
                 self.meter.arrive_and_enter(now_s)
-                exchange.dispatch(upstream, now_s)
+                if self._findings:
+                    self._try(exchange, upstream, now_s)
+                else:
+                    exchange.dispatch(upstream, now_s)
                 return
         self.meter.arrive(now_s)
         if not self._ready:
@@ -193,7 +229,7 @@ class Hold:
             exchange.refuse(self._full(), now_s)
             return
         self.meter.hold(now_s)
-        deadline_s = exchange.received_s + self._most_hold_s(exchange)
+        deadline_s = now_s + self._most_hold_s(exchange)
         exchange.hold(ticket, deadline_s=deadline_s, now_s=now_s, keep_bytes=kept_bytes(exchange))
         if self.queue.length == 1 or not self._ready:
             self._listener.on_wake(self.service)
@@ -210,6 +246,7 @@ class Hold:
         return True
 
     def _most_hold_s(self, exchange: Exchange) -> float:
+        """In all, however often it has to wait; how long its body took to come before there was a route is not hold."""
         wait_s = exchange.head.wait_s
         return self.policy.hold_timeout_s if wait_s is None else min(self.policy.hold_timeout_s, wait_s)
 
@@ -235,7 +272,7 @@ class Hold:
 
     def _release(self, now_s: float) -> None:
         while self.queue.length:
-            upstream = release(self._ready, now_s)
+            upstream = release(self._takers, now_s)
             if upstream is None:
                 return
             ticket = self.queue.pop()
@@ -243,13 +280,21 @@ class Hold:
             exchange = ticket.waiter
             self.meter.unhold(now_s)
             self.meter.enter(now_s)
-            exchange.dispatch(upstream, now_s)
+            self._try(exchange, upstream, now_s)
+
+    def _try(self, exchange: Exchange, upstream: Upstream, now_s: float) -> None:
+        self._reach.try_with(upstream, exchange)
+        exchange.dispatch(upstream, now_s)
+        if exchange.phase != CONNECTING:
+            self._reach.left(upstream, exchange)  # on a connection that was there already: that proves nothing
 
     # What exchanges tell
 
     def on_hold_timeout(self, exchange: Exchange, now_s: float) -> None:
-        waited_s = now_s - exchange.received_s
-        state = "no replica was ready" if not self._ready else "every replica was full"
+        waited_s = exchange.held_so_far_s(now_s)
+        state = "no replica was ready"
+        if self._ready:
+            state = "no replica could be reached" if self._findings else "every replica was full"
         detail = f"The request to {self.service} was held for {waited_s:.1f} s and {state} until then. Try again later."
         refusal = Refusal(status=503, code="hold_timeout", detail=detail, retry_after_s=self.expected_wait_s())
         exchange.refuse(refusal, now_s)
@@ -262,21 +307,41 @@ class Hold:
         self.counters.retries += 1
         exchange.upstream = None
         self._tell_idle(upstream)
+        is_given_up = exchange.attempts >= MAX_ATTEMPTS
         if exchange.phase == CONNECTING:
-            self._rest(upstream, now_s + REST_S)
-        if exchange.attempts >= MAX_ATTEMPTS:
-            detail = f"No replica of {self.service} could be reached: {cause}. Tried {exchange.attempts} times."
-            exchange.refuse(Refusal(status=502, code="replica_unreachable", detail=detail, retry_after_s=1.0), now_s)
+            self._on_unreachable(exchange, upstream, cause, now_s)
+            is_given_up = self._reach.hopeless(self._takers) is not None
+        if is_given_up:
+            exchange.refuse(self._unreachable(cause), now_s)
             self._release(now_s)
             return
         if self._refuse_if_blocked(exchange, now_s):
             return
         self.meter.hold(now_s)
         ticket = self.queue.put_back(exchange, size_bytes=held_bytes(exchange), priority=self._priority_of(exchange))
-        deadline_s = now_s + self._most_hold_s(exchange)
+        deadline_s = now_s + self._most_hold_s(exchange) - exchange.hold_s
         exchange.hold(ticket, deadline_s=deadline_s, now_s=now_s, keep_bytes=kept_bytes(exchange))
         self._listener.on_wake(self.service)
         self._release(now_s)
+
+    def _on_unreachable(self, exchange: Exchange, upstream: Destination[Exchange], cause: str, now_s: float) -> None:
+        known = self.replicas.get(upstream.id)
+        if known is not upstream:
+            return  # it is gone
+        known.pool.on_reached = lambda: self._on_reached(known)
+        if self._reach.failed(upstream, exchange, cause, now_s):
+            self._rest(upstream, now_s + REST_S)
+        if self._reach.hopeless(self._takers):
+            self._refuse_all(self._unreachable(cause), now_s)
+
+    def _on_reached(self, upstream: Upstream) -> None:
+        upstream.pool.on_reached = None
+        self._reach.forget(upstream)
+        self._release(self._clock())
+
+    def _unreachable(self, cause: str) -> Refusal:
+        detail = f"No replica of {self.service} could be reached: {cause}. Tried {MAX_ATTEMPTS} times."
+        return Refusal(status=502, code="replica_unreachable", detail=detail, retry_after_s=1.0)
 
     def _rest(self, upstream: Destination[Exchange], until_s: float) -> None:
         upstream.rests_until_s = until_s
@@ -302,6 +367,8 @@ class Hold:
             self.meter.leave(now_s, exchange.dispatched_s)
             gate = upstream.gate
             gate.leave()
+            if self._findings:
+                self._reach.left(upstream, exchange)
             if not gate.is_open:
                 self._tell_idle(upstream)
             if self.queue.length:

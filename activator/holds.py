@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Final, Protocol
 
 from activator.hold import Hold
+from activator.lookout import Lookout
 from zerogate.errors import Refusal
 from zerogate.gate import Gate
 from zerogate.http.exchange import Exchange
@@ -22,6 +23,8 @@ from zerogate.tasks import Nursery
 SHOWN_LINES: Final = 8
 """Last lines of a failed start that its clients see: a Python traceback's end; the rest is in the log."""
 SHOWN_CHARACTERS: Final = 2000
+MOST_THEFTS: Final = 3
+"""Ports lost in a row, of more than ten thousand: then it is no accident."""
 
 
 class HoldsListener(Protocol):
@@ -63,6 +66,7 @@ class Holds:
         self._suspended: dict[str, BackOff] = {}
         """Services whose starts are suspended."""
         self._changed: dict[str, None] = {}
+        self._lookout = Lookout(call_later=call_later, clock=clock)
 
     def __getitem__(self, service: str) -> Hold:
         return self._holds[service]
@@ -149,7 +153,9 @@ class Holds:
         hold, back_off = self._holds.get(service), self._suspended.get(service)
         if hold is None or back_off is None or self.runs(service):
             return
-        if back_off.last.cause in (EndCause.START_FAILED, EndCause.START_TIMEOUT):
+        cause = back_off.last.cause
+        is_accident = cause is EndCause.CRASHED or (cause is EndCause.PORT_TAKEN and back_off.failures <= MOST_THEFTS)
+        if not is_accident:
             hold.fail(_start_failed(service, back_off.last), back_off.next_try_s, self._clock())
 
     def runs(self, service: str) -> bool:
@@ -181,6 +187,15 @@ class Holds:
         for hold in self._holds.values():
             hold.fail(refusal, float("inf"), now_s)
 
+    def close(self) -> None:
+        """Look after the replicas no more; requests go on."""
+        self._lookout.close()
+
+    def notices(self, service: str) -> tuple[str, ...]:
+        """What is wrong with the service's replicas as seen from here, as sentences."""
+        hold = self._holds.get(service)
+        return self._lookout.notices(hold) if hold is not None else ()
+
     def busy(self, replica_id: str) -> int:
         """Requests inside a replica right now."""
         hold = self._hold_of(replica_id)
@@ -191,6 +206,9 @@ class Holds:
 
     def on_activity(self, service: str) -> None:
         self._changed[service] = None
+        hold = self._holds.get(service)
+        if hold is not None:
+            self._lookout.watch(hold)
 
     def on_wake(self, service: str) -> None:
         self._listener.on_wake(service)

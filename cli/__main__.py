@@ -1,229 +1,30 @@
-"""The console script `zerogate`: how commands are called, and how each may end.
+"""Where the process begins: Ctrl-C is heard before anything that takes time is imported.
 
-Imports of what commands do stand inside them, so that `zerogate --help` and quick commands start fast and `up` loads
-nothing that it does not run. Errors of ours become one paragraph and an exit code of `cli.exits`; nobody sees a
-traceback unless ZEROGATE_DEBUG is set.
+Until a command has something to tidy up (`cli.app` says which; `zerogate up` takes signals on its loop), the process
+ends where it is, without the traceback of some import. Imports nothing but what Python has loaded already.
 """
 
 import os
-import sys
-from pathlib import Path
-from typing import Annotated, Any
+import signal
 
-import typer
-from typer.core import TyperGroup
-
-from cli.exits import MEANINGS, ExitCode
-
-_EXIT_CODES = "\n".join(f"  {code.value:<4} {says}" for code, says in MEANINGS.items())
-
-
-class _Commands(TyperGroup):
-    """Turns what a command raises into a message and an exit code."""
-
-    def invoke(self, ctx: Any) -> Any:
-        from zerogate.errors import DefinitionError, DefinitionErrors, ZerogateError
-
-        try:
-            return super().invoke(ctx)
-        except KeyboardInterrupt:
-            ctx.exit(ExitCode.INTERRUPTED)
-        except BrokenPipeError:
-            _silence_stdout()
-            ctx.exit(ExitCode.FAILED)
-        except (DefinitionError, DefinitionErrors) as error:
-            _fail(ctx, str(error), ExitCode.WRONG_INPUT)
-        except ZerogateError as error:
-            _fail(ctx, str(error), getattr(error, "exit_code", ExitCode.FAILED))
-        except (typer.Exit, typer.Abort, typer.TyperException):
-            raise
-        except Exception as error:
-            if os.environ.get("ZEROGATE_DEBUG"):
-                raise
-            says = f"zerogate failed in a way that nobody foresaw: {type(error).__name__}: {error}"
-            _fail(ctx, f"{says}\nZEROGATE_DEBUG=1 shows where; please report it.", ExitCode.FAILED)
-
-
-app = typer.Typer(
-    name="zerogate",
-    cls=_Commands,
-    epilog=f"\b\nExit codes:\n{_EXIT_CODES}",
-    rich_markup_mode=None,  # its help loads Markdown and highlighters: 200 ms
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-
-Service = Annotated[str, typer.Argument(metavar="SERVICE", help="A name under services: in the file.")]
-File = Annotated[Path, typer.Argument(metavar="FILE", help="The file that says what runs.")]
-DEFAULT_FILE = Path("zerogate.yaml")
-
-
-@app.callback()
-def settings(
-    ctx: typer.Context,
-    admin: Annotated[
-        str, typer.Option(metavar="URL", envvar="ZEROGATE_ADMIN", help="Where the running zerogate's admin API is.")
-    ] = "http://127.0.0.1:8081",
-) -> None:
-    """A serverless gateway for GPU model servers: holds requests while a model starts, scales to zero."""
-    ctx.obj = admin
-
-
-@app.command()
-def up(file: File = DEFAULT_FILE) -> None:
-    """Run everything that FILE names on this machine, until Ctrl-C."""
-    from cli.up import run
-
-    raise typer.Exit(run(file))
-
-
-@app.command()
-def demo(
-    keep: Annotated[bool, typer.Option("--keep", help="Leave it running at the end, and say what to try.")] = False,
-) -> None:
-    """See a real language model go from zero to one and back."""
-    from cli.demo.story import run
-
-    raise typer.Exit(run(keep=keep))
-
-
-@app.command()
-def check(file: File = DEFAULT_FILE) -> None:
-    """Say what is wrong with FILE, or what would run. Starts nothing."""
-    from cli.check import run_check
-    from cli.terminal import err, out
-
-    raise typer.Exit(run_check(file, out=out(), err=err()))
-
-
-@app.command()
-def doctor(
-    ctx: typer.Context, file: Annotated[Path | None, typer.Argument(metavar="FILE", help="A file to check too.")] = None
-) -> None:
-    """Say what is wrong with this machine, and with FILE."""
-    from cli.client import Admin
-    from cli.commands.doctor import doctor as examine
-    from cli.terminal import out
-
-    raise typer.Exit(examine(file, Admin(ctx.obj), out()))
-
-
-@app.command()
-def status(
-    ctx: typer.Context,
-    watch: Annotated[bool, typer.Option("--watch", "-w", help="Again every second, until Ctrl-C.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="For programs: what the admin API answers.")] = False,
-) -> None:
-    """Show how all services stand."""
-    from cli.client import Admin
-    from cli.commands import status as show
-    from cli.terminal import out
-
-    if watch and json:
-        raise typer.BadParameter("--watch and --json do not go together; ask for --json again and again instead")
-    chosen = show.show_json if json else show.watch if watch else show.show
-    chosen(Admin(ctx.obj), out())
-
-
-@app.command()
-def explain(ctx: typer.Context, service: Service) -> None:
-    """Say why SERVICE has the replicas it has, what comes next, and when."""
-    from cli.client import Admin
-    from cli.commands.explain import explain as show
-    from cli.terminal import out
-
-    show(Admin(ctx.obj), service, out())
-
-
-@app.command()
-def plan(
-    ctx: typer.Context,
-    service: Service,
-    count: Annotated[int, typer.Option("--count", "-n", min=1, max=1000, help="How many at most.")] = 20,
-) -> None:
-    """Show the next transitions of SERVICE's calendar."""
-    from cli.client import Admin
-    from cli.commands.explain import plan as show
-    from cli.terminal import out
-
-    show(Admin(ctx.obj), service, count, out())
-
-
-@app.command()
-def logs(
-    ctx: typer.Context,
-    service: Service,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what is printed from now on.")] = False,
-    lines: Annotated[int, typer.Option("--lines", "-n", min=0, max=100_000, help="How many of the last lines.")] = 200,
-) -> None:
-    """Show what SERVICE's replicas printed."""
-    from cli.client import Admin
-    from cli.commands.change import logs as show
-
-    show(Admin(ctx.obj), service, lines=lines, follow=follow)
-
-
-@app.command()
-def pin(
-    ctx: typer.Context,
-    service: Service,
-    replicas: Annotated[int, typer.Argument(metavar="N", min=0, help="Exactly so many.")],
-    length: Annotated[
-        str | None,
-        typer.Option("--for", metavar="LENGTH", help="30m, 2h, 1d; without it, until unpinned."),
-    ] = None,
-) -> None:
-    """Hold SERVICE at a number of replicas, whatever its traffic."""
-    from cli.client import Admin
-    from cli.commands.change import pin as ask
-    from cli.terminal import out
-
-    ask(Admin(ctx.obj), service, replicas, length, out())
-
-
-@app.command()
-def unpin(ctx: typer.Context, service: Service) -> None:
-    """Let SERVICE's policy decide again."""
-    from cli.client import Admin
-    from cli.commands.change import unpin as ask
-    from cli.terminal import out
-
-    ask(Admin(ctx.obj), service, out())
-
-
-@app.command()
-def reload(ctx: typer.Context) -> None:
-    """Apply the changed file, as a whole or not at all."""
-    from cli.client import Admin
-    from cli.commands.change import reload as ask
-    from cli.terminal import out
-
-    ask(Admin(ctx.obj), out())
-
-
-@app.command()
-def version() -> None:
-    """Say which zerogate this is."""
-    from cli.version import version as own
-
-    print(f"zerogate {own()}")
-
-
-def _fail(ctx: Any, message: str, code: ExitCode) -> None:
-    typer.echo(message, err=True)
-    ctx.exit(code)
-
-
-def _silence_stdout() -> None:
-    """The reader of our output went away (`| head`); Python would complain about it once more at its end."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+INTERRUPTED = 130
+"""As in `cli.exits`, which is not loaded yet: 128 and the number of SIGINT, as shells have it."""
 
 
 def main() -> None:
-    """The entry of the console script."""
-    app()
+    """The entry of the console script and of `python -m cli`."""
+    signal.signal(signal.SIGINT, _leave)
+    from cli.app import app
+
+    try:
+        app()
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # it leaves already
+
+
+def _leave(*_: object) -> None:
+    os.write(2, b"zerogate: interrupted\n")
+    os._exit(INTERRUPTED)
 
 
 if __name__ == "__main__":

@@ -49,10 +49,10 @@ class Box(Protocol):
     def plan(self, name: str, count: int) -> Plan:
         """Its next `count` transitions at most."""
 
-    def pin(self, name: str, request: PinRequest) -> None:
+    async def pin(self, name: str, request: PinRequest) -> None:
         """Hold its number. Raises NotApplicableError for an endpoint, and MalformedRequestError over its maximum."""
 
-    def unpin(self, name: str) -> None:
+    async def unpin(self, name: str) -> None:
         """Take the pin away, if there is one."""
 
     def log_path(self, name: str) -> Path:
@@ -145,12 +145,12 @@ class _Handlers:
     async def pin_service(self, request: web.Request) -> web.Response:
         name = _name(request)
         self._box.service(name)
-        self._box.pin(name, await _body(request, PinRequest))
+        await self._box.pin(name, await _body(request, PinRequest))
         return _json(self._box.service(name))
 
     async def unpin_service(self, request: web.Request) -> web.Response:
         name = _name(request)
-        self._box.unpin(name)
+        await self._box.unpin(name)
         return _json(self._box.service(name))
 
     async def get_logs(self, request: web.Request) -> web.StreamResponse:

@@ -15,7 +15,7 @@ Count = Annotated[int, msgspec.Meta(ge=0)]
 class Ending(msgspec.Struct, frozen=True, kw_only=True):
     """How a replica ended."""
 
-    cause: Literal["stopped", "crashed", "start-failed", "start-timeout"]
+    cause: Literal["stopped", "crashed", "start-failed", "port-taken", "start-timeout"]
     detail: str
     """One sentence."""
     exit_code: int | None = None

@@ -93,7 +93,8 @@ class BoxView:
 
     def _notices(self, name: str) -> tuple[str, ...]:
         details = self._running.runtime.details()
-        return tuple(one.warning for one in details if one.service == name and one.warning is not None)
+        warnings = (one.warning for one in details if one.service == name and one.warning is not None)
+        return (*self._running.holds.notices(name), *warnings)
 
     def explain(self, name: str) -> api.Explanation:
         self._scaled(name)
@@ -182,18 +183,18 @@ class BoxView:
 
     # What is changed
 
-    def pin(self, name: str, request: api.PinRequest) -> None:
+    async def pin(self, name: str, request: api.PinRequest) -> None:
         most = self._scaled(name).policy.max_replicas
         if request.replicas > most:
             raise MalformedRequestError(f"{name} has max-replicas {most}: it cannot be pinned to {request.replicas}.")
         until = wall() + request.for_s if request.for_s is not None else None
         self._running.autoscaler.pin(name, request.replicas, until_wall_s=until)
-        self._running.remember()
+        await self._running.remember()
 
-    def unpin(self, name: str) -> None:
+    async def unpin(self, name: str) -> None:
         self._scaled(name)
         self._running.autoscaler.unpin(name)
-        self._running.remember()
+        await self._running.remember()
 
     async def reload(self) -> api.ReloadReport:
         async with self._reloading:

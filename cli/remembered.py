@@ -2,11 +2,14 @@
 
 Written whole to a new file that then replaces the old one, so that a crash leaves one or the other. A file that cannot
 be read or written is said once and costs nothing but memory: a service is never refused because of it. Invariant:
-nothing is written before it was loaded, so that a zerogate that could not start does not forget for the one that runs.
+nothing is written before it was loaded, so that a zerogate that could not start does not forget for the one that runs;
+one write at a time, in a thread (a slow disk must not hold up requests), and never an older state after a newer one.
 """
 
+import asyncio
 import logging
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -29,6 +32,9 @@ class Remembered:
         self._next_s = 0.0
         self._is_loaded = False
         self._is_failing = False
+        self._asked = 0
+        self._written = 0
+        self._writing = threading.Lock()
 
     def load(self) -> dict[str, Saved]:
         """What was remembered; nothing where there is no file, or none that can be read."""
@@ -42,16 +48,29 @@ class Remembered:
             log.warning("%s cannot be read, what was learned is lost: %s", self._path, failure)
             return {}
 
-    def save_if_due(self, export: Callable[[], dict[str, Saved]], now_s: float) -> None:
+    async def save_if_due(self, export: Callable[[], dict[str, Saved]], now_s: float) -> None:
         """Save what `export` gives, at most every half minute."""
         if now_s >= self._next_s:
             self._next_s = now_s + SAVE_EVERY_S
-            self.save(export())
+            await self.save(export())
 
-    def save(self, learned: dict[str, Saved]) -> None:
-        """Save it if it has changed since it was loaded or saved."""
-        content = msgspec.json.encode(learned)
-        if content == self._last or not self._is_loaded:
+    async def save(self, learned: dict[str, Saved]) -> None:
+        """Save it if it has changed since it was loaded or saved; on return it, or something newer, is in the file.
+
+        May be called while another save is under way. One that is cancelled is written all the same.
+        """
+        if self._is_loaded:
+            self._asked += 1
+            await asyncio.to_thread(self._save, learned, self._asked)
+
+    def _save(self, learned: dict[str, Saved], number: int) -> None:
+        with self._writing:
+            if number > self._written:
+                self._written = number
+                self._write(msgspec.json.encode(learned))
+
+    def _write(self, content: bytes) -> None:
+        if content == self._last:
             return
         new = self._path.with_suffix(".new")
         try:

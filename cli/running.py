@@ -113,9 +113,9 @@ class RunningBox:
         self.ingress.configure(router)
         self.autoscaler.configure(shares.scaled(box))
 
-    def remember(self) -> None:
+    async def remember(self) -> None:
         """Write at once what must survive even a kill: a person's word."""
-        self.remembered.save(self.autoscaler.export_state())
+        await self.remembered.save(self.autoscaler.export_state())
 
     async def stop(self) -> None:
         """Leave in order: finish what runs, stop the model servers, close."""
@@ -147,7 +147,8 @@ class RunningBox:
 
     async def _close(self) -> None:
         self.loop_lag.close()
-        self.remember()
+        self.holds.close()
+        await self.remember()
         await self.nursery.aclose()
         self.access_log.flush()
 
@@ -157,7 +158,7 @@ class RunningBox:
             for _ in range(self.access_log.waiting // AT_ONCE + 1):
                 self.access_log.flush()
                 await asyncio.sleep(0)
-            self.remembered.save_if_due(self.autoscaler.export_state, now())
+            await self.remembered.save_if_due(self.autoscaler.export_state, now())
 
     # What the holds tell
 

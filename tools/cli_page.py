@@ -4,7 +4,7 @@ from typing import Final
 
 from typer.testing import CliRunner
 
-from cli.__main__ import app
+from cli.app import app
 from cli.exits import MEANINGS
 
 _HEAD: Final = """# Commands

@@ -7,4 +7,6 @@ NOT_SENT = b"zerogate-not-sent"
 that it may go elsewhere whatever its method. Only a hop of ours may say so: it is taken out of replicas' answers."""
 
 REPLICA_MARK = "ZEROGATE_REPLICA"
-"""Environment variable by which a child process is known again: `INSTANCE/SERVICE/REPLICA_ID/DEFINITION_HASH/PORT`."""
+"""Environment variable by which a child process is known again:
+`INSTANCE/SERVICE/REPLICA_ID/DEFINITION_HASH/PORT:STOP_GRACE`, the grace in seconds for the day when nobody knows the
+service any more."""

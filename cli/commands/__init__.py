@@ -1,1 +1,1 @@
-"""What the commands do; `cli.__main__` says how they are called, and imports each only when it is."""
+"""What the commands do; `cli.app` says how they are called, and imports each only when it is."""

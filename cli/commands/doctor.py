@@ -144,6 +144,8 @@ def addresses(place: Place, admin: Admin) -> Iterator[Finding]:
         return
     level = Level.OK if health.healthy else Level.WRONG
     yield Finding(level, "running", f"zerogate {health.version} (pid {health.pid}) takes traffic on {health.traffic}")
+    for service in admin.services():
+        yield from (Finding(Level.NOTE, service.name, notice) for notice in service.notices)
 
 
 def _free(about: str, host: str, port: int) -> Finding:

@@ -34,6 +34,7 @@ def _lines(status: ServiceStatus, explanation: Explanation, zone: tzinfo | None)
     name = f"[bold]{escape(status.name)}[/bold]"
     if status.kind == "endpoint":
         yield f"{name} runs elsewhere (http://{status.endpoint}): zerogate routes to it and never scales it."
+        yield from (escape(notice) for notice in status.notices)
         return
     ready = sum(replica.state == "ready" for replica in status.replicas)
     yield f"{name} is {status.state}: {_replicas(ready)} ready, {status.desired} wanted."

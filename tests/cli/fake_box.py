@@ -139,7 +139,7 @@ class FakeBox:
         )
         return Plan(service=name, floor=2, transitions=changes[:count])
 
-    def pin(self, name: str, request: PinRequest) -> None:
+    async def pin(self, name: str, request: PinRequest) -> None:
         status = self.service(name)
         if status.kind == "endpoint":
             raise NotApplicableError(f"{name} runs elsewhere, so zerogate does not scale it.")
@@ -150,7 +150,7 @@ class FakeBox:
         pin = PinStatus(replicas=request.replicas, until_at=until)
         self.statuses[name] = msgspec.structs.replace(status, pin=pin)
 
-    def unpin(self, name: str) -> None:
+    async def unpin(self, name: str) -> None:
         self.asked.append(("unpin", name))
         self.statuses[name] = msgspec.structs.replace(self.service(name), pin=None)
 

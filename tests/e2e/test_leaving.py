@@ -19,6 +19,7 @@ from tests.e2e.harness import (
     Box,
     Service,
     free_port,
+    soon,
     start,
     start_again,
     stub,
@@ -248,6 +249,15 @@ async def test_after_a_kill_what_is_no_longer_in_the_file_is_reaped(tmp_path: Pa
             await until(lambda: not lives(seen["pid"]) and not lives(seen["escapee_pid"]), within_s=10)
 
 
+async def test_after_a_kill_what_is_no_longer_in_the_file_has_the_grace_that_it_was_started_with(
+    tmp_path: Path,
+) -> None:
+    async with killed(stub(*STUBBORN, definition=SHORT), tmp_path) as (box, seen):
+        box.write({"other": stub()})
+        async with reborn(box):
+            await until(lambda: not lives(seen["pid"]) and not lives(seen["escapee_pid"]), within_s=10)
+
+
 async def test_after_a_kill_while_it_started_nothing_is_left_twice(tmp_path: Path) -> None:
     gate = tmp_path / "ready"
     async with running({"chat": stub("--ready-file", str(gate))}, tmp_path) as box:
@@ -270,6 +280,20 @@ async def test_a_leader_that_died_while_nobody_watched_leaves_no_worker_behind(t
         async with reborn(box) as again:
             assert (await again.get("chat")).status_code == 200
             await until(lambda: not lives(seen["escapee_pid"]), within_s=10)
+
+
+async def test_half_a_head_does_not_delay_the_end_and_one_that_comes_is_answered(tmp_path: Path) -> None:
+    async with zerogate({"chat": stub()}, tmp_path) as box, connections(box, 2) as (silent, slow):
+        for _, writer in (silent, slow):
+            writer.write(request("chat")[:-2])
+        assert (await box.get("chat")).status_code == 200
+        began_s = time.perf_counter()
+        leaving = soon(box.stop())
+        await until(lambda: "leaving" in box.output)
+        slow[1].write(b"\r\n")
+        assert (await answers([slow])) == [200]
+        assert await leaving == 0
+        assert 1 < time.perf_counter() - began_s < 6
 
 
 async def test_an_idle_kept_alive_connection_does_not_delay_the_end(tmp_path: Path) -> None:

@@ -445,6 +445,10 @@ class Exchange:
         start = b", start;dur=%.1f" % (start_s * 1000) if start_s is not None else b""
         return b"Server-Timing: hold;dur=%.1f%b\r\n" % (self.hold_s * 1000, start)
 
+    def held_so_far_s(self, now_s: float) -> float:
+        """Seconds that it has been held, in all: what `Server-Timing` says in the end."""
+        return self.hold_s + (now_s - self.held_at_s if self.held_at_s is not None else 0.0)
+
     def _count_hold(self, now_s: float) -> None:
         if self.held_at_s is not None:
             self.hold_s += now_s - self.held_at_s

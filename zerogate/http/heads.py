@@ -283,7 +283,7 @@ def parse_response(status: int, reason: bytes, version: str, fields: list[Field]
         elif key == b"content-length":
             content_length = int(value)
         elif key == b"transfer-encoding":
-            if chunked or value.lower() != b"chunked" or version == "1.0":
+            if chunked or value.strip(b" ").lower() != b"chunked" or version == "1.0":
                 raise BadMessageError("the replica used a transfer coding other than chunked", 502)
             chunked = True
         elif key == b"connection":

@@ -28,6 +28,8 @@ READY_BELOW: Final = 500
 
 READ_BYTES: Final = 65536
 
+NOT_ASKED: Final = "it was not asked yet"
+
 
 class Probe:
     """Asks `path` at `address` until `close`; `on_change(is_ready)` is called on the loop at each transition.
@@ -51,7 +53,7 @@ class Probe:
         patience: int = 1,
     ) -> None:
         self.is_ready = False
-        self.last = "it was not asked yet"
+        self.last = NOT_ASKED
         self._address = address
         self._on_change = on_change
         self._interval_s = interval_s

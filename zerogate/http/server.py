@@ -9,17 +9,21 @@ from typing import Final, Protocol
 
 import msgspec
 
+from zerogate.clock import now
 from zerogate.errors import Refusal
 from zerogate.http.exchange import Placer
 from zerogate.http.sides import BodyMemory
-from zerogate.http.sweep import Sweep
+from zerogate.http.sweep import NEVER, Sweep
+
+DRAIN_HEAD_S: Final = 2.0
+"""For heads that are on their way when the process leaves: three round trips of a slow line. Nobody waits for more."""
 
 
 class Connection(Protocol):
     """A client's connection, as those see it who end it."""
 
     def close_if_idle(self) -> None:
-        """Close unless a request is being read or answered."""
+        """Close unless a request is being read or answered; one that is read has until `Server.heads_until_s`."""
 
     def abort(self) -> None:
         """Cut whatever is on its way."""
@@ -53,6 +57,8 @@ class Server:
         self.connections: set[Connection] = set()
         self._by_client: dict[bytes, int] = {}
         self.is_draining = False
+        self.heads_until_s = NEVER
+        """When a connection whose request has not come is closed, because the process leaves."""
         self._emptied: asyncio.Event | None = None
         self.bad_requests = 0
         """Messages that were refused before they were a request."""
@@ -89,6 +95,7 @@ class Server:
     def drain(self) -> None:
         """Answer what runs, take no further request on any connection."""
         self.is_draining = True
+        self.heads_until_s = now() + DRAIN_HEAD_S
         for connection in tuple(self.connections):
             connection.close_if_idle()
 

@@ -31,6 +31,12 @@ class Pool:
         self.address = address
         self.tick = 0
         self.visit_s = NEVER
+        self.asked_s = 0.0
+        """When the last request was given a connection, or asked for one."""
+        self.heard_s = 0.0
+        """When the last byte came from the replica."""
+        self.on_reached: Callable[[], None] | None = None
+        """Called when a connection comes about; for an owner that waits for one."""
         self._sweep = sweep
         self._nursery = nursery
         self._host = host
@@ -41,6 +47,7 @@ class Pool:
 
     def take(self, exchange: Exchange, now_s: float) -> ClientConnection | None:
         """An idle connection, the one used last; or None: `exchange` is told when a new one is there or failed."""
+        self.asked_s = now_s
         is_idempotent = exchange.head.is_idempotent
         oldest_s = now_s - (IDLE_S if is_idempotent else UNSAFE_IDLE_S)
         at = len(self._idle)
@@ -77,6 +84,8 @@ class Pool:
             if exchange.attempts == attempt:
                 exchange.on_connect_failed(failure.strerror or str(failure), now())
             return
+        if self.on_reached is not None:
+            self.on_reached()
         if exchange.wants_connection and exchange.attempts == attempt and not self._is_closed:
             exchange.on_connection(connection, now())
         else:

@@ -59,6 +59,7 @@ def _mark(definition: LocalDefinition, instance: str, replica_id: str, port: int
         replica_id=replica_id,
         definition_hash=definition.definition_hash,
         port=port,
+        stop_grace_s=definition.stop_grace_s,
     )
 
 

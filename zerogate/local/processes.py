@@ -12,9 +12,9 @@ import os
 import select
 import signal
 import threading
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final, Self
+from typing import Final, Self, TypeVar
 
 import msgspec
 
@@ -22,6 +22,8 @@ from zerogate.names import REPLICA_MARK
 
 _MARK: Final = f"{REPLICA_MARK}=".encode()
 _DEAD_STATES: Final = "ZXx"
+
+T = TypeVar("T")
 
 
 class Process(msgspec.Struct, frozen=True, kw_only=True):
@@ -201,6 +203,10 @@ class Scanner:
             self._has_begun = threading.Event()
             self._reading = asyncio.get_running_loop().run_in_executor(self._thread, _read_after, self._has_begun)
         return await asyncio.shield(self._reading)
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """Do something else that reads /proc, in the same thread."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
     def close(self) -> None:
         self._thread.shutdown(wait=False, cancel_futures=True)

@@ -3,7 +3,8 @@
 Invariants: `gone` is told exactly once, and only when no process that belongs to the replica lives; its leader is
 waited for at that moment and not before, so that the pid by which its session is recognised stays its own.
 Engines leave their process group and even wipe their environment: what belongs to a replica is looked up when it is
-ready, before it is stopped and after its leader has ended, and remembered by pidfd.
+ready, before it is stopped and after its leader has ended, and remembered by pidfd. Ready is who answers *and* is not
+known to be somebody else on the replica's port (`zerogate.local.listening`).
 Owned by `zerogate.local.runtime`.
 """
 
@@ -17,6 +18,7 @@ from zerogate.http.probe import Probe
 from zerogate.local import logs
 from zerogate.local.definition import LocalDefinition
 from zerogate.local.launch import Launched
+from zerogate.local.listening import Stranger, is_listening, stranger
 from zerogate.local.mark import Mark
 from zerogate.local.processes import Handle, Scanner
 from zerogate.runtime.interface import Address, EndCause, Ended
@@ -153,10 +155,41 @@ class LocalReplica:
     def _on_probe(self, is_ready: bool) -> None:
         if not is_ready or self._is_stopping or self._has_exited:
             return
+        self._nursery.start(self._confirm(), name=f"confirm {self.id}")
+
+    async def _confirm(self) -> None:
+        """Somebody answers on the port. Is it the replica?"""
+        other = await self._stranger()
+        if self._is_stopping or self._has_exited:
+            return
+        if other is not None and other.is_thief:
+            self._fail(self._taken(other, "It was stopped"))
+            self.stop()
+            return
         self._was_ready = True
         self._end_start()
         self._count_soon()
         self._events.on_ready(self.id)
+
+    async def _stranger(self) -> Stranger | None:
+        """Who listens on the port that is none of the replica's; None also where that cannot be found out."""
+        assert self._leader is not None
+        port, leader = self.mark.port, self._leader.pid
+        try:
+            if not self._has_exited and await self._scanner.run(lambda: is_listening(leader, port)):
+                return None
+            table = await self._scanner.table()
+            members = [one.pid for one in table.members(mark=str(self.mark), leader=leader)]
+            since_ticks = table.by_pid[leader].start_ticks
+            return await self._scanner.run(lambda: stranger(port, members, table, since_ticks=since_ticks))
+        except (OSError, KeyError) as error:
+            log.warning("%s: whose port %d is could not be found out: %s", self.id, port, error)
+            return None
+
+    def _taken(self, other: Stranger, what: str) -> Ended:
+        detail = f"{what}: before {self.id} listened on its port {self.mark.port}, {other} did."
+        code = None if self._leader is None else self._leader.exit_code(reap=False)
+        return Ended(cause=EndCause.PORT_TAKEN, detail=detail, exit_code=code, last_lines=self._last_lines())
 
     def _on_start_timeout(self) -> None:
         last = self._probe.last if self._probe is not None else ""
@@ -178,10 +211,26 @@ class LocalReplica:
         assert self._leader is not None
         self._loop.remove_reader(self._leader.fd)
         self._has_exited = True
-        if not self._is_stopping:
-            self._is_stopping = self._is_killing = True
-            self._end_start()
+        if self._is_stopping:
+            self._bury()
+            return
+        self._is_stopping = self._is_killing = True
+        self._end_start()
+        if self._was_ready or self._leader.exit_code(reap=False) in (None, 0):
             self._fail(self._end_by_itself(self._leader.exit_code(reap=False)))
+            self._bury()
+        else:
+            self._nursery.start(self._fail_to_start(), name=f"cause of {self.id}")
+
+    async def _fail_to_start(self) -> None:
+        assert self._leader is not None
+        other = await self._stranger()
+        if self._burial is not None:
+            return  # killed meanwhile
+        ended = self._end_by_itself(self._leader.exit_code(reap=False))
+        if other is not None and (other.is_thief or other.pid is None):
+            ended = self._taken(other, ended.detail.rstrip("."))
+        self._fail(ended)
         self._bury()
 
     def _fail(self, ended: Ended) -> None:

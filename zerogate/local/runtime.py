@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
 from zerogate import clock
 from zerogate.errors import MachineError
@@ -357,9 +358,7 @@ class LocalRuntime:
     def _take_over(self, leftover: Leftover, *, adopt: bool) -> None:
         mark, process = leftover.mark, leftover.leader
         leader = None if process is None else processes.Handle.of(process)
-        definition = self._definitions.get(mark.service) or LocalDefinition(
-            service=mark.service, command=(), definition_hash=mark.definition_hash, log_file=Path(os.devnull)
-        )
+        definition = self._definitions.get(mark.service) or _unknown(mark)
         launched = Launched(
             leader=leader,
             started_s=clock.now() if process is None else _started_s(process),
@@ -409,6 +408,14 @@ class LocalRuntime:
     def _is_ours(self, text: str) -> bool:
         mark = Mark.parse(text)
         return mark is not None and mark.instance == self._instance
+
+
+def _unknown(mark: Mark) -> LocalDefinition:
+    """What can be known of a service that is no longer in the file."""
+    known = LocalDefinition(
+        service=mark.service, command=(), definition_hash=mark.definition_hash, log_file=Path(os.devnull)
+    )
+    return known if mark.stop_grace_s is None else replace(known, stop_grace_s=mark.stop_grace_s)
 
 
 def _ceilings(definitions: Mapping[str, LocalDefinition]) -> dict[str, int]:

@@ -2,7 +2,8 @@
 
 One second, doubled with each failure in a row up to five minutes: short enough that a typo fixed by hand is tried
 soon, long enough that a model that cannot start does not keep the disk and the GPU busy. The first crash of a
-replica that had been ready costs nothing, because a request may already be waiting for its successor. Failures
+replica that had been ready costs nothing, because a request may already be waiting for its successor, and neither does
+the first start whose port somebody else took: the next one has another. Failures
 while starts are suspended belong to the same incident and do not lengthen it.
 """
 
@@ -43,7 +44,7 @@ def after_failure(streak: Streak | None, ended: Ended, *, ready_s: float | None,
         return msgspec.structs.replace(streak, last=ended)
     if streak is not None and ready_s is not None and now_s - max(ready_s, streak.failed_s) >= FORGIVEN_AFTER_S:
         streak = None
-    if streak is None and ended.cause is EndCause.CRASHED:
+    if streak is None and ended.cause in (EndCause.CRASHED, EndCause.PORT_TAKEN):
         return Streak(failures=1, suspensions=0, failed_s=now_s, next_try_s=now_s, last=ended)
     failures, suspensions = (0, 0) if streak is None else (streak.failures, streak.suspensions)
     delay_s = min(FIRST_S * 2.0 ** min(suspensions, 16), MOST_S)

@@ -30,6 +30,8 @@ class EndCause(StrEnum):
     """It ended by itself after it had been ready."""
     START_FAILED = "start-failed"
     """It ended by itself before it was ready, or could not be started at all."""
+    PORT_TAKEN = "port-taken"
+    """Somebody else took the port it was given before it did: no fault of its own, the next start has another."""
     START_TIMEOUT = "start-timeout"
     """It was not ready within the start timeout, and was stopped."""
 

@@ -488,3 +488,25 @@ async def test_a_replica_cannot_claim_that_it_was_not_sent_the_request() -> None
         head = await client.until(b"\r\n\r\n")
     assert b"x-kept" in head.lower()
     assert b"not-sent" not in head.lower()
+
+
+async def test_a_client_that_closes_its_sending_side_is_gone() -> None:
+    async def silent(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+        await reader.read()
+
+    async with rig(script=silent) as it:
+        client = await it.connect()
+        await client.send(b"GET / HTTP/1.1\r\nHost: chat\r\n\r\n")
+        client.writer.write_eof()
+        (ended,) = await it.end_of(1)
+        assert ended.result is Result.ABANDONED
+        assert await client.rest() == b""
+
+
+async def test_spaces_behind_the_coding_of_an_answer_mean_nothing() -> None:
+    answer = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked  \r\n\r\n2\r\nok\r\n0\r\n\r\n"
+    async with rig(script=answering(answer)) as it:
+        client = await it.connect()
+        await client.send(b"GET / HTTP/1.1\r\nHost: chat\r\n\r\n")
+        assert b"\r\nTransfer-Encoding: chunked\r\n" in await client.until(b"\r\n\r\n")
+        assert await client.until(b"0\r\n\r\n") == b"2\r\nok\r\n0\r\n\r\n"

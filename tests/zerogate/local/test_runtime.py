@@ -239,7 +239,7 @@ class TestFailing:
         ended = await gone(world, one)
         assert ended.cause is EndCause.START_TIMEOUT
 
-    async def test_a_port_stolen_before_the_child_takes_it_fails_the_start_and_the_next_has_another(
+    async def test_a_port_stolen_before_the_child_takes_it_suspends_nothing_and_the_next_start_has_another(
         self, build: Build, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         world = await build("--ready-after", "0")
@@ -250,9 +250,11 @@ class TestFailing:
             choose = world.runtime._ports.choose
             monkeypatch.setattr(world.runtime._ports, "choose", lambda: next(ports, None) or choose())
             ended = await failed(world)
-            assert ended.cause is EndCause.START_FAILED
+            assert ended.cause is EndCause.PORT_TAKEN
+            assert f"(pid {os.getpid()}) did" in ended.detail
             assert "cannot listen on port" in "".join(ended.last_lines)
             await world.seen.until(lambda: world.seen.ids("a", READY))
+            assert not world.seen.back_offs
 
     async def test_a_log_that_cannot_be_written_does_not_keep_the_model_from_running(self, build: Build) -> None:
         world = await build("--ready-after", "0", log_file=Path("/dev/full"))

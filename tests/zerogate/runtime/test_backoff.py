@@ -3,6 +3,7 @@ from zerogate.runtime.interface import EndCause, Ended
 
 START_FAILED = Ended(cause=EndCause.START_FAILED, detail="no")
 CRASHED = Ended(cause=EndCause.CRASHED, detail="oh")
+PORT_TAKEN = Ended(cause=EndCause.PORT_TAKEN, detail="hey")
 
 
 def fail_in_a_row(count: int, ended: Ended = START_FAILED) -> list[float]:
@@ -21,6 +22,10 @@ def test_failed_starts_double_the_delay_from_one_second_to_five_minutes() -> Non
 
 def test_the_first_crash_of_a_ready_replica_costs_nothing_and_the_next_ones_do() -> None:
     assert fail_in_a_row(4, CRASHED) == [0, 1, 2, 4]
+
+
+def test_the_first_stolen_port_costs_nothing_either() -> None:
+    assert fail_in_a_row(4, PORT_TAKEN) == [0, 1, 2, 4]
 
 
 def test_failures_while_suspended_belong_to_the_same_incident() -> None:

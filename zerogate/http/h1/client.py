@@ -34,6 +34,9 @@ _KNOWN: Final = _HEADS.known
 class Keeper(Protocol):
     """Where a connection belongs: the pool of its replica."""
 
+    heard_s: float
+    """When the last byte came on any of its connections."""
+
     def give_back(self, connection: "ClientConnection", now_s: float) -> None:
         """It is idle and may be used again."""
 
@@ -106,7 +109,7 @@ class ClientConnection(asyncio.Protocol):
         if exchange is None:
             self._close()
             return
-        self._now_s = now_s = now()
+        self._now_s = self._pool.heard_s = now_s = now()
         if self._body_left:
             self._take_body(exchange, data)
             return

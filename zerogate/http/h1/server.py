@@ -20,7 +20,7 @@ from zerogate.http.h1.linger import Linger
 from zerogate.http.h1.memo import HEAD_END, KEPT_BYTES, HeadMemo, is_one_head
 from zerogate.http.h1.reader import NO_FIELDS, RequestReader
 from zerogate.http.heads import BadMessageError, Field, RequestHead, ResponseHead, response_bytes, trailer_bytes
-from zerogate.http.server import Server
+from zerogate.http.server import DRAIN_HEAD_S, Server
 from zerogate.http.sweep import NEVER
 
 HEAD_TIMEOUT_S: Final = 30.0
@@ -91,7 +91,7 @@ class ServerConnection(asyncio.Protocol):
             self._say(refusal)
             self._transport.close()
             return
-        self._server.sweep.watch(self, self._idle_since_s + KEEP_ALIVE_S)
+        self._server.sweep.watch(self, self._request_by_s())
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._closing = True
@@ -383,8 +383,11 @@ class ServerConnection(asyncio.Protocol):
         self._transport.abort()
 
     def close_if_idle(self) -> None:
-        """Close unless a request is being read or answered."""
-        if self._current is None and not self._reader.in_head and not self._pipelined:
+        """Close unless a request is being read or answered; one that is read has until `Server.heads_until_s`."""
+        if self._current is None and not self._pipelined:
+            if self._reader.in_head:
+                self._server.sweep.watch(self, self._request_by_s())
+                return
             self._closing = True
             self._transport.close()
 
@@ -410,12 +413,19 @@ class ServerConnection(asyncio.Protocol):
             return self._linger.due(now_s)
         if self._closing:
             return None
-        deadline_s = self._idle_since_s + (self._head_time_s() if self._reader.in_head else KEEP_ALIVE_S)
+        deadline_s = self._request_by_s()
         if now_s >= deadline_s:
             self._closing = True
             self._transport.close()
             return None
         return deadline_s
+
+    def _request_by_s(self) -> float:
+        """When the head of the next request has to be there."""
+        deadline_s = self._idle_since_s + (self._head_time_s() if self._reader.in_head else KEEP_ALIVE_S)
+        if not self._server.is_draining:
+            return deadline_s
+        return min(deadline_s, max(self._idle_since_s + DRAIN_HEAD_S, self._server.heads_until_s))
 
     def _head_time_s(self) -> float:
         """How long the head that is coming may take, by what has come of it."""

@@ -4,10 +4,11 @@ from typing import Any
 
 import pytest
 
+from zerogate.http import server as shared
 from zerogate.http.exchange import Exchange
 from zerogate.http.h1 import server as h1
 from zerogate.http.h1.server import HEAD_GRACE_S, HEAD_TIMEOUT_S, KEEP_ALIVE_S, ServerConnection
-from zerogate.http.server import ConnectionLimits, Server
+from zerogate.http.server import DRAIN_HEAD_S, ConnectionLimits, Server
 
 
 class Transport:
@@ -52,6 +53,7 @@ class Moments:
 def moments(monkeypatch: pytest.MonkeyPatch) -> Moments:
     moments = Moments()
     monkeypatch.setattr(h1, "now", lambda: moments.now_s)
+    monkeypatch.setattr(shared, "now", lambda: moments.now_s)
     return moments
 
 
@@ -100,6 +102,26 @@ def test_a_head_that_begins_late_on_an_idle_connection_has_its_own_time(moments:
     moments.visit(connection)
     assert HEAD_GRACE_S <= moments.now_s - begun_s <= HEAD_GRACE_S + 1
     assert transport.is_closed
+
+
+@pytest.mark.parametrize(
+    "sent", [b"GET / HTTP/1.1\r\nHost: a\r\n", b""], ids=["half a head", "nothing, made while it leaves"]
+)
+def test_a_process_that_leaves_waits_for_a_head_no_longer_than_a_moment(moments: Moments, sent: bytes) -> None:
+    leaving = server(moments)
+    begun_s = moments.now_s
+    if sent:
+        connection, transport = connect(leaving)
+        connection.data_received(sent)
+        moments.now_s += 3
+    leaving.drain()
+    drained_s = moments.now_s
+    if not sent:
+        connection, transport = connect(leaving)
+    was_closed = transport.is_closed
+    moments.visit(connection)
+    assert (was_closed, transport.is_closed) == (False, True)
+    assert moments.now_s == drained_s + DRAIN_HEAD_S < begun_s + HEAD_GRACE_S
 
 
 def test_one_connection_too_many_is_told_so_and_closed_and_the_next_finds_the_place_of_one_that_left(
