@@ -379,14 +379,15 @@ class Exchange:
         self.is_request_done = False
         self.status = head.status
         self.first_byte_s = now_s
+        client = self.downstream.tunnel_side
         self.tunnel = tunnel = Tunnel(
-            self, key, now_s, write_to_client=self.downstream.send_frames, write_to_replica=connection.send_data
-        )  # fmt: skip
+            self, key, now_s, write_to_client=client.send_frames, write_to_replica=connection.send_data
+        )
         if self.timers.quiet_s is not None:
             self.downstream.watch(now_s + self.timers.quiet_s)
         if self.owner is not None:
             self.owner.on_tunnel(self, now_s)
-        self.downstream.send_switch(head, tunnel, extra=self.timing() if self.ticket is not None else b"")
+        client.send_switch(head, tunnel, extra=self.timing() if self.ticket is not None else b"")
         return tunnel
 
     def on_bad_switch(self, cause: str, now_s: float) -> None:
@@ -411,7 +412,7 @@ class Exchange:
         connection, self.connection = self.connection, None
         if connection is not None:
             connection.finish()
-        self.downstream.end_tunnel(lingers=lingers)
+        self.downstream.tunnel_side.end_tunnel(lingers=lingers)
         self._end(result, now_s)
         self.tunnel = None  # each holds the other, and memory should not wait for the collector
 

@@ -83,6 +83,21 @@ class Downstream(Protocol[ExchangeT]):
     def reset(self) -> None:
         """Cut the answer so that the client can tell it is not complete."""
 
+    @property
+    def tunnel_side(self) -> "TunnelClient":
+        """The client once its WebSocket is open."""
+
+    def pause_body(self) -> None: ...
+    def resume_body(self) -> None: ...
+    def watch(self, deadline_s: float) -> None:
+        """Call `exchange.due` at the deadline or a little later."""
+
+    def on_ended(self, exchange: ExchangeT) -> None: ...
+
+
+class TunnelClient(Protocol):
+    """The client's side of a WebSocket."""
+
     def send_switch(self, head: ResponseHead, tunnel: "Tunnel", *, extra: bytes) -> None:
         """Tell the client that its WebSocket is open; what it sends from now on is the tunnel's."""
 
@@ -92,13 +107,6 @@ class Downstream(Protocol[ExchangeT]):
     def end_tunnel(self, *, lingers: bool) -> None:
         """Send what was written, then end; no more is given to the tunnel. `lingers`: the client may be sending still,
         and what it sends must not destroy what it was sent. The exchange ends after that."""
-
-    def pause_body(self) -> None: ...
-    def resume_body(self) -> None: ...
-    def watch(self, deadline_s: float) -> None:
-        """Call `exchange.due` at the deadline or a little later."""
-
-    def on_ended(self, exchange: ExchangeT) -> None: ...
 
 
 class UpstreamConnection(Protocol[ExchangeT]):
@@ -117,7 +125,10 @@ class UpstreamConnection(Protocol[ExchangeT]):
 
 
 class Owner(Protocol[ExchangeT]):
-    """Who placed the exchange: holds it, gives it a replica, and takes the slot back."""
+    """Who placed the exchange: holds it, gives it a replica, and takes the slot back.
+
+    One that never sends anything to a replica inherits the methods about WebSockets.
+    """
 
     timers: Timers
 
@@ -129,12 +140,15 @@ class Owner(Protocol[ExchangeT]):
 
     def on_tunnel(self, exchange: ExchangeT, now_s: float) -> None:
         """It has become a WebSocket, and stays inside its replica until that is closed."""
+        return
 
     def on_quiet(self, exchange: ExchangeT, now_s: float) -> None:
         """The WebSocket has had no data frame for `timers.quiet_s`."""
+        return
 
     def on_roused(self, exchange: ExchangeT, now_s: float) -> None:
         """A data frame came by a WebSocket that was quiet."""
+        return
 
     def on_ended(self, exchange: ExchangeT, now_s: float) -> None:
         """It is over: whatever was taken for it is given back here and nowhere else."""

@@ -39,7 +39,8 @@ class FrameFollower:
     """
 
     __slots__ = (
-        "_close", "_header", "_is_masked", "_left", "_mask", "_opcode", "_within", "close_code", "has_data", "violation",
+        "_close", "_header", "_is_masked", "_left", "_mask", "_opcode", "_within", "close_code", "has_data",
+        "violation",
     )  # fmt: skip
 
     def __init__(self, *, masked: bool) -> None:
@@ -75,10 +76,7 @@ class FrameFollower:
         Close. With `to_boundary` it goes no further than the first boundary."""
         at, size = 0, len(data)
         while at < size and not self.is_over:
-            if self._left:
-                at = self._pass_payload(data, at, size)
-            else:
-                at = self._read_header(data, at, size)
+            at = self._pass_payload(data, at, size) if self._left else self._read_header(data, at, size)
             if to_boundary and self.is_at_boundary:
                 break
         return at

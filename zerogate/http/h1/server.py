@@ -327,6 +327,10 @@ class ServerConnection(asyncio.Protocol):
         else:
             self._transport.close()
 
+    @property
+    def tunnel_side(self) -> "ServerConnection":
+        return self
+
     def send_switch(self, head: ResponseHead, tunnel: Tunnel, *, extra: bytes) -> None:
         exchange, transport = self._current, self._transport
         assert exchange is not None
