@@ -28,7 +28,7 @@ def offered(sides: Sides) -> Exchange:
     take_offer(head)
     exchange = exchange_of(sides, head)
     exchange.on_request_end([], 0.0)
-    exchange.dispatch(sides, 0.0)  # type: ignore[arg-type]
+    exchange.dispatch(sides, 0.0)
     sides.hear()
     return exchange
 
@@ -209,7 +209,7 @@ def test_backpressure_goes_both_ways() -> None:
 def test_a_101_is_for_who_asked_for_it() -> None:
     sides = Sides()
     exchange = exchange_of(sides)
-    exchange.dispatch(sides, 0.0)  # type: ignore[arg-type]
+    exchange.dispatch(sides, 0.0)
     with pytest.raises(IllegalTransitionError):
         exchange.on_switched(switching(), 1.0)
 

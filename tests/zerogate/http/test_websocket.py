@@ -98,14 +98,13 @@ def test_a_ping_between_the_fragments_of_a_message_passes() -> None:
 
 def test_pings_are_no_data_and_data_in_pieces_is() -> None:
     follower = FrameFollower(masked=False)
-    follower.feed(frame(PING, b"abc") + frame(0xA, b"abc"))
-    assert not follower.has_data
     data = frame(BINARY, b"abc")
-    follower.feed(data[:3])
-    assert follower.has_data
-    follower.has_data = False
-    follower.feed(data[3:])
-    assert follower.has_data
+    seen = []
+    for piece in (frame(PING, b"abc") + frame(0xA, b"abc"), data[:3], data[3:]):
+        follower.has_data = False
+        follower.feed(piece)
+        seen.append(follower.has_data)
+    assert seen == [False, True, True]
 
 
 def test_with_a_word_it_goes_to_the_next_boundary_and_no_further() -> None:

@@ -212,6 +212,7 @@ class ClientConnection(asyncio.Protocol):
         if head is None or self._exchange is not exchange:
             self._fail("the replica changed the protocol without being asked to")
             return
+        self._head_bytes = 0  # what lies behind the head in this read is not HTTP
         tunnel = exchange.on_switched(head, self._now_s)
         if self._is_open:
             self._transport.set_protocol(ReplicaEnd(self, tunnel))
