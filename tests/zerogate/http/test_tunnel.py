@@ -1,6 +1,8 @@
 """A WebSocket through zerogate, as a dialogue between a client, a replica and the owner."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.zerogate.http.dialogue import Sides, exchange_of, request
 from tests.zerogate.http.frames import BINARY, CLOSE, PING, TEXT, closing, frame
@@ -9,7 +11,7 @@ from zerogate.http.handshake import mask_of, take_offer
 from zerogate.http.heads import ResponseHead, parse_response
 from zerogate.http.sides import Timers
 from zerogate.http.tunnel import CLOSE_S, LEAVE_S, Tunnel
-from zerogate.http.websocket import close_frame
+from zerogate.http.websocket import FrameFollower, close_frame
 
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
 MASK = b"\x01\x02\x03\x04"
@@ -227,3 +229,74 @@ def test_an_answer_that_is_no_101_is_an_answer() -> None:
     exchange.on_response_head(parse_response(403, b"Forbidden", "1.1", [], keep_alive=True), 1.0)
     exchange.on_response_end([], 1.0)
     assert sides.hear() == ["client: 403 +body", "client: end", "owner: served"]
+
+
+class Life:
+    """A tunnel whose sides are read by followers of their own: what they are sent has to be frames."""
+
+    def __init__(self) -> None:
+        self.sides = Sides(timers=Timers(quiet_s=5))
+        self.exchange, self.tunnel = opened(self.sides)
+        self.to_client, self.to_replica = FrameFollower(masked=False), FrameFollower(masked=True)
+        self.now_s = 1.0
+        self.ends = 0
+
+    def do(self, act: tuple[str, bytes | float]) -> None:
+        kind, value = act
+        if isinstance(value, bytes):
+            (self.tunnel.on_client_data if kind == "client" else self.tunnel.on_replica_data)(value, self.now_s)
+        elif kind == "wait":
+            self.now_s += value
+            self.exchange.due(self.now_s)
+        elif kind == "client end":
+            self.tunnel.on_client_end(self.now_s)
+        elif kind == "client lost":
+            self.exchange.on_downstream_gone(self.now_s)
+        elif kind == "replica lost":
+            self.exchange.on_upstream_lost("reset", self.now_s)
+        else:
+            self.exchange.leave_tunnel(self.now_s)
+        self.hear()
+
+    def hear(self) -> None:
+        for line in self.sides.hear():
+            side, _, said = line.partition(": ")
+            if side == "owner" and said.startswith(("served", "cut", "abandoned")):
+                self.ends += 1
+            elif side in ("client", "replica") and not said.startswith("finish"):
+                assert not self.ends
+                data = said[5:].encode() if said.startswith("data ") else bytes.fromhex(said)
+                follower = self.to_client if side == "client" else self.to_replica
+                assert follower.feed(data) == len(data), "nothing follows a Close, and all of it is frames"
+
+
+def _stream(mask: bytes) -> st.SearchStrategy[list[bytes]]:
+    """The bytes of some frames, perhaps with a Close at the end, in pieces."""
+    one = st.integers(0, 3).map(lambda size: frame(BINARY, bytes(size), mask=mask))
+    end = st.sampled_from([b"", closing(1000, mask=mask), frame(CLOSE, b"", mask=mask)])
+    whole = st.tuples(st.lists(one, max_size=2), end).map(lambda parts: b"".join(parts[0]) + parts[1])
+    return st.tuples(whole, st.integers(1, 9)).map(
+        lambda cut: [cut[0][at : at + cut[1]] for at in range(0, len(cut[0]), cut[1])]
+    )
+
+
+ACTS = ["client", "client", "replica", "replica", "client", "replica", "wait", "leave", "client end", "replica lost"]
+
+
+@given(
+    _stream(MASK),
+    _stream(b""),
+    st.lists(st.tuples(st.sampled_from(ACTS), st.sampled_from([0.5, 6.0, 40.0])), max_size=30),
+)
+def test_whatever_comes_in_whatever_order_it_ends_once_and_each_side_gets_frames_and_at_most_one_close(
+    mine: list[bytes], theirs: list[bytes], acts: list[tuple[str, float]]
+) -> None:
+    life = Life()
+    for kind, wait_s in [*acts, ("client lost", 0.0)]:
+        pieces = {"client": mine, "replica": theirs}.get(kind)
+        if life.exchange.phase != TUNNEL or pieces == []:
+            continue
+        life.do((kind, pieces.pop(0) if pieces else wait_s))
+    assert life.ends == 1
+    assert life.exchange.tunnel is None
+    assert life.exchange.connection is None

@@ -17,6 +17,7 @@ from websockets.exceptions import ConnectionClosed, ConnectionClosedError, Inval
 from tests.zerogate.http.frames import BINARY, TEXT, closing, frame
 from tests.zerogate.http.rig import Rig, answering, read_request, rig
 from zerogate.clock import now
+from zerogate.http.h1.server import ServerConnection as HttpConnection
 from zerogate.http.handshake import accept_of
 from zerogate.policy import Policy
 
@@ -405,6 +406,19 @@ async def test_a_quiet_socket_is_told_to_go_when_its_replica_drains_and_a_busy_o
         assert end.rcvd is not None
         assert end.rcvd.code == 1001
         await until(lambda: one.idle == ["chat-1"])
+
+
+async def test_a_client_that_vanishes_without_a_word_is_noticed_by_the_kernel() -> None:
+    async with sockets() as one, client(one):
+        (connection,) = one.server.connections
+        assert isinstance(connection, HttpConnection)
+        sock = connection._transport.get_extra_info("socket")
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        idle_s, step_s, steps = (
+            sock.getsockopt(socket.IPPROTO_TCP, option)
+            for option in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
+        )
+        assert idle_s + step_s * steps <= 120
 
 
 async def test_a_key_is_16_bytes_whatever_they_are() -> None:

@@ -339,6 +339,7 @@ class ServerConnection(asyncio.Protocol):
             % (head.reason, head.lines, extra)
         )
         transport.set_protocol(ClientEnd(self, tunnel, transport))
+        peer.watch_line(transport)
         if early := self._reader.take_early():
             tunnel.on_client_data(early, now())
         if self._server.is_draining:
