@@ -32,7 +32,7 @@ def release(upstreams: Sequence[Upstream], now_s: float) -> Upstream | None:
     best: Upstream | None = None
     for upstream in upstreams:
         gate = upstream.gate
-        if now_s < upstream.rests_until_s or not gate.is_open or gate.in_flight >= gate.release_limit:
+        if now_s < upstream.rests_until_s or not gate.may_release:
             continue
         if best is None or gate.in_flight < best.gate.in_flight:
             best = upstream

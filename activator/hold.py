@@ -24,6 +24,7 @@ from zerogate.errors import Refusal
 from zerogate.http.account import count, held_bytes, kept_bytes
 from zerogate.http.exchange import CONNECTING, Exchange
 from zerogate.http.sides import Destination, Timers
+from zerogate.http.tunnel import Tunnel
 from zerogate.http.upstream import Choose, Upstream
 from zerogate.meter import Meter
 from zerogate.policy import Policy
@@ -73,6 +74,8 @@ class Hold:
         self._doubted: list[Upstream] = []
         self._takers: list[Upstream] = []
         """Those of the ready that are not in doubt; all of them where there is no such one."""
+        self._quiet: dict[Exchange, None] = {}
+        """Open WebSockets that do not count as in flight."""
         self._listener = listener
         self._on_exchange_ended = listener.on_exchange_ended
         self._choose = choose
@@ -94,6 +97,7 @@ class Hold:
             total_s=policy.total_timeout_s,
             heartbeat_s=policy.hold_heartbeat_s,
             retries_stale=policy.retry == "stale",
+            quiet_s=policy.idle_timeout_s if policy.idle_websocket == "quiet" else None,
         )
         self.quiet_paths = frozenset(path.encode() for path in (policy.ready_path, *policy.health_paths))
         """Paths that are answered without waking."""
@@ -137,7 +141,10 @@ class Hold:
         self._release(now_s)
 
     def close_gate(self, replica_id: str) -> bool:
-        """Send nothing new to a replica. True where nothing is inside; otherwise `on_idle` is told later."""
+        """Send nothing new to a replica. True where nothing is inside; otherwise `on_idle` is told later.
+
+        Its quiet WebSockets are closed: nothing else would ever end them.
+        """
         upstream = self.replicas.get(replica_id)
         if upstream is None:
             return True
@@ -145,6 +152,8 @@ class Hold:
         if upstream in self._ready:
             self._ready.remove(upstream)
             self._choose_takers()
+        for exchange in [quiet for quiet in self._quiet if quiet.upstream is upstream]:
+            exchange.leave_tunnel(self._clock())
         return upstream.gate.in_flight == 0
 
     def reopen_gate(self, replica_id: str, now_s: float) -> None:
@@ -353,6 +362,31 @@ class Hold:
             upstream.rests_until_s = 0.0
         self._release(self._clock())
 
+    def on_tunnel(self, exchange: Exchange, now_s: float) -> None:
+        assert exchange.upstream is not None
+        exchange.upstream.gate.lasting += 1
+        self.counters.websockets += 1
+        self._release(now_s)
+
+    def on_quiet(self, exchange: Exchange, now_s: float) -> None:
+        upstream, tunnel = exchange.upstream, exchange.tunnel
+        assert upstream is not None
+        assert tunnel is not None
+        if not self._is_dirty:
+            self._touch()
+        self.meter.quieten(now_s, tunnel.entered_s, tunnel.data_s)
+        self._quiet[exchange] = None
+        if not upstream.gate.is_open:
+            exchange.leave_tunnel(now_s)
+
+    def on_roused(self, exchange: Exchange, now_s: float) -> None:
+        assert exchange.tunnel is not None
+        if not self._is_dirty:
+            self._touch()
+        del self._quiet[exchange]
+        exchange.tunnel.entered_s = now_s
+        self.meter.rouse(now_s)
+
     def on_ended(self, exchange: Exchange, now_s: float) -> None:
         if not self._is_dirty:
             self._touch()
@@ -364,7 +398,10 @@ class Hold:
             self.meter.unhold(now_s)
         upstream = exchange.upstream
         if upstream is not None:
-            self.meter.leave(now_s, exchange.dispatched_s)
+            if exchange.tunnel is not None:
+                self._leave_tunnel(exchange.tunnel, exchange, upstream, now_s)
+            else:
+                self.meter.leave(now_s, exchange.dispatched_s)
             gate = upstream.gate
             gate.leave()
             if self._findings:
@@ -374,6 +411,14 @@ class Hold:
             if self.queue.length:
                 self._release(now_s)
         self._on_exchange_ended(self.service, exchange)
+
+    def _leave_tunnel(self, tunnel: Tunnel, exchange: Exchange, upstream: Destination[Exchange], now_s: float) -> None:
+        upstream.gate.lasting -= 1
+        self.counters.websockets -= 1
+        if tunnel.is_quiet:
+            del self._quiet[exchange]
+        else:
+            self.meter.leave(now_s, tunnel.entered_s)
 
     def _tell_idle(self, upstream: Destination[Exchange]) -> None:
         gate = upstream.gate

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from bench.table import Figure, show, write
 
-PARTS = ("wake", "idle", "held", "smooth", "sidecar", "proxy")
+PARTS = ("wake", "idle", "held", "websockets", "smooth", "sidecar", "proxy")
 RESULTS = Path(__file__).parent / "results"
 
 

@@ -19,7 +19,7 @@ from zerogate.counters import Result, ServiceCounters
 from zerogate.errors import Refusal
 from zerogate.http.exchange import Exchange
 from zerogate.http.heads import Field
-from zerogate.http.sides import DEFAULT_TIMERS
+from zerogate.http.sides import DEFAULT_TIMERS, Owner
 
 PROBES: Final = (b"kube-probe/", b"GoogleHC/", b"ELB-HealthChecker/", b"Amazon-Route53-Health-Check-Service")
 """How health checkers of platforms name themselves: none of them is a user."""
@@ -30,7 +30,7 @@ _JSON: Final[tuple[Field, ...]] = ((b"Content-Type", b"application/json"),)
 _READS: Final = frozenset({b"GET", b"HEAD"})
 
 
-class Ingress:
+class Ingress(Owner[Exchange]):
     """See the module's text. Owner of the exchanges that have no service (yet)."""
 
     timers = DEFAULT_TIMERS

@@ -15,7 +15,7 @@ from zerogate.errors import Refusal
 from zerogate.exposition import CONTENT_TYPE
 from zerogate.http.exchange import Exchange
 from zerogate.http.heads import Field, RequestHead
-from zerogate.http.sides import DEFAULT_TIMERS
+from zerogate.http.sides import DEFAULT_TIMERS, Owner
 from zerogate.stats import Stat
 
 _JSON: Final[tuple[Field, ...]] = ((b"Content-Type", b"application/json"), (b"Cache-Control", b"no-store"))
@@ -50,7 +50,7 @@ class Shown(Protocol):
     def drained(self) -> Drained: ...
 
 
-class Admin:
+class Admin(Owner[Exchange]):
     """See the module's text. Owner of the exchanges of its port."""
 
     timers = DEFAULT_TIMERS

@@ -212,4 +212,5 @@ def _timers(settings: Settings) -> Timers:
         first_byte_s=settings.first_byte_timeout_s,
         idle_s=settings.idle_stream_timeout_s,
         total_s=settings.total_timeout_s,
+        quiet_s=settings.websocket_quiet_after_s,
     )

@@ -42,6 +42,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     first_byte_timeout_s: float
     idle_stream_timeout_s: float
     total_timeout_s: float | None
+    websocket_quiet_after_s: float | None
     drain_deadline_s: float
     drain_wait_s: float
 
@@ -196,6 +197,11 @@ OPTIONS: Final = (
     Option(
         name="total-timeout", field="total_timeout_s", metavar="TIME", parse=_duration_or_none, default="none",
         says="from dispatch to the last byte, or none: long answers are not cut",
+    ),
+    Option(
+        name="websocket-quiet-after", field="websocket_quiet_after_s", metavar="TIME", parse=_duration_or_none,
+        default="none",
+        says="a WebSocket without a data frame for so long is not in flight in reports; none: it is until it is closed",
     ),
     Option(
         name="drain-deadline", field="drain_deadline_s", metavar="TIME", parse=_duration_or_zero, default="30s",

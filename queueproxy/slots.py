@@ -182,8 +182,31 @@ class Slots:
             self.meter.unhold(now_s)
         if exchange.upstream is not None:
             self.gate.leave()
-            self.meter.leave(now_s, entered_s=exchange.dispatched_s)
+            self._count_out(exchange, now_s)
             self._left(now_s)
+
+    def on_tunnel(self, exchange: Exchange, now_s: float) -> None:
+        self.gate.lasting += 1
+        self.counters.websockets += 1
+
+    def on_quiet(self, exchange: Exchange, now_s: float) -> None:
+        assert exchange.tunnel is not None
+        self.meter.quieten(now_s, exchange.tunnel.entered_s, exchange.tunnel.data_s)
+
+    def on_roused(self, exchange: Exchange, now_s: float) -> None:
+        assert exchange.tunnel is not None
+        exchange.tunnel.entered_s = now_s
+        self.meter.rouse(now_s)
+
+    def _count_out(self, exchange: Exchange, now_s: float) -> None:
+        tunnel = exchange.tunnel
+        if tunnel is None:
+            self.meter.leave(now_s, entered_s=exchange.dispatched_s)
+            return
+        self.gate.lasting -= 1
+        self.counters.websockets -= 1
+        if not tunnel.is_quiet:
+            self.meter.leave(now_s, entered_s=tunnel.entered_s)
 
     def _left(self, now_s: float) -> None:
         if self.queue.length:

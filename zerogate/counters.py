@@ -48,7 +48,7 @@ class ServiceCounters:
 
     __slots__ = (
         "abandoned", "cold_starts", "cut", "first_byte", "hold", "refused_by_code", "retries", "served", "start",
-        "status_classes",
+        "status_classes", "websockets",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -63,6 +63,8 @@ class ServiceCounters:
         """Attempts that were not sent and went elsewhere."""
         self.cold_starts = 0
         """Requests that met a service without a ready replica."""
+        self.websockets = 0
+        """Open now."""
         self.hold = Histogram()
         """Seconds that held requests waited until they were dispatched."""
         self.start = Histogram()

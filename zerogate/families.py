@@ -116,6 +116,9 @@ PATH_FAMILIES: Final = (
     Family("zerogate_in_flight", "gauge", "Requests inside replicas now.", value(lambda s: s.meter.in_flight)),
     Family("zerogate_held", "gauge", "Requests that wait for capacity now.", value(lambda s: s.meter.held)),
     Family(
+        "zerogate_websockets", "gauge", "WebSockets open now, quiet ones too.", value(lambda s: s.counters.websockets)
+    ),
+    Family(
         "zerogate_hold_seconds",
         "histogram",
         "How long held requests waited until they were dispatched.",

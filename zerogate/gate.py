@@ -3,7 +3,8 @@
 Slots belong to the replica, so there is one gate per replica and it is the only one that counts who is inside.
 Two ways in, because a crowd that was held must not fall onto a fresh replica at once: `try_enter` for a warm
 request, bounded by the replica's hard limit (0: none), and `try_release` for a held one, bounded by the hard limit
-or else by the target concurrency. Whoever got in leaves exactly once, however the request ended.
+or else by the target concurrency. WebSockets stay for hours: the hard limit counts them, the pacing of a crowd does
+not, or a few of them would keep everybody else waiting. Whoever got in leaves exactly once, however the request ended.
 """
 
 from zerogate.errors import ZerogateError
@@ -16,13 +17,15 @@ class GateError(ZerogateError):
 class Gate:
     """Slots of one replica: `in_flight` of them taken, `is_open` while it takes new requests."""
 
-    __slots__ = ("in_flight", "is_open", "limit", "release_limit")
+    __slots__ = ("in_flight", "is_open", "lasting", "limit", "release_limit")
 
     def __init__(self, *, limit: int, release_limit: int) -> None:
         """`limit`: most requests inside at once, 0 for none. `release_limit`: the same for held ones, at least 1."""
         self.limit = limit
         self.release_limit = min(limit, release_limit) if limit else release_limit
         self.in_flight = 0
+        self.lasting = 0
+        """WebSockets among those inside; whoever has the gate counts them."""
         self.is_open = True
 
     def try_enter(self) -> bool:
@@ -34,10 +37,17 @@ class Gate:
 
     def try_release(self) -> bool:
         """Take a slot for a held request; False where the gate is closed or holds as many as may be released."""
-        if not self.is_open or self.in_flight >= self.release_limit:
+        if not self.may_release:
             return False
         self.in_flight += 1
         return True
+
+    @property
+    def may_release(self) -> bool:
+        """Whether a held request may enter now."""
+        if not self.is_open or (self.limit and self.in_flight >= self.limit):
+            return False
+        return self.in_flight - self.lasting < self.release_limit
 
     def leave(self) -> None:
         """Give a slot back. Raises GateError where none is taken."""

@@ -73,6 +73,20 @@ class Meter:
         self.completed_run_s += now_s - entered_s
         self.last_byte_s = now_s
 
+    def quieten(self, now_s: float, entered_s: float, last_byte_s: float) -> None:
+        """A WebSocket counts as out of its replica, though it is open: its last data frame came at `last_byte_s`.
+
+        It has run so far; where it is roused it enters anew.
+        """
+        before_s = self.last_byte_s
+        self.leave(now_s, entered_s)
+        self.last_byte_s = last_byte_s if before_s is None else max(before_s, last_byte_s)
+
+    def rouse(self, now_s: float) -> None:
+        """A WebSocket that was quiet counts again."""
+        self.enter(now_s)
+        self.last_byte_s = now_s
+
     def withdraw(self, now_s: float) -> None:
         """A request that had entered a replica was not sent after all: it is out and not completed."""
         self._running_s += self.in_flight * (now_s - self._last_running_s)

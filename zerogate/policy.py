@@ -61,3 +61,4 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     health_paths: tuple[str, ...] = ()
     """Paths answered without waking."""
     retry: Literal["unsent", "stale"] = "unsent"
+    idle_websocket: Literal["busy", "quiet"] = "busy"

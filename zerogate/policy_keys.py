@@ -224,6 +224,11 @@ _ROWS: Final = (
         doc="`stale` also tries a POST again whose kept-alive connection turned out to be dead.",
         reason="RFC 9110 section 9.2.2: a request that may have arrived is not repeated.",
     ),
+    Key(
+        name="idle-websocket", field="idle_websocket", kind=Choice(("busy", "quiet")), scales=True,
+        doc="An open WebSocket keeps its replica up: always (`busy`), or until no data frame came for `idle-timeout`.",
+        reason="What a silent connection is worth, only its owner knows; an open one is not cut unasked.",
+    ),
 )  # fmt: skip
 
 KEYS: Final[Mapping[str, Key]] = {row.name: row for row in _ROWS}
@@ -250,7 +255,6 @@ LATER_KEYS: Final[Mapping[str, LaterKey]] = {
     "takeover": LaterKey(),
     "affinity": LaterKey(neutral="none"),
     "protocol": LaterKey(neutral="http1"),
-    "idle-websocket": LaterKey(),
     "pin": LaterKey(instead="Use the command `zerogate pin SERVICE N --for 2h`."),
     "port": LaterKey(instead="A command is told its port: {port} in it, and $PORT in its environment."),
 }

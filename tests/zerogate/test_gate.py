@@ -48,3 +48,16 @@ def test_a_closed_gate_lets_nobody_in_and_everybody_out() -> None:
     assert gate.close_if_idle()
     gate.reopen()
     assert gate.try_enter()
+
+
+def test_open_websockets_do_not_slow_the_release_of_a_crowd_and_the_limit_counts_them() -> None:
+    gate = Gate(limit=0, release_limit=2)
+    for _ in range(5):
+        assert gate.try_release()
+        gate.lasting += 1
+    assert entered(gate, held=True, tries=100) == 2
+    limited = Gate(limit=3, release_limit=2)
+    for _ in range(3):
+        assert limited.try_release()
+        limited.lasting += 1
+    assert entered(limited, held=True, tries=100) == 0

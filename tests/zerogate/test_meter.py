@@ -41,6 +41,26 @@ def test_what_was_not_sent_after_all_is_no_completion() -> None:
     assert (stat.completions, stat.completed_run_s, stat.in_flight, stat.running_s) == (0, 0.0, 0, 1.0)
 
 
+def test_a_websocket_that_fell_quiet_is_out_since_its_last_data_frame_and_comes_back_with_the_next() -> None:
+    meter = Meter()
+    meter.arrive_and_enter(0.0)
+    meter.quieten(100.0, entered_s=0.0, last_byte_s=40.0)
+    quiet = read(meter, 150.0)
+    assert (quiet.in_flight, quiet.running_s, quiet.completed_run_s, quiet.since_byte_s) == (0, 100.0, 100.0, 110.0)
+    meter.rouse(200.0)
+    meter.leave(210.0, entered_s=200.0)
+    stat = read(meter, 210.0)
+    assert (stat.in_flight, stat.running_s, stat.completed_run_s, stat.since_byte_s) == (0, 110.0, 110.0, 0.0)
+
+
+def test_a_websocket_that_falls_quiet_does_not_hide_a_later_byte_of_another_request() -> None:
+    meter = Meter()
+    meter.arrive_and_enter(0.0)
+    meter.arrive(60.0)
+    meter.quieten(100.0, entered_s=0.0, last_byte_s=40.0)
+    assert read(meter, 100.0).since_byte_s == 40.0
+
+
 def test_reports_are_numbered() -> None:
     meter = Meter()
     assert [read(meter, 0.0).sequence, read(meter, 0.0).sequence] == [1, 2]

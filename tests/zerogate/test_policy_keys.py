@@ -68,6 +68,7 @@ RIGHT: dict[str, tuple[Raw, Any]] = {
     "ready-path": ("/v1/health?full=1", "/v1/health?full=1"),
     "health-paths": ("/health\n/ping", ("/health", "/ping")),
     "retry": ("stale", "stale"),
+    "idle-websocket": ("quiet", "quiet"),
 }
 
 

@@ -15,6 +15,8 @@ from zerogate.names import NOT_SENT
 
 Headers = tuple[tuple[bytes, bytes], ...]
 
+_WEBSOCKET_13: Final = ((b"upgrade", b"websocket"), (b"connection", b"upgrade"), (b"sec-websocket-version", b"13"))
+"""What a client has to speak instead (RFC 9110 section 15.5.22, RFC 6455 section 4.4)."""
 _WAIT_STATUSES: Final = (429, 503)
 _RETRY_AFTER_S: Final = 1
 """Where the refusal does not know better: one readiness probe and a dispatch fit into it."""
@@ -45,6 +47,8 @@ def render(refusal: Refusal, *, openai_shape: bool, headers: Headers = ()) -> An
     ]
     if refusal.status in _WAIT_STATUSES or refusal.retry_after_s is not None:
         own.append((b"retry-after", b"%d" % _whole_seconds(refusal.retry_after_s)))
+    if refusal.status == HTTPStatus.UPGRADE_REQUIRED:
+        own.extend(_WEBSOCKET_13)
     if refusal.hopeless:
         own.append((b"x-should-retry", b"false"))
     if refusal.not_sent:

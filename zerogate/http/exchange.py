@@ -6,8 +6,9 @@ done goes out as calls on the `Downstream`, the `UpstreamConnection` and the `Ow
 so nothing it does can be interleaved with anything else.
 
     ROUTING ──► HELD ──► CONNECTING ──► SENT ──► ANSWERING ──► ENDED
-       └───────────────────►┘  ▲▼ unsent  ▲▼ unsent     every phase ──► ENDED
-                              HELD       HELD
+       └───────────────────►┘  ▲▼ unsent  │▲▼ unsent    every phase ──► ENDED
+                              HELD        │HELD
+                                          └──► TUNNEL: a WebSocket's frames, in `zerogate.http.tunnel`
 
 The request's body is independent of that: chunks are kept while there is nowhere to send them (up to a mark, then the
 client is not read any more), are passed on as they come afterwards, and stay a little longer where they may have to be
@@ -22,20 +23,23 @@ from zerogate.errors import Refusal, ZerogateError
 from zerogate.http.heads import Field, RequestHead, ResponseHead, has_no_body
 from zerogate.http.heartbeat import HeldStream, asks_for_stream
 from zerogate.http.sides import DEFAULT_TIMERS, BodyReader, Destination, Downstream, Owner, UpstreamConnection
+from zerogate.http.tunnel import Tunnel
 
 ROUTING: Final = 0
 HELD: Final = 1
 CONNECTING: Final = 2
 SENT: Final = 3
 ANSWERING: Final = 4
-ENDED: Final = 5
-PHASES: Final = ("routing", "held", "connecting", "sent", "answering", "ended")
+TUNNEL: Final = 5
+ENDED: Final = 6
+PHASES: Final = ("routing", "held", "connecting", "sent", "answering", "a tunnel", "ended")
 
 _LEGAL: Final = (
     frozenset({HELD, CONNECTING, ENDED}),
     frozenset({CONNECTING, ENDED}),
     frozenset({SENT, HELD, CONNECTING, ENDED}),
-    frozenset({ANSWERING, HELD, CONNECTING, ENDED}),
+    frozenset({ANSWERING, TUNNEL, HELD, CONNECTING, ENDED}),
+    frozenset({ENDED}),
     frozenset({ENDED}),
     frozenset[int](),
 )
@@ -59,7 +63,7 @@ class Exchange:
         "attempts", "beat_at_s", "buffered_bytes", "bytes_in", "bytes_out", "chunks", "code", "connection",
         "deadline_s", "dispatched_s", "downstream", "ended_s", "first_byte_s", "head", "held_at_s", "hold_s", "is_cold",
         "is_request_done", "is_stalled", "keep_bytes", "last_byte_s", "owner", "phase", "reader", "received_s",
-        "result", "status", "ticket", "timers", "trailers", "upstream",
+        "result", "status", "ticket", "timers", "trailers", "tunnel", "upstream",
     )  # fmt: skip
 
     def __init__(self, downstream: "Downstream[Exchange]", head: RequestHead, now_s: float) -> None:
@@ -98,6 +102,8 @@ class Exchange:
         self.result: Result | None = None
         self.code = ""
         """The code of the refusal, or why it was cut."""
+        self.tunnel: Tunnel | None = None
+        """Set with the 101; what the connections hear goes straight to it."""
 
     def _to(self, phase: int) -> None:
         if phase not in _LEGAL[self.phase]:
@@ -229,6 +235,9 @@ class Exchange:
         """The client is not there any more."""
         if self.phase == ENDED:
             return
+        if self.phase == TUNNEL and self.tunnel is not None:
+            self.tunnel.on_client_lost(now_s)
+            return
         self._drop_connection()
         self._end(Result.ABANDONED, now_s)
 
@@ -351,6 +360,61 @@ class Exchange:
                 self.refuse(self._bad_gateway(cause), now_s)
         elif self.phase == ANSWERING:
             self._cut("replica_lost", now_s)
+        elif self.phase == TUNNEL and self.tunnel is not None:
+            self.tunnel.on_replica_lost(now_s)
+
+    # A WebSocket
+
+    def on_switched(self, head: ResponseHead, now_s: float) -> Tunnel:
+        """The replica has accepted the WebSocket: its 101 goes out, and frames follow on both sides.
+
+        `head.websocket_key` is set, and the replica's answer to it was found right.
+        """
+        connection, key = self.connection, self.head.websocket_key
+        if self.phase != SENT or connection is None or key is None:
+            raise IllegalTransitionError(f"an exchange that is {PHASES[self.phase]} cannot become a tunnel")
+        self.phase = TUNNEL
+        if self.chunks is not None:
+            self._forget_body()
+        self.is_request_done = False
+        self.status = head.status
+        self.first_byte_s = now_s
+        client = self.downstream.tunnel_side
+        self.tunnel = tunnel = Tunnel(
+            self, key, now_s, write_to_client=client.send_frames, write_to_replica=connection.send_data
+        )
+        if self.timers.quiet_s is not None:
+            self.downstream.watch(now_s + self.timers.quiet_s)
+        if self.owner is not None:
+            self.owner.on_tunnel(self, now_s)
+        client.send_switch(head, tunnel, extra=self.timing() if self.ticket is not None else b"")
+        return tunnel
+
+    def on_bad_switch(self, cause: str, now_s: float) -> None:
+        """The replica's 101 is none: it has seen the request, and asking it again would bring the same."""
+        where = self.upstream.service if self.upstream is not None else "the service"
+        detail = f"A replica of {where} did not open the WebSocket: {cause}."
+        self.refuse(Refusal(status=502, code="bad_handshake", detail=detail), now_s)
+
+    def leave_tunnel(self, now_s: float) -> None:
+        """Close the WebSocket with 1001, between frames; anything else goes on as it is."""
+        if self.phase == TUNNEL and self.tunnel is not None:
+            self.tunnel.leave(now_s)
+
+    def end_tunnel(self, result: Result, code: str, now_s: float, *, lingers: bool) -> None:
+        """The tunnel is over: what was written is sent to both sides, then their connections are closed.
+
+        `lingers`: the client may be sending still.
+        """
+        if self.phase != TUNNEL:
+            return
+        self.code = code
+        connection, self.connection = self.connection, None
+        if connection is not None:
+            connection.finish()
+        self.downstream.tunnel_side.end_tunnel(lingers=lingers)
+        self._end(result, now_s)
+        self.tunnel = None  # each holds the other, and memory should not wait for the collector
 
     def _bad_gateway(self, cause: str) -> Refusal:
         where = f"A replica of {self.upstream.service}" if self.upstream is not None else "The replica"
@@ -371,6 +435,8 @@ class Exchange:
             return None
         if phase in (CONNECTING, SENT, ANSWERING):
             return self._due_running(now_s)
+        if phase == TUNNEL and self.tunnel is not None:
+            return self.tunnel.due(now_s)
         if phase == ROUTING:
             deadline_s = self.last_byte_s + DEFAULT_TIMERS.idle_s
             if now_s < deadline_s:

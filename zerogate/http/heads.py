@@ -78,6 +78,7 @@ class RequestHead:
         "chunked", "content_encoding", "content_length", "content_type", "expects_continue", "field_count", "forwarded",
         "forwarded_for", "forwarded_host", "forwarded_proto", "has_body", "host", "http_1_0", "is_idempotent",
         "is_plain", "keep_alive", "lines", "method", "sent", "target", "upgrade", "user_agent", "wait_s",
+        "wants_upgrade", "websocket_key",
     )  # fmt: skip
 
     def __init__(self, method: bytes, field_count: int, *, http_1_0: bool, keep_alive: bool) -> None:
@@ -104,6 +105,10 @@ class RequestHead:
         self.chunked = False
         self.expects_continue = False
         self.upgrade: bytes | None = None
+        self.wants_upgrade = False
+        """The Connection field names the upgrade."""
+        self.websocket_key: bytes | None = None
+        """Set where the request opens a WebSocket: see `zerogate.http.handshake`."""
         self.wait_s: float | None = None
         self.forwarded = b""
         self.forwarded_for = b""
@@ -144,6 +149,8 @@ def parse_request(method: bytes, target: bytes, version: str, fields: list[Field
         elif key == b"connection":
             options = {option.strip().lower() for option in value.split(b",")}
             dropped |= options - {b"close", b"keep-alive", b"te", b"upgrade", b""}
+            if b"upgrade" in options:
+                head.wants_upgrade = True
         else:
             _take_special(head, key, value)
     if method == b"CONNECT":
@@ -181,7 +188,7 @@ def _take_special(head: RequestHead, key: bytes, value: bytes) -> None:
             raise BadMessageError("the only expectation that is met is 100-continue", 417)
         head.expects_continue = not head.http_1_0
     elif key == b"upgrade":
-        head.upgrade = value.lower()
+        head.upgrade = head.upgrade + b", " + value.lower() if head.upgrade else value.lower()
     elif key == b"forwarded":
         head.forwarded = head.forwarded + b", " + value if head.forwarded else value
     elif key == b"x-forwarded-for":
@@ -227,7 +234,7 @@ def request_bytes(head: RequestHead, *, client: bytes, host: bytes | None = None
     own = head.host
     node = b'"[%b]"' % client if b":" in client else client
     element = b"for=%b;host=%b;proto=%b" % (node, own if own.isalnum() else b'"%b"' % own, proto)
-    framing = framing_line(head)
+    framing = framing_line(head) if head.websocket_key is None else b"Connection: Upgrade\r\nUpgrade: websocket\r\n"
     return b"".join(
         (
             head.method, b" ", head.target, b" HTTP/1.1\r\nHost: ", own if host is None else host, b"\r\n",

@@ -15,7 +15,7 @@ import msgspec
 from zerogate.errors import Refusal
 from zerogate.http.answers import render
 from zerogate.http.heads import Field, RequestHead, ResponseHead, field_of
-from zerogate.http.sides import BodyMemory, Downstream
+from zerogate.http.sides import BodyMemory, Downstream, TunnelClient
 
 PEEKED_BYTES: Final = 1024 * 1024
 """Bodies of at most this size are asked whether they want a stream; decoding one takes about a millisecond."""
@@ -42,6 +42,10 @@ class _Asked(msgspec.Struct):
 
 def asks_for_stream(head: RequestHead, body: list[bytes] | None) -> bool:
     """Whether the request wants a stream of events: by its Accept, or by `"stream": true` as OpenAI's clients do."""
+    if head.websocket_key is not None:
+        return False
+    if head.websocket_key is not None:
+        return False
     if _EVENT_STREAM in (head.field(b"accept") or b"").lower():
         return True
     if not body or head.content_encoding is not None or b"json" not in (head.content_type or b"").lower():
@@ -135,6 +139,10 @@ class HeldStream:
 
     def watch(self, deadline_s: float) -> None:
         self._client.watch(deadline_s)
+
+    @property
+    def tunnel_side(self) -> TunnelClient:
+        return self._client.tunnel_side
 
     def on_ended(self, exchange: Any) -> None:
         self._client.on_ended(exchange)

@@ -4,13 +4,16 @@
 `queueproxy.slots` are owners, the recorders in the tests are all of them.
 """
 
-from typing import Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 import msgspec
 
 from zerogate.errors import Refusal
 from zerogate.gate import Gate
 from zerogate.http.heads import Field, ResponseHead
+
+if TYPE_CHECKING:
+    from zerogate.http.tunnel import Tunnel
 
 ExchangeT = TypeVar("ExchangeT", contravariant=True)
 
@@ -26,6 +29,8 @@ class Timers(msgspec.Struct, frozen=True, kw_only=True):
     """How often a held request for a stream of events is sent a comment; None: never."""
     retries_stale: bool = False
     """Send non-idempotent requests again too when their connection broke before a byte of the answer."""
+    quiet_s: float | None = None
+    """A WebSocket without a data frame for so long is told to the owner as quiet; None: it counts as busy for ever."""
 
 
 DEFAULT_TIMERS: Final = Timers()
@@ -78,12 +83,30 @@ class Downstream(Protocol[ExchangeT]):
     def reset(self) -> None:
         """Cut the answer so that the client can tell it is not complete."""
 
+    @property
+    def tunnel_side(self) -> "TunnelClient":
+        """The client once its WebSocket is open."""
+
     def pause_body(self) -> None: ...
     def resume_body(self) -> None: ...
     def watch(self, deadline_s: float) -> None:
         """Call `exchange.due` at the deadline or a little later."""
 
     def on_ended(self, exchange: ExchangeT) -> None: ...
+
+
+class TunnelClient(Protocol):
+    """The client's side of a WebSocket."""
+
+    def send_switch(self, head: ResponseHead, tunnel: "Tunnel", *, extra: bytes) -> None:
+        """Tell the client that its WebSocket is open; what it sends from now on is the tunnel's."""
+
+    def send_frames(self, data: bytes) -> None:
+        """Bytes of a tunnel, at once."""
+
+    def end_tunnel(self, *, lingers: bool) -> None:
+        """Send what was written, then end; no more is given to the tunnel. `lingers`: the client may be sending still,
+        and what it sends must not destroy what it was sent. The exchange ends after that."""
 
 
 class UpstreamConnection(Protocol[ExchangeT]):
@@ -94,12 +117,18 @@ class UpstreamConnection(Protocol[ExchangeT]):
     def send_end(self, trailers: list[Field]) -> None: ...
     def pause(self) -> None: ...
     def resume(self) -> None: ...
+    def finish(self) -> None:
+        """Send what was written, then close; report nothing more."""
+
     def abort(self) -> None:
         """Close at once and report nothing more."""
 
 
 class Owner(Protocol[ExchangeT]):
-    """Who placed the exchange: holds it, gives it a replica, and takes the slot back."""
+    """Who placed the exchange: holds it, gives it a replica, and takes the slot back.
+
+    One that never sends anything to a replica inherits the methods about WebSockets.
+    """
 
     timers: Timers
 
@@ -108,6 +137,18 @@ class Owner(Protocol[ExchangeT]):
 
     def on_hold_timeout(self, exchange: ExchangeT, now_s: float) -> None:
         """The deadline for holding has passed: refuse it."""
+
+    def on_tunnel(self, exchange: ExchangeT, now_s: float) -> None:
+        """It has become a WebSocket, and stays inside its replica until that is closed."""
+        return
+
+    def on_quiet(self, exchange: ExchangeT, now_s: float) -> None:
+        """The WebSocket has had no data frame for `timers.quiet_s`."""
+        return
+
+    def on_roused(self, exchange: ExchangeT, now_s: float) -> None:
+        """A data frame came by a WebSocket that was quiet."""
+        return
 
     def on_ended(self, exchange: ExchangeT, now_s: float) -> None:
         """It is over: whatever was taken for it is given back here and nowhere else."""

@@ -7,6 +7,7 @@ from zerogate.gate import Gate
 from zerogate.http.exchange import Exchange
 from zerogate.http.heads import Field, RequestHead, ResponseHead, parse_request, parse_response
 from zerogate.http.sides import BodyMemory, Timers
+from zerogate.http.tunnel import Tunnel
 
 
 def request(method: str = "GET", *, body: int | None = None, chunked: bool = False, **fields: str) -> RequestHead:
@@ -75,6 +76,19 @@ class Sides:
     def reset(self) -> None:
         self.said.append("client: reset")
 
+    @property
+    def tunnel_side(self) -> "Sides":
+        return self
+
+    def send_switch(self, head: ResponseHead, tunnel: Tunnel, *, extra: bytes) -> None:
+        self.said.append(f"client: {head.status} {extra.decode().strip()}".rstrip())
+
+    def send_frames(self, data: bytes) -> None:
+        self.said.append(f"client: {data.hex()}")
+
+    def end_tunnel(self, *, lingers: bool) -> None:
+        self.said.append("client: finish, lingering" if lingers else "client: finish")
+
     def pause_body(self) -> None:
         self.said.append("client: pause")
 
@@ -90,6 +104,15 @@ class Sides:
 
     def on_hold_timeout(self, exchange: Exchange, now_s: float) -> None:
         self.said.append("owner: hold timeout")
+
+    def on_tunnel(self, exchange: Exchange, now_s: float) -> None:
+        self.said.append("owner: a tunnel")
+
+    def on_quiet(self, exchange: Exchange, now_s: float) -> None:
+        self.said.append("owner: quiet")
+
+    def on_roused(self, exchange: Exchange, now_s: float) -> None:
+        self.said.append("owner: roused")
 
     def on_ended(self, exchange: Exchange, now_s: float | None = None) -> None:
         if now_s is not None:
@@ -111,7 +134,7 @@ class Connection:
         self.said.append(f"replica: {exchange.head.method.decode()}")
 
     def send_data(self, data: bytes) -> None:
-        self.said.append(f"replica: data {data.decode()}")
+        self.said.append(f"replica: data {data.decode()}" if data.isascii() else f"replica: {data.hex()}")
 
     def send_end(self, trailers: list[Field]) -> None:
         self.said.append("replica: end")
@@ -121,6 +144,9 @@ class Connection:
 
     def resume(self) -> None:
         self.said.append("replica: resume")
+
+    def finish(self) -> None:
+        self.said.append("replica: finish")
 
     def abort(self) -> None:
         self.said.append("replica: abort")

@@ -14,7 +14,7 @@ from zerogate.errors import Refusal
 from zerogate.gate import Gate
 from zerogate.http.exchange import ANSWERING, CONNECTING, ENDED, HELD, ROUTING, SENT, Exchange
 from zerogate.http.heads import Field, RequestHead, ResponseHead
-from zerogate.http.sides import BodyMemory, Timers
+from zerogate.http.sides import BodyMemory, Timers, TunnelClient
 
 REFUSAL = Refusal(status=503, code="x", detail="x")
 
@@ -61,6 +61,10 @@ class Client:
         assert self.state == "body"
         self.state = "reset"
 
+    @property
+    def tunnel_side(self) -> TunnelClient:
+        raise AssertionError("nobody asked for a WebSocket")
+
     def pause_body(self) -> None: ...
     def resume_body(self) -> None: ...
     def watch(self, deadline_s: float) -> None: ...
@@ -90,6 +94,9 @@ class Connection:
 
     def pause(self) -> None: ...
     def resume(self) -> None: ...
+
+    def finish(self) -> None:
+        raise AssertionError("nobody asked for a WebSocket")
 
     def abort(self) -> None:
         assert self.state in ("open", "sent")
@@ -178,6 +185,11 @@ class ExchangeMachine(RuleBasedStateMachine):
 
     def on_hold_timeout(self, exchange: Exchange, now_s: float) -> None:
         exchange.refuse(REFUSAL, now_s)
+
+    def on_tunnel(self, exchange: Exchange, now_s: float) -> None:
+        raise AssertionError("nobody asked for a WebSocket")
+
+    on_quiet = on_roused = on_tunnel
 
     def on_ended(self, exchange: Exchange, now_s: float) -> None:
         self.owner_ends += 1

@@ -12,6 +12,8 @@ from zerogate.http.heartbeat import ERROR_BYTES, PEEKED_BYTES
 from zerogate.http.sides import Timers
 
 CHAT = b'{"model": "m", "messages": [{"role": "user", "content": "\\"stream\\": false"}], "stream": true}'
+WEBSOCKET = request("GET", accept="text/event-stream")
+WEBSOCKET.websocket_key = b"dGhlIHNhbXBsZSBub25jZQ=="
 REFUSAL = Refusal(status=503, code="start_failed", detail="It did not start.")
 
 
@@ -100,8 +102,9 @@ def test_an_answer_that_is_not_the_stream_which_was_begun_arrives_as_an_error_ev
         (CHAT, request("POST", body=len(CHAT), content_type="application/json", content_encoding="gzip")),
         (b'{"stream": true, "x": "%b"}' % (b"x" * PEEKED_BYTES), None),
         (b"", request("GET", accept="text/html")),
+        (b"", WEBSOCKET),
     ],
-    ids=["none", "false", "a-string", "broken", "not-json", "compressed", "large", "a-page"],
+    ids=["none", "false", "a-string", "broken", "not-json", "compressed", "large", "a-page", "a-websocket"],
 )
 def test_who_does_not_ask_for_a_stream_waits_in_silence(body: bytes, head: RequestHead | None) -> None:
     sides = Sides()

@@ -12,6 +12,8 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 from zerogate.clock import now
 from zerogate.http.exchange import Exchange
 from zerogate.http.h1.memo import HEAD_END, KEPT_BYTES, HeadMemo, is_one_head
+from zerogate.http.h1.tunnel_ends import ReplicaEnd
+from zerogate.http.handshake import check_acceptance
 from zerogate.http.heads import (
     MAX_FIELDS,
     MAX_HEAD_BYTES,
@@ -24,6 +26,9 @@ from zerogate.http.heads import (
     response_bytes,
     trailer_bytes,
 )
+
+FINISH_S: Final = 5.0
+"""For a replica to take what was written before its connection is closed; one that hangs never would."""
 
 _NO_FIELDS: Final[list[Field]] = []
 _HEADS: Final[HeadMemo[ResponseHead]] = HeadMemo()
@@ -53,7 +58,7 @@ class ClientConnection(asyncio.Protocol):
     __slots__ = (
         "_body_left", "_exchange", "_fields", "_head_bytes", "_in_head", "_is_early", "_is_feeding", "_is_fresh",
         "_is_open", "_is_over", "_learned", "_now_s", "_parser", "_pool", "_reason", "_request_chunked",
-        "_request_done", "_transport", "_until_close", "idle_since_s", "was_streamed",
+        "_request_done", "_switch", "_transport", "_until_close", "idle_since_s", "was_streamed",
     )  # fmt: skip
 
     def __init__(self, pool: Keeper) -> None:
@@ -76,6 +81,8 @@ class ClientConnection(asyncio.Protocol):
         self._until_close = False
         self._request_chunked = False
         self._request_done = False
+        self._switch: ResponseHead | None = None
+        """The 101 that opens a WebSocket."""
         self._is_open = False
         self._is_feeding = False
         self._is_early = False
@@ -175,12 +182,15 @@ class ClientConnection(asyncio.Protocol):
         self._is_early = False
         self._head_bytes += len(data)
         self._is_feeding = True
+        fed = data
         try:
             self._parser.feed_data(data)
             if rest:
+                fed = rest
                 self._parser.feed_data(rest)
-        except HttpParserUpgrade:
-            self._fail("the replica changed the protocol without being asked to")
+        except HttpParserUpgrade as upgrade:
+            behind = fed[upgrade.args[0] :] + (rest if fed is data else b"")
+            self._become_end(exchange, behind)
         except HttpParserError as failure:
             if self._is_over:
                 self._until_close = True
@@ -198,6 +208,19 @@ class ClientConnection(asyncio.Protocol):
                 self._fail(f"the {what} of the answer is larger than {MAX_HEAD_BYTES} bytes")
                 return
             exchange.downstream.flush()
+
+    def _become_end(self, exchange: Exchange, behind: bytes) -> None:
+        """The parser has met a 101: from here on it is a tunnel, if it was asked for and is right."""
+        head, self._switch = self._switch, None
+        if head is None or self._exchange is not exchange:
+            self._fail("the replica changed the protocol without being asked to")
+            return
+        self._head_bytes = 0  # what lies behind the head in this read is not HTTP
+        tunnel = exchange.on_switched(head, self._now_s)
+        if self._is_open:
+            self._transport.set_protocol(ReplicaEnd(self, tunnel))
+            if behind:
+                tunnel.on_replica_data(behind, self._now_s)
 
     def _finish_headed(self) -> None:
         """The answer to a HEAD is complete. Its parser still waits for a body: the next one meets a new parser."""
@@ -247,6 +270,16 @@ class ClientConnection(asyncio.Protocol):
     def resume(self) -> None:
         if self._is_open:
             self._transport.resume_reading()
+
+    def finish(self) -> None:
+        self._exchange = None
+        if self._is_open:
+            self._is_open = False
+            transport = self._transport
+            transport.close()
+            if transport.get_write_buffer_size():
+                asyncio.get_running_loop().call_later(FINISH_S, transport.abort)
+            self._pool.on_lost(self)
 
     def abort(self) -> None:
         self._exchange = None
@@ -304,7 +337,8 @@ class ClientConnection(asyncio.Protocol):
             self._keep(head)
         if status < 200:
             if status == 101:
-                raise BadMessageError("the replica changed the protocol without being asked to", 502)
+                self._check_switch(exchange, head, fields)
+                return
             exchange.on_informational(status, head.reason, head.lines)
             return
         self._in_head = False
@@ -318,6 +352,17 @@ class ClientConnection(asyncio.Protocol):
             # over only after this read: the parser takes what may lie behind for the body that the length announces
             self._is_over = True
             self._until_close = not keep_alive
+
+    def _check_switch(self, exchange: Exchange, head: ResponseHead, fields: list[Field]) -> None:
+        key = exchange.head.websocket_key
+        if key is None:
+            raise BadMessageError("the replica changed the protocol without being asked to", 502)
+        try:
+            check_acceptance(fields, key)
+        except BadMessageError as bad:
+            exchange.on_bad_switch(str(bad), self._now_s)
+        else:
+            self._switch = head
 
     def on_body(self, data: bytes) -> None:
         if self._is_over:

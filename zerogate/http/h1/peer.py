@@ -5,6 +5,8 @@ import struct
 from typing import Any, Final
 
 _RESET: Final = struct.pack("ii", 1, 0)
+_LINE: Final = ((socket.TCP_KEEPIDLE, 60), (socket.TCP_KEEPINTVL, 15), (socket.TCP_KEEPCNT, 4))
+"""Seconds of silence, seconds between questions, questions without an answer."""
 _CLOSED: Final = 7  # linux/tcp_states.h
 _CLOSE_WAIT: Final = 8
 
@@ -15,6 +17,16 @@ def is_gone(transport: Any) -> bool:
     if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
         return False
     return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] in (_CLOSE_WAIT, _CLOSED)
+
+
+def watch_line(transport: Any) -> None:
+    """Let the kernel ask whether the peer is still there: a WebSocket may be silent for hours, and one whose client
+    has vanished without a word (a laptop that was closed) would keep its replica for ever. Gone after two minutes."""
+    sock = transport.get_extra_info("socket")
+    if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in _LINE:
+            sock.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 def reset(transport: Any) -> None:

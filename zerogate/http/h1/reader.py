@@ -4,14 +4,16 @@ What httptools leaves open is closed here: it cannot pause (one read yields ever
 has to take them), it reports trailers as header fields, and at an offer to change the protocol it stops behind the
 head, taking a body for something else. Java's client makes such an offer with each POST.
 
-Invariant: after a BadMessageError nothing more is read. Called by `server`, once per read that it cannot answer from
-its memo of heads.
+Invariants: after a BadMessageError nothing more is read; what lies behind an offer of a WebSocket is never read as a
+request, whatever the answer (its connection ends with it). Called by `server`, once per read that it cannot answer
+from its memo of heads.
 """
 
 from typing import Final, Protocol
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
+from zerogate.http.handshake import take_offer
 from zerogate.http.heads import (
     MAX_FIELDS,
     MAX_HEAD_BYTES,
@@ -25,6 +27,8 @@ from zerogate.http.heads import (
 )
 
 NO_FIELDS: Final[list[Field]] = []
+MOST_EARLY_BYTES: Final = 64 * 1024
+"""A client of a WebSocket has to wait for the 101 (RFC 6455 section 4.1); one that does not is indulged so far."""
 
 
 class Listener(Protocol):
@@ -36,13 +40,17 @@ class Listener(Protocol):
     def on_head(self, head: RequestHead) -> None: ...
     def on_body(self, data: bytes) -> None: ...
     def on_end(self, trailers: list[Field]) -> None: ...
+    def on_flood(self) -> None:
+        """More than `MOST_EARLY_BYTES` came behind the offer of a WebSocket: end the connection."""
 
 
 class RequestReader:
     """See the module's text."""
 
     __slots__ = (
+        "_early",
         "_fields",
+        "_has_offer",
         "_is_behind_head",
         "_listener",
         "_offered",
@@ -68,10 +76,16 @@ class RequestReader:
         """A head has begun and is not complete."""
         self.is_between = True
         """Whole messages have been read and nothing beyond."""
+        self._has_offer = False
+        """The last head read offers a WebSocket: what follows is not HTTP."""
+        self._early = b""
 
     def feed(self, data: bytes) -> None:
         """Read on; raises BadMessageError where the bytes have no single meaning."""
         while data:
+            if self._has_offer and self.is_between:
+                self._keep_early(data)
+                return
             data = self._feed(data)
             if self.is_between:
                 self.head_bytes = 0
@@ -104,6 +118,16 @@ class RequestReader:
         self._is_behind_head = True
         self._parser.feed_data(b"POST / HTTP/1.1\r\n%b\r\n" % framing_line(head))
         self._is_behind_head = False
+
+    def _keep_early(self, data: bytes) -> None:
+        self._early += data
+        if len(self._early) > MOST_EARLY_BYTES:
+            self._listener.on_flood()
+
+    def take_early(self) -> bytes:
+        """What came behind the offer of a WebSocket; its tunnel reads on."""
+        early, self._early = self._early, b""
+        return early
 
     def close(self) -> None:
         """Let go of both sides: they call back, cycles that would keep all heads until the collector comes."""
@@ -145,6 +169,9 @@ class RequestReader:
         method = parser.get_method()
         keep_alive = parser.should_keep_alive()
         head = parse_request(method, target, parser.get_http_version(), fields, keep_alive=keep_alive)
+        if head.upgrade is not None:
+            take_offer(head)
+            self._has_offer = head.websocket_key is not None
         self.head_bytes = 0
         if head.has_body and parser.should_upgrade():
             self._offered = head

@@ -19,9 +19,11 @@ from zerogate.http.h1.answer import CHUNKED, COUNTED, UNTIL_CLOSE, framing, own_
 from zerogate.http.h1.linger import Linger
 from zerogate.http.h1.memo import HEAD_END, KEPT_BYTES, HeadMemo, is_one_head
 from zerogate.http.h1.reader import NO_FIELDS, RequestReader
+from zerogate.http.h1.tunnel_ends import ClientEnd
 from zerogate.http.heads import BadMessageError, Field, RequestHead, ResponseHead, response_bytes, trailer_bytes
 from zerogate.http.server import DRAIN_HEAD_S, Server
 from zerogate.http.sweep import NEVER
+from zerogate.http.tunnel import Tunnel
 
 HEAD_TIMEOUT_S: Final = 30.0
 """For a whole head; nginx allows 60 s, Go's servers none."""
@@ -215,6 +217,9 @@ class ServerConnection(asyncio.Protocol):
         if exchange is not None:
             exchange.on_request_end(trailers, self._now_s)
 
+    def on_flood(self) -> None:
+        self._transport.abort()
+
     def _refuse_message(self, status: int, detail: str) -> None:
         """The bytes have no single meaning: say so and close, after what was asked before is answered."""
         self._server.bad_requests += 1
@@ -322,6 +327,37 @@ class ServerConnection(asyncio.Protocol):
         else:
             self._transport.close()
 
+    @property
+    def tunnel_side(self) -> "ServerConnection":
+        return self
+
+    def send_switch(self, head: ResponseHead, tunnel: Tunnel, *, extra: bytes) -> None:
+        exchange, transport = self._current, self._transport
+        assert exchange is not None
+        transport.write(
+            b"HTTP/1.1 101 %b\r\n%bConnection: Upgrade\r\nUpgrade: websocket\r\n%b\r\n"
+            % (head.reason, head.lines, extra)
+        )
+        transport.set_protocol(ClientEnd(self, tunnel, transport))
+        peer.watch_line(transport)
+        if early := self._reader.take_early():
+            tunnel.on_client_data(early, now())
+        if self._server.is_draining:
+            exchange.leave_tunnel(now())
+
+    def send_frames(self, data: bytes) -> None:
+        self._transport.write(data)
+
+    def end_tunnel(self, *, lingers: bool) -> None:
+        if self._closing:
+            return
+        self._closing = True
+        self._transport.set_protocol(self)
+        if lingers:
+            self._start_linger()
+        else:
+            self._transport.close()
+
     def on_ended(self, exchange: Exchange) -> None:
         """The exchange is over: the next pipelined one, the next request, or the end of the connection."""
         self._current = None
@@ -383,8 +419,11 @@ class ServerConnection(asyncio.Protocol):
         self._transport.abort()
 
     def close_if_idle(self) -> None:
-        """Close unless a request is being read or answered; one that is read has until `Server.heads_until_s`."""
-        if self._current is None and not self._pipelined:
+        """Close unless a request is being read or answered; one that is read has until `Server.heads_until_s`, and a
+        WebSocket is told to leave."""
+        if self._current is not None:
+            self._current.leave_tunnel(now())
+        elif not self._pipelined:
             if self._reader.in_head:
                 self._server.sweep.watch(self, self._request_by_s())
                 return
@@ -406,8 +445,8 @@ class ServerConnection(asyncio.Protocol):
                 self._transport.abort()
                 return None
             deadline_s = exchange.due(now_s)
-            if deadline_s is not None and self._paused:
-                return min(deadline_s, now_s + GONE_CHECK_S)
+            if self._paused and self._current is not None:
+                return min(deadline_s or NEVER, now_s + GONE_CHECK_S)
             return deadline_s if deadline_s is not None or self._current is not None else now_s + KEEP_ALIVE_S
         if self._linger is not None:
             return self._linger.due(now_s)

@@ -33,6 +33,9 @@ class _Recorder:
         assert self._head is not None
         self.meanings.append((self._head.method, self._head.host, self._head.target, self._body))
 
+    def on_flood(self) -> None:
+        pass
+
 
 def read(data: bytes, size: int = 1 << 20) -> Seen:
     """Read `data` in pieces of `size` bytes, up to the first refusal."""
