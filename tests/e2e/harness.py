@@ -18,6 +18,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+import httpcore  # noqa: F401 - httpx loads it with its first client, which would be on a loop
 import httpx
 import yaml
 
