@@ -157,6 +157,8 @@ class BoxView:
             connections=len(self._running.server.connections),
             accepted=self._running.server.accepted,
             bad_requests=self._running.server.bad_requests,
+            lost_connections=self._running.lost_connections(),
+            certificates=self._running.tls.ends(),
             dropped_log_lines=self._running.access_log.dropped,
             body_bytes=self._running.server.memory.used_bytes,
         )

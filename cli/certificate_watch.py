@@ -39,6 +39,11 @@ class CertificateWatch:
         self._stamp = ()
         self._warn()
 
+    def ends(self) -> dict[str, float]:
+        """When each certificate of the listener ends, by the wall clock."""
+        server = self.loaded.server
+        return {} if server is None else {one.pair.certificate: one.valid_until_at for one in server.certificates}
+
     async def run(self) -> None:
         """Look again and again."""
         while True:

@@ -85,7 +85,10 @@ class RunningBox:
             limits=shares.connection_limits(box),
         )  # fmt: skip
         self.tls = CertificateWatch(box, self._use_certificates)
-        self.listeners = [Listener(self.server, sock, entrance=Entrance(self.server)) for sock in sockets]
+        self.entrances = [Entrance(self.server) for _ in sockets]
+        self.listeners = [
+            Listener(self.server, sock, way_in=entrance) for sock, entrance in zip(sockets, self.entrances, strict=True)
+        ]
         self.remembered = Remembered(Path(box.state_dir))
 
     async def start(self) -> None:
@@ -125,10 +128,10 @@ class RunningBox:
 
     def _use_certificates(self, tls: LoadedTls) -> None:
         """Of new connections; those that are there keep what they began with."""
-        for listener in self.listeners:
-            listener.entrance.trusted = self.box.trusted_senders
+        for entrance in self.entrances:
+            entrance.trusted = self.box.trusted_senders
         if tls.server is not None:
-            self.listeners[-1].entrance.contexts = tls.server
+            self.entrances[-1].contexts = tls.server
         self.holds.configure(shares.policies(self.box), shares.endpoints(self.box, tls.endpoints))
 
     def remember(self) -> None:
@@ -164,8 +167,8 @@ class RunningBox:
 
     async def _finish_running(self) -> None:
         # they share a server, so each of them waits for the connections of all
-        for listener in self.listeners:
-            listener.entrance.abort_waiting()
+        for entrance in self.entrances:
+            entrance.abort_waiting()
         await self.listeners[0].drain(deadline_s=DRAIN_S)
 
     async def _stop_replicas(self) -> None:
@@ -184,6 +187,15 @@ class RunningBox:
                 self.access_log.flush()
                 await asyncio.sleep(0)
             self.remembered.save_if_due(self.autoscaler.export_state, now())
+
+    def lost_connections(self) -> dict[str, int]:
+        """Connections that never came as far as a request, by reason."""
+        counters = [entrance.counters for entrance in self.entrances]
+        return {
+            "handshake": sum(one.failed_handshakes for one in counters),
+            "header": sum(one.bad_headers for one in counters),
+            "late": sum(one.late for one in counters),
+        }
 
     # What the holds tell
 

@@ -15,7 +15,7 @@ import msgspec
 from zerogate.errors import Refusal
 from zerogate.http.answers import render
 from zerogate.http.heads import Field, RequestHead, ResponseHead, field_of
-from zerogate.http.sides import BodyMemory, Downstream
+from zerogate.http.sides import Arrival, BodyMemory, Downstream
 
 PEEKED_BYTES: Final = 1024 * 1024
 """Bodies of at most this size are asked whether they want a stream; decoding one takes about a millisecond."""
@@ -84,6 +84,10 @@ class HeldStream:
     @property
     def peer(self) -> bytes:
         return self._client.peer
+
+    @property
+    def arrival(self) -> Arrival:
+        return self._client.arrival
 
     def send_informational(self, status: int, reason: bytes, lines: bytes) -> None:
         """Nothing: the answer's head is out."""

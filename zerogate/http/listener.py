@@ -11,10 +11,10 @@ import socket
 import stat
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from zerogate.errors import MachineError
-from zerogate.http.entrance import Entrance
+from zerogate.http.h1.server import ServerConnection
 from zerogate.http.server import Server
 from zerogate.runtime.interface import Address
 
@@ -101,12 +101,35 @@ def _why(error: OSError, address: Address, what: str, example: str) -> str:
     return f"{what}: {address} cannot be used: {error.strerror}."
 
 
-class Listener:
-    """One port of a `Server`: accepts through an `Entrance`."""
+class WayIn(Protocol):
+    """What a connection of the port passes before HTTP; `zerogate.http.entrance` is one with TLS."""
 
-    def __init__(self, server: Server, sock: socket.socket, *, entrance: Entrance | None = None) -> None:
+    def connection(self) -> asyncio.Protocol:
+        """The protocol of a new connection."""
+
+    def abort_waiting(self) -> None:
+        """End what has not come as far as HTTP."""
+
+
+class OpenWay:
+    """HTTP/1.1 at once. The sidecar has no other, and loads nothing for it."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+
+    def connection(self) -> asyncio.Protocol:
+        return ServerConnection(self._server)
+
+    def abort_waiting(self) -> None:
+        """Nothing waits here."""
+
+
+class Listener:
+    """One port of a `Server`."""
+
+    def __init__(self, server: Server, sock: socket.socket, *, way_in: WayIn | None = None) -> None:
         self.server = server
-        self.entrance = entrance or Entrance(server)
+        self.way_in: WayIn = way_in or OpenWay(server)
         self._sock = sock
         self._file = _identity_of(sock)
         self._accepting: asyncio.Server | None = None
@@ -114,7 +137,7 @@ class Listener:
     async def start(self) -> None:
         """Accept connections."""
         loop = asyncio.get_running_loop()
-        accept = self.entrance.connection
+        accept = self.way_in.connection
         if self._sock.family == socket.AF_UNIX:
             self._accepting = await loop.create_unix_server(accept, sock=self._sock, backlog=BACKLOG)
         else:
@@ -133,7 +156,7 @@ class Listener:
     async def drain(self, *, deadline_s: float) -> int:
         """Answer what runs; after `deadline_s` seconds reset the rest. Returns how many connections were reset."""
         self.server.drain()
-        self.entrance.abort_waiting()
+        self.way_in.abort_waiting()
         emptied = self.server.emptied()
         try:
             async with asyncio.timeout(deadline_s):
@@ -144,7 +167,7 @@ class Listener:
 
     def abort(self) -> int:
         """Reset all connections; returns how many."""
-        self.entrance.abort_waiting()
+        self.way_in.abort_waiting()
         left = list(self.server.connections)
         for connection in left:
             connection.abort()

@@ -73,6 +73,7 @@ class Downstream(Protocol[ExchangeT]):
     @property
     def peer(self) -> bytes:
         """The client's address, as text."""
+
     @property
     def arrival(self) -> Arrival:
         """How its connection came in."""

@@ -40,7 +40,7 @@ async def heads(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 def subject(client: Client) -> str:
     """The common name of the certificate that the server showed."""
     tls = client.writer.get_extra_info("ssl_object")
-    return next(value for part in tls.getpeercert()["subject"] for key, value in part if key == "commonName")
+    return next(str(value) for part in tls.getpeercert()["subject"] for key, value in part if key == "commonName")
 
 
 async def refused(one: Rig, tls: ssl.SSLContext) -> None:
