@@ -7,6 +7,7 @@ import warnings
 from contextlib import suppress
 from ipaddress import ip_network
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -419,3 +420,39 @@ async def test_a_header_that_does_not_come_is_not_waited_for(monkeypatch: pytest
         await client.send(b"PROXY ")
         assert await client.rest() == b""
         assert one.entrance.counters.late == 1
+
+
+# sessions that are resumed
+
+
+def _session(tls: ssl.SSLContext, port: int, session: ssl.SSLSession | None) -> tuple[bytes, bool | None, Any]:
+    """(what was answered, whether the session was a resumed one, the session) of one request."""
+    with (
+        socket.create_connection(("127.0.0.1", port), 10) as sock,
+        tls.wrap_socket(sock, server_hostname="127.0.0.1", session=session) as client,
+    ):
+        client.sendall(b"GET / HTTP/1.0\r\nHost: chat\r\n\r\n")
+        said = b""
+        while piece := client.recv(65536):
+            said += piece
+        return said, client.session_reused, client.session
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=["1.2", "1.3"])
+async def test_a_resumed_session_has_the_same_client_and_none_is_resumed_with_new_certificates(
+    authority: Authority, tmp_path: Path, version: ssl.TLSVersion
+) -> None:
+    clients = ClientCertificates(authority.write(tmp_path / "ca.crt"), required=True)
+    pairs = [authority.issue(tmp_path, "server")]
+    tls = authority.trusted(authority.issue(tmp_path, "job", is_client=True))
+    tls.maximum_version = version
+    async with rig(script=heads, contexts=server_contexts(pairs, clients)) as one:
+        port = one.address[1]
+        _, _, session = await asyncio.to_thread(_session, tls, port, None)
+        said, is_resumed, session = await asyncio.to_thread(_session, tls, port, session)
+        assert is_resumed
+        assert b'Subject="CN=job,O=Tests"' in said
+        one.entrance.contexts = server_contexts(pairs, clients)
+        said, is_resumed, _ = await asyncio.to_thread(_session, tls, port, session)
+        assert not is_resumed
+        assert b'Subject="CN=job,O=Tests"' in said

@@ -41,7 +41,8 @@ async def test_requests_come_through_a_unix_socket_whose_file_goes_with_it(tmp_p
         assert not path.exists()
 
 
-async def test_a_client_of_a_unix_socket_that_leaves_while_it_is_not_read_is_noticed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("loop", ["asyncio", pytest.param("uvloop", marks=pytest.mark.uvloop)])
+async def test_a_client_of_a_unix_socket_that_leaves_while_it_is_not_read_is_noticed(tmp_path: Path, loop: str) -> None:
     path = tmp_path / "traffic.sock"
     async with rig() as one:
         listener = Listener(one.server, bind(unix(path), what="listen"))
