@@ -14,9 +14,9 @@ from zerogate.errors import Refusal
 from zerogate.gate import Gate
 from zerogate.http.exchange import Exchange
 from zerogate.http.sweep import Sweep
-from zerogate.http.upstream import Choose, Pool, Upstream
+from zerogate.http.upstream import Choose, EndpointWay, Pool, Upstream
 from zerogate.policy import Policy
-from zerogate.runtime.interface import Address, BackOff, EndCause, Ended, Replica, ReplicaState
+from zerogate.runtime.interface import BackOff, EndCause, Ended, Replica, ReplicaState
 from zerogate.stats import Stat
 from zerogate.tasks import Nursery
 
@@ -78,7 +78,7 @@ class Holds:
         """The hold of a service, or None where it is not known here."""
         return self._holds.get(service)
 
-    def configure(self, policies: Mapping[str, Policy], endpoints: Mapping[str, Address]) -> None:
+    def configure(self, policies: Mapping[str, Policy], endpoints: Mapping[str, EndpointWay]) -> None:
         """Apply a set of services as a whole. `endpoints` are those that run elsewhere: always ready, never scaled."""
         for service in [name for name in self._holds if name not in policies]:
             refusal = Refusal(status=404, code="service_removed", detail=f"The service {service} was removed.")
@@ -95,18 +95,20 @@ class Holds:
     def _hold(self, service: str, policy: Policy) -> Hold:
         return Hold(service, policy, self, choose=self._choose, call_later=self._call_later, clock=self._clock)
 
-    def _set_endpoint(self, hold: Hold, address: Address | None) -> None:
-        wanted = f"{hold.service}@{address}" if address is not None else None
+    def _set_endpoint(self, hold: Hold, way: EndpointWay | None) -> None:
+        wanted = _endpoint_id(hold.service, way) if way is not None else None
         for replica_id in [known for known in hold.replicas if "@" in known and known != wanted]:
             hold.remove(replica_id)
-        if address is not None and wanted is not None and wanted not in hold.replicas:
-            self._add(hold, wanted, address, None, host=str(address).encode())
+        if way is None or wanted is None:
+            return
+        if wanted not in hold.replicas:
+            pool = Pool(way.address, self._sweep, self._nursery, host=way.host, secured=way.secured)
+            self._add(hold, wanted, pool, None)
+        elif way.secured is not None:
+            hold.replicas[wanted].pool.secure(way.secured)
 
-    def _add(
-        self, hold: Hold, replica_id: str, address: Address, start_s: float | None, host: bytes | None = None
-    ) -> None:
+    def _add(self, hold: Hold, replica_id: str, pool: Pool, start_s: float | None) -> None:
         gate = Gate(limit=hold.policy.concurrency_limit, release_limit=hold.release_limit)
-        pool = Pool(address, self._sweep, self._nursery, host=host)
         upstream = Upstream(service=hold.service, id=replica_id, gate=gate, pool=pool, start_s=start_s)
         hold.add(upstream, self._clock())
 
@@ -132,7 +134,7 @@ class Holds:
                 start_s = _start_s(before, replica)
                 if start_s is not None:
                     hold.counters.start.observe(start_s)
-                self._add(hold, replica.id, replica.address, start_s)
+                self._add(hold, replica.id, Pool(replica.address, self._sweep, self._nursery), start_s)
         elif replica.state is not ReplicaState.STARTING:
             if replica.state is ReplicaState.GONE:
                 hold.remove(replica.id)
@@ -228,6 +230,10 @@ class Holds:
         hold = self._holds[service]
         hold.on_read()
         return hold.meter.read(now_s, service=service, source=source, incarnation=incarnation)
+
+
+def _endpoint_id(service: str, way: EndpointWay) -> str:
+    return f"{service}@{'https://' if way.secured is not None else ''}{way.address}"
 
 
 def _start_s(before: Replica | None, replica: Replica) -> float | None:

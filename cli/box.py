@@ -10,6 +10,8 @@ from typing import Literal
 
 import msgspec
 
+from zerogate.http.certificates import ClientCertificates, KeyPair
+from zerogate.http.entrance import NOBODY, TrustedSenders
 from zerogate.policy import Policy
 from zerogate.runtime.interface import Address
 
@@ -27,13 +29,56 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     """None: one per service in the state folder."""
 
 
+class Endpoint(msgspec.Struct, frozen=True):
+    """Where a service is that runs elsewhere."""
+
+    address: Address
+    is_secure: bool = False
+
+    def __str__(self) -> str:
+        """The URL, with the port only where it is not the scheme's own; `unix:PATH` for a Unix socket."""
+        if self.address.path:
+            return str(self.address)
+        return f"{'https' if self.is_secure else 'http'}://{self.authority}"
+
+    @property
+    def authority(self) -> str:
+        """What stands in its Host field."""
+        address = self.address
+        if address.path:
+            return "localhost"
+        if self.is_secure and address.port == 443:
+            return f"[{address.host}]" if ":" in address.host else address.host
+        return str(address)
+
+
+class EndpointTls(msgspec.Struct, frozen=True, kw_only=True):
+    """How an endpoint over TLS is known, and what it is shown. Paths are absolute."""
+
+    authority: str | None = None
+    """None: those that the system trusts."""
+    pair: KeyPair | None = None
+    server_name: str
+    verify: bool = True
+
+
+class ListenTls(msgspec.Struct, frozen=True, kw_only=True):
+    """Certificates of the TLS listener: pairs, or a folder of them. Paths are absolute."""
+
+    pairs: tuple[KeyPair, ...] = ()
+    folder: str | None = None
+    clients: ClientCertificates | None = None
+
+
 class ServiceDefinition(msgspec.Struct, frozen=True, kw_only=True):
     """One service of the file: exactly one of `command` (run here) and `endpoint` (runs elsewhere) is set."""
 
     name: str
     command: Command | None
-    endpoint: Address | None
+    endpoint: Endpoint | None
     policy: Policy
+    tls: EndpointTls | None = None
+    """Set where the endpoint is secure."""
 
 
 class BoxFile(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,6 +94,19 @@ class BoxFile(msgspec.Struct, frozen=True, kw_only=True):
     body_memory_bytes: int
     services: dict[str, ServiceDefinition]
     lines: dict[str, int]
+    listen_tls: Address | None = None
+    tls: ListenTls | None = None
+    """Set together with `listen_tls`."""
+    trusted_senders: TrustedSenders = NOBODY
+    """Whose PROXY headers are believed."""
+
+    @property
+    def traffic(self) -> str:
+        """Where requests are taken, for a person."""
+        addresses = [str(self.listen) if self.listen.path else f"http://{self.listen}"]
+        if self.listen_tls is not None:
+            addresses.append(f"{self.listen_tls} (TLS)" if self.listen_tls.path else f"https://{self.listen_tls}")
+        return " and ".join(addresses)
 
     def line_of(self, *path: str) -> int | None:
         """The line of the key at `path`, or of the nearest one above it."""

@@ -15,6 +15,7 @@ from cli.problems import MalformedRequestError, NotApplicableError, UnknownServi
 from cli.runnable import read_runnable
 from cli.running import RunningBox
 from cli.shown import back_off_status, decision_view, ending, pin_status, replica_status, state_word
+from cli.tls_files import load_tls
 from cli.version import version
 from zerogate.clock import now, wall
 from zerogate.errors import DefinitionError, DefinitionErrors
@@ -157,6 +158,8 @@ class BoxView:
             connections=len(self._running.server.connections),
             accepted=self._running.server.accepted,
             bad_requests=self._running.server.bad_requests,
+            lost_connections=self._running.lost_connections(),
+            certificates=self._running.tls.ends(),
             dropped_log_lines=self._running.access_log.dropped,
             body_bytes=self._running.server.memory.used_bytes,
         )
@@ -201,7 +204,7 @@ class BoxView:
             new = await asyncio.to_thread(read_runnable, self._path)
             old = self._running.box
             _check_fixed(old, new)
-            self._running.apply(new)
+            self._running.apply(new, await asyncio.to_thread(load_tls, new))
             return _report(old, new)
 
 
@@ -217,6 +220,7 @@ def _check_fixed(old: BoxFile, new: BoxFile) -> None:
         )
         for key, before, after in (
             ("listen", old.listen, new.listen),
+            ("listen-tls", old.listen_tls or "none", new.listen_tls or "none"),
             ("admin", old.admin, new.admin),
             ("state-dir", old.state_dir, new.state_dir),
         )

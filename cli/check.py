@@ -5,7 +5,7 @@ do, so that what passed a check is what starts. Nothing is started here, no port
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from rich.console import Console, Group, RenderableType
@@ -16,6 +16,8 @@ from rich.text import Text
 from cli.box import BoxFile, ServiceDefinition
 from cli.file_kinds import CommandLine
 from cli.runnable import read_runnable
+from cli.tls_files import load_tls, shown, warnings
+from zerogate.clock import wall
 from zerogate.errors import DefinitionErrors
 from zerogate.quantities import format_duration
 
@@ -43,9 +45,22 @@ def account(box: BoxFile) -> RenderableType:
         table.add_row(*map(escape, _row(service)))
     head = Text(
         f"{box.source}: right, {_count(len(box.services), 'service')}\n"
-        f"traffic on http://{box.listen}, administration on http://{box.admin}, state in {box.state_dir}\n"
+        f"traffic on {box.traffic}, administration on http://{box.admin}, state in {box.state_dir}\n"
     )
-    return Group(head, table)
+    return Group(head, *_certificates(box), table)
+
+
+def _certificates(box: BoxFile) -> Iterator[Text]:
+    """What is worth knowing about TLS: each certificate of the listener, and what is not looked at."""
+    loaded = load_tls(box)
+    now_at = wall()
+    for certificate in loaded.server.certificates if loaded.server is not None else ():
+        yield Text(f"certificate {shown(certificate, now_at)}")
+    for warning in warnings(loaded, now_at):
+        yield Text(f"warning: {warning}", style="yellow")
+    for service in box.services.values():
+        if service.tls is not None and not service.tls.verify:
+            yield Text(f"warning: the certificate of {service.name} is not verified (verify: false)", style="yellow")
 
 
 def print_errors(errors: DefinitionErrors, err: Console) -> None:
@@ -59,7 +74,8 @@ def _row(service: ServiceDefinition) -> tuple[str, str, str, str, str]:
     asked = (*policy.models, *policy.hosts, *((f"{policy.path_prefix}…",) if policy.path_prefix else ()))
     names = ", ".join(asked) or "every request without another route"
     if service.command is None:
-        return service.name, f"elsewhere, http://{service.endpoint}", "–", "–", names
+        where = f"elsewhere, {service.endpoint}"
+        return service.name, where, "–", "–", names
     replicas = f"{policy.min_replicas} to {policy.max_replicas}"
     calendar = "".join(f"\n{window.text}" for window in policy.schedule)
     idle = format_duration(policy.idle_timeout_s) if policy.min_replicas == 0 else "never"

@@ -16,20 +16,35 @@ _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 def address_conflicts(box: BoxFile) -> Iterator[DefinitionError]:
     """The administration must have an address of its own, and an endpoint is somewhere else."""
-    same_host = box.listen.host == box.admin.host or box.listen.host in _WILDCARDS or box.admin.host in _WILDCARDS
-    if same_host and box.listen.port == box.admin.port != 0:
+    if _overlap(box.listen, box.admin):
         problem = f"admin ({box.admin}) and listen ({box.listen}) share a port"
         key = "admin" if "admin" in box.lines else "listen"
         yield DefinitionError(problem, key=key, hint="Give the administration a port of its own.")
+    own_addresses = {"listen": box.listen, "admin": box.admin}
+    if box.listen_tls is not None:
+        for name, other in own_addresses.items():
+            if _overlap(box.listen_tls, other):
+                problem = f"listen-tls ({box.listen_tls}) and {name} ({other}) share a port"
+                yield DefinitionError(problem, key="listen-tls", hint="Give TLS a port of its own, such as 8443.")
+        own_addresses["listen-tls"] = box.listen_tls
     for service in box.services.values():
-        for name, own in (("listen", box.listen), ("admin", box.admin)):
-            if service.endpoint is not None and _leads_to(service.endpoint, own):
-                problem = f"http://{service.endpoint} is zerogate itself ({name})"
+        for name, own in own_addresses.items():
+            if service.endpoint is not None and _leads_to(service.endpoint.address, own):
+                problem = f"{service.endpoint} is zerogate itself ({name})"
                 hint = "A request would be passed on in a circle; write where the model server listens."
                 yield DefinitionError(problem, key=_key(box, service, "endpoint"), hint=hint)
 
 
+def _overlap(one: Address, other: Address) -> bool:
+    if one.path or other.path:
+        return one.path == other.path
+    same_host = one.host == other.host or one.host in _WILDCARDS or other.host in _WILDCARDS
+    return same_host and one.port == other.port != 0
+
+
 def _leads_to(endpoint: Address, own: Address) -> bool:
+    if endpoint.path or own.path:
+        return endpoint.path == own.path
     if endpoint.port != own.port:
         return False
     return endpoint.host == own.host or (endpoint.host in _LOOPBACK and own.host in (*_LOOPBACK, *_WILDCARDS))

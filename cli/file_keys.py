@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
-from cli.file_kinds import CommandLine, EndpointUrl, Environment, ListenAddress
+from cli.file_kinds import CommandLine, EndpointUrl, Environment, Flag, ListenAddress, Senders
 from zerogate.kinds import Choice, Duration, Kind, Size, Text, Whole
 
 SERVICE_NAME_PATTERN: Final = "^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$"
@@ -26,7 +26,7 @@ class FileKey(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     kind: Kind
     doc: str
-    default: str = ""
+    default: str | bool = ""
     reason: str = ""
     runs: bool = False
     """Only beside `command`."""
@@ -43,10 +43,33 @@ def _table(*rows: FileKey) -> Mapping[str, FileKey]:
 BOX_KEYS: Final = _table(
     FileKey(
         name="listen",
-        kind=ListenAddress(),
+        kind=ListenAddress(unix=True),
         doc="Address for traffic.",
         default="127.0.0.1:8080",
         reason="Nothing is open to the network unless it was asked for.",
+    ),
+    FileKey(
+        name="listen-tls",
+        kind=ListenAddress(unix=True),
+        doc="Address for traffic over TLS, beside listen; tls says with which certificates.",
+    ),
+    FileKey(
+        name="client-ca",
+        kind=_PATH,
+        doc="File with the authorities of clients' certificates: those of listen-tls have to show one of theirs.",
+    ),
+    FileKey(
+        name="client-certificates",
+        kind=Choice(("required", "optional")),
+        doc="Whether a client of listen-tls must have a certificate of client-ca, or may.",
+        default="required",
+        reason="Whoever names an authority wants others kept out.",
+    ),
+    FileKey(
+        name="proxy-protocol-from",
+        kind=Senders(),
+        doc="Balancers whose connections begin with a PROXY header (version 1 or 2), and whose word for the client's "
+        "address is taken. Connections from elsewhere are served as they are.",
     ),
     FileKey(
         name="admin",
@@ -92,7 +115,46 @@ BOX_KEYS: Final = _table(
         reason="Sixteen of the largest bodies that are searched, and what small machines have left.",
     ),
 )
-"""Scalars at the top of the file; `services` stands beside them."""
+"""At the top of the file; `services` and `tls` stand beside them."""
+
+PAIR_KEYS: Final = _table(
+    FileKey(
+        name="certificate",
+        kind=_PATH,
+        doc="Certificate in PEM, the server's own first, then those up to its authority; relative to the file.",
+    ),
+    FileKey(name="key", kind=_PATH, doc="Its private key in PEM, without a password; relative to the file."),
+)
+"""Of one entry of `tls` at the top."""
+
+ENDPOINT_TLS_KEYS: Final = _table(
+    FileKey(
+        name="ca",
+        kind=_PATH,
+        doc="File with the certificates that the endpoint's has to be, or to come from. By default those that the "
+        "system trusts.",
+    ),
+    *(
+        FileKey(name=row.name, kind=row.kind, doc=f"Shown to the endpoint, with {other}: {what}")
+        for row, other, what in (
+            (PAIR_KEYS["certificate"], "key", "a client's certificate in PEM."),
+            (PAIR_KEYS["key"], "certificate", "the private key of the client's certificate."),
+        )
+    ),
+    FileKey(
+        name="server-name",
+        kind=Text("[A-Za-z0-9._:-]+", "a host name or an IP address", "models.lan", longest=253),
+        doc="Name that the endpoint's certificate has to be for. By default the host of the endpoint.",
+    ),
+    FileKey(
+        name="verify",
+        kind=Flag(),
+        doc="false: any certificate is taken, and anybody between may read and change everything.",
+        default=True,
+        reason="A certificate that is not looked at protects nothing.",
+    ),
+)
+"""Of `tls` beside an endpoint."""
 
 SERVICE_KEYS: Final = _table(
     FileKey(
@@ -104,7 +166,7 @@ SERVICE_KEYS: Final = _table(
     FileKey(
         name="endpoint",
         kind=EndpointUrl(),
-        doc="URL of a service that somebody else runs: routed and measured, never scaled.",
+        doc="URL of a service that somebody else runs, or unix:PATH: routed and measured, never scaled.",
     ),
     FileKey(
         name="cwd",
@@ -137,4 +199,4 @@ SERVICE_KEYS: Final = _table(
         runs=True,
     ),
 )
-"""Of one service; `env`, `policy` and the routing keys of a policy stand beside them."""
+"""Of one service; `env`, `tls`, `policy` and the routing keys of a policy stand beside them."""

@@ -5,28 +5,37 @@ See `zerogate.kinds`, whose protocol they follow, for the others.
 
 import re
 import shlex
+from ipaddress import ip_network
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 import msgspec
 
+from cli.box import Endpoint
 from zerogate.errors import DefinitionError, shown
+from zerogate.http.entrance import TrustedSenders
 from zerogate.kinds import Fragment, Raw, wrong
 from zerogate.runtime.interface import Address
 
 _PORT: Final = "[0-9]{1,5}"
 _NAME: Final = r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?"
 _ADDRESS: Final = rf"(?:({_NAME})|\[([0-9A-Fa-f:.]{{2,45}})\]):({_PORT})"
-_URL: Final = rf"http://(?:{_NAME}|\[[0-9A-Fa-f:.]{{2,45}}\])(?::{_PORT})?/?"
+_UNIX: Final = r"unix:[^\x00-\x1f\x7f]{1,4096}"
+_URL: Final = rf"https?://(?:{_NAME}|\[[0-9A-Fa-f:.]{{2,45}}\])(?::{_PORT})?/?"
+_MOST_NETWORKS: Final = 256
 _VARIABLE: Final = "[A-Za-z_][A-Za-z0-9_]*"
 _LONGEST_COMMAND: Final = 65_536
 """Linux allows 128 KiB for one argument; nobody writes half of that by hand."""
 
 
 class ListenAddress(msgspec.Struct, frozen=True):
-    """`HOST:PORT` to listen on; port 0 is any free one."""
+    """`HOST:PORT` to listen on; port 0 is any free one. With `unix` also `unix:PATH`."""
+
+    unix: bool = False
 
     def parse(self, raw: Raw) -> Address:
+        if self.unix and isinstance(raw, str) and re.fullmatch(_UNIX, raw):
+            return Address("", 0, raw.removeprefix("unix:"))
         match = re.fullmatch(_ADDRESS, raw) if isinstance(raw, str) else None
         if not match or int(match[3]) > 65535:
             hint = f"Write 127.0.0.1:{raw}." if isinstance(raw, int) and 0 <= raw <= 65535 else ""
@@ -34,41 +43,99 @@ class ListenAddress(msgspec.Struct, frozen=True):
         return Address(match[1] or match[2], int(match[3]))
 
     def allowed(self) -> str:
-        return "an address with a port up to 65535, such as 127.0.0.1:8080 or [::1]:8080"
+        other = ", or a Unix socket such as unix:/run/zerogate/traffic.sock" if self.unix else ""
+        return f"an address with a port up to 65535, such as 127.0.0.1:8080 or [::1]:8080{other}"
 
     def shown_as(self, value: Any) -> str:
         return str(value)
 
     def fragment(self) -> Fragment:
-        return {"type": "string", "pattern": f"^{_ADDRESS}$"}
+        return {"type": "string", "pattern": f"^(?:{_ADDRESS}|{_UNIX})$" if self.unix else f"^{_ADDRESS}$"}
 
 
 class EndpointUrl(msgspec.Struct, frozen=True):
-    """Where a service that somebody else runs is reached."""
+    """Where a service that somebody else runs is reached: `http://`, `https://`, or `unix:PATH`, resolved by the
+    reader."""
 
-    def parse(self, raw: Raw) -> Address:
-        if isinstance(raw, str) and raw.startswith("https://"):
-            problem = f"{shown(raw)}: https to an endpoint is not available in this version"
-            raise DefinitionError(problem, hint="Write an http:// address.")
+    def parse(self, raw: Raw) -> Endpoint:
+        if isinstance(raw, str) and re.fullmatch(_UNIX, raw):
+            return Endpoint(Address("", 0, raw.removeprefix("unix:")))
         if not isinstance(raw, str) or not re.fullmatch(_URL, raw):
             raise wrong(raw, self.allowed())
         try:
             parts = urlsplit(raw)
-            host, port = parts.hostname, 80 if parts.port is None else parts.port
+            is_secure = parts.scheme == "https"
+            host, port = parts.hostname, (443 if is_secure else 80) if parts.port is None else parts.port
         except ValueError:
             raise wrong(raw, self.allowed()) from None
         if not host or not port:
             raise wrong(raw, self.allowed())
-        return Address(host, port)
+        return Endpoint(Address(host, port), is_secure=is_secure)
 
     def allowed(self) -> str:
-        return "a URL such as http://127.0.0.1:9005, without a path"
+        return "a URL such as http://127.0.0.1:9005 or https://models.lan without a path, or unix:/run/model.sock"
 
     def shown_as(self, value: Any) -> str:
-        return f"http://{value}"
+        return str(value)
 
     def fragment(self) -> Fragment:
-        return {"type": "string", "pattern": f"^{_URL}$"}
+        return {"type": "string", "pattern": f"^(?:{_URL}|{_UNIX})$"}
+
+
+class Flag(msgspec.Struct, frozen=True):
+    """true or false."""
+
+    def parse(self, raw: Raw) -> bool:
+        if not isinstance(raw, bool):
+            raise wrong(raw, self.allowed())
+        return raw
+
+    def allowed(self) -> str:
+        return "true or false"
+
+    def shown_as(self, value: Any) -> str:
+        return "true" if value else "false"
+
+    def fragment(self) -> Fragment:
+        return {"type": "boolean"}
+
+
+class Senders(msgspec.Struct, frozen=True):
+    """Networks, and the word `unix`: who is believed."""
+
+    def parse(self, raw: Raw) -> TrustedSenders:
+        words = raw if isinstance(raw, list) else [raw]
+        if not words or len(words) > _MOST_NETWORKS:
+            raise wrong(raw, self.allowed())
+        networks = []
+        for word in words:
+            if word == "unix":
+                continue
+            try:
+                if not isinstance(word, str):
+                    raise ValueError
+                networks.append(ip_network(word))
+            except ValueError:
+                raise wrong(word, self.allowed(), _nearest_network(word)) from None
+        return TrustedSenders(tuple(networks), unix="unix" in words)
+
+    def allowed(self) -> str:
+        return "an address or a network such as 10.0.0.0/8, the word unix, or a list of them"
+
+    def shown_as(self, value: Any) -> str:
+        return ", ".join([*map(str, value.networks), *(["unix"] if value.unix else [])])
+
+    def fragment(self) -> Fragment:
+        one = {"type": "string", "pattern": r"^(?:unix|[0-9A-Fa-f.:]+(?:/[0-9]{1,3})?)$"}
+        return {"anyOf": [one, {"type": "array", "items": one, "minItems": 1, "maxItems": _MOST_NETWORKS}]}
+
+
+def _nearest_network(word: Raw) -> str:
+    """What was most likely meant: 10.1.2.3/8 is an address in a network, and neither."""
+    try:
+        return f"Write {ip_network(word, strict=False)}." if isinstance(word, str) else ""
+    except ValueError:
+        return ""
 
 
 class CommandLine(msgspec.Struct, frozen=True):

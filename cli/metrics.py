@@ -54,6 +54,10 @@ class ProcessSample(msgspec.Struct, frozen=True, kw_only=True):
     """Client connections so far."""
     bad_requests: int = 0
     """Messages that were refused before they were a request."""
+    lost_connections: Mapping[str, int] = {}
+    """Connections that never came as far as a request, by reason."""
+    certificates: Mapping[str, float] = {}
+    """When the certificates of the TLS listener end, since 1970, by file."""
     dropped_log_lines: int = 0
     """Of the access log."""
     body_bytes: int = 0
@@ -145,6 +149,14 @@ def process_text(process: ProcessSample) -> str:
     text.append(f'zerogate_build_info{{version="{escaped(process.version)}"}} 1\n')
     text.append(head("zerogate_loop_lag_seconds", "histogram", "How late the loop came to what was due."))
     text.extend(histogram_lines("zerogate_loop_lag_seconds", "", process.loop_lag))
+    says = "Connections that ended in a PROXY header or a TLS handshake."
+    text.append(head("zerogate_lost_connections_total", "counter", says))
+    for reason, count in sorted(process.lost_connections.items()):
+        text.append(f'zerogate_lost_connections_total{{reason="{escaped(reason)}"}} {count}\n')
+    says = "When a certificate of the TLS listener ends, since 1970."
+    text.append(head("zerogate_certificate_end_time_seconds", "gauge", says))
+    for file, end_at in sorted(process.certificates.items()):
+        text.append(f'zerogate_certificate_end_time_seconds{{file="{escaped(file)}"}} {number(end_at)}\n')
     text.append(head("zerogate_unrouted_refusals_total", "counter", "Refused requests that belong to no service."))
     for code, count in sorted(process.unrouted.items()):
         text.append(f'zerogate_unrouted_refusals_total{{code="{escaped(code)}"}} {count}\n')

@@ -1,4 +1,5 @@
-"""A file that this machine can run: right in itself, and its folders and programs are there.
+"""A file that this machine can run: right in itself, and its folders, programs and certificates are
+there.
 
 Called by `up`, `reload`, `check` and `doctor`, so that what passed a check is what starts. It loads nothing of the
 command line's output, because `up` keeps in memory what it loads.
@@ -12,6 +13,7 @@ from typing import Final
 
 from cli.box import BoxFile, Command
 from cli.file import read_box_file
+from cli.tls_files import load_tls
 from zerogate.errors import DefinitionError, DefinitionErrors, shown
 
 _PATH_SHOWN: Final = 500
@@ -28,7 +30,7 @@ def read_runnable(path: Path, environ: Mapping[str, str] = os.environ) -> BoxFil
 
 
 def machine_errors(box: BoxFile, environ: Mapping[str, str]) -> list[DefinitionError]:
-    """What this machine lacks to run the file: folders and programs."""
+    """What this machine lacks to run the file: folders, programs, certificates."""
     errors: list[DefinitionError] = []
     for service in box.services.values():
         if service.command is not None:
@@ -44,6 +46,10 @@ def machine_errors(box: BoxFile, environ: Mapping[str, str]) -> list[DefinitionE
                         line=line,
                     )
                 )
+    try:
+        load_tls(box)
+    except DefinitionErrors as wrong:
+        errors.extend(wrong.errors)
     return errors
 
 

@@ -14,17 +14,20 @@ from activator.holds import Holds
 from autoscaler.loop import Autoscaler
 from cli import shares
 from cli.box import BoxFile
+from cli.certificate_watch import CertificateWatch
 from cli.history import History
 from cli.loop_lag import LoopLag
 from cli.output import STDOUT, Output
 from cli.remembered import Remembered
 from cli.reporter import Reporter
+from cli.tls_files import LoadedTls
 from gateway.ingress import Ingress
 from gateway.router import Router
 from zerogate.clock import now
 from zerogate.drain import Steps, leave
 from zerogate.errors import Refusal
 from zerogate.http.access_log import AT_ONCE, AccessLog
+from zerogate.http.entrance import Entrance
 from zerogate.http.exchange import Exchange
 from zerogate.http.listener import Listener, bind
 from zerogate.http.server import Server
@@ -56,7 +59,9 @@ class RunningBox:
         self.is_ready = False
         self.started_s = now()
         # the ports first: nothing is started where one of them cannot be had
-        sock = bind(box.listen, what="listen")
+        sockets = [bind(box.listen, what="listen")]
+        if box.listen_tls is not None:
+            sockets.append(bind(box.listen_tls, what="listen-tls"))
         self.nursery = Nursery()
         self.sweep = Sweep(loop)
         self.history = History()
@@ -79,7 +84,11 @@ class RunningBox:
             self.ingress.place, self.sweep, memory=BodyMemory(box.body_memory_bytes),
             limits=shares.connection_limits(box),
         )  # fmt: skip
-        self.listener = Listener(self.server, sock)
+        self.tls = CertificateWatch(box, self._use_certificates)
+        self.entrances = [Entrance(self.server) for _ in sockets]
+        self.listeners = [
+            Listener(self.server, sock, way_in=entrance) for sock, entrance in zip(sockets, self.entrances, strict=True)
+        ]
         self.remembered = Remembered(Path(box.state_dir))
 
     async def start(self) -> None:
@@ -93,13 +102,17 @@ class RunningBox:
         self.autoscaler.start()
         self.nursery.start(self.reporter.run(), name="reporter")
         self.nursery.start(self._keep_house(), name="housekeeping")
+        self.nursery.start(self.tls.run(), name="certificates")
         self.loop_lag.start()
-        await self.listener.start()
+        for listener in self.listeners:
+            await listener.start()
         self.is_ready = True
 
-    def apply(self, box: BoxFile) -> None:
-        """Replace the services by those of another file. Addresses and the state folder stay as they are."""
+    def apply(self, box: BoxFile, tls: LoadedTls) -> None:
+        """Replace the services and certificates by those of another file. Addresses and the state folder stay as they
+        are."""
         self.box = box
+        self.tls.follow(box, tls)
         self.access_log.mode = box.access_log
         self.server.limits = shares.connection_limits(box)
         self.server.memory.limit_bytes = box.body_memory_bytes
@@ -109,9 +122,17 @@ class RunningBox:
 
     def _configure(self, box: BoxFile) -> None:
         router = Router(shares.routes(box))
-        self.holds.configure(shares.policies(box), shares.endpoints(box))
+        self._use_certificates(self.tls.loaded)
         self.ingress.configure(router)
         self.autoscaler.configure(shares.scaled(box))
+
+    def _use_certificates(self, tls: LoadedTls) -> None:
+        """Of new connections; those that are there keep what they began with."""
+        for entrance in self.entrances:
+            entrance.trusted = self.box.trusted_senders
+        if tls.server is not None:
+            self.entrances[-1].contexts = tls.server
+        self.holds.configure(shares.policies(self.box), shares.endpoints(self.box, tls.endpoints))
 
     async def remember(self) -> None:
         """Write at once what must survive even a kill: a person's word."""
@@ -122,7 +143,7 @@ class RunningBox:
         await leave(
             Steps(
                 readiness_off=self._not_ready,
-                close_listeners=self.listener.stop_accepting,
+                close_listeners=self._close_listeners,
                 refuse_held=lambda: self.holds.refuse_all(_LEAVING),
                 finish_running=self._finish_running,
                 stop_replicas=self._stop_replicas,
@@ -132,15 +153,23 @@ class RunningBox:
 
     def stop_at_once(self) -> None:
         """The second Ctrl-C: kill what runs; `stop`, which is under way, then ends soon."""
-        self.listener.abort()
+        for listener in self.listeners:
+            listener.abort()
         self.runtime.kill_now()
 
     def _not_ready(self) -> None:
         self.is_ready = False
         self.autoscaler.close()
 
+    def _close_listeners(self) -> None:
+        for listener in self.listeners:
+            listener.stop_accepting()
+
     async def _finish_running(self) -> None:
-        await self.listener.drain(deadline_s=DRAIN_S)
+        # they share a server, so each of them waits for the connections of all
+        for entrance in self.entrances:
+            entrance.abort_waiting()
+        await self.listeners[0].drain(deadline_s=DRAIN_S)
 
     async def _stop_replicas(self) -> None:
         await self.runtime.aclose(drain_deadline_s=0.0)
@@ -159,6 +188,15 @@ class RunningBox:
                 self.access_log.flush()
                 await asyncio.sleep(0)
             await self.remembered.save_if_due(self.autoscaler.export_state, now())
+
+    def lost_connections(self) -> dict[str, int]:
+        """Connections that never came as far as a request, by reason."""
+        counters = [entrance.counters for entrance in self.entrances]
+        return {
+            "handshake": sum(one.failed_handshakes for one in counters),
+            "header": sum(one.bad_headers for one in counters),
+            "late": sum(one.late for one in counters),
+        }
 
     # What the holds tell
 

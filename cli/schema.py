@@ -9,7 +9,15 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from cli.file_keys import BOX_KEYS, ENVIRONMENT, SERVICE_KEYS, SERVICE_NAME_PATTERN, FileKey
+from cli.file_keys import (
+    BOX_KEYS,
+    ENDPOINT_TLS_KEYS,
+    ENVIRONMENT,
+    PAIR_KEYS,
+    SERVICE_KEYS,
+    SERVICE_NAME_PATTERN,
+    FileKey,
+)
 from zerogate.kinds import Fragment
 from zerogate.policy_keys import KEYS, LATER_KEYS, Key
 
@@ -25,6 +33,14 @@ def schema() -> Fragment:
         "required": ["services"],
         "properties": {
             **{key.name: _of_file_key(key) for key in BOX_KEYS.values()},
+            "tls": {
+                "description": "Certificates of listen-tls, chosen by the name that a client asks for, the first for "
+                "all others; or a folder with NAME.crt and NAME.key, or folders with tls.crt and tls.key.",
+                "anyOf": [
+                    {"type": "string", "minLength": 1},
+                    {"type": "array", "minItems": 1, "items": {"$ref": "#/definitions/certificate"}},
+                ],
+            },
             "services": {
                 "description": "The services by name: a DNS label of small letters, digits and -.",
                 "type": "object",
@@ -33,7 +49,19 @@ def schema() -> Fragment:
                 "additionalProperties": {"$ref": "#/definitions/service"},
             },
         },
+        "dependencies": {
+            "listen-tls": ["tls"],
+            "tls": ["listen-tls"],
+            "client-ca": ["listen-tls"],
+            "client-certificates": ["client-ca"],
+        },
         "definitions": {
+            "certificate": {
+                "type": "object",
+                "additionalProperties": False,
+                "required": [*PAIR_KEYS],
+                "properties": {key.name: _of_file_key(key) for key in PAIR_KEYS.values()},
+            },
             "service": _service(),
             "policy": _policy(KEYS.values(), "How the service is scaled, held, timed and routed."),
             "endpoint-policy": _policy(
@@ -57,13 +85,20 @@ def _service() -> Fragment:
         "properties": {
             **{key.name: _of_file_key(key) for key in SERVICE_KEYS.values()},
             "env": {"description": "Variables for the command.", **ENVIRONMENT.fragment()},
+            "tls": {
+                "description": "How an https endpoint is known, and what it is shown.",
+                "type": "object",
+                "additionalProperties": False,
+                "properties": {key.name: _of_file_key(key) for key in ENDPOINT_TLS_KEYS.values()},
+                "dependencies": {"certificate": ["key"], "key": ["certificate"]},
+            },
             "policy": {"type": "object"},
             **{key.name: _of_policy_key(key) for key in KEYS.values() if key.routes},
         },
         "oneOf": [
             {
                 "required": ["command"],
-                "properties": {"endpoint": False, "policy": {"$ref": "#/definitions/policy"}},
+                "properties": {"endpoint": False, "tls": False, "policy": {"$ref": "#/definitions/policy"}},
             },
             {
                 "required": ["endpoint"],

@@ -4,15 +4,16 @@ The router gets routes, the holds policies and addresses, the runtime definition
 it may scale. Called by `cli.running` at start and at each reload.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 from cli.box import BoxFile, ServiceDefinition, definition_hash
 from gateway.route_table import Route
 from zerogate.http.server import ConnectionLimits
+from zerogate.http.upstream import EndpointWay, Secured
 from zerogate.local.definition import LocalDefinition
 from zerogate.policy import Policy
-from zerogate.runtime.interface import Address
 
 LOCALHOST: Final = "localhost"
 
@@ -47,9 +48,13 @@ def scaled(box: BoxFile) -> dict[str, Policy]:
     return {name: service.policy for name, service in box.services.items() if service.command is not None}
 
 
-def endpoints(box: BoxFile) -> dict[str, Address]:
-    """Where the services are that run elsewhere."""
-    return {name: service.endpoint for name, service in box.services.items() if service.endpoint is not None}
+def endpoints(box: BoxFile, secured: Mapping[str, Secured]) -> dict[str, EndpointWay]:
+    """Where the services are that run elsewhere; `secured`: by name, of those over TLS."""
+    return {
+        name: EndpointWay(service.endpoint.address, service.endpoint.authority.encode(), secured.get(name))
+        for name, service in box.services.items()
+        if service.endpoint is not None
+    }
 
 
 def local_definitions(box: BoxFile) -> dict[str, LocalDefinition]:

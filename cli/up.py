@@ -90,5 +90,5 @@ def _take_signals(running: RunningBox, view: BoxView, left: asyncio.Event) -> No
 
 def _greet(box: BoxFile) -> None:
     count = len(box.services)
-    log.info("traffic on http://%s, administration on http://%s", box.listen, box.admin)
+    log.info("traffic on %s, administration on http://%s", box.traffic, box.admin)
     log.info("%d service%s, state in %s", count, "" if count == 1 else "s", box.state_dir)

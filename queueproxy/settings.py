@@ -86,6 +86,14 @@ def _address(text: str, *, lowest_port: int) -> Address:
 
 
 def _upstream(text: str) -> Address:
+    if text.startswith("unix:"):
+        path = text.removeprefix("unix:")
+        if not re.fullmatch("/[!-~]{1,106}", path):
+            raise DefinitionError(
+                f"{shown(text)} is not a socket",
+                hint="Write unix: and an absolute path of at most 107 characters: unix:/run/model.sock.",
+            )
+        return Address("", 0, path)
     return _address(text, lowest_port=1)
 
 
@@ -140,7 +148,7 @@ def _name(text: str) -> str:
 OPTIONS: Final = (
     Option(
         name="upstream", field="upstream", metavar="ADDRESS", parse=_upstream, default=None,
-        says="the model server: its port, or IP:PORT",
+        says="the model server: its port, IP:PORT, or unix:PATH",
     ),
     Option(
         name="listen", field="listen", metavar="ADDRESS", parse=_own_address, default="127.0.0.1:8012",
@@ -282,6 +290,8 @@ def _conflicts(settings: Settings) -> list[DefinitionError]:
         found.append(DefinitionError(f"{settings.admin} is where requests come in", key="--admin", hint=_OTHER))
     for key, own in (("--listen", settings.listen), ("--admin", settings.admin)):
         upstream = settings.upstream
+        if upstream.path:
+            continue
         if _overlap(own, upstream) and (own.host == upstream.host or ip_address(upstream.host).is_loopback):
             found.append(DefinitionError(f"{own} is the model server's own address", key=key, hint=_OTHER))
     return found

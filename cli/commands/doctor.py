@@ -6,7 +6,6 @@ Each check is a function that returns findings; none changes anything, and each 
 import os
 import resource
 import shutil
-import socket
 import sys
 from collections.abc import Iterator, Mapping
 from enum import StrEnum
@@ -20,9 +19,13 @@ from rich.table import Table
 
 from cli.client import Admin, CommandError
 from cli.exits import ExitCode
-from zerogate.errors import DefinitionErrors
+from zerogate.clock import wall
+from zerogate.errors import DefinitionErrors, MachineError
+from zerogate.http.listener import bind
 from zerogate.quantities import format_size
+from zerogate.runtime.interface import Address
 
+DEFAULT_FILE: Final = Path("zerogate.yaml")
 _FEWEST_FILES: Final = 1024
 """Two sockets per request: below that, a held crowd of 512 does not fit."""
 _ENOUGH_FILES: Final = 20_480
@@ -49,8 +52,9 @@ class Finding(msgspec.Struct, frozen=True):
 class Place(msgspec.Struct, frozen=True, kw_only=True):
     """Where a box would listen and keep its state."""
 
-    listen: tuple[str, int] = ("127.0.0.1", 8080)
-    admin: tuple[str, int] = ("127.0.0.1", 8081)
+    listen: Address = Address("127.0.0.1", 8080)
+    admin: Address = Address("127.0.0.1", 8081)
+    listen_tls: Address | None = None
     state_dir: Path
 
 
@@ -75,6 +79,8 @@ def _findings(file: Path | None, admin: Admin, environ: Mapping[str, str]) -> It
     yield from processes(Path("/proc"))
     place, about_file = file_and_place(file, environ)
     yield about_file
+    if about_file.level is Level.OK:
+        yield from certificates(file or DEFAULT_FILE, environ)
     yield from addresses(place, admin)
     yield from state_folder(place.state_dir)
     yield gpu()
@@ -115,7 +121,7 @@ def file_and_place(file: Path | None, environ: Mapping[str, str]) -> tuple[Place
     """Whether the file is right, and where it says that zerogate is."""
     base = environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
     place = Place(state_dir=Path(base) / "zerogate")
-    path = file or Path("zerogate.yaml")
+    path = file or DEFAULT_FILE
     if file is None and not path.exists():
         return place, Finding(Level.NOTE, "file", "no zerogate.yaml here; give its path to have it checked.")
     from cli.runnable import read_runnable
@@ -125,12 +131,30 @@ def file_and_place(file: Path | None, environ: Mapping[str, str]) -> tuple[Place
     except DefinitionErrors as errors:
         return place, Finding(Level.WRONG, "file", str(errors))
     place = Place(
-        listen=(box.listen.host, box.listen.port),
-        admin=(box.admin.host, box.admin.port),
+        listen=box.listen,
+        admin=box.admin,
+        listen_tls=box.listen_tls,
         state_dir=Path(box.state_dir),
     )
     count = len(box.services)
     return place, Finding(Level.OK, "file", f"{path} is right, {count} service{'' if count == 1 else 's'}")
+
+
+def certificates(file: Path, environ: Mapping[str, str]) -> Iterator[Finding]:
+    """The certificates of a right file's TLS listener: whom they name, and how long they last."""
+    from cli.runnable import read_runnable
+    from cli.tls_files import load_tls, shown, warnings
+
+    loaded = load_tls(read_runnable(file, environ))
+    now_at = wall()
+    wrong = list(warnings(loaded, now_at))
+    for certificate in loaded.server.certificates if loaded.server is not None else ():
+        is_wrong = any(certificate.pair.certificate in warning for warning in wrong)
+        if not is_wrong:
+            yield Finding(Level.OK, "certificate", shown(certificate, now_at))
+    for warning in wrong:
+        level = Level.WRONG if "expired" in warning else Level.NOTE
+        yield Finding(level, "certificate", f"{warning[0].upper()}{warning[1:]}")
 
 
 def addresses(place: Place, admin: Admin) -> Iterator[Finding]:
@@ -139,8 +163,10 @@ def addresses(place: Place, admin: Admin) -> Iterator[Finding]:
         health = admin.health()
     except CommandError:
         yield Finding(Level.OK, "running", f"no zerogate answers at {admin.url}")
-        yield _free("traffic", *place.listen)
-        yield _free("admin", *place.admin)
+        yield _free("listen", place.listen)
+        if place.listen_tls is not None:
+            yield _free("listen-tls", place.listen_tls)
+        yield _free("admin", place.admin)
         return
     level = Level.OK if health.healthy else Level.WRONG
     yield Finding(level, "running", f"zerogate {health.version} (pid {health.pid}) takes traffic on {health.traffic}")
@@ -148,14 +174,20 @@ def addresses(place: Place, admin: Admin) -> Iterator[Finding]:
         yield from (Finding(Level.NOTE, service.name, notice) for notice in service.notices)
 
 
-def _free(about: str, host: str, port: int) -> Finding:
+def _free(key: str, address: Address) -> Finding:
+    """Whether the address that the file gives under `key` can be had: a port is taken for a moment."""
+    about = {"listen": "traffic port", "listen-tls": "TLS port", "admin": "admin port"}[key]
+    if address.path:
+        folder = Path(address.path).parent
+        if folder.is_dir() and os.access(folder, os.W_OK | os.X_OK):
+            return Finding(Level.OK, about, f"{address} can be made")
+        return Finding(Level.WRONG, about, f"{address}: {folder} is no folder that can be written. Make it so.")
     try:
-        with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET):
-            return Finding(Level.OK, f"{about} port", f"{host}:{port} is free")
-    except OSError as error:
-        key = "listen" if about == "traffic" else "admin"
-        says = f"{host}:{port}: {error.strerror}. End what holds it, or choose another with {key}: in the file."
-        return Finding(Level.WRONG, f"{about} port", says)
+        sock = bind(address, what=key)
+    except MachineError as error:
+        return Finding(Level.WRONG, about, str(error))
+    sock.close()
+    return Finding(Level.OK, about, f"{address} is free")
 
 
 def state_folder(folder: Path) -> Iterator[Finding]:

@@ -33,7 +33,7 @@ def plan(admin: Admin, name: str, count: int, console: Console) -> None:
 def _lines(status: ServiceStatus, explanation: Explanation, zone: tzinfo | None) -> Iterator[str]:
     name = f"[bold]{escape(status.name)}[/bold]"
     if status.kind == "endpoint":
-        yield f"{name} runs elsewhere (http://{status.endpoint}): zerogate routes to it and never scales it."
+        yield f"{name} runs elsewhere ({status.endpoint}): zerogate routes to it and never scales it."
         yield from (escape(notice) for notice in status.notices)
         return
     ready = sum(replica.state == "ready" for replica in status.replicas)

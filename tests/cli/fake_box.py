@@ -78,7 +78,7 @@ WHISPER = ServiceStatus(
     desired=0,
     min_replicas=0,
     max_replicas=0,
-    endpoint="127.0.0.1:9005",
+    endpoint="http://127.0.0.1:9005",
     path_prefix="/asr",
 )
 

@@ -45,7 +45,7 @@ def test_status_is_a_table_of_all_services(admin_url: str) -> None:
     assert rows["chat"].split()[1:8] == ["ready", "1", "1", "2", "3", "0", "17"]
     assert rows["chat"].rstrip().endswith("to 0 in 15s (idle timeout)")
     assert rows["broken"].rstrip().endswith("tries again in 42s after 4 failures: exited with 3")
-    assert rows["whisper"].rstrip().endswith("at 127.0.0.1:9005, never scaled")
+    assert rows["whisper"].rstrip().endswith("at http://127.0.0.1:9005, never scaled")
 
 
 def test_status_as_json_is_the_api_s_answer(admin_url: str) -> None:

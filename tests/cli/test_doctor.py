@@ -15,6 +15,7 @@ from cli.client import Admin
 from cli.commands import doctor
 from cli.commands.doctor import Finding, Level, Place
 from tests.cli.fake_box import CHAT
+from zerogate.runtime.interface import Address
 
 GB = 1 << 30
 
@@ -50,7 +51,7 @@ def test_a_taken_port_is_said_with_the_key_that_changes_it(tmp_path: Path) -> No
     with socket.create_server(("127.0.0.1", 0)) as taken, socket.create_server(("127.0.0.1", 0)) as free:
         port, free_port = taken.getsockname()[1], free.getsockname()[1]
         free.close()
-        place = Place(listen=("127.0.0.1", port), admin=("127.0.0.1", free_port), state_dir=tmp_path)
+        place = Place(listen=Address("127.0.0.1", port), admin=Address("127.0.0.1", free_port), state_dir=tmp_path)
         running, traffic, admin = doctor.addresses(place, Admin(f"http://127.0.0.1:{free_port}"))
     assert (running.level, traffic.level, admin.level) == (Level.OK, Level.WRONG, Level.OK)
     assert f"127.0.0.1:{port}" in traffic.says
@@ -103,7 +104,7 @@ def test_a_right_file_says_where_things_are(tmp_path: Path) -> None:
     file = tmp_path / "a.yaml"
     file.write_text("listen: 127.0.0.1:1\nadmin: '[::1]:2'\nstate-dir: here\nservices:\n  chat: {command: 'true'}\n")
     place, finding = doctor.file_and_place(file, {"PATH": os.defpath})
-    assert place == Place(listen=("127.0.0.1", 1), admin=("::1", 2), state_dir=tmp_path / "here")
+    assert place == Place(listen=Address("127.0.0.1", 1), admin=Address("::1", 2), state_dir=tmp_path / "here")
     assert finding.level is Level.OK
 
 

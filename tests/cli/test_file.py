@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from cli.box import BoxFile, definition_hash
+from cli.box import BoxFile, Endpoint, definition_hash
 from cli.file import LARGEST_BYTES, MOST_ERRORS, parse_box_file, read_box_file
 from zerogate.errors import DefinitionErrors
 from zerogate.runtime.interface import Address
@@ -46,7 +46,7 @@ def test_the_example_says_what_it_says() -> None:
     assert (chat.command.cwd, chat.command.log_file) == ("/srv/z", None)
     assert (chat.command.start_timeout_s, chat.command.stop_grace_s) == (600, 30)
     assert (chat.policy.models, chat.policy.idle_timeout_s) == (("gemma3-270m",), 15)
-    assert (whisper.command, whisper.endpoint) == (None, Address("127.0.0.1", 9005))
+    assert (whisper.command, whisper.endpoint) == (None, Endpoint(Address("127.0.0.1", 9005)))
     assert whisper.policy.path_prefix == "/asr"
 
 

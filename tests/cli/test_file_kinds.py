@@ -1,5 +1,6 @@
 import pytest
 
+from cli.box import Endpoint
 from cli.file_kinds import CommandLine, EndpointUrl, Environment, ListenAddress
 from zerogate.errors import DefinitionError
 from zerogate.runtime.interface import Address
@@ -22,14 +23,34 @@ def test_what_is_no_address_is_refused(raw: str | None) -> None:
 
 
 def test_an_endpoint_is_where_a_server_listens() -> None:
-    assert EndpointUrl().parse("http://127.0.0.1:9005") == Address("127.0.0.1", 9005)
-    assert EndpointUrl().parse("http://whisper.local/") == Address("whisper.local", 80)
-    assert EndpointUrl().parse("http://[::1]:9005") == Address("::1", 9005)
+    assert EndpointUrl().parse("http://127.0.0.1:9005") == Endpoint(Address("127.0.0.1", 9005))
+    assert EndpointUrl().parse("http://whisper.local/") == Endpoint(Address("whisper.local", 80))
+    assert EndpointUrl().parse("http://[::1]:9005") == Endpoint(Address("::1", 9005))
+    assert EndpointUrl().parse("https://models.lan") == Endpoint(Address("models.lan", 443), is_secure=True)
+    assert EndpointUrl().parse("unix:/run/m.sock") == Endpoint(Address("", 0, "/run/m.sock"))
+
+
+def test_an_endpoint_is_asked_for_as_browsers_do() -> None:
+    urls = ("http://h:80", "https://h", "https://h:8443", "https://[::1]", "unix:/run/m.sock")
+    assert [EndpointUrl().parse(url).authority for url in urls] == ["h:80", "h", "h:8443", "[::1]", "localhost"]
+    assert [str(EndpointUrl().parse(url)) for url in urls] == list(urls)
 
 
 @pytest.mark.parametrize(
     "raw",
-    ["https://h", "http://h/p", "http://u:p@h", "http://h:99999", "http://h:0", "http://", "http://[:::]]", "h", 3],
+    [
+        "https://h/p",
+        "unix:",
+        "ftp://h",
+        "http://h/p",
+        "http://u:p@h",
+        "http://h:99999",
+        "http://h:0",
+        "http://",
+        "http://[:::]]",
+        "h",
+        3,
+    ],
 )
 def test_what_is_no_endpoint_is_refused(raw: str) -> None:
     with pytest.raises(DefinitionError):

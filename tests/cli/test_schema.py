@@ -43,11 +43,18 @@ def test_the_default_of_each_key_is_right_for_its_own_fragment() -> None:
 RUN = {"command": "x --port {port}"}
 ELSEWHERE = {"endpoint": "http://127.0.0.1:9005"}
 
+ONE = {"services": {"a": RUN}}
+TLS = {"listen-tls": "127.0.0.1:8443", "tls": [{"certificate": "c", "key": "k"}]}
+
 GOOD: list[Any] = [
     {"services": {"a": RUN}},
     {"listen": "0.0.0.0:80", "admin": "[::1]:0", "access-log": "sampled", "services": {"a": ELSEWHERE}},
     {"services": {"a": {**RUN, "env": {"A": 1, "B": True, "C": "x"}, "cwd": "/", "models": "m"}}},
     {"services": {"a": {**RUN, "policy": {"schedule": ["daily 08:00-09:00 UTC = 1"], "learn": "off"}}}},
+    {**TLS, "client-ca": "c", "client-certificates": "optional", "services": {"a": RUN}},
+    {**TLS, "tls": "folder", "listen": "unix:/run/z.sock", "proxy-protocol-from": ["10.0.0.0/8", "::1", "unix"], **ONE},
+    {"services": {"a": {"endpoint": "https://h", "tls": {"ca": "c", "server-name": "n", "verify": False}}}},
+    {"services": {"a": {"endpoint": "unix:m.sock"}}},
     {"services": {"a": {**ELSEWHERE, "policy": {"hold-timeout": "1m", "affinity": "none"}, "path-prefix": "/x"}}},
 ]
 BAD: list[Any] = [
@@ -71,6 +78,15 @@ BAD: list[Any] = [
     {"services": {"a": {**ELSEWHERE, "cwd": "/"}}},
     {"services": {"a": {**ELSEWHERE, "env": {}}}},
     {"services": {"a": {**ELSEWHERE, "policy": {"max-replicas": 2}}}},
+    {"tls": "folder", **ONE},
+    {"listen-tls": "127.0.0.1:8443", **ONE},
+    {**TLS, "tls": [{"certificate": "c"}], **ONE},
+    {**TLS, "tls": [], **ONE},
+    {**TLS, "client-certificates": "optional", **ONE},
+    {"client-ca": "c", **ONE},
+    {"proxy-protocol-from": [], **ONE},
+    {"services": {"a": {**RUN, "tls": {"ca": "c"}}}},
+    {"services": {"a": {"endpoint": "https://h", "tls": {"certificate": "c"}}}},
     {"services": {"a": RUN}, "listen": 8080},
     {"services": {"a": RUN}, "lisen": "127.0.0.1:80"},
 ]

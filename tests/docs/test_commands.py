@@ -16,10 +16,12 @@ import pytest
 from rich.console import Console
 
 from cli.check import run_check
+from tests.certificates import Authority
 from tests.e2e.harness import ROOT, Box, stub, zerogate
 
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```([\w ]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+CERTIFICATE = re.compile(r"tls/(\w+)\.crt")
 PROGRAMS = ("vllm", "llama-server", "ollama")
 """Model servers of the examples, which a machine that runs tests need not have."""
 
@@ -60,6 +62,9 @@ def test_there_are_files_and_commands_to_try() -> None:
 def test_each_file_in_the_documents_passes_zerogate_check(block: Block, tmp_path: Path) -> None:
     for program in PROGRAMS:
         (tmp_path / program).touch(0o755)
+    authority = Authority()
+    for stem in set(CERTIFICATE.findall(block.text)):
+        authority.issue(tmp_path / "tls", stem)
     file = tmp_path / "zerogate.yaml"
     file.write_text(block.text)
     out, err = (Console(file=io.StringIO(), width=200) for _ in range(2))

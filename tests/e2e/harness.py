@@ -18,6 +18,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+import httpcore  # noqa: F401 - httpx loads it with its first client, which would be on a loop
 import httpx
 import yaml
 
@@ -191,13 +192,13 @@ def ready(status: Mapping[str, Any]) -> int:
     return sum(replica["state"] == "ready" for replica in status["replicas"])
 
 
-def write_file(path: Path, listen: int, admin: int, services: Mapping[str, Service], **top: Any) -> None:
+def write_file(path: Path, port: int, admin: int, services: Mapping[str, Service], **top: Any) -> None:
     """A box file; `top` adds keys at its top level, with `_` for `-`."""
     content = {
-        "listen": f"127.0.0.1:{listen}",
         "admin": f"127.0.0.1:{admin}",
         "state-dir": str(path.parent / "state"),
         **{name.replace("_", "-"): value for name, value in top.items()},
+        "listen": top.get("listen") or f"127.0.0.1:{port}",
         "services": dict(services),
     }
     path.write_text(yaml.safe_dump(content, sort_keys=False))
@@ -219,9 +220,9 @@ async def start(
     services: Mapping[str, Service], folder: Path, *, env: Mapping[str, str] | None = None, **top: Any
 ) -> Box:
     """A running box; the caller closes it."""
-    listen, admin = free_port(), free_port()
-    write_file(folder / "zerogate.yaml", listen, admin, services, **top)
-    return await start_again(folder, listen, admin, env=env)
+    port, admin = free_port(), free_port()
+    write_file(folder / "zerogate.yaml", port, admin, services, **top)
+    return await start_again(folder, port, admin, env=env)
 
 
 async def start_again(folder: Path, listen: int, admin: int, *, env: Mapping[str, str] | None = None) -> Box:

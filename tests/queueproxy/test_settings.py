@@ -60,6 +60,7 @@ def test_the_queue_is_ten_deep_per_slot_unless_said(depth: str, limit: int) -> N
         ("localhost:8000", Address("127.0.0.1", 8000)),
         ("10.1.2.3:8000", Address("10.1.2.3", 8000)),
         ("[::1]:8000", Address("::1", 8000)),
+        ("unix:/run/model.sock", Address("", 0, "/run/model.sock")),
     ],
 )
 def test_addresses_as_people_write_them(text: str, address: Address) -> None:
@@ -72,6 +73,7 @@ def test_addresses_as_people_write_them(text: str, address: Address) -> None:
         ((), "--upstream: is missing. Give --upstream ADDRESS, or set ZEROGATE_UPSTREAM."),
         (("--upstream", "0"), '--upstream: "0" is not a port from 1 to 65535'),
         (("--upstream", "model:8000"), '--upstream: "model:8000" is not a port'),
+        (("--upstream", "unix:model.sock"), '--upstream: "unix:model.sock" is not a socket'),
         (("--upstream", "999.0.0.1:80"), "is not a port from 1 to 65535, alone or behind an IP address"),
         (("--upstream", "8000", "--listen", "65536"), "--listen: "),
         (("--upstream", "8000", "--queue-depth", "-3"), '"-3" is not a whole number from 0'),

@@ -18,6 +18,9 @@ MAX_FIELDS: Final = 128
 """Go and Apache allow about 100; browsers and SDKs send fewer than 30."""
 MAX_TARGET_BYTES: Final = 16 * 1024
 
+UNIX_PEER: Final = b"unix"
+"""What stands for the address of a client of a Unix socket."""
+
 Field = tuple[bytes, bytes]
 
 _HOP_BY_HOP: Final = frozenset(
@@ -26,8 +29,11 @@ _HOP_BY_HOP: Final = frozenset(
 )  # fmt: skip
 _RESPONSE_SPECIAL: Final = _HOP_BY_HOP | {NOT_SENT}
 _REQUEST_SPECIAL: Final = _HOP_BY_HOP | {
-    b"host", b"expect", b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"forwarded"
+    b"host", b"expect", b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"forwarded",
+    b"x-forwarded-client-cert", b"client-cert", b"client-cert-chain",
 }  # fmt: skip
+"""Those of the last line say who the client has proved to be: whoever may write them may be anyone, so they are dropped
+on every port, and only `zerogate.http.client_identity` writes one."""
 _LOOK_ALIKES: Final = frozenset({name.replace(b"-", b"_") for name in _REQUEST_SPECIAL if b"-" in name})
 """Servers that hand fields on as CGI's variables cannot tell these from ours: `X_Forwarded_For` is a way around us."""
 _LOOKED_AT: Final = frozenset({b"content-type", b"content-encoding", b"prefer", b"user-agent"})
@@ -89,8 +95,8 @@ class RequestHead:
         self.keep_alive = keep_alive
         self.is_plain = keep_alive and not http_1_0
         """Whether its answer needs no word about the connection."""
-        self.sent: tuple[bytes, bytes | None, bytes] | None = None
-        """Client, host and result of the last `request_bytes`: it is made once for all that share this head."""
+        self.sent: tuple[bytes, bytes | None, object, bytes] | None = None
+        """Client, host, arrival and result of the last `request_bytes`: made once for all that share this head."""
         self.is_idempotent = method in _IDEMPOTENT
         """Whether sending it twice means the same as once (RFC 9110 section 9.2.2)."""
         self.has_body = False
@@ -229,16 +235,19 @@ def framing_line(head: RequestHead) -> bytes:
     return b"Content-Length: %d\r\n" % head.content_length if head.content_length is not None else b""
 
 
-def request_bytes(head: RequestHead, *, client: bytes, host: bytes | None = None, proto: bytes = b"http") -> bytes:
-    """The head as it goes to a replica. `client`: the peer's address; `host`: written instead of the client's own."""
+def request_bytes(
+    head: RequestHead, *, client: bytes, host: bytes | None = None, proto: bytes = b"http", identity: bytes = b""
+) -> bytes:
+    """The head as it goes to a replica. `client`: the peer's address; `host`: written instead of the client's own;
+    `identity`: a whole line about who the client has proved to be."""
     own = head.host
-    node = b'"[%b]"' % client if b":" in client else client
+    node = b'"[%b]"' % client if b":" in client else client if client != UNIX_PEER else b"_unix"
     element = b"for=%b;host=%b;proto=%b" % (node, own if own.isalnum() else b'"%b"' % own, proto)
     framing = framing_line(head) if head.websocket_key is None else b"Connection: Upgrade\r\nUpgrade: websocket\r\n"
     return b"".join(
         (
             head.method, b" ", head.target, b" HTTP/1.1\r\nHost: ", own if host is None else host, b"\r\n",
-            head.lines, framing,
+            head.lines, framing, identity,
             b"X-Forwarded-For: ", head.forwarded_for, b", " if head.forwarded_for else b"", client,
             b"\r\nX-Forwarded-Proto: ", head.forwarded_proto or proto,
             b"\r\nX-Forwarded-Host: ", head.forwarded_host or own,

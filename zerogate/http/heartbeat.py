@@ -15,7 +15,7 @@ import msgspec
 from zerogate.errors import Refusal
 from zerogate.http.answers import render
 from zerogate.http.heads import Field, RequestHead, ResponseHead, field_of
-from zerogate.http.sides import BodyMemory, Downstream, TunnelClient
+from zerogate.http.sides import Arrival, BodyMemory, Downstream, TunnelClient
 
 PEEKED_BYTES: Final = 1024 * 1024
 """Bodies of at most this size are asked whether they want a stream; decoding one takes about a millisecond."""
@@ -42,8 +42,6 @@ class _Asked(msgspec.Struct):
 
 def asks_for_stream(head: RequestHead, body: list[bytes] | None) -> bool:
     """Whether the request wants a stream of events: by its Accept, or by `"stream": true` as OpenAI's clients do."""
-    if head.websocket_key is not None:
-        return False
     if head.websocket_key is not None:
         return False
     if _EVENT_STREAM in (head.field(b"accept") or b"").lower():
@@ -88,6 +86,10 @@ class HeldStream:
     @property
     def peer(self) -> bytes:
         return self._client.peer
+
+    @property
+    def arrival(self) -> Arrival:
+        return self._client.arrival
 
     def send_informational(self, status: int, reason: bytes, lines: bytes) -> None:
         """Nothing: the answer's head is out."""

@@ -6,8 +6,12 @@ the deadline reset what is left.
 
 import asyncio
 import errno
+import os
 import socket
-from typing import Final
+import stat
+from contextlib import suppress
+from pathlib import Path
+from typing import Final, Protocol
 
 from zerogate.errors import MachineError
 from zerogate.http.h1.server import ServerConnection
@@ -17,10 +21,16 @@ from zerogate.runtime.interface import Address
 BACKLOG: Final = 4096
 """Connections the kernel keeps while the loop is busy; capped by net.core.somaxconn, usually 4096."""
 
+SOCKET_MODE: Final = 0o660
+"""Of a Unix socket: its user and its group may connect. A web server in front runs as somebody else, and is let in by
+the group of the folder (setgid) or by chgrp; the umask's usual 0755 would let in nobody but the owner."""
+
 
 def bind(address: Address, *, what: str, example: str = "") -> socket.socket:
     """A listening socket. Raises MachineError; `what` names the setting for a person ("listen"), `example` shows how it
     is written."""
+    if address.path:
+        return _bind_unix(address.path, what)
     try:
         family = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][0]
         sock = socket.socket(family, socket.SOCK_STREAM)
@@ -39,6 +49,48 @@ def bind(address: Address, *, what: str, example: str = "") -> socket.socket:
     return sock
 
 
+def _bind_unix(path: str, what: str) -> socket.socket:
+    """As `bind`. A socket file that nobody listens on was left behind, and is replaced; any other file stays."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        _remove_stale(path, what)
+        sock.bind(path)
+        # before listen(): until then nobody can connect, whatever the umask made of its mode
+        Path(path).chmod(SOCKET_MODE)
+        sock.listen(BACKLOG)
+    except OSError as error:
+        sock.close()
+        raise MachineError(_why_not_unix(error, path, what)) from error
+    except MachineError:
+        sock.close()
+        raise
+    sock.setblocking(False)
+    return sock
+
+
+def _remove_stale(path: str, what: str) -> None:
+    try:
+        is_socket = stat.S_ISSOCK(Path(path).lstat().st_mode)
+    except FileNotFoundError:
+        return
+    if not is_socket:
+        raise MachineError(f"{what}: {path} is a file and no socket. Give another path, or remove it.")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as trial:
+        trial.setblocking(False)
+        code = trial.connect_ex(path)
+    if code != errno.ECONNREFUSED:
+        raise MachineError(f"{what}: unix:{path} is taken by another program. End it, or give another path.")
+    Path(path).unlink()
+
+
+def _why_not_unix(error: OSError, path: str, what: str) -> str:
+    if error.errno == errno.ENOENT:
+        return f"{what}: there is no folder for unix:{path}. Make it."
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"{what}: unix:{path} may not be made there. Give a folder that zerogate may write."
+    return f"{what}: unix:{path} cannot be used: {error.strerror or error}."
+
+
 def _why(error: OSError, address: Address, what: str, example: str) -> str:
     if error.errno == errno.EADDRINUSE:
         return f"{what}: {address} is taken by another program. End it, or give another port (`{example}`)."
@@ -49,33 +101,62 @@ def _why(error: OSError, address: Address, what: str, example: str) -> str:
     return f"{what}: {address} cannot be used: {error.strerror}."
 
 
+class WayIn(Protocol):
+    """What a connection of the port passes before HTTP; `zerogate.http.entrance` is one with TLS."""
+
+    def connection(self) -> asyncio.Protocol:
+        """The protocol of a new connection."""
+
+    def abort_waiting(self) -> None:
+        """End what has not come as far as HTTP."""
+
+
+class OpenWay:
+    """HTTP/1.1 at once. The sidecar has no other, and loads nothing for it."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+
+    def connection(self) -> asyncio.Protocol:
+        return ServerConnection(self._server)
+
+    def abort_waiting(self) -> None:
+        """Nothing waits here."""
+
+
 class Listener:
     """One port of a `Server`."""
 
-    def __init__(self, server: Server, sock: socket.socket) -> None:
+    def __init__(self, server: Server, sock: socket.socket, *, way_in: WayIn | None = None) -> None:
         self.server = server
+        self.way_in: WayIn = way_in or OpenWay(server)
         self._sock = sock
+        self._file = _identity_of(sock)
         self._accepting: asyncio.Server | None = None
 
     async def start(self) -> None:
         """Accept connections."""
         loop = asyncio.get_running_loop()
-        self._accepting = await loop.create_server(
-            lambda: ServerConnection(self.server), sock=self._sock, backlog=BACKLOG
-        )
-
-    def _connection(self) -> ServerConnection:
-        return ServerConnection(self.server)
+        accept = self.way_in.connection
+        if self._sock.family == socket.AF_UNIX:
+            self._accepting = await loop.create_unix_server(accept, sock=self._sock, backlog=BACKLOG)
+        else:
+            self._accepting = await loop.create_server(accept, sock=self._sock, backlog=BACKLOG)
 
     def stop_accepting(self) -> None:
-        """Close the port: what the kernel has accepted already is served."""
+        """Close the port: what the kernel has accepted already is served. A Unix socket's file is taken away, if it
+        is still the same one."""
         if self._accepting is not None:
             self._accepting.close()
             self._accepting = None
+            if self._file is not None and _file_at(self._file[0]) == self._file:
+                with suppress(OSError):
+                    Path(self._file[0]).unlink()
 
     async def drain(self, *, deadline_s: float) -> int:
         """Answer what runs; after `deadline_s` seconds reset the rest. Returns how many connections were reset."""
         self.server.drain()
+        self.way_in.abort_waiting()
         emptied = self.server.emptied()
         try:
             async with asyncio.timeout(deadline_s):
@@ -86,7 +167,21 @@ class Listener:
 
     def abort(self) -> int:
         """Reset all connections; returns how many."""
+        self.way_in.abort_waiting()
         left = list(self.server.connections)
         for connection in left:
             connection.abort()
         return len(left)
+
+
+def _identity_of(sock: socket.socket) -> tuple[str, int, int] | None:
+    """Path, device and inode of a Unix socket's file."""
+    return _file_at(sock.getsockname()) if sock.family == socket.AF_UNIX else None
+
+
+def _file_at(path: str) -> tuple[str, int, int] | None:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return path, found.st_dev, found.st_ino

@@ -62,8 +62,9 @@ class Probe:
         self._ready_below = ready_below
         self._patience = patience
         self._unanswered = 0
+        host = "localhost" if address.path else str(address)
         self._question = (
-            f"GET {path} HTTP/1.1\r\nHost: {address}\r\nUser-Agent: zerogate-probe\r\nAccept: */*\r\n\r\n"
+            f"GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: zerogate-probe\r\nAccept: */*\r\n\r\n"
         ).encode("latin-1")
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
@@ -117,9 +118,10 @@ class Probe:
             self._lost(error.strerror or str(error))
 
     def _connect(self) -> None:
-        family = socket.AF_INET6 if ":" in self._address.host else socket.AF_INET
+        address = self._address
+        family = socket.AF_UNIX if address.path else socket.AF_INET6 if ":" in address.host else socket.AF_INET
         self._sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-        code = self._sock.connect_ex((self._address.host, self._address.port))
+        code = self._sock.connect_ex(address.path or (address.host, address.port))
         if code not in (0, errno.EINPROGRESS):
             raise OSError(code, os.strerror(code))
 

@@ -54,6 +54,18 @@ class BodyMemory:
         return self.used_bytes >= self.limit_bytes
 
 
+class Arrival(msgspec.Struct, frozen=True):
+    """How a client's connection came in, as replicas are told. `identity`: the header line of its verified certificate,
+    with its end of line, or nothing."""
+
+    scheme: bytes
+    identity: bytes = b""
+
+
+PLAIN: Final = Arrival(b"http")
+SECURE: Final = Arrival(b"https")
+
+
 class Downstream(Protocol[ExchangeT]):
     """The client's side of an exchange: one HTTP/1.1 connection, or one stream of a later version."""
 
@@ -66,6 +78,10 @@ class Downstream(Protocol[ExchangeT]):
     @property
     def peer(self) -> bytes:
         """The client's address, as text."""
+
+    @property
+    def arrival(self) -> Arrival:
+        """How its connection came in."""
 
     def send_informational(self, status: int, reason: bytes, lines: bytes) -> None: ...
     def send_head(self, head: ResponseHead, *, extra: bytes, has_body: bool) -> None: ...

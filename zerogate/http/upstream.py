@@ -1,8 +1,11 @@
 """One replica as the request path sees it: its gate, its address, its pool of connections."""
 
 import asyncio
+import ssl
 from collections.abc import Callable
 from typing import Final
+
+import msgspec
 
 from zerogate.clock import now
 from zerogate.gate import Gate
@@ -10,6 +13,7 @@ from zerogate.http.exchange import Exchange
 from zerogate.http.h1.client import ClientConnection
 from zerogate.http.heads import request_bytes
 from zerogate.http.sweep import NEVER, Sweep
+from zerogate.http.tls_transport import TlsTransport
 from zerogate.runtime.interface import Address
 from zerogate.tasks import Nursery
 
@@ -24,11 +28,35 @@ MAX_IDLE: Final = 256
 """Idle connections kept per replica; a busy one has as many as requests."""
 
 
+class Secured(msgspec.Struct, frozen=True):
+    """TLS to a replica: what is trusted and shown, and the name that its certificate has to be for."""
+
+    context: ssl.SSLContext
+    server_name: str
+
+
+class EndpointWay(msgspec.Struct, frozen=True):
+    """The way to a service that runs elsewhere. `host`: what it is asked for in the Host field."""
+
+    address: Address
+    host: bytes
+    secured: Secured | None = None
+
+
 class Pool:
     """Connections to one replica. Bounded by the slots of its gate; idle ones by `MAX_IDLE` and `IDLE_S`."""
 
-    def __init__(self, address: Address, sweep: Sweep, nursery: Nursery, *, host: bytes | None = None) -> None:
+    def __init__(
+        self,
+        address: Address,
+        sweep: Sweep,
+        nursery: Nursery,
+        *,
+        host: bytes | None = None,
+        secured: Secured | None = None,
+    ) -> None:
         self.address = address
+        self._secured = secured
         self.tick = 0
         self.visit_s = NEVER
         self.asked_s = 0.0
@@ -74,15 +102,12 @@ class Pool:
 
     async def _connect(self, exchange: Exchange, attempt: int) -> None:
         """Connect for an attempt of the exchange; by the time it is there, another one may be under way."""
-        loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(exchange.timers.connect_s + 1.0):  # the exchange gives up by itself before
-                _, connection = await loop.create_connection(
-                    lambda: ClientConnection(self), self.address.host, self.address.port
-                )
+                connection = await self._connection()
         except OSError as failure:
             if exchange.attempts == attempt:
-                exchange.on_connect_failed(failure.strerror or str(failure), now())
+                exchange.on_connect_failed(_cause(failure), now())
             return
         if self.on_reached is not None:
             self.on_reached()
@@ -90,6 +115,47 @@ class Pool:
             exchange.on_connection(connection, now())
         else:
             self.give_back(connection, now())
+
+    async def _connection(self) -> ClientConnection:
+        """A new connection. Raises OSError, of which those of TLS are some."""
+        secured = self._secured
+        connection = ClientConnection(self)
+        if secured is None:
+            await self._open(lambda: connection)
+            return connection
+        is_ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def ready(tls: TlsTransport) -> ClientConnection:
+            if not is_ready.done():
+                is_ready.set_result(None)
+            return connection
+
+        def failed(tls: TlsTransport, failure: Exception | None) -> None:
+            if not is_ready.done():
+                is_ready.set_exception(failure or ConnectionResetError("the connection was closed in the handshake"))
+
+        tls = TlsTransport(secured.context, ready, failed, server_name=secured.server_name)
+        try:
+            await self._open(lambda: tls)
+            await is_ready
+        except BaseException:
+            is_ready.cancel()
+            tls.abort()
+            raise
+        return connection
+
+    async def _open(self, protocol: Callable[[], asyncio.Protocol]) -> None:
+        loop = asyncio.get_running_loop()
+        if self.address.path:
+            await loop.create_unix_connection(protocol, self.address.path)
+        else:
+            await loop.create_connection(protocol, self.address.host, self.address.port)
+
+    def secure(self, secured: Secured | None) -> None:
+        """Use other certificates from now on: what is idle was made with the old ones."""
+        self._secured = secured
+        while self._idle:
+            self._idle.pop().close()
 
     def give_back(self, connection: ClientConnection, now_s: float) -> None:
         """A connection is idle."""
@@ -124,13 +190,22 @@ class Pool:
     def request_bytes(self, exchange: Exchange) -> bytes:
         """The head of the request as it goes to this replica."""
         head = exchange.head
-        client = exchange.downstream.peer
+        client, arrival = exchange.downstream.peer, exchange.downstream.arrival
         sent = head.sent
-        if sent is not None and sent[0] == client and sent[1] == self._host:
-            return sent[2]
-        data = request_bytes(head, client=client, host=self._host)
-        head.sent = (client, self._host, data)
+        if sent is not None and sent[2] is arrival and sent[0] == client and sent[1] == self._host:
+            return sent[3]
+        data = request_bytes(head, client=client, host=self._host, proto=arrival.scheme, identity=arrival.identity)
+        head.sent = (client, self._host, arrival, data)
         return data
+
+
+def _cause(failure: OSError) -> str:
+    """Why there is no connection, for a person."""
+    if isinstance(failure, ssl.SSLCertVerificationError):
+        return f"its certificate is not accepted: {failure.verify_message or failure}"
+    if isinstance(failure, ssl.SSLError):
+        return f"TLS failed: {(failure.reason or str(failure)).replace('_', ' ').lower()}"
+    return failure.strerror or str(failure)
 
 
 class Upstream:

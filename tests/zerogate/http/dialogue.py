@@ -6,7 +6,7 @@ from zerogate.errors import Refusal
 from zerogate.gate import Gate
 from zerogate.http.exchange import Exchange
 from zerogate.http.heads import Field, RequestHead, ResponseHead, parse_request, parse_response
-from zerogate.http.sides import BodyMemory, Timers
+from zerogate.http.sides import PLAIN, BodyMemory, Timers
 from zerogate.http.tunnel import Tunnel
 
 
@@ -43,6 +43,7 @@ class Sides:
         self.rests_until_s = 0.0
         self.pool = self
         self.peer = b"192.0.2.1"
+        self.arrival = PLAIN
 
     def take(self, exchange: Exchange, now_s: float) -> Any:
         self.said.append("pool: take")

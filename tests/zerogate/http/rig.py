@@ -2,17 +2,19 @@
 
 import asyncio
 import random
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 from activator.hold import Hold
 from zerogate.clock import now
 from zerogate.gate import Gate
+from zerogate.http.certificates import ServerContexts
+from zerogate.http.entrance import NOBODY, Entrance, TrustedSenders
 from zerogate.http.exchange import Exchange
-from zerogate.http.h1.server import ServerConnection
 from zerogate.http.server import Server
 from zerogate.http.sweep import Sweep
-from zerogate.http.upstream import Pool, Upstream
+from zerogate.http.upstream import Pool, Secured, Upstream
 from zerogate.policy import Policy
 from zerogate.runtime.interface import Address
 from zerogate.tasks import Nursery
@@ -70,6 +72,7 @@ class Rig:
             "chat", policy, self, choose=random.Random(1).randrange, call_later=loop.call_later, clock=now
         )  # fmt: skip
         self.server = Server(self.hold.place, self.sweep)
+        self.entrance = Entrance(self.server)
         self.address: tuple[str, int] = ("", 0)
         self.clients: list[Client] = []
 
@@ -93,25 +96,36 @@ class Rig:
                 await self.ended_event.wait()
         return self.ended
 
-    def add_replica(self, port: int, name: str = "chat-1", *, limit: int | None = None) -> Upstream:
+    def add_replica(
+        self, port: int, name: str = "chat-1", *, limit: int | None = None, secured: Secured | None = None
+    ) -> Upstream:
         gate = Gate(limit=self.hold.policy.concurrency_limit if limit is None else limit, release_limit=8)
-        pool = Pool(Address("127.0.0.1", port), self.sweep, self.nursery)
+        pool = Pool(Address("127.0.0.1", port), self.sweep, self.nursery, secured=secured)
         upstream = Upstream(service="chat", id=name, gate=gate, pool=pool, start_s=1.0)
         self.hold.add(upstream, now())
         return upstream
 
-    async def connect(self) -> Client:
-        client = Client(*await asyncio.open_connection(*self.address, limit=1 << 20))
+    async def connect(self, tls: ssl.SSLContext | None = None, name: str | None = None) -> Client:
+        """A connection, over TLS with a context; `name` is the one asked for and verified."""
+        name = name or ("127.0.0.1" if tls is not None else None)
+        client = Client(*await asyncio.open_connection(*self.address, limit=1 << 20, ssl=tls, server_hostname=name))
         self.clients.append(client)
         return client
 
 
 @asynccontextmanager
-async def rig(policy: Policy | None = None, script: Script | None = None) -> AsyncIterator[Rig]:
+async def rig(
+    policy: Policy | None = None,
+    script: Script | None = None,
+    *,
+    contexts: ServerContexts | None = None,
+    trusted: TrustedSenders = NOBODY,
+) -> AsyncIterator[Rig]:
     """A rig whose one replica runs `script` on each connection; without a script there is no replica yet."""
     loop = asyncio.get_running_loop()
     one = Rig(policy or Policy())
-    listener = await loop.create_server(lambda: ServerConnection(one.server), "127.0.0.1", 0)
+    one.entrance = Entrance(one.server, contexts=contexts, trusted=trusted)
+    listener = await loop.create_server(one.entrance.connection, "127.0.0.1", 0)
     one.address = listener.sockets[0].getsockname()
     async with replica(script) as port:
         if port:
@@ -122,6 +136,7 @@ async def rig(policy: Policy | None = None, script: Script | None = None) -> Asy
             for client in one.clients:
                 client.close()
             listener.close()
+            one.entrance.abort_waiting()
             for connection in list(one.server.connections):
                 connection.abort()
             await one.nursery.aclose()
@@ -131,7 +146,7 @@ async def rig(policy: Policy | None = None, script: Script | None = None) -> Asy
 
 
 @asynccontextmanager
-async def replica(script: Script | None) -> AsyncIterator[int]:
+async def replica(script: Script | None, *, tls: ssl.SSLContext | None = None) -> AsyncIterator[int]:
     """A server that runs `script` on each connection; its port."""
     if script is None:
         yield 0
@@ -150,7 +165,7 @@ async def replica(script: Script | None) -> AsyncIterator[int]:
             tasks.discard(task)
             writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0, limit=1 << 20)
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, limit=1 << 20, ssl=tls)
     try:
         yield server.sockets[0].getsockname()[1]
     finally:

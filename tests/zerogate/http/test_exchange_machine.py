@@ -14,7 +14,7 @@ from zerogate.errors import Refusal
 from zerogate.gate import Gate
 from zerogate.http.exchange import ANSWERING, CONNECTING, ENDED, HELD, ROUTING, SENT, Exchange
 from zerogate.http.heads import Field, RequestHead, ResponseHead
-from zerogate.http.sides import BodyMemory, Timers, TunnelClient
+from zerogate.http.sides import PLAIN, BodyMemory, Timers, TunnelClient
 
 REFUSAL = Refusal(status=503, code="x", detail="x")
 
@@ -26,6 +26,7 @@ class Client:
         self.memory = BodyMemory()
         self.visit_s = 0.0
         self.peer = b"192.0.2.1"
+        self.arrival = PLAIN
         self.state = "waiting"
         self.ends = 0
 

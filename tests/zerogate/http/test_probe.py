@@ -4,6 +4,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 
@@ -222,3 +223,19 @@ async def test_closing_in_the_midst_of_a_question_leaves_nothing_behind() -> Non
         assert await ends.get() == b"", "its connection is closed"
         await asyncio.sleep(0.05)
         assert questions.empty(), "it asks no more"
+
+
+async def test_a_server_on_a_unix_socket_is_asked_until_it_is_there(tmp_path: Path) -> None:
+    path = str(tmp_path / "model.sock")
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        assert b"\r\nHost: localhost\r\n" in await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    asked = asyncio.get_running_loop().create_task(answers(Address("", 0, path), "/health", timeout_s=10))
+    await asyncio.sleep(0.05)
+    server = await asyncio.start_unix_server(serve, path)
+    assert await asked
+    server.close()

@@ -58,7 +58,7 @@ class ClientConnection(asyncio.Protocol):
     __slots__ = (
         "_body_left", "_exchange", "_fields", "_head_bytes", "_in_head", "_is_early", "_is_feeding", "_is_fresh",
         "_is_open", "_is_over", "_learned", "_now_s", "_parser", "_pool", "_reason", "_request_chunked",
-        "_request_done", "_switch", "_transport", "_until_close", "idle_since_s", "was_streamed",
+        "_request_done", "_saw_end", "_switch", "_transport", "_until_close", "idle_since_s", "was_streamed",
     )  # fmt: skip
 
     def __init__(self, pool: Keeper) -> None:
@@ -83,6 +83,8 @@ class ClientConnection(asyncio.Protocol):
         self._request_done = False
         self._switch: ResponseHead | None = None
         """The 101 that opens a WebSocket."""
+        self._saw_end = False
+        """The replica has ended its side."""
         self._is_open = False
         self._is_feeding = False
         self._is_early = False
@@ -106,10 +108,14 @@ class ClientConnection(asyncio.Protocol):
         self._pool.on_lost(self)
         if exchange is None:
             return
-        if self._until_close and exc is None:
+        if self._until_close and self._saw_end and exc is None:
             exchange.on_response_end(_NO_FIELDS, now())
         else:
             exchange.on_upstream_lost(str(exc) if exc is not None else "the connection was closed", now())
+
+    def eof_received(self) -> None:
+        # over TLS this is the replica's goodbye, and a connection that is lost without one was cut
+        self._saw_end = True
 
     def data_received(self, data: bytes) -> None:
         exchange = self._exchange

@@ -22,6 +22,7 @@ from zerogate.http.h1.reader import NO_FIELDS, RequestReader
 from zerogate.http.h1.tunnel_ends import ClientEnd
 from zerogate.http.heads import BadMessageError, Field, RequestHead, ResponseHead, response_bytes, trailer_bytes
 from zerogate.http.server import DRAIN_HEAD_S, Server
+from zerogate.http.sides import PLAIN, Arrival
 from zerogate.http.sweep import NEVER
 from zerogate.http.tunnel import Tunnel
 
@@ -53,17 +54,20 @@ class ServerConnection(asyncio.Protocol):
 
     __slots__ = (
         "_body_left", "_closing", "_current", "_ending", "_idle_since_s", "_last_word", "_linger", "_now_s", "_out",
-        "_paused", "_pipelined", "_reader", "_receiving", "_server", "_transport", "memory", "peer", "tick", "visit_s",
+        "_paused", "_pipelined", "_reader", "_receiving", "_server", "_transport", "arrival", "memory", "peer", "tick",
+        "visit_s",
     )  # fmt: skip
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, *, arrival: Arrival = PLAIN, peer: bytes = b"") -> None:
+        """`peer`: the client's address where it is not the transport's."""
         self._server = server
         self.memory = server.memory
         self.tick = 0
         self.visit_s = NEVER
         self._reader = RequestReader(self)
         self._transport: Any = None
-        self.peer = b""
+        self.arrival = arrival
+        self.peer = peer
         """The client's address, as text."""
         self._current: Exchange | None = None
         self._receiving: Exchange | None = None
@@ -85,8 +89,7 @@ class ServerConnection(asyncio.Protocol):
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
-        peer = transport.get_extra_info("peername")
-        self.peer = peer[0].encode() if isinstance(peer, tuple) else b"unix"
+        self.peer = self.peer or peer.address(transport)
         self._idle_since_s = now()
         refusal = self._server.enter(self, self.peer)
         if refusal is not None:
