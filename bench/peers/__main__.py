@@ -34,6 +34,7 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 RESULT: Final = ROOT / "bench" / "results" / "proxy.json"
 PAGE: Final = ROOT / "docs" / "benchmarks.md"
 CHART: Final = ROOT / "docs" / "images" / "proxies.svg"
+PICTURE: Final = "![Bars: what a request, an event, a stream and a held request cost with each](images/proxies.svg)\n\n"
 BEGIN: Final = "<!-- tables: written by make bench-proxy -->\n"
 END: Final = "<!-- end of tables -->\n"
 
@@ -129,7 +130,7 @@ def _write(found: dict[str, Found], about: dict[str, Any]) -> None:
         f"Measured on {machine_['cores']} cores ({machine_['cpu']}, Python {machine_['python']}), {about['cores']}. "
         f"{versions}. Medians of {about['extent']['turns']} turns."
     )
-    PAGE.write_text(before + BEGIN + report.markdown(found, words) + END + after)
+    PAGE.write_text(before + BEGIN + PICTURE + report.markdown(found, words) + END + after)
     tell(f"written: {', '.join(str(path.relative_to(ROOT)) for path in (RESULT, PAGE, CHART))}")
 
 

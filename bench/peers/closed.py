@@ -56,7 +56,17 @@ class Cost(msgspec.Struct, frozen=True):
 
 def ask(what: Ask, running: Running, *, seconds: float, core: int, folder: Path) -> Cost:
     """One run of wrk. Raises UnavailableError where an answer was not 200."""
-    argv = ["taskset", "-c", str(core), "wrk", "-t1", f"-c{what.connections}", f"-d{max(1, round(seconds))}s"]
+    argv = [
+        "taskset",
+        "-c",
+        str(core),
+        "wrk",
+        "-t1",
+        "--timeout",
+        "10s",
+        f"-c{what.connections}",
+        f"-d{max(1, round(seconds))}s",
+    ]
     if what.script:
         script = folder / "wrk.lua"
         script.write_text(what.script)
@@ -66,7 +76,7 @@ def ask(what: Ask, running: Running, *, seconds: float, core: int, folder: Path)
     used_s = cpu_s(running.pid) - before_s
     counted = re.search(r"(\d+) requests in ([\d.]+)s", said)
     if counted is None or "Non-2xx" in said or "Socket errors" in said or counted[1] == "0":
-        raise UnavailableError("not every request was answered: " + " ".join(said.split())[-200:])
+        raise UnavailableError(f"not every request was answered: {_telling(said)}")
     return _cost(int(counted[1]), float(counted[2]), used_s, what.body_bytes)
 
 
@@ -83,7 +93,7 @@ def call(running: Running, *, seconds: float, core: int, folder: Path) -> Cost:
     used_s = cpu_s(running.pid) - before_s
     counted = re.search(r"finished in ([\d.]+)(m?)s.*?(\d+) succeeded, (\d+) failed.*?(\d+) 2xx", said, re.DOTALL)
     if counted is None or int(counted[4]) or not int(counted[5]) or int(counted[5]) < int(counted[3]):
-        raise UnavailableError("not every call was answered: " + " ".join(said.split())[-200:])
+        raise UnavailableError(f"not every call was answered: {_telling(said)}")
     return _cost(int(counted[3]), float(counted[1]) / (1000 if counted[2] else 1), used_s, 0)
 
 
@@ -94,6 +104,12 @@ def _output(argv: list[str], seconds: float) -> str:
         raise UnavailableError("the load did not come to its end") from error
     except subprocess.CalledProcessError as error:
         raise UnavailableError(f"{error.stderr}{error.stdout}"[-200:]) from error
+
+
+def _telling(said: str) -> str:
+    """Of the output of a load, the lines about what failed."""
+    words = ("errors", "Non-2xx", "requests:", "requests in", "status codes")
+    return ", ".join(" ".join(line.split()) for line in said.splitlines() if any(word in line for word in words))
 
 
 def _cost(requests: int, duration_s: float, used_s: float, body_bytes: int) -> Cost:

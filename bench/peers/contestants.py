@@ -18,7 +18,7 @@ from typing import Final
 import msgspec
 
 from bench.peers import knative_build
-from bench.peers.processes import Cores, free_ports, process, wait_until_open, wait_until_served
+from bench.peers.processes import Cores, StartError, free_ports, process, wait_until_open, wait_until_served
 from queueproxy.settings import OPTIONS
 
 
@@ -246,10 +246,11 @@ def started(
         raise UnavailableError(str(error)) from error
     log = place / "log"
     with process(launch.argv, cores.proxy, log, launch.environ) as child:
-        if purpose is Purpose.GRPC:
-            wait_until_open(child, port, log)
-        else:
-            wait_until_served(child, port, log)
+        wait = wait_until_open if purpose is Purpose.GRPC else wait_until_served
+        try:
+            wait(child, port, log)
+        except StartError as error:
+            raise StartError(str(error).replace(f"{place}/", "")) from error
         yield Running(contestant.key, child.pid, port)
 
 

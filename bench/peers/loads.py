@@ -82,9 +82,12 @@ def _grpc(here: World, keys: tuple[str, ...]) -> dict[str, Found]:
 def _in_turns(
     here: World, found: Found, running: dict[str, Running], run: Callable[..., msgspec.Struct], *, is_fresh: bool = True
 ) -> None:
-    """The turns; before them, where the contestants are fresh, one short run of each that is not counted."""
+    """The turns, every other one in the opposite order.
+
+    Where the contestants are fresh, one short run of each comes first and is not counted.
+    """
     for turn in range(0 if is_fresh else 1, here.extent.turns + 1):
-        for key, one in running.items():
+        for key, one in list(running.items())[:: -1 if turn % 2 else 1]:
             if key in found.unavailable:
                 continue
             try:

@@ -22,6 +22,8 @@ CONNECTIONS: Final = 64
 REQUEST: Final = b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
 END: Final = (b"hello world\n", b"hello world\n\r\n0\r\n\r\n")
 """Of an answer with a length, and of one in chunks."""
+LATE_S: Final = 2.0
+"""After the last request was due: who has not answered by then does not carry the rate."""
 WARM_S: Final = 0.3
 """Of each run, not counted: connections open, caches fill."""
 
@@ -35,7 +37,7 @@ class Latency(msgspec.Struct, frozen=True):
 
 
 def pace(port: int, per_s: float, seconds: float) -> Latency:
-    """Send so many a second. Raises UnavailableError where an answer is not 200, OSError where there is none."""
+    """Send so many a second. Raises UnavailableError where an answer is not 200 or far too late."""
     sockets = [socket.create_connection(("127.0.0.1", port)) for _ in range(CONNECTIONS)]
     try:
         for sock in sockets:
@@ -65,13 +67,16 @@ def _send(sockets: list[socket.socket], departures: deque[float]) -> list[float]
     parts: dict[int, bytes] = {}
     latencies_s: list[float] = []
     began_s = time.perf_counter()
+    until_s = departures[-1] + LATE_S
     while departures or left_s:
         now_s = time.perf_counter() - began_s
+        if now_s > until_s:
+            raise UnavailableError(f"it fell behind by more than {LATE_S:g} s")
         while departures and departures[0] <= now_s and free:
             number = free.popleft()
             left_s[number] = departures.popleft()
             by_number[number].send(REQUEST)
-        wait_s = 1.0
+        wait_s = 0.5
         if departures and free:
             wait_s = max(0.0, departures[0] - (time.perf_counter() - began_s))
         for number in select.select(list(left_s), (), (), wait_s)[0]:
