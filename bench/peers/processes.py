@@ -15,7 +15,7 @@ from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Final
 
-START_S: Final = 15.0
+START_S: Final = 30.0
 END_S: Final = 3.0
 """Knative's queue-proxy sleeps for 30 s when told to leave; nobody waits for that here."""
 
