@@ -50,6 +50,7 @@ ROWS: Final = (
     Row("websocket", "kib", "memory per idle WebSocket, 1,000 at once (PSS)", "KiB"),
     Row("grpc", "cpu_us", "CPU per unary gRPC call", "µs"),
     Row("grpc", "per_s", "unary gRPC calls on one core", "1/s", 0, is_less_better=False),
+    Row("grpc", "failed_percent", "gRPC calls that failed", "%", 3),
     Row("rest", "rss_mib", "at rest: resident", "MiB"),
     Row("rest", "idle_cpu_percent", "at rest: CPU", "% of a core", 2),
     Row("rest", "start_ms", "from the command to the first answer", "ms", 0),
