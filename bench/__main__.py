@@ -4,6 +4,8 @@
     python -m bench wake idle       only these
     python -m bench --soak          the long run instead (bench/soak.py)
 
+The comparison with other proxies is a command of its own: `make bench-proxy` (bench/peers/).
+
 A figure that misses its goal is shown as missed and does not fail the run: machines differ, regressions are looked for
 by comparing ratios.
 """
@@ -15,7 +17,7 @@ from pathlib import Path
 
 from bench.table import Figure, show, write
 
-PARTS = ("wake", "idle", "held", "websockets", "smooth", "sidecar", "proxy")
+PARTS = ("wake", "idle", "held", "websockets", "smooth", "sidecar", "warm")
 RESULTS = Path(__file__).parent / "results"
 
 

@@ -7,21 +7,13 @@ import resource
 import tempfile
 from pathlib import Path
 
+from bench import openai_client
 from bench.idle import resident_bytes
 from bench.table import Figure, at_most
 from tests.e2e.harness import Box, stub, zerogate
 
 HELD = 10_000
-BODY = b'{"messages":[{"role":"user","content":"Say hello."}],"model":"stub","stream":true}'
-HEAD = (
-    b"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1:8080\r\nAccept-Encoding: gzip, deflate\r\n"
-    b"Connection: keep-alive\r\nAccept: application/json\r\nContent-Type: application/json\r\n"
-    b"User-Agent: OpenAI/Python 2.8.1\r\nX-Stainless-Lang: python\r\nX-Stainless-Package-Version: 2.8.1\r\n"
-    b"X-Stainless-OS: Linux\r\nX-Stainless-Arch: x64\r\nX-Stainless-Runtime: CPython\r\n"
-    b"X-Stainless-Runtime-Version: 3.12.3\r\nAuthorization: Bearer sk-0123456789abcdefghijklmnopqrstuvwxyz\r\n"
-    b"X-Stainless-Async: false\r\nx-stainless-retry-count: 0\r\nx-stainless-read-timeout: 600\r\n"
-    b"Content-Length: %d\r\n\r\n" % len(BODY)
-)
+REQUEST = openai_client.request()
 
 
 async def _hold(box: Box) -> float:
@@ -31,7 +23,7 @@ async def _hold(box: Box) -> float:
     before = resident_bytes(pid)
     crowd = [await asyncio.open_connection("127.0.0.1", box.listen) for _ in range(HELD)]
     for _, writer in crowd:
-        writer.write(HEAD + BODY)
+        writer.write(REQUEST)
     await box.until("chat", lambda status: status["held"] == HELD, within_s=60)
     per_request = (resident_bytes(pid) - before) / HELD / 1024
     await _leave(crowd, box)
@@ -42,7 +34,7 @@ async def _crowd(box: Box, count: int) -> None:
     """A small crowd first, so that what is made once is not counted."""
     crowd = [await asyncio.open_connection("127.0.0.1", box.listen) for _ in range(count)]
     for _, writer in crowd:
-        writer.write(HEAD + BODY)
+        writer.write(REQUEST)
     await box.until("chat", lambda status: status["held"] == count)
     await _leave(crowd, box)
 
@@ -54,7 +46,9 @@ async def _leave(crowd: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]],
 
 
 async def _measure() -> float:
-    service = stub("--never-ready", definition={"models": ["stub"], "start-timeout": "1h"}, queue_limit=HELD)
+    service = stub(
+        "--never-ready", definition={"models": [openai_client.MODEL], "start-timeout": "1h"}, queue_limit=HELD
+    )
     with tempfile.TemporaryDirectory() as folder:
         async with zerogate({"chat": service}, Path(folder)) as box:
             return await _hold(box)
@@ -66,5 +60,5 @@ def run() -> list[Figure]:
     with contextlib.suppress(ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     per_request = asyncio.run(_measure())
-    note = f"head of {len(HEAD)} bytes, body of {len(BODY)}; {os.cpu_count()} cores"
+    note = f"{len(REQUEST)} bytes with head and body; {os.cpu_count()} cores"
     return [at_most(f"memory per held request, {HELD:,} at once", per_request, 5, "KiB", digits=2, note=note)]

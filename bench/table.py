@@ -1,6 +1,7 @@
 """A figure of a benchmark, and the table that all of them end in."""
 
 import json
+import os
 import platform
 from collections.abc import Sequence
 from pathlib import Path
@@ -51,9 +52,18 @@ def show(title: str, figures: Sequence[Figure]) -> None:
 
 def write(path: Path, figures: Sequence[Figure]) -> None:
     """The same as JSON, with the machine it was measured on."""
-    machine = {"cpu": _cpu(), "system": platform.platform(), "python": platform.python_version()}
-    content = {"machine": machine, "figures": [msgspec.to_builtins(figure) for figure in figures]}
+    content = {"machine": machine(), "figures": [msgspec.to_builtins(figure) for figure in figures]}
     path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
+def machine() -> dict[str, str | int]:
+    """What figures were measured on."""
+    return {
+        "cpu": _cpu(),
+        "cores": os.cpu_count() or 1,
+        "system": platform.platform(),
+        "python": platform.python_version(),
+    }
 
 
 def _cpu() -> str:
