@@ -67,7 +67,11 @@ def test_what_is_parsed_is_right_for_the_schema_too(name: str, raw: Any) -> None
         ("text", ["abc"], ["", "abcdef", "A", 3, None]),
         ("several", ["a", "a, b", ["a", "b"], []], ["", 3, None, [3], [""], ["A"], ["a", "a"]]),
         ("listen", ["localhost:80", "[::1]:8080"], ["80", 80, "a b:80", "::1:80", "x:"]),
-        ("endpoint", ["http://127.0.0.1:9005", "http://h/", "https://h"], ["unix:", "h:80", "http://h/p", "ftp://h", 80]),
+        (
+            "endpoint",
+            ["http://127.0.0.1:9005", "http://h/", "https://h"],
+            ["unix:", "h:80", "http://h/p", "ftp://h", 80],
+        ),
         ("command", ["a b", ["a", "b c"]], [[], None, 3, ""]),
     ],
 )

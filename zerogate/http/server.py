@@ -12,6 +12,7 @@ import msgspec
 from zerogate.clock import now
 from zerogate.errors import Refusal
 from zerogate.http.exchange import Placer
+from zerogate.http.gone import GoneWatch
 from zerogate.http.sides import BodyMemory
 from zerogate.http.sweep import NEVER, Sweep
 
@@ -53,6 +54,7 @@ class Server:
         self.place = place
         self.sweep = sweep
         self.memory = memory or BodyMemory()
+        self.gone = GoneWatch()
         self.limits = limits
         self.connections: set[Connection] = set()
         self._by_client: dict[bytes, int] = {}

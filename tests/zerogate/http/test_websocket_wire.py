@@ -327,6 +327,7 @@ async def test_a_client_that_does_not_read_stops_the_replica_and_nothing_piles_u
         assert exchange.result == "abandoned"
 
 
+@pytest.mark.may_block("it fills buffers as fast as it can")
 async def test_a_replica_that_does_not_read_stops_the_client() -> None:
     async def deaf(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await read_request(reader)

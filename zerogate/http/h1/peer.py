@@ -1,6 +1,5 @@
-"""What the kernel knows of a client: its address, whether it left; and how a connection is cut so that it can tell."""
+"""What the kernel knows of a client: its address; and how a connection is cut so that it can tell."""
 
-import select
 import socket
 import struct
 from typing import Any, Final
@@ -10,26 +9,12 @@ from zerogate.http.heads import UNIX_PEER
 _RESET: Final = struct.pack("ii", 1, 0)
 _LINE: Final = ((socket.TCP_KEEPIDLE, 60), (socket.TCP_KEEPINTVL, 15), (socket.TCP_KEEPCNT, 4))
 """Seconds of silence, seconds between questions, questions without an answer."""
-_CLOSED: Final = 7  # linux/tcp_states.h
-_CLOSE_WAIT: Final = 8
 
 
 def address(transport: Any) -> bytes:
     """The client's address as text; a word for all that came through a Unix socket."""
     peer = transport.get_extra_info("peername")
     return peer[0].encode() if isinstance(peer, tuple) else UNIX_PEER
-
-
-def is_gone(transport: Any) -> bool:
-    """Whether the client has closed: a connection that is not read shows no end of file."""
-    sock = transport.get_extra_info("socket")
-    if sock is None:
-        return False
-    if sock.family == socket.AF_UNIX:
-        poll = select.poll()
-        poll.register(sock.fileno(), select.POLLRDHUP)
-        return bool(poll.poll(0))
-    return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] in (_CLOSE_WAIT, _CLOSED)
 
 
 def watch_line(transport: Any) -> None:

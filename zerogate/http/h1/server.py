@@ -36,8 +36,8 @@ KEEP_ALIVE_S: Final = 75.0
 """nginx's default; longer than the 60 s of the usual cloud balancer, which must close first."""
 SKIP_BYTES: Final = 256 * 1024
 """Rest of an unread body that is dropped to keep the connection: what one read brings."""
-GONE_CHECK_S: Final = 0.05
-"""How often a connection that is not read is asked whether its client is still there."""
+PAUSED_S: Final = 0.05
+"""A connection that is not read for longer is watched for its client's end; most pauses are over before."""
 MAX_PIPELINED: Final = 128
 """Requests parsed ahead on one connection; real clients do not pipeline."""
 
@@ -53,9 +53,9 @@ class ServerConnection(asyncio.Protocol):
     """See the module's text."""
 
     __slots__ = (
-        "_body_left", "_closing", "_current", "_ending", "_idle_since_s", "_last_word", "_linger", "_now_s", "_out",
-        "_paused", "_pipelined", "_reader", "_receiving", "_server", "_transport", "arrival", "memory", "peer", "tick",
-        "visit_s",
+        "_body_left", "_closing", "_current", "_ending", "_gone_watch", "_idle_since_s", "_last_word", "_linger",
+        "_now_s", "_out", "_paused", "_pipelined", "_reader", "_receiving", "_server", "_transport", "arrival",
+        "memory", "peer", "tick", "visit_s",
     )  # fmt: skip
 
     def __init__(self, server: Server, *, arrival: Arrival = PLAIN, peer: bytes = b"") -> None:
@@ -81,6 +81,8 @@ class ServerConnection(asyncio.Protocol):
         """No further request is taken, and no answer begins."""
         self._ending = COUNTED
         """How the body of the answer that is being sent ends."""
+        self._gone_watch: int | None = None
+        """The descriptor by which the client's end is watched for."""
         self._linger: Linger | None = None
         self._now_s = 0.0
         self._idle_since_s = 0.0
@@ -100,6 +102,7 @@ class ServerConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._closing = True
+        self._forget_gone()
         self._server.leave(self, self.peer)
         self._server.sweep.forget(self)
         waiting, self._pipelined = self._pipelined, None
@@ -407,7 +410,7 @@ class ServerConnection(asyncio.Protocol):
     def _pause(self, reason: int) -> None:
         if not self._paused and not self._closing:
             self._transport.pause_reading()
-            self._server.sweep.watch(self, now() + GONE_CHECK_S)
+            self._server.sweep.watch(self, now() + PAUSED_S)
         self._paused |= reason
 
     def _resume(self, reason: int) -> None:
@@ -415,6 +418,19 @@ class ServerConnection(asyncio.Protocol):
             self._paused &= ~reason
             if not self._paused and not self._closing:
                 self._transport.resume_reading()
+                self._forget_gone()
+
+    def _watch_gone(self) -> None:
+        """Be told of the client's end although nothing is read."""
+        self._gone_watch = self._server.gone.watch(self._transport, self._on_gone)
+
+    def _forget_gone(self) -> None:
+        if self._gone_watch is not None:
+            self._server.gone.forget(self._gone_watch, self._on_gone)
+            self._gone_watch = None
+
+    def _on_gone(self) -> None:
+        self._transport.abort()
 
     def abort(self) -> None:
         """Cut whatever is on its way."""
@@ -437,6 +453,7 @@ class ServerConnection(asyncio.Protocol):
         if self._paused:
             self._paused = 0
             self._transport.resume_reading()
+            self._forget_gone()
         self._linger = Linger(self._transport, now())
         self._server.sweep.watch(self, self._linger.until_s)
 
@@ -444,12 +461,9 @@ class ServerConnection(asyncio.Protocol):
         """The sweep's visit: timers of the exchange, or of the connection itself."""
         exchange = self._current
         if exchange is not None:
-            if self._paused and peer.is_gone(self._transport):
-                self._transport.abort()
-                return None
+            if self._paused and self._gone_watch is None:
+                self._watch_gone()
             deadline_s = exchange.due(now_s)
-            if self._paused and self._current is not None:
-                return min(deadline_s or NEVER, now_s + GONE_CHECK_S)
             return deadline_s if deadline_s is not None or self._current is not None else now_s + KEEP_ALIVE_S
         if self._linger is not None:
             return self._linger.due(now_s)
