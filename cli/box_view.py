@@ -32,6 +32,7 @@ class BoxView:
     def __init__(self, running: RunningBox, path: Path) -> None:
         self._running = running
         self._path = path
+        self._version = version()  # asked once: it searches the disk
         self._started_at = wall()
         self._reloading = asyncio.Lock()
         """Of two reloads at once the one that read the file later is applied last."""
@@ -134,7 +135,7 @@ class BoxView:
     def health(self) -> api.Health:
         return api.Health(
             healthy=True,
-            version=version(),
+            version=self._version,
             pid=os.getpid(),
             uptime_s=now() - self._running.started_s,
             traffic=str(self._running.box.listen),
@@ -147,7 +148,7 @@ class BoxView:
     async def process_sample(self) -> ProcessSample:
         used = await asyncio.to_thread(usage)
         return ProcessSample(
-            version=version(),
+            version=self._version,
             started_at=self._started_at,
             cpu_s=used.cpu_s,
             resident_bytes=used.resident_bytes,
