@@ -17,16 +17,13 @@ from msgspec.structs import replace
 
 from activator.balance import enter, release
 from activator.reach import MAX_ATTEMPTS, Reach
-from zerogate.admission import AdmissionQueue, Ticket
 from zerogate.clock import wall
-from zerogate.counters import ServiceCounters
 from zerogate.errors import Refusal
-from zerogate.http.account import count, held_bytes, kept_bytes
 from zerogate.http.exchange import CONNECTING, Exchange
+from zerogate.http.requests import Requests
 from zerogate.http.sides import Destination, Timers
 from zerogate.http.tunnel import Tunnel
 from zerogate.http.upstream import Choose, Upstream
-from zerogate.meter import Meter
 from zerogate.policy import Policy
 
 REST_S: Final = 0.1
@@ -49,7 +46,7 @@ class HoldListener(Protocol):
         """For the access log."""
 
 
-class Hold:
+class Hold(Requests):
     """See the module's text."""
 
     def __init__(
@@ -62,12 +59,10 @@ class Hold:
         call_later: Callable[[float, Callable[[], None]], object],
         clock: Callable[[], float],
     ) -> None:
+        super().__init__(queue_limit=policy.queue_limit, queue_bytes=policy.queue_bytes)
         self.service = service
-        self.meter = Meter()
-        self.counters = ServiceCounters()
         self.replicas: dict[str, Upstream] = {}
         """All replicas with a gate, also those that drain."""
-        self.queue: AdmissionQueue[Exchange] = AdmissionQueue(limit=policy.queue_limit, limit_bytes=policy.queue_bytes)
         self._ready: list[Upstream] = []
         self._reach = Reach()
         self._findings = self._reach.findings
@@ -105,9 +100,7 @@ class Hold:
         self.queue.limit = policy.queue_limit
         self.queue.limit_bytes = policy.queue_bytes
         for upstream in self.replicas.values():
-            gate = upstream.gate
-            gate.limit = policy.concurrency_limit
-            gate.release_limit = self.release_limit
+            upstream.gate.configure(limit=policy.concurrency_limit, release_limit=self.release_limit)
         self._release(self._clock())
 
     @property
@@ -165,6 +158,11 @@ class Hold:
             self._choose_takers()
             self._release(now_s)
 
+    def release_more(self, now_s: float) -> None:
+        """A gate takes more than before."""
+        if self.queue.length:
+            self._release(now_s)
+
     def doubt(self, upstream: Upstream) -> None:
         """The replica answers nothing: send it nothing new as long as another one is ready."""
         self._doubted.append(upstream)
@@ -191,12 +189,7 @@ class Hold:
     def fail(self, refusal: Refusal, until_s: float, now_s: float) -> None:
         """The service cannot start: refuse what waits, and until `until_s` what comes."""
         self._blocked = (refusal, until_s)
-        self._refuse_all(refusal, now_s)
-
-    def _refuse_all(self, refusal: Refusal, now_s: float) -> None:
-        while (ticket := self.queue.pop()) is not None:
-            self.meter.unhold(now_s)
-            ticket.waiter.refuse(refusal, now_s)
+        self.refuse_waiting(refusal, now_s)
 
     def close(self, refusal: Refusal, now_s: float) -> None:
         """The service is no more: refuse what waits, and what comes back unsent; what runs ends by itself."""
@@ -228,19 +221,15 @@ class Hold:
         if not self._ready:
             exchange.is_cold = True
             self.counters.cold_starts += 1
-        self._hold(exchange, now_s)
+        self._hold_or_refuse(exchange, now_s)
 
-    def _hold(self, exchange: Exchange, now_s: float) -> None:
+    def _hold_or_refuse(self, exchange: Exchange, now_s: float) -> None:
         if self._refuse_if_blocked(exchange, now_s):
             return
-        ticket = self.queue.offer(exchange, size_bytes=held_bytes(exchange), priority=self._priority_of(exchange))
-        if ticket is None:
-            exchange.refuse(self._full(), now_s)
-            return
-        self.meter.hold(now_s)
         deadline_s = now_s + self._most_hold_s(exchange)
-        exchange.hold(ticket, deadline_s=deadline_s, now_s=now_s, keep_bytes=kept_bytes(exchange))
-        if self.queue.length == 1 or not self._ready:
+        if not self.wait(exchange, now_s, deadline_s=deadline_s, priority=self._priority_of(exchange)):
+            exchange.refuse(self._full(), now_s)
+        elif self.queue.length == 1 or not self._ready:
             self._listener.on_wake(self.service)
 
     def _refuse_if_blocked(self, exchange: Exchange, now_s: float) -> bool:
@@ -284,12 +273,7 @@ class Hold:
             upstream = release(self._takers, now_s)
             if upstream is None:
                 return
-            ticket = self.queue.pop()
-            assert ticket is not None
-            exchange = ticket.waiter
-            self.meter.unhold(now_s)
-            self.meter.enter(now_s)
-            self._try(exchange, upstream, now_s)
+            self._try(self.next_in_turn(now_s), upstream, now_s)
 
     def _try(self, exchange: Exchange, upstream: Upstream, now_s: float) -> None:
         self._reach.try_with(upstream, exchange)
@@ -309,12 +293,8 @@ class Hold:
         exchange.refuse(refusal, now_s)
 
     def on_unsent(self, exchange: Exchange, cause: str, now_s: float) -> None:
-        upstream = exchange.upstream
-        assert upstream is not None
-        upstream.gate.leave()
-        self.meter.withdraw(now_s)
+        upstream = self.take_out(exchange, now_s)
         self.counters.retries += 1
-        exchange.upstream = None
         self._tell_idle(upstream)
         is_given_up = exchange.attempts >= MAX_ATTEMPTS
         if exchange.phase == CONNECTING:
@@ -324,12 +304,21 @@ class Hold:
             exchange.refuse(self._unreachable(cause), now_s)
             self._release(now_s)
             return
+        self._hold_again(exchange, now_s)
+
+    def on_turned_away(self, exchange: Exchange, now_s: float) -> None:
+        upstream = self.take_out(exchange, now_s)
+        self.counters.retries += 1
+        self._tell_idle(upstream)
+        if not upstream.gate.turn_away():
+            self._rest(upstream, now_s + REST_S)
+        self._hold_again(exchange, now_s)
+
+    def _hold_again(self, exchange: Exchange, now_s: float) -> None:
         if self._refuse_if_blocked(exchange, now_s):
             return
-        self.meter.hold(now_s)
-        ticket = self.queue.put_back(exchange, size_bytes=held_bytes(exchange), priority=self._priority_of(exchange))
         deadline_s = now_s + self._most_hold_s(exchange) - exchange.hold_s
-        exchange.hold(ticket, deadline_s=deadline_s, now_s=now_s, keep_bytes=kept_bytes(exchange))
+        self.wait_again(exchange, now_s, deadline_s=deadline_s, priority=self._priority_of(exchange))
         self._listener.on_wake(self.service)
         self._release(now_s)
 
@@ -341,7 +330,7 @@ class Hold:
         if self._reach.failed(upstream, exchange, cause, now_s):
             self._rest(upstream, now_s + REST_S)
         if self._reach.hopeless(self._takers):
-            self._refuse_all(self._unreachable(cause), now_s)
+            self.refuse_waiting(self._unreachable(cause), now_s)
 
     def _on_reached(self, upstream: Upstream) -> None:
         upstream.pool.on_reached = None
@@ -390,29 +379,17 @@ class Hold:
     def on_ended(self, exchange: Exchange, now_s: float) -> None:
         if not self._is_dirty:
             self._touch()
-        count(exchange, self.meter, self.counters)
-        ticket: Ticket[Exchange] | None = exchange.ticket
-        exchange.ticket = None  # each holds the other, and memory should not wait for the collector
-        if ticket is not None and ticket.is_waiting:
-            self.queue.leave(ticket)
-            self.meter.unhold(now_s)
-        upstream = exchange.upstream
+        upstream = self.end(exchange, now_s)
         if upstream is not None:
-            if exchange.tunnel is not None:
-                self._leave_tunnel(exchange.tunnel, exchange, upstream, now_s)
-            else:
-                self.meter.leave(now_s, exchange.dispatched_s)
-            gate = upstream.gate
-            gate.leave()
             if self._findings:
                 self._reach.left(upstream, exchange)
-            if not gate.is_open:
+            if not upstream.gate.is_open:
                 self._tell_idle(upstream)
             if self.queue.length:
                 self._release(now_s)
         self._on_exchange_ended(self.service, exchange)
 
-    def _leave_tunnel(self, tunnel: Tunnel, exchange: Exchange, upstream: Destination[Exchange], now_s: float) -> None:
+    def leave_tunnel(self, tunnel: Tunnel, exchange: Exchange, upstream: Destination[Exchange], now_s: float) -> None:
         upstream.gate.lasting -= 1
         self.counters.websockets -= 1
         if tunnel.is_quiet:

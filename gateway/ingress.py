@@ -148,6 +148,9 @@ class Ingress(Owner[Exchange]):
     def on_unsent(self, exchange: Exchange, cause: str, now_s: float) -> None:
         """Never: nothing was sent anywhere."""
 
+    def on_turned_away(self, exchange: Exchange, now_s: float) -> None:
+        """Never: nothing is sent anywhere."""
+
     def on_hold_timeout(self, exchange: Exchange, now_s: float) -> None:
         """Never: it is not held here."""
 

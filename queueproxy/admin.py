@@ -104,6 +104,9 @@ class Admin(Owner[Exchange]):
         for exchange in tuple(self._waiting):
             self._tell(exchange, now_s)
 
+    def on_turned_away(self, exchange: Exchange, now_s: float) -> None:
+        """Never: nothing is sent anywhere."""
+
     def on_hold_timeout(self, exchange: Exchange, now_s: float) -> None:
         self._tell(exchange, now_s)
 

@@ -29,6 +29,24 @@ FAMILIES: Final = (
         "zerogate_queue_limit", "gauge", "Most requests that may wait.", value(lambda slots: slots.bounds.queue_limit)
     ),
     Family("zerogate_draining", "gauge", "1 after it was told to drain.", value(lambda slots: int(slots.is_closed))),
+    Family(
+        "zerogate_gateways",
+        "gauge",
+        "Gateways that have a control connection.",
+        value(lambda slots: len(slots.grants.holders) - 1),
+    ),
+    Family(
+        "zerogate_gateway_requests_waiting",
+        "gauge",
+        "Requests that wait in gateways for this replica; one that waits for several is told to each.",
+        value(lambda slots: sum(holder.waiting for holder in slots.grants.holders if holder.stands)),
+    ),
+    Family(
+        "zerogate_turned_away_total",
+        "counter",
+        "Requests of gateways that found no free slot and went back.",
+        value(lambda slots: slots.counters.refused_by_code.get("replica_full", 0)),
+    ),
 )
 
 

@@ -14,9 +14,11 @@ import uvloop
 
 from queueproxy import metrics
 from queueproxy.admin import Admin, Drained, Readiness
+from queueproxy.control import Control
 from queueproxy.settings import Settings, read
 from queueproxy.slots import Bounds, Slots
 from zerogate.clock import now, wall
+from zerogate.control import PROTOCOL
 from zerogate.drain import Steps, leave
 from zerogate.errors import DefinitionErrors, MachineError
 from zerogate.http.listener import Listener, bind
@@ -59,7 +61,11 @@ class Sidecar:
             settings.upstream, settings.probe_path, self._on_change,
             ready_interval_s=settings.probe_interval_s, timeout_s=settings.probe_timeout_s, patience=PATIENCE,
         )  # fmt: skip
-        self.traffic = Listener(Server(self.slots.place, sweep), traffic)
+        self.slots.on_unreachable = self._on_unreachable
+        self.control = Control(self.slots, sweep)
+        server = Server(self.slots.place, sweep)
+        server.upgrades[PROTOCOL] = self.control.take
+        self.traffic = Listener(server, traffic)
         self.administration = Listener(Server(self.admin.place, sweep), admin)
         self.addresses = (_address(traffic), _address(admin))
         self._source = socket.gethostname()
@@ -73,12 +79,14 @@ class Sidecar:
         await self.administration.start()
         self.probe.start()
         await self.traffic.start()
-        # the control connections to gateways and activators, with readiness and grants of slots, begin here
 
     def _on_change(self, is_ready: bool) -> None:
         if not self.slots.is_closed:
             log.info("the model server is %s: %s", "ready" if is_ready else "not ready", self.probe.last)
         self.slots.set_ready(is_ready, self.probe.last, now())
+
+    def _on_unreachable(self, cause: str) -> None:
+        self.probe.doubt(f"a request could not reach it: {cause}")
 
     async def stop(self) -> None:
         """Leave in order: finish what runs, close."""
@@ -97,10 +105,12 @@ class Sidecar:
     def stop_at_once(self) -> None:
         """The second signal: reset what runs; `stop`, which is under way, then ends soon."""
         self._at_once.set()
+        self.control.close()
         self.traffic.abort()
 
     def _readiness_off(self) -> None:
         self._is_leaving = True
+        self.control.leave()
 
     async def _wait_for_senders(self) -> None:
         try:
@@ -116,6 +126,7 @@ class Sidecar:
             log.warning("%d connections were reset: they had not ended at the deadline", reset)
 
     async def _stop_asking(self) -> None:
+        self.control.close()
         self.probe.close()
         self.pool.close()
 
@@ -200,6 +211,7 @@ def _address(sock: socket.socket) -> str:
 def _bounds(settings: Settings) -> Bounds:
     return Bounds(
         limit=settings.concurrency_limit,
+        release_limit=settings.release_limit,
         queue_limit=settings.queue_limit,
         queue_bytes=settings.queue_bytes,
         hold_s=settings.hold_timeout_s,

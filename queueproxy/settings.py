@@ -32,6 +32,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     admin: Address
     service: str
     concurrency_limit: int
+    release_limit: int
     queue_depth: int | None
     queue_bytes: int
     probe_path: str
@@ -107,6 +108,13 @@ def _whole(text: str) -> int:
     return int(text)
 
 
+def _at_least_one(text: str) -> int:
+    number = _whole(text)
+    if not number:
+        raise DefinitionError("0 is not a whole number from 1", hint="Nothing that was held would ever be let in.")
+    return number
+
+
 def _depth(text: str) -> int | None:
     return None if text == "auto" else _whole(text)
 
@@ -165,6 +173,10 @@ OPTIONS: Final = (
     Option(
         name="concurrency-limit", field="concurrency_limit", metavar="N", parse=_whole, default="0",
         says="most requests inside the model server at once; 0: no limit (engines that batch queue by themselves)",
+    ),
+    Option(
+        name="release-limit", field="release_limit", metavar="N", parse=_at_least_one, default="8",
+        says="without a concurrency limit: most held requests that gateways let in at a time; as target-concurrency",
     ),
     Option(
         name="queue-depth", field="queue_depth", metavar="N", parse=_depth, default="auto",

@@ -1,12 +1,14 @@
 """The slots of one replica: who is inside, who waits for a place, who is turned away.
 
-The owner of the replica's gate and the only one that lets requests in: those that come with the traffic, through
-`place`. Later also those for which a gateway was granted a slot beforehand; grants are given and taken back here.
+The owner of the replica's gate and the only one that lets requests in. A request of a gateway that says its name
+(`zerogate-holder`) enters by what that gateway was granted (`queueproxy.grants`) and is never queued: where there is no
+place it goes back as not sent, because its gateway may know of another replica. Everybody else's waits in a short
+queue.
 
-Invariants: never more inside than the limit; nothing waits while a slot is free or the gate is shut, so that whoever
-comes and finds a slot overtakes nobody; what a request took is given back in `on_ended` or `on_unsent` and nowhere
-else. A request is refused as *not sent* exactly where the replica saw nothing of it. All methods run on the event loop
-and none of them waits.
+Invariants: never more inside than the limit; nothing waits while a slot is free that is not kept for somebody else, or
+while the gate is shut; what a request took is given back in `on_ended` or `on_unsent` and nowhere else. A request is
+refused as *not sent* exactly where the replica saw nothing of it. All methods run on the event loop and none of them
+waits.
 
 Nobody waits here for a replica that is not ready: another one may be, and who holds requests (the activator) knows.
 """
@@ -16,15 +18,14 @@ from typing import Final
 
 import msgspec
 
-from zerogate.admission import AdmissionQueue, Ticket
-from zerogate.counters import ServiceCounters
+from queueproxy.grants import Grants, Holder
 from zerogate.errors import Refusal
 from zerogate.gate import Gate
-from zerogate.http.account import count, held_bytes, kept_bytes
-from zerogate.http.exchange import CONNECTING, Exchange
-from zerogate.http.sides import Timers
+from zerogate.http.exchange import CONNECTING, REPLAY_BYTES, Exchange
+from zerogate.http.requests import Requests
+from zerogate.http.sides import Destination, Timers
+from zerogate.http.tunnel import Tunnel
 from zerogate.http.upstream import Pool, Upstream
-from zerogate.meter import Meter
 
 MAX_ATTEMPTS: Final = 3
 """A pooled connection may be closed under a request (the server was idle too long); twice in a row is a fault."""
@@ -32,30 +33,43 @@ LONGEST_RETRY_AFTER_S: Final = 60.0
 
 
 class Bounds(msgspec.Struct, frozen=True, kw_only=True):
-    """What the slots are held to. `limit` 0: none; `hold_s`: most time in the queue."""
+    """What the slots are held to. `limit` 0: none, and then at most `release_limit` held requests are let in by
+    gateways at a time; `hold_s`: most time in the queue."""
 
     limit: int
+    release_limit: int = 1
     queue_limit: int
     queue_bytes: int
     hold_s: float
 
 
-class Slots:
+def _unheard(*_: object) -> None:
+    """Nobody asked to be told."""
+
+
+class Slots(Requests):
     """See the module's text. `on_empty` is called when the last request has left after `close`."""
 
     def __init__(
         self, service: str, bounds: Bounds, timers: Timers, pool: Pool, *, on_empty: Callable[[], None]
     ) -> None:
+        super().__init__(queue_limit=bounds.queue_limit, queue_bytes=bounds.queue_bytes)
         self.service = service
         self.bounds = bounds
         self.timers = timers
-        self.gate = Gate(limit=bounds.limit, release_limit=max(1, bounds.limit))
+        self.gate = Gate(limit=bounds.limit, release_limit=bounds.limit or bounds.release_limit)
         self.gate.close()
-        self.meter = Meter()
-        self.counters = ServiceCounters()
-        self.queue: AdmissionQueue[Exchange] = AdmissionQueue(limit=bounds.queue_limit, limit_bytes=bounds.queue_bytes)
+        self.grants = Grants(self.gate)
+        self.on_waiting = self._on_waiting
+        self.on_change: Callable[[], None] = _unheard
+        """Called when what is told to gateways has changed, or is to be looked at earlier than planned."""
+        self.on_unreachable: Callable[[str], None] = _unheard
+        """Called where a connection to the model server could not be made."""
         self.is_closed = False
-        self._upstream = Upstream(service=service, id=str(pool.address), gate=self.gate, pool=pool)
+        self._pool = pool
+        self._own = self._way(self.grants.own)
+        self._ways: dict[bytes, Upstream] = {}
+        """By the name of the gateway."""
         self._on_empty = on_empty
         self._why_shut = self._not_ready("it was not asked yet")
 
@@ -69,6 +83,63 @@ class Slots:
         """Whether nothing is inside and nothing waits."""
         return not self.gate.in_flight and not self.queue.length
 
+    @property
+    def why_shut(self) -> str:
+        """Why nothing is let in, for people; empty while something is."""
+        return "" if self.gate.is_open else self._why_shut.detail
+
+    # Gateways
+
+    def join(self, name: bytes, now_s: float) -> Holder:
+        """A gateway of this name has come, or come again: its requests enter by what it is granted."""
+        self._forget_gone()
+        way = self._ways.get(name)
+        if way is None:
+            way = self._ways[name] = self._way(Holder(self.gate, self.grants, stands=True))
+        assert isinstance(way.gate, Holder)
+        self.grants.join(way.gate, now_s)
+        self._settle(now_s)
+        return way.gate
+
+    def part(self, holder: Holder, now_s: float) -> None:
+        """It has gone. What it has inside stays its own, should it come again, and leaves by itself."""
+        self.grants.part(holder, now_s)
+        self._forget_gone()
+        self._settle(now_s)
+
+    def _forget_gone(self) -> None:
+        holders = self.grants.holders
+        self._ways = {name: way for name, way in self._ways.items() if way.gate in holders or way.gate.in_flight}
+
+    def report(self, holder: Holder, waiting: int, in_flight: int, now_s: float) -> None:
+        """So many requests of a gateway wait, and so many were sent of which it has not seen the end."""
+        self.grants.report(holder, waiting, in_flight, now_s)
+        self._settle(now_s)
+
+    def check(self, now_s: float) -> None:
+        """Deal anew what was kept for too long; to be called at `grants.due_s`."""
+        self.grants.check(now_s)
+        self._settle(now_s)
+
+    def _way(self, holder: Holder) -> Upstream:
+        return Upstream(service=self.service, id=str(self._pool.address), gate=holder, pool=self._pool)
+
+    def _on_waiting(self) -> None:
+        self.grants.own.waiting = self.queue.length
+        self.grants.is_stale = True
+
+    def _settle(self, now_s: float) -> None:
+        grants = self.grants
+        if grants.is_stale:
+            grants.settle(now_s)
+        if self.queue.length:
+            while self.queue.length and grants.own.try_release():
+                self.next_in_turn(now_s).dispatch(self._own, now_s)
+            if grants.is_stale:
+                grants.settle(now_s)
+        if grants.is_shared:
+            self.on_change()
+
     # The gate
 
     def set_ready(self, is_ready: bool, why: str, now_s: float) -> None:
@@ -79,12 +150,14 @@ class Slots:
             self.gate.reopen()
         else:
             self._shut(self._not_ready(why), now_s)
+        self.on_change()
 
     def close(self, now_s: float) -> None:
         """Take nothing new any more; what is inside finishes."""
         self.is_closed = True
         detail = f"This replica of {self.service} is leaving. Another one may take the request."
         self._shut(_unsent(503, "draining", detail), now_s)
+        self.on_change()
         if self.is_empty:
             self._on_empty()
 
@@ -94,34 +167,45 @@ class Slots:
     def _shut(self, why: Refusal, now_s: float) -> None:
         self.gate.close()
         self._why_shut = why
-        while (ticket := self.queue.pop()) is not None:
-            self.meter.unhold(now_s)
-            ticket.waiter.refuse(why, now_s)
+        self.refuse_waiting(why, now_s)
 
     # Requests
 
     def place(self, exchange: Exchange, now_s: float) -> None:
         """Take a request: into a slot, into the queue, or back."""
         self.meter.arrive(now_s)
+        self.grants.now_s = now_s
         exchange.give_to(self)
+        name = exchange.head.holder
+        way = self._own if name is None else self._ways.get(name, self._own)
         if not self.gate.is_open:
-            exchange.refuse(self._why_shut, now_s)
-        elif self.gate.try_enter():
+            self._turn_away(exchange, way, self._why_shut, now_s)
+        elif way.gate.try_enter():
             self.meter.enter(now_s)
-            exchange.dispatch(self._upstream, now_s)
+            if name is not None and exchange.head.has_body:
+                _say_it_is_in(exchange)
+            exchange.dispatch(way, now_s)
+            if self.grants.is_stale:
+                self._settle(now_s)
+        elif name is None:
+            self._wait_or_refuse(exchange, now_s)
+            self._settle(now_s)
         else:
-            self._wait(exchange, now_s)
+            detail = f"This replica of {self.service} has no free slot for this gateway at the moment."
+            self._turn_away(exchange, way, _unsent(503, "replica_full", detail), now_s)
 
-    def _wait(self, exchange: Exchange, now_s: float) -> None:
-        ticket = self.queue.offer(exchange, size_bytes=held_bytes(exchange))
-        if ticket is None:
+    def _turn_away(self, exchange: Exchange, way: Destination[Exchange], why: Refusal, now_s: float) -> None:
+        """Refuse it as not sent. A gateway then holds it, and is told again how many it may send."""
+        exchange.refuse(why, now_s)
+        if isinstance(way.gate, Holder):
+            way.gate.is_refused = True
+            self.on_change()
+
+    def _wait_or_refuse(self, exchange: Exchange, now_s: float) -> None:
+        hold_s, wait_s = self.bounds.hold_s, exchange.head.wait_s
+        deadline_s = now_s + (hold_s if wait_s is None else min(hold_s, wait_s))
+        if not self.wait(exchange, now_s, deadline_s=deadline_s):
             exchange.refuse(self._full(), now_s)
-            return
-        hold_s = self.bounds.hold_s
-        if exchange.head.wait_s is not None:
-            hold_s = min(hold_s, exchange.head.wait_s)
-        self.meter.hold(now_s)
-        exchange.hold(ticket, deadline_s=now_s + hold_s, now_s=now_s, keep_bytes=kept_bytes(exchange))
 
     def _full(self) -> Refusal:
         queue = self.queue
@@ -139,14 +223,6 @@ class Slots:
         wait_s = run_s * (self.queue.length + 1) / max(1, self.bounds.limit)
         return min(max(1.0, wait_s), LONGEST_RETRY_AFTER_S)
 
-    def _release(self, now_s: float) -> None:
-        while self.queue.length and self.gate.try_release():
-            ticket = self.queue.pop()
-            assert ticket is not None
-            self.meter.unhold(now_s)
-            self.meter.enter(now_s)
-            ticket.waiter.dispatch(self._upstream, now_s)
-
     # What exchanges tell
 
     def on_hold_timeout(self, exchange: Exchange, now_s: float) -> None:
@@ -161,28 +237,23 @@ class Slots:
         if not is_new and self.gate.is_open and exchange.attempts < MAX_ATTEMPTS:
             # a connection from the pool was closed under it; the slot is its own still
             self.counters.retries += 1
-            exchange.dispatch(self._upstream, now_s)
+            exchange.dispatch(exchange.upstream or self._own, now_s)
             return
-        self.gate.leave()
-        self.meter.withdraw(now_s)
-        exchange.upstream = None
+        way = self.take_out(exchange, now_s)
         detail = f"The model server of {self.service} could not be reached: {cause}."
+        if is_new:
+            self.on_unreachable(cause)
         if is_new and exchange.attempts == 1:
-            exchange.refuse(_unsent(503, "replica_unreachable", detail), now_s)
+            self._turn_away(exchange, way, _unsent(503, "replica_unreachable", detail), now_s)
         else:
             exchange.refuse(Refusal(status=502, code="replica_lost", detail=detail), now_s)
         self._left(now_s)
 
+    def on_turned_away(self, exchange: Exchange, now_s: float) -> None:
+        """Never: there is no sidecar behind a sidecar."""
+
     def on_ended(self, exchange: Exchange, now_s: float) -> None:
-        count(exchange, self.meter, self.counters)
-        ticket: Ticket[Exchange] | None = exchange.ticket
-        exchange.ticket = None  # each holds the other, and memory should not wait for the collector
-        if ticket is not None and ticket.is_waiting:
-            self.queue.leave(ticket)
-            self.meter.unhold(now_s)
-        if exchange.upstream is not None:
-            self.gate.leave()
-            self._count_out(exchange, now_s)
+        if self.end(exchange, now_s) is not None:
             self._left(now_s)
 
     def on_tunnel(self, exchange: Exchange, now_s: float) -> None:
@@ -198,21 +269,25 @@ class Slots:
         exchange.tunnel.entered_s = now_s
         self.meter.rouse(now_s)
 
-    def _count_out(self, exchange: Exchange, now_s: float) -> None:
-        tunnel = exchange.tunnel
-        if tunnel is None:
-            self.meter.leave(now_s, entered_s=exchange.dispatched_s)
-            return
+    def leave_tunnel(
+        self, tunnel: Tunnel, exchange: Exchange, upstream: Destination[Exchange], now_s: float
+    ) -> None:  # fmt: skip
         self.gate.lasting -= 1
         self.counters.websockets -= 1
-        if not tunnel.is_quiet:
-            self.meter.leave(now_s, entered_s=tunnel.entered_s)
+        super().leave_tunnel(tunnel, exchange, upstream, now_s)
 
     def _left(self, now_s: float) -> None:
-        if self.queue.length:
-            self._release(now_s)
-        elif self.is_closed and not self.gate.in_flight:
+        if self.grants.is_stale or self.queue.length:
+            self._settle(now_s)
+        if self.is_closed and self.is_empty:
             self._on_empty()
+
+
+def _say_it_is_in(exchange: Exchange) -> None:
+    """A long body need not be kept any more by the gateway that sends it."""
+    head = exchange.head
+    if head.content_length is None or head.content_length > REPLAY_BYTES:
+        exchange.downstream.send_informational(100, b"Continue", b"")
 
 
 def _unsent(status: int, code: str, detail: str, retry_after_s: float | None = None) -> Refusal:

@@ -21,12 +21,16 @@ class Gate:
 
     def __init__(self, *, limit: int, release_limit: int) -> None:
         """`limit`: most requests inside at once, 0 for none. `release_limit`: the same for held ones, at least 1."""
-        self.limit = limit
-        self.release_limit = min(limit, release_limit) if limit else release_limit
+        self.configure(limit=limit, release_limit=release_limit)
         self.in_flight = 0
         self.lasting = 0
         """WebSockets among those inside; whoever has the gate counts them."""
         self.is_open = True
+
+    def configure(self, *, limit: int, release_limit: int) -> None:
+        """Change the bounds; who is inside stays, even if that is more than the new ones allow."""
+        self.limit = limit
+        self.release_limit = min(limit, release_limit) if limit else release_limit
 
     def try_enter(self) -> bool:
         """Take a slot for a warm request; False where the gate is closed or full."""
@@ -54,6 +58,10 @@ class Gate:
         if self.in_flight <= 0:
             raise GateError("a request left a gate that it had not entered")
         self.in_flight -= 1
+
+    def turn_away(self) -> bool:
+        """A slot that was taken here was not there after all. True where somebody will say when there is one."""
+        return False
 
     def close(self) -> None:
         """Take nothing new; what is inside finishes."""

@@ -5,6 +5,7 @@ from typing import Any, cast
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from queueproxy.grants import KEPT_S
 from queueproxy.slots import Bounds, Slots
 from tests.zerogate.http.dialogue import Sides, request, response
 from zerogate.counters import Result
@@ -118,6 +119,79 @@ def test_closing_tells_of_emptiness_once_the_last_has_left() -> None:
     assert emptied == [True]
     slots.set_ready(True, "it answers 200", 3.0)
     assert not slots.is_ready, "closed is closed for good"
+
+
+def test_a_gateways_request_that_finds_no_slot_is_turned_away_and_never_queued() -> None:
+    sides = Replica()
+    slots = ready(sides)
+    holder = slots.join(b"a", 0.0)
+    first, second = arrive(slots, sides, zerogate_holder="a"), arrive(slots, sides, zerogate_holder="a")
+    assert (first.phase, second.code, slots.queue.length) == (SENT, "replica_full", 0)
+    assert holder.in_flight == 1
+    assert holder.is_refused, "it is to be told again how many it may send"
+
+
+def test_what_a_gateway_has_inside_is_its_own_when_it_comes_again_and_nobodys_when_it_has_left() -> None:
+    sides = Replica()
+    slots = ready(sides, limit=2)
+    holder = slots.join(b"a", 0.0)
+    running = arrive(slots, sides, zerogate_holder="a")
+    slots.part(holder, 1.0)
+    other = slots.join(b"b", 1.0)
+    assert other.allowance == 1
+    assert slots.join(b"a", 2.0) is holder
+    slots.part(holder, 3.0)
+    running.on_downstream_gone(4.0)
+    assert (holder.in_flight, slots.gate.in_flight, other.allowance) == (0, 0, 2)
+    assert slots.join(b"a", 5.0) is not holder
+
+
+def test_a_gateway_that_is_not_known_here_is_let_in_where_there_is_a_slot() -> None:
+    sides = Replica()
+    slots = ready(sides)
+    assert [arrive(slots, sides, zerogate_holder="x").code for _ in range(2)] == ["", "replica_full"]
+
+
+def test_a_queue_here_gets_its_turn_beside_a_gateway_that_always_has_more() -> None:
+    sides = Replica()
+    slots = ready(sides)
+    holder = slots.join(b"a", 0.0)
+    running = arrive(slots, sides, zerogate_holder="a")
+    slots.report(holder, 5, 1, 0.0)
+    waiting = arrive(slots, sides)
+    running.on_downstream_gone(1.0)
+    assert waiting.phase == SENT
+    waiting.on_downstream_gone(2.0)
+    assert (holder.allowance, holder.kept) == (1, 1)
+
+
+def test_a_slot_kept_for_a_gateway_that_does_not_come_is_given_to_the_queue_here() -> None:
+    sides = Replica()
+    slots = ready(sides)
+    holder = slots.join(b"a", 0.0)
+    slots.report(holder, 1, 0, 0.0)
+    waiting = arrive(slots, sides)
+    assert (waiting.phase, slots.grants.due_s) == (HELD, KEPT_S)
+    slots.check(KEPT_S)
+    assert waiting.phase == SENT
+
+
+def test_a_gateway_is_told_when_a_long_body_need_not_be_kept_any_more() -> None:
+    sides = Replica()
+    slots = ready(sides, limit=3)
+    arrive(slots, sides, method="POST", body=100, zerogate_holder="a")
+    arrive(slots, sides, method="POST", body=100_000)
+    assert "client: 100" not in sides.hear()
+    arrive(slots, sides, method="POST", body=100_000, zerogate_holder="a")
+    assert "client: 100" in sides.hear()
+
+
+def test_a_failed_connect_is_told_to_who_asks_the_replica() -> None:
+    sides, causes = Replica(connected=False), list[str]()
+    slots = ready(sides)
+    slots.on_unreachable = causes.append
+    arrive(slots, sides).on_connect_failed("refused", 1.0)
+    assert causes == ["refused"]
 
 
 class AnyOrder(RuleBasedStateMachine):

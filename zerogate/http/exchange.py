@@ -50,6 +50,8 @@ BUFFER_BYTES: Final = 64 * 1024
 """Body kept while there is nowhere to send it, before the client is paused; uvloop's own high-water mark."""
 REPLAY_BYTES: Final = 64 * 1024
 """Body kept after it was sent, where the request may be sent again."""
+REFUSABLE_BYTES: Final = 16 * 1024 * 1024
+"""The same until a sidecar has let it in, which takes a round trip."""
 
 
 class IllegalTransitionError(ZerogateError):
@@ -63,7 +65,7 @@ class Exchange:
         "attempts", "beat_at_s", "buffered_bytes", "bytes_in", "bytes_out", "chunks", "code", "connection",
         "deadline_s", "dispatched_s", "downstream", "ended_s", "first_byte_s", "head", "held_at_s", "hold_s", "is_cold",
         "is_request_done", "is_stalled", "keep_bytes", "last_byte_s", "owner", "phase", "reader", "received_s",
-        "result", "status", "ticket", "timers", "trailers", "tunnel", "upstream",
+        "replay_bytes", "result", "status", "ticket", "timers", "trailers", "tunnel", "upstream",
     )  # fmt: skip
 
     def __init__(self, downstream: "Downstream[Exchange]", head: RequestHead, now_s: float) -> None:
@@ -81,6 +83,8 @@ class Exchange:
         self.chunks: list[bytes] | None = None
         self.buffered_bytes = 0
         self.keep_bytes = BUFFER_BYTES
+        self.replay_bytes = 0
+        """How much of the body is kept after it was sent."""
         self.is_request_done = not head.has_body
         self.trailers: list[Field] = []
         self.attempts = 0
@@ -198,7 +202,7 @@ class Exchange:
                 self.connection.send_data(data)
             if self.chunks is not None:
                 self._keep(data, size)
-                if self.buffered_bytes > REPLAY_BYTES:
+                if self.buffered_bytes > self.replay_bytes or self.downstream.memory.is_full:
                     self._forget_body()
             return
         if self.phase == ENDED:
@@ -271,7 +275,11 @@ class Exchange:
             self.downstream.send_informational(100, b"Continue", b"")
         for chunk in self.chunks or ():
             connection.send_data(chunk)
-        if not (self.head.is_idempotent or self.timers.retries_stale) or self.buffered_bytes > REPLAY_BYTES:
+        if self.upstream is not None and self.upstream.pool.may_turn_away:
+            self.replay_bytes = REFUSABLE_BYTES
+        else:
+            self.replay_bytes = REPLAY_BYTES if self.head.is_idempotent or self.timers.retries_stale else 0
+        if self.buffered_bytes > self.replay_bytes or not self.replay_bytes:
             self._forget_body()
         elif self.chunks is None:
             self.chunks = []
@@ -303,8 +311,12 @@ class Exchange:
             self.downstream.pause_body()
 
     def on_informational(self, status: int, reason: bytes, lines: bytes) -> None:
-        """A 1xx answer that is passed on; 100 is our own to give."""
-        if status != 100 and not self.head.http_1_0:
+        """A 1xx answer that is passed on; 100 is our own to give, and from a sidecar says that it was let in."""
+        if status == 100:
+            self.replay_bytes = REPLAY_BYTES if self.head.is_idempotent or self.timers.retries_stale else 0
+            if self.buffered_bytes > self.replay_bytes:
+                self._forget_body()
+        elif not self.head.http_1_0:
             self.downstream.send_informational(status, reason, lines)
 
     def on_response_head(self, head: ResponseHead, now_s: float) -> bool:
@@ -348,6 +360,15 @@ class Exchange:
         self.bytes_out = len(body)
         self.downstream.send_whole(head, body, extra=self.timing() if self.ticket is not None else b"")
         self._end(Result.SERVED, now_s)
+
+    def on_turned_away(self, now_s: float) -> None:
+        """The sidecar had no place for it: the replica saw nothing of it."""
+        self.connection = None
+        if self.head.has_body and self.chunks is None:
+            detail = "The replica that this request was for had no place for it, and its body is too long to be kept."
+            self.refuse(Refusal(status=503, code="replica_full", detail=detail, retry_after_s=1.0), now_s)
+        elif self.owner is not None:
+            self.owner.on_turned_away(self, now_s)
 
     def on_upstream_lost(self, cause: str, now_s: float) -> None:
         """The replica's connection broke, or what it said has no meaning."""

@@ -10,7 +10,7 @@ import re
 from typing import Final
 
 from zerogate.errors import ZerogateError
-from zerogate.names import NOT_SENT
+from zerogate.names import HOLDER, NOT_SENT
 
 MAX_HEAD_BYTES: Final = 64 * 1024
 """The same as llama.cpp and Node allow; nginx and uvicorn take less, so no replica needs more."""
@@ -29,7 +29,7 @@ _HOP_BY_HOP: Final = frozenset(
 )  # fmt: skip
 _RESPONSE_SPECIAL: Final = _HOP_BY_HOP | {NOT_SENT}
 _REQUEST_SPECIAL: Final = _HOP_BY_HOP | {
-    b"host", b"expect", b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"forwarded",
+    b"host", b"expect", b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"forwarded", HOLDER,
     b"x-forwarded-client-cert", b"client-cert", b"client-cert-chain",
 }  # fmt: skip
 """Those of the last line say who the client has proved to be: whoever may write them may be anyone, so they are dropped
@@ -82,7 +82,7 @@ class RequestHead:
 
     __slots__ = (
         "chunked", "content_encoding", "content_length", "content_type", "expects_continue", "field_count", "forwarded",
-        "forwarded_for", "forwarded_host", "forwarded_proto", "has_body", "host", "http_1_0", "is_idempotent",
+        "forwarded_for", "forwarded_host", "forwarded_proto", "has_body", "holder", "host", "http_1_0", "is_idempotent",
         "is_plain", "keep_alive", "lines", "method", "sent", "target", "upgrade", "user_agent", "wait_s",
         "wants_upgrade", "websocket_key",
     )  # fmt: skip
@@ -95,8 +95,8 @@ class RequestHead:
         self.keep_alive = keep_alive
         self.is_plain = keep_alive and not http_1_0
         """Whether its answer needs no word about the connection."""
-        self.sent: tuple[bytes, bytes | None, object, bytes] | None = None
-        """Client, host, arrival and result of the last `request_bytes`: made once for all that share this head."""
+        self.sent: tuple[bytes, object, object, bytes] | None = None
+        """Client, way, arrival and result of the last `request_bytes`: made once for all that share this head."""
         self.is_idempotent = method in _IDEMPOTENT
         """Whether sending it twice means the same as once (RFC 9110 section 9.2.2)."""
         self.has_body = False
@@ -116,6 +116,8 @@ class RequestHead:
         self.websocket_key: bytes | None = None
         """Set where the request opens a WebSocket: see `zerogate.http.handshake`."""
         self.wait_s: float | None = None
+        self.holder: bytes | None = None
+        """The gateway that says it sends this; believed by sidecars only, and never passed on."""
         self.forwarded = b""
         self.forwarded_for = b""
         self.forwarded_host = b""
@@ -195,6 +197,8 @@ def _take_special(head: RequestHead, key: bytes, value: bytes) -> None:
         head.expects_continue = not head.http_1_0
     elif key == b"upgrade":
         head.upgrade = head.upgrade + b", " + value.lower() if head.upgrade else value.lower()
+    elif key == HOLDER:
+        head.holder = value
     elif key == b"forwarded":
         head.forwarded = head.forwarded + b", " + value if head.forwarded else value
     elif key == b"x-forwarded-for":
@@ -236,10 +240,11 @@ def framing_line(head: RequestHead) -> bytes:
 
 
 def request_bytes(
-    head: RequestHead, *, client: bytes, host: bytes | None = None, proto: bytes = b"http", identity: bytes = b""
-) -> bytes:
+    head: RequestHead, *, client: bytes, host: bytes | None = None, holder: bytes | None = None,
+    proto: bytes = b"http", identity: bytes = b"",
+) -> bytes:  # fmt: skip
     """The head as it goes to a replica. `client`: the peer's address; `host`: written instead of the client's own;
-    `identity`: a whole line about who the client has proved to be."""
+    `holder`: our own name, for a sidecar; `identity`: a whole line about who the client has proved to be."""
     own = head.host
     node = b'"[%b]"' % client if b":" in client else client if client != UNIX_PEER else b"_unix"
     element = b"for=%b;host=%b;proto=%b" % (node, own if own.isalnum() else b'"%b"' % own, proto)
@@ -248,6 +253,7 @@ def request_bytes(
         (
             head.method, b" ", head.target, b" HTTP/1.1\r\nHost: ", own if host is None else host, b"\r\n",
             head.lines, framing, identity,
+            b"" if holder is None else b"%b: %b\r\n" % (HOLDER, holder),
             b"X-Forwarded-For: ", head.forwarded_for, b", " if head.forwarded_for else b"", client,
             b"\r\nX-Forwarded-Proto: ", head.forwarded_proto or proto,
             b"\r\nX-Forwarded-Host: ", head.forwarded_host or own,
@@ -259,11 +265,13 @@ def request_bytes(
 class ResponseHead:
     """A response head with one meaning; `lines` are the end-to-end fields, serialised."""
 
-    __slots__ = ("chunked", "content_length", "field_count", "keep_alive", "lines", "reason", "status", "whole")
+    __slots__ = (
+        "chunked", "content_length", "field_count", "keep_alive", "lines", "not_sent", "reason", "status", "whole"
+    )  # fmt: skip
 
     def __init__(
         self, *, status: int, reason: bytes, lines: bytes, content_length: int | None, chunked: bool,
-        keep_alive: bool, field_count: int,
+        keep_alive: bool, field_count: int, not_sent: bool = False,
     ) -> None:  # fmt: skip
         self.status = status
         self.reason = reason
@@ -272,6 +280,8 @@ class ResponseHead:
         self.chunked = chunked
         self.keep_alive = keep_alive
         self.field_count = field_count
+        self.not_sent = not_sent
+        """It says that no replica saw the request: to be believed of a sidecar only."""
         self.whole = b""
         """The head with its length as it goes to a client whose connection stays; made where it is used often."""
 
@@ -281,6 +291,7 @@ class ResponseHead:
         return (
             self.content_length is not None
             and self.keep_alive
+            and not self.not_sent
             and not self.chunked
             and not has_no_body(self.status, b"GET")
         )
@@ -290,7 +301,7 @@ def parse_response(status: int, reason: bytes, version: str, fields: list[Field]
     """The meaning of a response head; raises BadMessageError."""
     lines: list[bytes] = []
     content_length: int | None = None
-    chunked = False
+    chunked = not_sent = False
     dropped: frozenset[bytes] = frozenset()
     for name, value in fields:
         key = name.lower()
@@ -307,6 +318,8 @@ def parse_response(status: int, reason: bytes, version: str, fields: list[Field]
             dropped |= options - {b"close", b"keep-alive", b"upgrade", b""}
         elif key == b"trailer":
             lines += (b"Trailer", b": ", value, b"\r\n")
+        elif key == NOT_SENT:
+            not_sent = True
     if dropped:
         lines = _without(lines, dropped)
     return ResponseHead(
@@ -317,6 +330,7 @@ def parse_response(status: int, reason: bytes, version: str, fields: list[Field]
         chunked=chunked,
         keep_alive=keep_alive,
         field_count=len(fields),
+        not_sent=not_sent,
     )
 
 

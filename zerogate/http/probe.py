@@ -86,6 +86,11 @@ class Probe:
         self._schedule()
         self._drop()
 
+    def doubt(self, why: str) -> None:
+        """Something else says that the server is gone: it is not ready until it answers again, and is asked at once."""
+        if self.is_ready and not self._is_closed:
+            self._fail(why)
+
     # one question after the other
 
     def _tick(self) -> None:

@@ -5,6 +5,7 @@ lost, and is counted in between.
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import Final, Protocol
 
 import msgspec
@@ -13,6 +14,7 @@ from zerogate.clock import now
 from zerogate.errors import Refusal
 from zerogate.http.exchange import Placer
 from zerogate.http.gone import GoneWatch
+from zerogate.http.heads import RequestHead
 from zerogate.http.sides import BodyMemory
 from zerogate.http.sweep import NEVER, Sweep
 
@@ -62,6 +64,8 @@ class Server:
         self.heads_until_s = NEVER
         """When a connection whose request has not come is closed, because the process leaves."""
         self._emptied: asyncio.Event | None = None
+        self.upgrades: dict[bytes, Callable[[RequestHead], asyncio.Protocol | None]] = {}
+        """By the token of `Upgrade`: the protocol that takes the connection over, or None: an ordinary request."""
         self.bad_requests = 0
         """Messages that were refused before they were a request."""
         self.accepted = 0

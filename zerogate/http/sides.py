@@ -151,6 +151,9 @@ class Owner(Protocol[ExchangeT]):
     def on_unsent(self, exchange: ExchangeT, cause: str, now_s: float) -> None:
         """Nothing of the request took effect on its replica: place it elsewhere, hold it again, or refuse it."""
 
+    def on_turned_away(self, exchange: ExchangeT, now_s: float) -> None:
+        """The sidecar of its replica had no place for it, and the replica saw nothing of it: hold it again."""
+
     def on_hold_timeout(self, exchange: ExchangeT, now_s: float) -> None:
         """The deadline for holding has passed: refuse it."""
 
@@ -178,7 +181,9 @@ class BodyReader(Protocol):
 
 
 class Connections(Protocol[ExchangeT]):
-    """The way to one replica."""
+    """The way to one replica. `may_turn_away`: a sidecar is there, which may have no place for a request."""
+
+    may_turn_away: bool
 
     def take(self, exchange: ExchangeT, now_s: float) -> "UpstreamConnection[ExchangeT] | None":
         """A connection for the exchange; or None, and the exchange is told when there is one or there can be none."""

@@ -54,9 +54,12 @@ class Pool:
         *,
         host: bytes | None = None,
         secured: Secured | None = None,
+        holder: bytes | None = None,
     ) -> None:
+        """`holder`: our own name, where a sidecar is at this address; then its refusals are believed."""
         self.address = address
         self._secured = secured
+        self.may_turn_away = holder is not None
         self.tick = 0
         self.visit_s = NEVER
         self.asked_s = 0.0
@@ -68,6 +71,8 @@ class Pool:
         self._sweep = sweep
         self._nursery = nursery
         self._host = host
+        self._holder = holder
+        self._way = (host, holder)
         self._idle: list[ClientConnection] = []
         self._is_closed = False
         self._outlives_streams = False
@@ -192,10 +197,13 @@ class Pool:
         head = exchange.head
         client, arrival = exchange.downstream.peer, exchange.downstream.arrival
         sent = head.sent
-        if sent is not None and sent[2] is arrival and sent[0] == client and sent[1] == self._host:
+        way = self._way
+        if sent is not None and sent[2] is arrival and sent[0] == client and (sent[1] is way or sent[1] == way):
             return sent[3]
-        data = request_bytes(head, client=client, host=self._host, proto=arrival.scheme, identity=arrival.identity)
-        head.sent = (client, self._host, arrival, data)
+        data = request_bytes(
+            head, client=client, host=self._host, holder=self._holder, proto=arrival.scheme, identity=arrival.identity
+        )
+        head.sent = (client, way, arrival, data)
         return data
 
 

@@ -42,6 +42,7 @@ class Sides:
         self.gate = Gate(limit=0, release_limit=8)
         self.rests_until_s = 0.0
         self.pool = self
+        self.may_turn_away = False
         self.peer = b"192.0.2.1"
         self.arrival = PLAIN
 
@@ -102,6 +103,9 @@ class Sides:
     # Owner
     def on_unsent(self, exchange: Exchange, cause: str, now_s: float) -> None:
         self.said.append(f"owner: unsent ({cause})")
+
+    def on_turned_away(self, exchange: Exchange, now_s: float) -> None:
+        self.said.append("owner: turned away")
 
     def on_hold_timeout(self, exchange: Exchange, now_s: float) -> None:
         self.said.append("owner: hold timeout")

@@ -110,15 +110,16 @@ class Connection:
 
 
 class Replica:
-    """A destination whose pool has a connection at once, or later."""
+    """A destination whose pool has a connection at once, or later; a sidecar may turn its requests away."""
 
     service = "x"
     id = "x-1"
     start_s = 1.0
     rests_until_s = 0.0
 
-    def __init__(self, connections: list[Connection], *, at_once: bool) -> None:
+    def __init__(self, connections: list[Connection], *, at_once: bool, may_turn_away: bool) -> None:
         self.gate = Gate(limit=0, release_limit=1)
+        self.may_turn_away = may_turn_away
         self.pool = self
         self.connections = connections
         self.at_once = at_once
@@ -140,10 +141,20 @@ class ExchangeMachine(RuleBasedStateMachine):
         stale=st.booleans(),
         beat=st.booleans(),
         expects=st.booleans(),
+        sidecar=st.booleans(),
         begins=st.sampled_from([ROUTING, HELD, CONNECTING, SENT, ANSWERING]),
     )
     def begin(
-        self, method: str, size: int | None, begins: int, *, chunked: bool, stale: bool, beat: bool, expects: bool
+        self,
+        method: str,
+        size: int | None,
+        begins: int,
+        *,
+        chunked: bool,
+        stale: bool,
+        beat: bool,
+        expects: bool,
+        sidecar: bool,
     ) -> None:
         """A new exchange, and for some the first steps too: random steps alone seldom come far."""
         fields = {"expect": "100-continue"} if expects else {}
@@ -160,6 +171,7 @@ class ExchangeMachine(RuleBasedStateMachine):
         self.sent = b""
         self.owner_ends = 0
         self.unsent = 0
+        self.sidecar = sidecar
         self.connections: list[Connection] = []
         self.exchange = Exchange(self.client, head, 0.0)
         self.exchange.give_to(self)
@@ -184,6 +196,9 @@ class ExchangeMachine(RuleBasedStateMachine):
         else:
             self._dispatch(at_once=True)
 
+    def on_turned_away(self, exchange: Exchange, now_s: float) -> None:
+        self.on_unsent(exchange, "turned away", now_s)
+
     def on_hold_timeout(self, exchange: Exchange, now_s: float) -> None:
         exchange.refuse(REFUSAL, now_s)
 
@@ -196,7 +211,8 @@ class ExchangeMachine(RuleBasedStateMachine):
         self.owner_ends += 1
 
     def _dispatch(self, *, at_once: bool) -> None:
-        self.exchange.dispatch(Replica(self.connections, at_once=at_once), self.now_s)
+        replica = Replica(self.connections, at_once=at_once, may_turn_away=self.sidecar)
+        self.exchange.dispatch(replica, self.now_s)
 
     def _in(self, *phases: int) -> bool:
         return self.exchange.phase in phases
@@ -281,6 +297,17 @@ class ExchangeMachine(RuleBasedStateMachine):
     @rule()
     def informs(self) -> None:
         self.exchange.on_informational(103, b"Early Hints", b"")
+
+    @precondition(lambda self: self._in(SENT) and self.sidecar)
+    @rule()
+    def lets_it_in(self) -> None:
+        self.exchange.on_informational(100, b"Continue", b"")
+
+    @precondition(lambda self: self._in(SENT) and self.sidecar)
+    @rule()
+    def turns_away(self) -> None:
+        self._over()
+        self.exchange.on_turned_away(self.now_s)
 
     @precondition(lambda self: self._in(ANSWERING))
     @rule(ends=st.booleans())

@@ -239,3 +239,18 @@ async def test_a_server_on_a_unix_socket_is_asked_until_it_is_there(tmp_path: Pa
     server = await asyncio.start_unix_server(serve, path)
     assert await asked
     server.close()
+
+
+@pytest.mark.usefixtures("on")
+async def test_a_server_that_is_doubted_is_not_ready_until_it_answers_again() -> None:
+    server, changes = Server(OK), Changes()
+    async with serving(server) as address:
+        probe = Probe(address, "/health", changes.seen.put_nowait, interval_s=0.005, ready_interval_s=60.0)
+        probe.doubt("nothing is known yet")
+        probe.start()
+        assert await changes.next() is True
+        probe.doubt("a request could not reach it")
+        assert await changes.next() is False
+        assert await changes.next() is True, "it is asked at the pace of a start"
+        probe.close()
+        assert changes.seen.empty()

@@ -39,6 +39,8 @@ _KNOWN: Final = _HEADS.known
 class Keeper(Protocol):
     """Where a connection belongs: the pool of its replica."""
 
+    may_turn_away: bool
+    """Whether a sidecar of ours answers there: only then a refusal as not sent is believed."""
     heard_s: float
     """When the last byte came on any of its connections."""
 
@@ -57,8 +59,9 @@ class ClientConnection(asyncio.Protocol):
 
     __slots__ = (
         "_body_left", "_exchange", "_fields", "_head_bytes", "_in_head", "_is_early", "_is_feeding", "_is_fresh",
-        "_is_open", "_is_over", "_learned", "_now_s", "_parser", "_pool", "_reason", "_request_chunked",
-        "_request_done", "_saw_end", "_switch", "_transport", "_until_close", "idle_since_s", "was_streamed",
+        "_is_open", "_is_over", "_is_turned_away", "_learned", "_now_s", "_parser", "_pool", "_reason",
+        "_request_chunked", "_request_done", "_saw_end", "_switch", "_transport", "_until_close", "idle_since_s",
+        "was_streamed",
     )  # fmt: skip
 
     def __init__(self, pool: Keeper) -> None:
@@ -78,6 +81,8 @@ class ClientConnection(asyncio.Protocol):
         """Bytes of the head that is parsed right now, to be kept with what they mean."""
         self._is_over = False
         """The answer to a HEAD has come: what lies behind it in the same read is nobody's."""
+        self._is_turned_away = False
+        """What comes is a sidecar's refusal: it is read to its end, so that the connection is as good as before."""
         self._until_close = False
         self._request_chunked = False
         self._request_done = False
@@ -108,7 +113,10 @@ class ClientConnection(asyncio.Protocol):
         self._pool.on_lost(self)
         if exchange is None:
             return
-        if self._until_close and self._saw_end and exc is None:
+        if self._is_turned_away:
+            self._is_turned_away = False
+            exchange.on_turned_away(now())
+        elif self._until_close and self._saw_end and exc is None:
             exchange.on_response_end(_NO_FIELDS, now())
         else:
             exchange.on_upstream_lost(str(exc) if exc is not None else "the connection was closed", now())
@@ -353,7 +361,10 @@ class ClientConnection(asyncio.Protocol):
             not head.chunked and head.content_length is None and not has_no_body(status, exchange.head.method)
         )
         self.was_streamed = head.chunked
-        exchange.on_response_head(head, self._now_s)
+        if head.not_sent and self._pool.may_turn_away:
+            self._is_turned_away = True
+        else:
+            exchange.on_response_head(head, self._now_s)
         if exchange.head.method == b"HEAD":
             # over only after this read: the parser takes what may lie behind for the body that the length announces
             self._is_over = True
@@ -374,7 +385,7 @@ class ClientConnection(asyncio.Protocol):
         if self._is_over:
             raise BadMessageError("a body where there is none", 502)
         self._head_bytes = 0
-        if self._exchange is not None:
+        if self._exchange is not None and not self._is_turned_away:
             self._exchange.on_response_data(data, self._now_s)
 
     def on_message_complete(self) -> None:
@@ -396,4 +407,8 @@ class ClientConnection(asyncio.Protocol):
         else:
             self._close()
         fields, self._fields = self._fields, []
-        exchange.on_response_end(fields, self._now_s)
+        if self._is_turned_away:
+            self._is_turned_away = False
+            exchange.on_turned_away(self._now_s)
+        else:
+            exchange.on_response_end(fields, self._now_s)

@@ -198,6 +198,8 @@ class ServerConnection(asyncio.Protocol):
     def on_head(self, head: RequestHead) -> None:
         if self._closing:
             raise BadMessageError("a request after the last one of its connection")
+        if head.upgrade is not None and self._is_handed_over(head):
+            return
         exchange = Exchange(self, head, self._now_s)
         if self._current is not None:
             self._queue(exchange)
@@ -205,6 +207,20 @@ class ServerConnection(asyncio.Protocol):
         else:
             self._current = self._receiving = exchange
             self._server.place(exchange, self._now_s)
+
+    def _is_handed_over(self, head: RequestHead) -> bool:
+        """Whether the connection belongs to another protocol now, which was asked for with nothing else under way."""
+        make = self._server.upgrades.get(head.upgrade or b"")
+        protocol = make(head) if make is not None and self._current is None and not head.has_body else None
+        if protocol is None:
+            return False
+        self._closing = True
+        self._server.leave(self, self.peer)
+        self._server.sweep.forget(self)
+        self._transport.set_protocol(protocol)
+        protocol.connection_made(self._transport)
+        asyncio.get_running_loop().call_soon(self._reader.close)  # not now: it is reading
+        return True
 
     def _queue(self, exchange: Exchange) -> None:
         if self._pipelined is None:

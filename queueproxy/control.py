@@ -1,0 +1,176 @@
+"""Control connections of the sidecar: each gateway is told whether the replica is ready and how many it may send.
+
+A gateway comes by `Upgrade` on the port of the traffic and is a holder of the grants from then on, until its connection
+ends or is silent for too long. What is said is always the present state, at most once in a turn of the loop, and
+never to a gateway that does not read. `docs/decisions/011-grants.md` says why it is so.
+"""
+
+import asyncio
+import logging
+from typing import Any, Final
+
+from queueproxy.grants import Holder
+from queueproxy.slots import Slots
+from zerogate.clock import now
+from zerogate.control import BEAT_S, PROTOCOL, SILENCE_S, ControlError, Lines, Terms, is_name, line, read_demand
+from zerogate.http.heads import RequestHead
+from zerogate.http.sweep import NEVER, Sweep
+
+log = logging.getLogger("queueproxy")
+
+MOST_GATEWAYS: Final = 256
+"""Each gateway and activator has one; beyond it a gateway sends without being told how many."""
+
+
+class Control:
+    """All control connections of one sidecar."""
+
+    def __init__(self, slots: Slots, sweep: Sweep) -> None:
+        self.slots = slots
+        self.tick = 0
+        self.visit_s = NEVER
+        self.connections: dict[bytes, ControlConnection] = {}
+        """By the gateway's name."""
+        self.is_leaving = False
+        """The replica is about to go: gateways are told that it is not ready, whatever else is still taken."""
+        self._sweep = sweep
+        self._is_planned = False
+        slots.on_change = self._on_change
+
+    def take(self, head: RequestHead) -> asyncio.Protocol | None:
+        """The connection of a gateway that asks for it; None where it cannot be had."""
+        name = head.holder
+        if head.method != b"GET" or name is None or not is_name(name) or len(self.connections) >= MOST_GATEWAYS:
+            return None
+        return ControlConnection(self, name)
+
+    def leave(self) -> None:
+        """Tell all gateways to send nothing more."""
+        self.is_leaving = True
+        self._on_change()
+
+    def close(self) -> None:
+        """End all of them: the replica takes nothing new from here any more."""
+        self._sweep.forget(self)
+        for connection in tuple(self.connections.values()):
+            connection.close()
+
+    def on_made(self, connection: "ControlConnection") -> None:
+        """A gateway has come; an older connection of the same one is dead, only not known to be."""
+        before = self.connections.get(connection.name)
+        if before is not None:
+            before.close()
+        self.connections[connection.name] = connection
+        self._sweep.watch(self, now() + BEAT_S)
+
+    def on_lost(self, connection: "ControlConnection") -> None:
+        """A gateway has gone."""
+        if self.connections.get(connection.name) is connection:
+            del self.connections[connection.name]
+
+    def due(self, now_s: float) -> float | None:
+        """Take back slots that are kept for too long, speak where nothing was said, part from the silent."""
+        self.slots.check(now_s)
+        for connection in tuple(self.connections.values()):
+            connection.beat(now_s)
+        return min(now_s + BEAT_S / 2, self.slots.grants.due_s) if self.connections else None
+
+    def _on_change(self) -> None:
+        if not self._is_planned and self.connections:
+            self._is_planned = True
+            asyncio.get_running_loop().call_soon(self._tell)
+
+    def _tell(self) -> None:
+        self._is_planned = False
+        for connection in self.connections.values():
+            connection.tell()
+        due_s = self.slots.grants.due_s
+        if due_s < self.visit_s:
+            self._sweep.watch(self, due_s)
+
+
+class ControlConnection(asyncio.Protocol):
+    """One gateway."""
+
+    def __init__(self, control: Control, name: bytes) -> None:
+        self.name = name
+        self._control = control
+        self._slots = control.slots
+        self._holder: Holder | None = None
+        self._transport: Any = None
+        self._lines = Lines()
+        self._said: tuple[bool, int, bool] | None = None
+        self._said_at_s = self._heard_at_s = 0.0
+        self._can_write = True
+
+    def connection_made(self, transport: Any) -> None:
+        self._transport = transport
+        now_s = self._heard_at_s = now()
+        self._control.on_made(self)
+        self._holder = self._slots.join(self.name, now_s)
+        log.info("gateway %s has come", self.name.decode())
+        transport.write(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: %b\r\n\r\n" % PROTOCOL)
+        self.tell()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        holder, self._holder = self._holder, None
+        if holder is not None:
+            log.info("gateway %s has gone", self.name.decode())
+            self._control.on_lost(self)
+            self._slots.part(holder, now())
+
+    def data_received(self, data: bytes) -> None:
+        now_s = self._heard_at_s = now()
+        try:
+            demands = [read_demand(text) for text in self._lines.feed(data)]
+        except ControlError as error:
+            log.warning("gateway %s: %s", self.name.decode(), error)
+            self.close()
+            return
+        if demands and self._holder is not None:
+            self._slots.report(self._holder, demands[-1].waiting, demands[-1].in_flight, now_s)
+
+    def pause_writing(self) -> None:
+        self._can_write = False
+
+    def resume_writing(self) -> None:
+        self._can_write = True
+        self.tell()
+
+    def tell(self) -> None:
+        """Say how it is, where that is not what was said last."""
+        holder, slots = self._holder, self._slots
+        if holder is None or not self._can_write:
+            return
+        is_ready = slots.is_ready and not self._control.is_leaving
+        said = (is_ready, holder.allowance, holder.is_contended)
+        if said == self._said and not holder.is_refused:
+            return
+        holder.is_refused = False
+        self._said = said
+        self._said_at_s = now()
+        gate = slots.gate
+        terms = Terms(
+            ready=is_ready,
+            detail="It is leaving." if self._control.is_leaving else slots.why_shut,
+            allowance=holder.allowance,
+            limit=gate.limit,
+            most=gate.release_limit,
+            contended=holder.is_contended,
+        )
+        self._transport.write(line(terms))
+
+    def beat(self, now_s: float) -> None:
+        """Say it again where nothing was said for a while; end where nothing was heard for too long."""
+        if now_s >= self._heard_at_s + SILENCE_S:
+            log.warning("gateway %s said nothing for %g s", self.name.decode(), SILENCE_S)
+            self.close()
+        elif now_s >= self._said_at_s + BEAT_S / 2:
+            self._said = None
+            self.tell()
+
+    def close(self) -> None:
+        """End it now, whatever is on its way."""
+        transport = self._transport
+        self.connection_lost(None)
+        transport.abort()
