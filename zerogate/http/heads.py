@@ -351,9 +351,14 @@ def head_size(fields: list[Field]) -> int:
     return sum(len(name) + len(value) + 4 for name, value in fields)
 
 
+def may_trail(name: bytes) -> bool:
+    """Whether a field may stand in trailers (RFC 9110 section 6.5.1)."""
+    return name.lower() not in _FORBIDDEN_IN_TRAILERS
+
+
 def trailer_bytes(trailers: list[Field]) -> bytes:
-    """The last chunk with its trailers; fields that must not stand there (RFC 9110 section 6.5.1) are left out."""
+    """The last chunk with its trailers; fields that must not stand there are left out."""
     if not trailers:
         return b"0\r\n\r\n"
-    lines = [b"%b: %b\r\n" % field for field in trailers if field[0].lower() not in _FORBIDDEN_IN_TRAILERS]
+    lines = [b"%b: %b\r\n" % field for field in trailers if may_trail(field[0])]
     return b"0\r\n" + b"".join(lines) + b"\r\n"

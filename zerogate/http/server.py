@@ -98,6 +98,11 @@ class Server:
             self._by_client[client] = left
         self._tell_emptied()
 
+    def replace(self, old: Connection, new: Connection) -> None:
+        """Another version of HTTP goes on with a connection: it is counted once."""
+        self.connections.discard(old)
+        self.connections.add(new)
+
     def drain(self) -> None:
         """Answer what runs, take no further request on any connection."""
         self.is_draining = True

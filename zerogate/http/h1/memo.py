@@ -9,6 +9,7 @@ Invariants: a head in here is never changed; what is kept is bounded in number a
 kept when it comes for the second time, so those with an identifier of their own cost little and drive nothing out.
 """
 
+from collections.abc import Hashable
 from typing import Final, Generic, TypeVar
 
 KEPT_HEADS: Final = 512
@@ -28,10 +29,10 @@ class HeadMemo(Generic[Head]):
     __slots__ = ("_seen", "known")
 
     def __init__(self) -> None:
-        self.known: dict[bytes, Head] = {}
+        self.known: dict[Hashable, Head] = {}
         self._seen: set[int] = set()
 
-    def comes_again(self, raw: bytes) -> bool:
+    def comes_again(self, raw: Hashable) -> bool:
         """Whether a head that is not known came before: then it is worth keeping."""
         seen = self._seen
         mark = hash(raw)
@@ -42,7 +43,7 @@ class HeadMemo(Generic[Head]):
         seen.add(mark)
         return False
 
-    def keep(self, raw: bytes, head: Head) -> None:
+    def keep(self, raw: Hashable, head: Head) -> None:
         """Remember what these bytes mean."""
         if len(self.known) >= KEPT_HEADS:
             self.known.clear()

@@ -20,6 +20,8 @@ from zerogate.http.h1.linger import Linger
 from zerogate.http.h1.memo import HEAD_END, KEPT_BYTES, HeadMemo, is_one_head
 from zerogate.http.h1.reader import NO_FIELDS, RequestReader
 from zerogate.http.h1.tunnel_ends import ClientEnd
+from zerogate.http.h2.frames import PREFACE_LINE
+from zerogate.http.h2.server import ServerConnection as Http2Connection
 from zerogate.http.heads import BadMessageError, Field, RequestHead, ResponseHead, response_bytes, trailer_bytes
 from zerogate.http.server import DRAIN_HEAD_S, Server
 from zerogate.http.sides import PLAIN, Arrival
@@ -53,9 +55,9 @@ class ServerConnection(asyncio.Protocol):
     """See the module's text."""
 
     __slots__ = (
-        "_body_left", "_closing", "_current", "_ending", "_gone_watch", "_idle_since_s", "_last_word", "_linger",
-        "_now_s", "_out", "_paused", "_pipelined", "_reader", "_receiving", "_server", "_transport", "arrival",
-        "memory", "peer", "tick", "visit_s",
+        "_body_left", "_closing", "_current", "_early", "_ending", "_gone_watch", "_idle_since_s", "_last_word",
+        "_linger", "_now_s", "_out", "_paused", "_pipelined", "_reader", "_receiving", "_server", "_transport",
+        "arrival", "memory", "peer", "tick", "visit_s",
     )  # fmt: skip
 
     def __init__(self, server: Server, *, arrival: Arrival = PLAIN, peer: bytes = b"") -> None:
@@ -74,6 +76,8 @@ class ServerConnection(asyncio.Protocol):
         self._pipelined: deque[Exchange] | None = None
         self._body_left = 0
         """Bytes of a body that is counted: its head was known, and the reader has seen nothing of the message."""
+        self._early: bytes | None = b""
+        """What came before it was clear that this is HTTP/1.1; None from then on."""
         self._last_word: Refusal | None = None
         self._out: list[bytes] = []
         self._paused = 0
@@ -118,6 +122,10 @@ class ServerConnection(asyncio.Protocol):
             if self._linger is not None:
                 self._linger.take(len(data))
             return
+        if self._early is not None:
+            data = self._first(data)
+            if not data:
+                return
         self._now_s = now_s = now()
         if self._body_left:
             data = self._take_body(data)
@@ -142,6 +150,19 @@ class ServerConnection(asyncio.Protocol):
                         self._go_on(data[end:])
                     return
         self._feed(data)
+
+    def _first(self, data: bytes) -> bytes:
+        """The first bytes, to be read here; none where they are the preface of HTTP/2, or may still become it."""
+        data = (self._early or b"") + data
+        if not data.startswith(PREFACE_LINE):
+            is_open = PREFACE_LINE.startswith(data)
+            self._early = data if is_open else None
+            return b"" if is_open else data
+        self._closing = True
+        self._server.sweep.forget(self)
+        self._reader.close()
+        Http2Connection(self._server).take_over(self, self._transport, self.peer, data)
+        return b""
 
     def _learn(self, raw: bytes) -> bool:
         """Parse a head that is not known, on its own, and keep what it means. Returns whether it is a head."""

@@ -23,6 +23,7 @@ from zerogate.http.h2.streams import (
     GET_DATA,
     GET_END,
     GET_HEADERS,
+    HALF_LOCAL,
     HALF_REMOTE,
     NEXT,
     RESET,
@@ -566,16 +567,23 @@ class Connection:
             self._last_allowed = self.last_stream
             self._emit(f.goaway_frame(self.last_stream, f.NO_ERROR))
 
+    @property
+    def has_left(self) -> bool:
+        """Whether the peer was told of the last stream that is taken."""
+        return self._last_allowed != f.MAX_WINDOW
+
     def reap(self, now_s: float) -> None:
-        """Reset complete answers that the peer has opened no window for since `Limits.stalled_s`."""
+        """Reset streams that wait for nothing but the peer since `Limits.stalled_s`: for a window for the rest of our
+        message, or for the rest of a message that nobody reads."""
         self.now_s = now_s
         for stream in tuple(self.streams.values()):
-            if not (stream.is_ending and stream.queue):
+            is_stalled = stream.is_ending if stream.queue else stream.is_stopping and stream.state == HALF_LOCAL
+            if not is_stalled:
                 continue
             if stream.stalled_since_s is None:
                 stream.stalled_since_s = now_s
             elif now_s - stream.stalled_since_s >= self._limits.stalled_s:
-                self.reset(stream, f.FLOW_CONTROL_ERROR)
+                self.reset(stream, f.CANCEL if stream.queue else f.NO_ERROR)
 
     # What the streams' owners ask for
 
@@ -647,6 +655,20 @@ class Connection:
         stream.trailers = trailers
         if not stream.queue:
             self._write_end(stream)
+
+    def stop(self, stream: Stream) -> None:
+        """What the peer may still send of its message is of no use: end the stream once ours has been sent (8.1).
+
+        A short rest is let come, up to `reap`: many a client takes the reset that would spare it for a failure.
+        """
+        stream.is_stopping = True
+        stream.is_paused = not self._is_short(stream)
+        if stream.is_paused and stream.state == HALF_LOCAL:
+            self.reset(stream, f.NO_ERROR)
+
+    def _is_short(self, stream: Stream) -> bool:
+        """Whether the rest of the peer's message needs no further window."""
+        return stream.body_left is not None and stream.body_left <= stream.receive_window
 
     def reset(self, stream: Stream, code: int) -> None:
         """End a stream at once. Nothing is told; of a stream that is closed nothing happens."""
@@ -731,6 +753,18 @@ class Connection:
         stream.step(SEND_END)
         if stream.state == CLOSED:
             self._forget(stream, _ENDED)
+        elif stream.is_stopping and not self._is_short(stream):
+            self.reset(stream, f.NO_ERROR)
+
+    @property
+    def has_output(self) -> bool:
+        """Whether `take` would give something."""
+        return bool(self._out) or bool(self._ready and self.send_window > 0)
+
+    @property
+    def queued_bytes(self) -> int:
+        """Body that waits for a window or for the transport."""
+        return sum(stream.queued_bytes for stream in self.streams.values())
 
     def _pump(self) -> None:
         """Let the streams that may send take turns, a frame each."""

@@ -11,7 +11,9 @@ import msgspec
 
 from zerogate.errors import ZerogateError
 
-PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+PREFACE_LINE: Final = b"PRI * HTTP/2.0\r\n"
+"""No request of HTTP/1.1 begins like this (section 3.4)."""
+PREFACE: Final = PREFACE_LINE + b"\r\nSM\r\n\r\n"
 
 DATA: Final = 0x0
 HEADERS: Final = 0x1

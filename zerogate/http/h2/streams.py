@@ -48,7 +48,7 @@ class Stream:
     """See the module's text. Attributes are for reading; its connection changes them, the hooks are overridden."""
 
     __slots__ = (
-        "body_left", "has_head", "id", "is_ending", "is_paused", "is_writable", "queue", "queued_bytes",
+        "body_left", "has_head", "id", "is_ending", "is_paused", "is_stopping", "is_writable", "queue", "queued_bytes",
         "receive_window", "send_window", "stalled_since_s", "state", "trailers", "unreleased_bytes",
     )  # fmt: skip
 
@@ -68,6 +68,8 @@ class Stream:
         self.is_writable = True
         self.is_ending = False
         """The end was given to us; it follows the queue."""
+        self.is_stopping = False
+        """Once our end is sent, the peer's is not waited for."""
         self.trailers: list[HpackField] = []
         self.has_head = False
         """The peer's head has come: what follows are trailers."""
@@ -81,6 +83,11 @@ class Stream:
         if state is None:
             raise IllegalTransitionError(f"stream {self.id} is {STATES[self.state]}: it cannot {EVENTS[event]}")
         self.state = state
+
+    @property
+    def has_sent_end(self) -> bool:
+        """Whether our message is complete as far as its owner is concerned."""
+        return self.is_ending or self.state in (HALF_LOCAL, CLOSED)
 
     # What the connection tells; a hook may raise ViolationError, and its stream is reset
 
