@@ -136,7 +136,8 @@ class Connection:
         self._is_blocked = False
         self._out: list[bytes] = []
         self._out_bytes = 0
-        self._asked = False
+        self._asked = True
+        """The owner knows that there is something to take; our settings are there from the beginning."""
         self._tail_stream = 0
         """Whose DATA frame was written last and may still be given END_STREAM."""
         self._tail_at = 0

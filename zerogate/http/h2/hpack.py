@@ -1,9 +1,8 @@
 """Compression of field sections (RFC 7541), natively: a thin binding of the coder inside `jh2`. Pure.
 
-Of `jh2` only the compiled coder is used, not its state machine. What it leaves open is closed here: the size of a list
-counts 32 bytes per field (section 4.1 and RFC 9113 section 10.5.1), a change of the table's size may stand only at the
-beginning of a block (section 4.2), and the sizes that a peer set between two blocks are announced as the smallest and
-the last. One difference to the letter stays: Huffman padding that is not all ones is taken; it changes no meaning.
+Of `jh2` only the compiled coder is used, not its state machine. What it leaves open is closed here: a block is looked
+through before it is decoded (`_check_shape`), the number of fields is bounded besides their size, and the sizes that a
+peer set between two blocks are announced as the smallest and the last. One difference to the letter stays: Huffman padding that is not all ones is taken; it changes no meaning.
 """
 
 import re
@@ -23,8 +22,10 @@ TABLE_BYTES: Final = 4096
 MAX_FIELDS: Final = 512
 """More than this in one block is no head but a bomb: 128 are the most of a request, trailers and crumbs included."""
 FIELD_OVERHEAD: Final = 32
-_MAYBE_SIZE: Final = re.compile(rb"[\x20-\x3f]")
-_INTEGER_LIMIT: Final = 5
+INTEGER_BYTES: Final = 4
+"""Of an integer behind its first byte: up to 2^28, more than any length or index here."""
+_INDEXES: Final = re.compile(rb"[\x81-\xfe]*")
+"""Nothing but short indexes: what a client sends for a head that it has sent before."""
 
 
 class Decoder:
@@ -38,62 +39,69 @@ class Decoder:
 
     def decode(self, block: bytes) -> list[HpackField]:
         """The fields of one block, names and values as they were sent; raises ViolationError."""
-        if _MAYBE_SIZE.search(block) is not None:
-            _check_sizes(block)
+        if _INDEXES.fullmatch(block) is None:
+            _check_shape(block)
         try:
             fields: list[HpackField] = self._decoder.decode(block, True)
         except OversizedHeaderListError as error:
             raise ViolationError(ENHANCE_YOUR_CALM, f"fields of more than {self._limit_bytes} bytes") from error
         except HPACKError as error:
-            raise ViolationError(COMPRESSION_ERROR, f"a field block that cannot be read ({error})") from error
+            raise _broken(f"a field block that cannot be read ({error})") from error
+        except BaseException as error:
+            if type(error).__name__ != "PanicException":  # the coder's own, not an Exception and not importable
+                raise
+            raise _broken("a field block that the coder fails at") from error
         if len(fields) > MAX_FIELDS:
             raise ViolationError(ENHANCE_YOUR_CALM, f"more than {MAX_FIELDS} fields")
         return fields
 
 
-def _check_sizes(block: bytes) -> None:
-    """Refuse a change of the table's size behind a field (section 4.2), and more than two of them before.
+def _check_shape(block: bytes) -> None:
+    """Hold the block to what the coder takes for granted: whole representations, and sizes only at the beginning.
 
-    Walks the representations without decoding them; a block that is broken is left for the decoder to refuse.
+    The coder panics where a representation ends early, and lets a change of the table's size stand behind a field
+    (section 4.2) and more than two of them before.
     """
     at = sizes = 0
     has_field = False
     end = len(block)
     while at < end:
         first = block[at]
-        if first & 0xE0 == 0x20:
+        if first & 0x80:
+            has_field = True
+            at = _integer(block, at, 0x7F)[1]
+        elif first & 0xE0 == 0x20:
             sizes += 1
             if has_field or sizes > 2:
-                raise ViolationError(COMPRESSION_ERROR, "a change of the table's size behind a field (RFC 7541 4.2)")
-            _, at = _integer(block, at, 0x1F)
-            continue
-        has_field = True
-        if first & 0x80:
-            _, at = _integer(block, at, 0x7F)
-            continue
-        index, at = _integer(block, at, 0x3F if first & 0x40 else 0x0F)
-        for _ in range(1 if index else 2):
-            if at >= end:
-                return
-            length, at = _integer(block, at, 0x7F)
-            at += length
+                raise _broken("a change of the table's size where none may stand (RFC 7541 section 4.2)")
+            at = _integer(block, at, 0x1F)[1]
+        else:
+            has_field = True
+            index, at = _integer(block, at, 0x3F if first & 0x40 else 0x0F)
+            for _ in range(1 if index else 2):
+                length, at = _integer(block, at, 0x7F)
+                at += length
+    if at > end:
+        raise _broken("a field block that ends inside a field")
 
 
 def _integer(block: bytes, at: int, mask: int) -> tuple[int, int]:
-    """(value, where it ends) of an integer (section 5.1); where it is broken, an end beyond the block."""
+    """(value, where it ends) of an integer (section 5.1); raises ViolationError."""
+    if at >= len(block):
+        raise _broken("a field block that ends inside a field")
     value = block[at] & mask
     at += 1
     if value < mask:
         return value, at
-    for shift in range(_INTEGER_LIMIT):
-        if at >= len(block):
-            break
-        byte = block[at]
-        at += 1
+    for shift, byte in enumerate(block[at : at + INTEGER_BYTES]):
         value += (byte & 0x7F) << 7 * shift
         if not byte & 0x80:
-            return value, at
-    return 0, len(block)
+            return value, at + shift + 1
+    raise _broken("a number without an end in a field block")
+
+
+def _broken(reason: str) -> ViolationError:
+    return ViolationError(COMPRESSION_ERROR, reason)
 
 
 class Encoder:

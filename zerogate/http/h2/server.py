@@ -202,7 +202,7 @@ class ServerConnection(asyncio.Protocol):
         self._begin(transport)
         if self.server.enter(self, self.peer) is not None:
             self.core.fail(f.ENHANCE_YOUR_CALM, "too many connections")
-            self._flush()
+        self._flush()
 
     def take_over(self, old: AnyConnection, transport: Any, peer: bytes, data: bytes) -> None:
         """Go on with a connection that `old` has begun to read: `data` is all that came."""
