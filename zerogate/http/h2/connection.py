@@ -43,7 +43,6 @@ DRIBBLE_BYTES: Final = 256
 """A frame cut so small by the peer's window is not counted as work (CVE-2019-9511)."""
 REMEMBERED: Final = 256
 """Streams that ended last: two times as many as run at once may still have frames on their way."""
-DRAIN_PING: Final = b"draining"
 
 _ENDED: Final = 0
 _RESET_BY_US: Final = 1
@@ -484,8 +483,6 @@ class Connection:
     def _on_ping(self, flags: int, stream_id: int, payload: bytes) -> None:
         self._spend_noise()
         if flags & f.ACK:
-            if payload == DRAIN_PING and self._last_allowed == f.MAX_WINDOW and self.goaway_sent:
-                self.finish_goaway()
             self._sink.on_pong(payload)
         else:
             self._emit(f.frame(f.PING, f.ACK, 0, payload))
@@ -556,10 +553,10 @@ class Connection:
             self._fail(ViolationError(code, reason))
 
     def begin_goaway(self) -> None:
-        """Announce that we leave: every stream is still taken, a PING tells when the peer knows (section 6.8)."""
+        """Announce that we leave: what is on its way is still taken, until `finish_goaway` (section 6.8)."""
         if not self.goaway_sent:
             self.goaway_sent = True
-            self._emit(f.goaway_frame(f.MAX_WINDOW, f.NO_ERROR) + f.frame(f.PING, 0, 0, DRAIN_PING))
+            self._emit(f.goaway_frame(f.MAX_WINDOW, f.NO_ERROR))
 
     def finish_goaway(self) -> None:
         """No further stream is taken."""

@@ -2,7 +2,8 @@
 
 Of `jh2` only the compiled coder is used, not its state machine. What it leaves open is closed here: a block is looked
 through before it is decoded (`_check_shape`), the number of fields is bounded besides their size, and the sizes that a
-peer set between two blocks are announced as the smallest and the last. One difference to the letter stays: Huffman padding that is not all ones is taken; it changes no meaning.
+peer set between two blocks are announced as the smallest and the last. One difference to the letter stays: Huffman
+padding that is not all ones is taken; it changes no meaning.
 """
 
 import re

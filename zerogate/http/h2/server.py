@@ -35,7 +35,10 @@ HEAD_TIMEOUT_S: Final = 30.0
 LOOK_S: Final = 15.0
 """How often a connection with streams is looked at: for answers that nobody takes, heads that do not end."""
 GOAWAY_S: Final = 1.0
-"""How long a client may take to acknowledge that we leave: a round trip, and the requests that were on their way."""
+"""Between the two words of leaving: a round trip, for the requests that were on their way."""
+PATIENCE_S: Final = 10.0
+"""How long the word of leaving waits for an instant without a stream: clients by the Python library `h2`, httpx among
+them, take nothing after a GOAWAY and fail all streams that still run. Those that never rest (gRPC) need it to move."""
 
 
 class ServerStream(Stream):
@@ -246,6 +249,10 @@ class ServerConnection(asyncio.Protocol):
         now_s = now()
         while core.has_output and not self._is_blocked and not self._is_closing:
             self._transport.write(core.take(now_s))
+        if self._leave_s is not None and not core.goaway_sent and not core.streams:
+            self._leave(now_s)
+            self.server.sweep.watch(self, self._leave_s)
+            return  # asked for again by the word that was given
         if core.failure is not None or (core.has_left and not core.streams):
             self._close(now_s)
 
@@ -290,9 +297,21 @@ class ServerConnection(asyncio.Protocol):
     def close_if_idle(self) -> None:
         """Tell the client that we leave; its streams are answered, and the connection is closed after the last."""
         if self._leave_s is None and not self._is_closing:
-            self._leave_s = now() + GOAWAY_S
-            self.core.begin_goaway()
-            self.server.sweep.watch(self, self._leave_s)
+            self._leave_s = now() + PATIENCE_S
+            self._leave(now())
+            self.server.sweep.watch(self, self._next_look(now()) or NEVER)
+
+    def _leave(self, now_s: float) -> None:
+        """The next step of leaving, where it is time for it."""
+        core = self.core
+        if self._leave_s is None or core.has_left:
+            return
+        if core.goaway_sent:
+            if now_s >= self._leave_s:
+                core.finish_goaway()
+        elif not core.streams or now_s >= self._leave_s:
+            core.begin_goaway()
+            self._leave_s = now_s + GOAWAY_S
 
     def due(self, now_s: float) -> float | None:
         """The sweep's visit: the connection's own timers."""
@@ -301,8 +320,7 @@ class ServerConnection(asyncio.Protocol):
         if self._is_closing:
             return None
         core = self.core
-        if self._leave_s is not None and now_s >= self._leave_s:
-            core.finish_goaway()
+        self._leave(now_s)
         self._check_slow(now_s)
         core.reap(now_s)
         if core.idle_since_s is not None and now_s >= core.idle_since_s + self._patience_s:
@@ -326,7 +344,7 @@ class ServerConnection(asyncio.Protocol):
         next_s = now_s + LOOK_S if idle_since_s is None else idle_since_s + self._patience_s
         if self.core.block_since_s is not None:
             next_s = min(next_s, self.core.block_since_s + HEAD_TIMEOUT_S)
-        if self._leave_s is not None and now_s < self._leave_s:
+        if self._leave_s is not None and not self.core.has_left:
             next_s = min(next_s, self._leave_s)
         return next_s
 

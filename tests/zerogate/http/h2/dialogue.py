@@ -125,7 +125,7 @@ class Talk:
         if kind in (f.SETTINGS, f.PING) and flags & f.ACK:
             words.append("ack")
         elif kind == f.HEADERS:
-            words += [f"{name}={value}" for name, value in self.decoder.decode(payload)]
+            words += [f"{name.decode()}={value.decode()}" for name, value in self.decoder.decode(payload, raw=True)]
         elif kind == f.DATA:
             words.append(str(len(payload)))
         elif kind == f.RST_STREAM:

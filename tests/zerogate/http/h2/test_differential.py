@@ -1,6 +1,7 @@
 """The same bytes to our connection and to the library `h2`, in both roles and cut anywhere: the same events."""
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import h2.config
@@ -160,7 +161,7 @@ def script(is_server: bool, plan: Any) -> bytes:
 
 def cut(data: bytes, at: list[int]) -> list[bytes]:
     places = sorted({place % (len(data) + 1) for place in at} | {0, len(data)})
-    return [data[begin:end] for begin, end in zip(places, places[1:], strict=False)]
+    return [data[begin:end] for begin, end in pairwise(places)]
 
 
 @pytest.mark.parametrize("is_server", [True, False], ids=["as a server", "as a client"])

@@ -1,4 +1,4 @@
-"""What RFC 9113 forbids a client, one case per rule, by section: which stream or connection ends, and with which code."""
+"""What RFC 9113 forbids a client, one case per rule, by section: which stream or connection ends, and how."""
 
 import pytest
 
