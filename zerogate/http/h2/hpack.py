@@ -64,40 +64,54 @@ def _check_shape(block: bytes) -> None:
     (section 4.2) and more than two of them before.
     """
     at = sizes = 0
-    has_field = False
     end = len(block)
-    while at < end:
-        first = block[at]
-        if first & 0x80:
-            has_field = True
-            at = _integer(block, at, 0x7F)[1]
-        elif first & 0xE0 == 0x20:
-            sizes += 1
-            if has_field or sizes > 2:
-                raise _broken("a change of the table's size where none may stand (RFC 7541 section 4.2)")
-            at = _integer(block, at, 0x1F)[1]
-        else:
-            has_field = True
-            index, at = _integer(block, at, 0x3F if first & 0x40 else 0x0F)
-            for _ in range(1 if index else 2):
-                length, at = _integer(block, at, 0x7F)
-                at += length
+    try:
+        while at < end:
+            first = block[at]
+            at += 1
+            if first & 0x80:
+                if first == 0xFF:
+                    at = _behind(block, at)[1]
+            elif first & 0xE0 == 0x20:
+                sizes += 1
+                if sizes > 2:
+                    raise _broken("a change of the table's size where none may stand (RFC 7541 section 4.2)")
+                if first == 0x3F:
+                    at = _behind(block, at)[1]
+                continue
+            else:
+                mask = 0x3F if first & 0x40 else 0x0F
+                if first & mask == mask:
+                    at = _behind(block, at)[1]
+                elif not first & mask:
+                    at = _behind_string(block, at)
+                at = _behind_string(block, at)
+            sizes = 2  # none may follow a field
+    except IndexError:
+        raise _broken("a field block that ends inside a field") from None
     if at > end:
         raise _broken("a field block that ends inside a field")
 
 
-def _integer(block: bytes, at: int, mask: int) -> tuple[int, int]:
-    """(value, where it ends) of an integer (section 5.1); raises ViolationError."""
-    if at >= len(block):
-        raise _broken("a field block that ends inside a field")
-    value = block[at] & mask
+def _behind_string(block: bytes, at: int) -> int:
+    """Where a string ends (section 5.2); raises IndexError beyond the block, and ViolationError."""
+    length = block[at] & 0x7F
     at += 1
-    if value < mask:
-        return value, at
-    for shift, byte in enumerate(block[at : at + INTEGER_BYTES]):
-        value += (byte & 0x7F) << 7 * shift
+    if length == 0x7F:
+        more, at = _behind(block, at)
+        length += more
+    return at + length
+
+
+def _behind(block: bytes, at: int) -> tuple[int, int]:
+    """(what it adds, where it ends) of the further bytes of an integer (section 5.1); raises like `_behind_string`."""
+    value = 0
+    for shift in range(0, 7 * INTEGER_BYTES, 7):
+        byte = block[at]
+        at += 1
+        value += (byte & 0x7F) << shift
         if not byte & 0x80:
-            return value, at + shift + 1
+            return value, at
     raise _broken("a number without an end in a field block")
 
 
