@@ -183,6 +183,11 @@ class Connection:
         except ViolationError as error:
             self._fail(error)
         self._asked = asked
+        self._note_idle()
+
+    def _note_idle(self) -> None:
+        if self.idle_since_s is None and not self.streams:
+            self.idle_since_s = self.now_s
 
     def _read(self, data: bytes) -> None:
         at = 0
@@ -697,8 +702,7 @@ class Connection:
         """What is to be written now. To be called after `receive`, `unblock` and `on_output`, until it is empty, and
         not while the transport is blocked."""
         self.now_s = now_s
-        if self.idle_since_s is None and not self.streams:
-            self.idle_since_s = now_s
+        self._note_idle()
         if self._ready:
             self._pump()
         out, self._out = self._out, []

@@ -64,7 +64,7 @@ class ServerStream(Stream):
             head = request_head(fields, ended=ended)
         except BadMessageError as bad:
             self._server.bad_requests += 1
-            self._say(bad)
+            self._say(bad, is_head=(b":method", b"HEAD", False) in fields)
             return
         except ViolationError as malformed:
             self._server.bad_requests += 1
@@ -73,13 +73,13 @@ class ServerStream(Stream):
         self._exchange = exchange = Exchange(self, head, now_s)
         self._server.place(exchange, now_s)
 
-    def _say(self, bad: BadMessageError) -> None:
+    def _say(self, bad: BadMessageError, *, is_head: bool) -> None:
         """Answer a request that is not taken."""
         detail = str(bad)[0].upper() + str(bad)[1:] + "."
         answer = render(
             Refusal(status=bad.status, code="bad_request", detail=detail, hopeless=True), openai_shape=False
         )
-        self._send_own(answer.status, answer.headers, answer.body, b"")
+        self._send_own(answer.status, answer.headers, answer.body, b"", is_head=is_head)
         self._owner.core.stop(self)
 
     def on_data(self, data: bytes) -> None:
@@ -134,15 +134,16 @@ class ServerStream(Stream):
         exchange = self._exchange
         assert exchange is not None
         answer = render(refusal, openai_shape=exchange.head.target.startswith(b"/v1/"))
-        self._send_own(answer.status, answer.headers, answer.body, extra)
+        is_head = exchange.head.method == b"HEAD"
+        self._send_own(answer.status, answer.headers, answer.body, extra, is_head=is_head)
 
     def send_answer(self, status: int, headers: tuple[Field, ...], body: bytes) -> None:
-        self._send_own(status, headers, body, b"")
-
-    def _send_own(self, status: int, headers: tuple[Field, ...], body: bytes, extra: bytes) -> None:
-        core = self._owner.core
         exchange = self._exchange
-        is_head = exchange is not None and exchange.head.method == b"HEAD"
+        assert exchange is not None
+        self._send_own(status, headers, body, b"", is_head=exchange.head.method == b"HEAD")
+
+    def _send_own(self, status: int, headers: tuple[Field, ...], body: bytes, extra: bytes, *, is_head: bool) -> None:
+        core = self._owner.core
         core.send_head(self, own_fields(status, headers, len(body), extra), end=is_head)
         if not is_head:
             core.send_data(self, body)

@@ -343,6 +343,15 @@ def test_the_loss_of_the_transport_ends_all_streams() -> None:
     assert not talk.connection.streams
 
 
+def test_a_connection_is_idle_once_its_last_stream_was_reset_by_the_peer() -> None:
+    talk = Talk()
+    talk.headers(1, POST, end=False)
+    assert talk.connection.idle_since_s is None
+    talk.now_s += 5
+    talk.send(f.reset_frame(1, f.CANCEL))
+    assert talk.connection.idle_since_s == talk.now_s
+
+
 def test_an_illegal_frame_of_our_own_raises_and_sends_nothing() -> None:
     talk = Talk()
     talk.headers(1, GET)

@@ -235,6 +235,15 @@ async def test_a_request_that_is_not_taken_is_answered_and_the_connection_stays(
         assert one.server.bad_requests == 1
 
 
+async def test_a_head_that_is_not_taken_is_answered_without_a_body() -> None:
+    async with rig(script=echo) as one, asking(one) as peer:
+        fields = [(":method", "HEAD"), (":scheme", "http"), (":path", "/"), (":authority", "chat"), ("expect", "x")]
+        peer.h2.send_headers(1, fields, end_stream=True)
+        await peer.flush()
+        head, body = await peer.answer(1)
+        assert (head[":status"], body) == ("417", b"")
+
+
 async def test_a_malformed_request_is_reset_and_reaches_no_replica() -> None:
     async with rig(script=echo) as one, asking(one) as peer:
         stream = await peer.ask(more=[("x-a", "b\r\nhost: evil")])
