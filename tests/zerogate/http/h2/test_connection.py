@@ -194,6 +194,23 @@ def test_a_smaller_initial_window_makes_windows_negative_and_stops_them() -> Non
     assert talk.hear() == ["> DATA 1 5"]
 
 
+def test_a_window_that_becomes_smaller_while_the_transport_is_blocked_is_kept() -> None:
+    talk = Talk()
+    talk.headers(1, GET)
+    stream = talk.stream(1)
+    talk.connection.send_head(stream, OK)
+    talk.flush()
+    talk.connection.block()
+    talk.connection.send_data(stream, b"x" * 10)
+    talk.connection.receive(f.settings_frame({f.INITIAL_WINDOW_SIZE: 0}), talk.now_s)
+    talk.connection.unblock()
+    talk.hear()
+    talk.flush()
+    assert not any(line.startswith("> DATA") for line in talk.hear())
+    talk.send(f.window_frame(1, 4))
+    assert talk.hear() == ["> DATA 1 4"]
+
+
 def test_who_gives_a_stream_too_much_is_told_to_stop_and_to_go_on() -> None:
     talk = Talk()
     talk.headers(1, GET)
