@@ -95,6 +95,8 @@ class ServerConnection(asyncio.Protocol):
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
+        if transport.get_extra_info("ssl_object") is not None:
+            self._early = None  # over TLS the version is ALPN's to choose (RFC 9113 section 3.2)
         self.peer = self.peer or peer.address(transport)
         self._idle_since_s = now()
         refusal = self._server.enter(self, self.peer)
@@ -161,7 +163,7 @@ class ServerConnection(asyncio.Protocol):
         self._closing = True
         self._server.sweep.forget(self)
         self._reader.close()
-        Http2Connection(self._server).take_over(self, self._transport, self.peer, data)
+        Http2Connection(self._server, peer=self.peer).take_over(self, self._transport, data)
         return b""
 
     def _learn(self, raw: bytes) -> bool:

@@ -180,11 +180,12 @@ class ServerConnection(asyncio.Protocol):
         "visit_s",
     )  # fmt: skip
 
-    def __init__(self, server: Server, *, limits: Limits = LIMITS) -> None:
+    def __init__(self, server: Server, *, peer: bytes = b"", limits: Limits = LIMITS) -> None:
+        """`peer`: the client's address where it is not the transport's."""
         self.server = server
         self._loop = asyncio.get_running_loop()
         self._transport: Any = None
-        self.peer = b""
+        self.peer = peer
         """The client's address, as text."""
         self._is_blocked = False
         self._is_closing = False
@@ -201,16 +202,15 @@ class ServerConnection(asyncio.Protocol):
     # The transport
 
     def connection_made(self, transport: Any) -> None:
-        peer = transport.get_extra_info("peername")
-        self.peer = peer[0].encode() if isinstance(peer, tuple) else b"unix"
+        address = transport.get_extra_info("peername")
+        self.peer = self.peer or (address[0].encode() if isinstance(address, tuple) else b"unix")
         self._begin(transport)
         if self.server.enter(self, self.peer) is not None:
             self.core.fail(f.ENHANCE_YOUR_CALM, "too many connections")
         self._flush()
 
-    def take_over(self, old: AnyConnection, transport: Any, peer: bytes, data: bytes) -> None:
+    def take_over(self, old: AnyConnection, transport: Any, data: bytes) -> None:
         """Go on with a connection that `old` has begun to read: `data` is all that came."""
-        self.peer = peer
         transport.set_protocol(self)
         self.server.replace(old, self)
         self._begin(transport)

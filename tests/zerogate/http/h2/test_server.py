@@ -13,7 +13,7 @@ import h2.settings
 import httpx
 import pytest
 
-from tests.zerogate.http.rig import Rig, answering, echo, read_request, rig
+from tests.zerogate.http.rig import Rig, answering, echo, read_request, replica, rig
 from zerogate.clock import now
 from zerogate.counters import Result
 from zerogate.http.h2 import server as server_module
@@ -360,6 +360,63 @@ async def test_a_held_upload_of_unknown_length_stops_at_two_marks() -> None:
                 break
         assert 65_536 <= total <= 2 * 65_536 + 16_384
         assert one.server.memory.used_bytes == total
+
+
+async def upload(peer: Peer, stream: int, total: int) -> None:
+    """Send a body as its windows allow."""
+    while total:
+        room = min(peer.h2.local_flow_control_window(stream), 16_384, total)
+        if room:
+            total -= room
+            peer.h2.send_data(stream, b"x" * room, end_stream=not total)
+            await peer.flush()
+        else:
+            await peer.more()
+
+
+async def test_a_held_upload_of_known_length_is_read_to_its_end_and_arrives_whole() -> None:
+    async with rig() as one, asking(one) as peer, replica(echo) as port:
+        stream = await peer.ask(body=b"", end=False, more=[("content-length", "300000")])
+        await asyncio.wait_for(upload(peer, stream, 300_000), 10)
+        while one.server.memory.used_bytes < 300_000:
+            await asyncio.sleep(0.001)
+        one.add_replica(port)
+        head, body = await peer.answer(stream)
+        assert (head[":status"], len(body)) == ("200", 300_000)
+        assert "server-timing" in head
+        assert one.server.memory.used_bytes == 0
+
+
+async def test_twenty_held_uploads_of_unknown_length_do_not_stop_another_request() -> None:
+    async def sized(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            head = await reader.readuntil(b"\r\n\r\n")
+            size, length = 0, int(b"chunked" in head)
+            while length:
+                length = int(await reader.readuntil(b"\r\n"), 16)
+                size += length
+                await reader.readexactly(length + 2)
+            content = b"%d" % size
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(content), content))
+
+    async with rig() as one, asking(one) as peer, replica(sized) as port:
+        streams = [await peer.ask(body=b"", end=False) for _ in range(20)]
+        for stream in streams:
+            while peer.h2.local_flow_control_window(stream) < 50_000:
+                await peer.more()
+            await upload_part(peer, stream, 50_000)
+        one.add_replica(port, limit=30)
+        other = await peer.ask("/other")
+        for stream in streams:
+            await upload(peer, stream, 200_000)
+        assert {(await peer.answer(stream))[1] for stream in streams} == {b"250000"}
+        assert (await peer.answer(other))[1] == b"0"
+
+
+async def upload_part(peer: Peer, stream: int, size: int) -> None:
+    for at in range(0, size, 16_384):
+        peer.h2.send_data(stream, b"x" * min(16_384, size - at))
+    await peer.flush()
 
 
 async def test_draining_lets_streams_finish_and_closes_then() -> None:
