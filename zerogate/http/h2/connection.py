@@ -133,7 +133,7 @@ class Connection:
         self._ready: dict[int, Stream] = {}
         """Streams with a queue and a window: they wait for the connection's window, or for the transport."""
         self._is_blocked = False
-        self._out: list[bytes] = []
+        self._out: list[bytes | memoryview] = []
         self._out_bytes = 0
         self._asked = True
         """The owner knows that there is something to take; our settings are there from the beginning."""
@@ -709,7 +709,7 @@ class Connection:
         self._out_bytes = 0
         self._tail_stream = 0
         self._asked = False
-        return out[0] if len(out) == 1 else b"".join(out)
+        return b"".join(out)
 
     def block(self) -> None:
         """The transport takes no more: body is kept in the streams."""
@@ -728,7 +728,7 @@ class Connection:
             self._asked = True
             self._sink.on_output()
 
-    def _write(self, stream: Stream, data: bytes, size: int) -> None:
+    def _write(self, stream: Stream, data: bytes | memoryview, size: int) -> None:
         """One DATA frame; the caller has looked at the windows."""
         self.send_window -= size
         stream.send_window -= size
@@ -786,8 +786,9 @@ class Connection:
         data = queue.popleft()
         room = min(self.send_window, stream.send_window, f.FRAME_BYTES)
         if len(data) > room:
-            queue.appendleft(data[room:])
-            data = data[:room]
+            rest = memoryview(data)  # a slice of bytes would copy the rest once per frame
+            queue.appendleft(rest[room:])
+            data = rest[:room]
         size = len(data)
         self._write(stream, data, size)
         stream.queued_bytes -= size

@@ -62,7 +62,7 @@ class Stream:
         """The other side of the proxy takes nothing: the window is not opened."""
         self.send_window = send_window
         """Bytes that the peer takes now; below zero after it made its windows smaller (section 6.9.2)."""
-        self.queue: deque[bytes] | None = None
+        self.queue: deque[bytes | memoryview] | None = None
         self.queued_bytes = 0
         """Body given to us that no window allows yet."""
         self.is_writable = True
