@@ -1,23 +1,21 @@
 """The state of one HTTP/2 connection, for both roles. Pure: bytes in, calls on streams, bytes out.
 
-Invariants:
+Here is what the peer's frames mean; the half that sends is `outgoing`. Invariants:
 - What the peer sends is counted against its windows; a stream's window opens again only while its body is not paused.
-- What is given to a stream lies in that stream's queue until the windows and the transport allow it: at most what was
-  given after `on_writable(False)`. Streams with something to send take turns, one frame each.
 - Everything that a peer can send without end is bounded (`limits`); whoever exceeds a bound gets GOAWAY.
 - After `receive` found a violation of the connection, nothing is read or sent any more but the last GOAWAY.
 
 `server` and the replicas' side own the transport: they call `receive`, and write `take` whenever `on_output` asked.
 """
 
-from collections import deque
 from collections.abc import Callable
 from typing import Final, Protocol
 
 from zerogate.http.h2 import frames as f
 from zerogate.http.h2.frames import ViolationError
-from zerogate.http.h2.hpack import Decoder, Encoder, HpackField
-from zerogate.http.h2.limits import NOISE, RESETS, WORTH, Budget, Limits
+from zerogate.http.h2.hpack import Decoder, HpackField
+from zerogate.http.h2.limits import RESETS, WORTH, Budget, Limits
+from zerogate.http.h2.outgoing import Asked, Outgoing
 from zerogate.http.h2.streams import (
     CLOSED,
     GET_DATA,
@@ -27,22 +25,14 @@ from zerogate.http.h2.streams import (
     HALF_REMOTE,
     NEXT,
     RESET,
-    SEND_DATA,
     SEND_END,
-    SEND_HEADERS,
     IllegalTransitionError,
     Stream,
 )
 
-HIGH_BYTES: Final = 64 * 1024
-LOW_BYTES: Final = 16 * 1024
-"""Marks of a stream's queue; asyncio's and uvloop's own of a transport."""
-TURN_BYTES: Final = 64 * 1024
-"""Body per write: more would only move the queue into the transport's buffer."""
-DRIBBLE_BYTES: Final = 256
-"""A frame cut so small by the peer's window is not counted as work (CVE-2019-9511)."""
 REMEMBERED: Final = 256
-"""Streams that ended last: two times as many as run at once may still have frames on their way."""
+"""Streams that ended last: two times as many as run at once may still have frames on their way; a client that opens
+more remembers more."""
 
 _ENDED: Final = 0
 _RESET_BY_US: Final = 1
@@ -52,11 +42,8 @@ StreamMaker = Callable[[int, int, int], Stream]
 """`make(id, receive_window, send_window)`"""
 
 
-class Sink(Protocol):
+class Sink(Asked, Protocol):
     """What a connection tells its owner besides what it tells its streams."""
-
-    def on_output(self) -> None:
-        """There is something to `take`; asked once until it is taken. Not called inside of `receive`."""
 
     def on_settings(self) -> None:
         """The peer's settings have changed."""
@@ -71,16 +58,15 @@ class Sink(Protocol):
         """The connection cannot go on: write what is left to `take`, and close. The streams are told by `close`."""
 
 
-class Connection:
+class Connection(Outgoing):
     """See the module's text."""
 
     __slots__ = (
-        "_asked", "_block", "_block_bytes", "_block_count", "_block_flags", "_block_stream", "_closed", "_decoder",
-        "_encoder", "_expects_preface", "_handlers", "_is_blocked", "_is_server", "_last_allowed", "_limits", "_make",
-        "_next_id", "_noise", "_out", "_out_bytes", "_ready", "_receive_window", "_resets", "_rest", "_sink",
-        "_tail_at", "_tail_stream", "block_since_s", "failure", "goaway_sent", "has_settings", "idle_since_s",
-        "last_stream", "now_s", "peer_connect_protocol", "peer_goaway", "peer_head_bytes", "peer_initial_window",
-        "peer_streams", "send_window", "streams",
+        "_block", "_block_bytes", "_block_count", "_block_flags", "_block_stream", "_closed", "_decoder",
+        "_expects_preface", "_handlers", "_is_server", "_last_allowed", "_limits", "_make", "_next_id",
+        "_receive_window", "_remembers", "_resets", "_rest", "block_since_s", "failure", "goaway_sent",
+        "has_settings", "last_stream", "peer_connect_protocol", "peer_goaway", "peer_head_bytes",
+        "peer_initial_window", "peer_streams",
     )  # fmt: skip
 
     def __init__(
@@ -88,17 +74,16 @@ class Connection:
         settings: dict[int, int] | None = None,
     ) -> None:  # fmt: skip
         """`settings`: announced besides those that follow from `limits`, such as ENABLE_CONNECT_PROTOCOL."""
-        self._sink = sink
+        super().__init__(sink, now_s)
+        self._sink: Sink = sink
         self._make = make_stream
         self._is_server = is_server
         self._limits = limits
-        self.now_s = now_s
-        self.streams: dict[int, Stream] = {}
-        """Those that are neither idle nor closed."""
         self.last_stream = 0
         """The highest stream of the peer that was taken."""
         self._next_id = 2 if is_server else 1
         self._closed: dict[int, int] = {}
+        self._remembers = REMEMBERED
         self.has_settings = False
         """The peer's first SETTINGS have come."""
         self.failure: ViolationError | None = None
@@ -113,33 +98,18 @@ class Connection:
         """The last stream that the peer will look at; None while it takes new ones."""
         self.goaway_sent = False
         self._last_allowed = f.MAX_WINDOW
-        self.idle_since_s: float | None = now_s
-        """Since when there is no stream; None while there is one."""
         self.block_since_s: float | None = None
         """Since when a field block is incomplete."""
         self._expects_preface = len(f.PREFACE) if is_server else 0
         self._rest = b""
         self._decoder = Decoder(limits.head_bytes)
-        self._encoder = Encoder()
         self._block: list[bytes] = []
         self._block_stream = 0
         self._block_flags = 0
         self._block_bytes = 0
         self._block_count = 0
         self._receive_window = limits.connection_window_bytes
-        self.send_window = f.DEFAULT_WINDOW
         self._resets = Budget(*RESETS, now_s)
-        self._noise = Budget(*NOISE, now_s)
-        self._ready: dict[int, Stream] = {}
-        """Streams with a queue and a window: they wait for the connection's window, or for the transport."""
-        self._is_blocked = False
-        self._out: list[bytes | memoryview] = []
-        self._out_bytes = 0
-        self._asked = True
-        """The owner knows that there is something to take; our settings are there from the beginning."""
-        self._tail_stream = 0
-        """Whose DATA frame was written last and may still be given END_STREAM."""
-        self._tail_at = 0
         self._handlers: dict[int, Callable[[int, int, bytes], None]] = {
             f.DATA: self._on_data,
             f.HEADERS: self._on_headers,
@@ -184,10 +154,6 @@ class Connection:
             self._fail(error)
         self._asked = asked
         self._note_idle()
-
-    def _note_idle(self) -> None:
-        if self.idle_since_s is None and not self.streams:
-            self.idle_since_s = self.now_s
 
     def _read(self, data: bytes) -> None:
         at = 0
@@ -271,7 +237,8 @@ class Connection:
         data = f.without_padding(payload) if flags & f.PADDED else payload
         stream = self._find(stream_id, "DATA")
         if stream is None:
-            self._spend_noise()
+            if self._is_server or not size:  # what comes late of an answer is bounded by its window
+                self._spend_noise()
             return
         if NEXT[stream.state][GET_DATA] is None:
             raise ViolationError(f.STREAM_CLOSED, "DATA after the end of the stream (section 5.1)", stream_id)
@@ -414,7 +381,8 @@ class Connection:
                 raise ViolationError(f.PROTOCOL_ERROR, "RST_STREAM of a stream that was never opened (section 6.4)")
             self._spend_noise()
             return
-        self._spend_reset()
+        if self._is_server:  # a client's own streams are as many as it opens
+            self._spend_reset()
         (code,) = f.WORD.unpack(payload)
         stream.step(RESET)
         self._forget(stream, _RESET_BY_PEER)
@@ -532,7 +500,7 @@ class Connection:
     def _remember(self, stream_id: int, cause: int) -> None:
         closed = self._closed
         closed[stream_id] = cause
-        if len(closed) > REMEMBERED:
+        if len(closed) > self._remembers:
             del closed[next(iter(closed))]
 
     def _fail(self, error: ViolationError) -> None:
@@ -608,56 +576,11 @@ class Connection:
         stream = self._make(self._next_id, self._limits.stream_window_bytes, self.peer_initial_window)
         self._next_id += 2
         self.streams[stream.id] = stream
+        self._remembers = max(self._remembers, 2 * len(self.streams))
         self.idle_since_s = None
+        self._noise.give(WORTH)
         self.send_head(stream, fields, end=end)
         return stream
-
-    def send_head(self, stream: Stream, fields: list[HpackField], *, end: bool = False) -> None:
-        """Send a head, interim or final. Raises IllegalTransitionError."""
-        stream.step(SEND_HEADERS)
-        self._emit(f.header_frames(stream.id, self._encoder.encode(fields), end=end))
-        if end:
-            self._end_sent(stream)
-
-    def send_data(self, stream: Stream, data: bytes) -> None:
-        """Send a piece of body, or keep it until it may be sent. Raises IllegalTransitionError."""
-        size = len(data)
-        if not size:
-            return
-        if stream.is_ending or NEXT[stream.state][SEND_DATA] is None:
-            stream.step(SEND_DATA)
-            raise IllegalTransitionError(f"stream {stream.id} was given its end already")
-        if (
-            size <= f.FRAME_BYTES
-            and size <= self.send_window
-            and size <= stream.send_window
-            and not stream.queue
-            and not self._is_blocked
-            and self._out_bytes < TURN_BYTES
-        ):
-            self._write(stream, data, size)
-            self._noise.give(2)
-            return
-        if stream.queue is None:
-            stream.queue = deque()
-        stream.queue.append(data)
-        stream.queued_bytes += size
-        if stream.send_window > 0:
-            self._ready[stream.id] = stream
-            self._pump()
-        if stream.queued_bytes > HIGH_BYTES and stream.is_writable:
-            stream.is_writable = False
-            stream.on_writable(False)
-
-    def send_end(self, stream: Stream, trailers: list[HpackField]) -> None:
-        """Our message is complete; the end follows what is queued. Raises IllegalTransitionError."""
-        if stream.is_ending or NEXT[stream.state][SEND_END] is None:
-            stream.step(SEND_END)
-            raise IllegalTransitionError(f"stream {stream.id} was given its end already")
-        stream.is_ending = True
-        stream.trailers = trailers
-        if not stream.queue:
-            self._write_end(stream)
 
     def stop(self, stream: Stream) -> None:
         """What the peer may still send of its message is of no use: end the stream once ours has been sent (8.1).
@@ -696,110 +619,12 @@ class Connection:
         """Ask for an `on_pong`; eight bytes."""
         self._emit(f.frame(f.PING, 0, 0, payload))
 
-    # Bytes out
-
-    def take(self, now_s: float) -> bytes:
-        """What is to be written now. To be called after `receive`, `unblock` and `on_output`, until it is empty, and
-        not while the transport is blocked."""
-        self.now_s = now_s
-        self._note_idle()
-        if self._ready:
-            self._pump()
-        out, self._out = self._out, []
-        self._out_bytes = 0
-        self._tail_stream = 0
-        self._asked = False
-        return b"".join(out)
-
-    def block(self) -> None:
-        """The transport takes no more: body is kept in the streams."""
-        self._is_blocked = True
-
-    def unblock(self) -> None:
-        """The transport takes more."""
-        self._is_blocked = False
-        self._pump()
-
-    def _emit(self, data: bytes) -> None:
-        self._tail_stream = 0
-        self._out.append(data)
-        self._out_bytes += len(data)
-        if not self._asked:
-            self._asked = True
-            self._sink.on_output()
-
-    def _write(self, stream: Stream, data: bytes | memoryview, size: int) -> None:
-        """One DATA frame; the caller has looked at the windows."""
-        self.send_window -= size
-        stream.send_window -= size
-        out = self._out
-        self._tail_stream = stream.id
-        self._tail_at = len(out)
-        out += (f.HEADER.pack(size << 8, 0, stream.id), data)
-        self._out_bytes += size + f.HEADER_BYTES
-        if not self._asked:
-            self._asked = True
-            self._sink.on_output()
-
-    def _write_end(self, stream: Stream) -> None:
-        if stream.trailers:
-            self._emit(f.header_frames(stream.id, self._encoder.encode(stream.trailers), end=True))
-        elif self._tail_stream == stream.id:
-            word, _, stream_id = f.HEADER.unpack(self._out[self._tail_at])
-            self._out[self._tail_at] = f.HEADER.pack(word, f.END_STREAM, stream_id)
-        else:
-            self._emit(f.frame(f.DATA, f.END_STREAM, stream.id))
-        self._end_sent(stream)
-
     def _end_sent(self, stream: Stream) -> None:
         stream.step(SEND_END)
         if stream.state == CLOSED:
             self._forget(stream, _ENDED)
         elif stream.is_stopping and not self._is_short(stream):
             self.reset(stream, f.NO_ERROR)
-
-    @property
-    def has_output(self) -> bool:
-        """Whether `take` would give something."""
-        return bool(self._out) or bool(self._ready and self.send_window > 0)
-
-    @property
-    def queued_bytes(self) -> int:
-        """Body that waits for a window or for the transport."""
-        return sum(stream.queued_bytes for stream in self.streams.values())
-
-    def _pump(self) -> None:
-        """Let the streams that may send take turns, a frame each."""
-        ready = self._ready
-        while ready and self.send_window > 0 and self._out_bytes < TURN_BYTES and not self._is_blocked:
-            stream = ready.pop(next(iter(ready)))
-            if stream.send_window <= 0:
-                continue  # the peer made it smaller
-            self._send_queued(stream)
-            if stream.queue and stream.send_window > 0:
-                ready[stream.id] = stream
-
-    def _send_queued(self, stream: Stream) -> None:
-        """One frame of the queue, and the end behind its last."""
-        queue = stream.queue
-        assert queue
-        data = queue.popleft()
-        room = min(self.send_window, stream.send_window, f.FRAME_BYTES)
-        if len(data) > room:
-            rest = memoryview(data)  # a slice of bytes would copy the rest once per frame
-            queue.appendleft(rest[room:])
-            data = rest[:room]
-        size = len(data)
-        self._write(stream, data, size)
-        stream.queued_bytes -= size
-        stream.stalled_since_s = None
-        if size >= DRIBBLE_BYTES or not queue:
-            self._noise.give(2)
-        if not queue and stream.is_ending:
-            self._write_end(stream)
-        elif stream.queued_bytes <= LOW_BYTES and not stream.is_writable:
-            stream.is_writable = True
-            stream.on_writable(True)
 
 
 def _is_informational(fields: list[HpackField]) -> bool:

@@ -4,8 +4,8 @@ import pytest
 
 from tests.zerogate.http.h2.dialogue import GET, OK, POST, Talk
 from zerogate.http.h2 import frames as f
-from zerogate.http.h2.connection import HIGH_BYTES, TURN_BYTES
 from zerogate.http.h2.limits import Limits
+from zerogate.http.h2.outgoing import HIGH_BYTES, TURN_BYTES
 from zerogate.http.h2.streams import IllegalTransitionError
 
 WINDOW = f.DEFAULT_WINDOW
