@@ -20,11 +20,11 @@ from zerogate.http.h2.fields import fields_of, own_fields, request_head, respons
 from zerogate.http.h2.frames import ViolationError
 from zerogate.http.h2.hpack import HpackField
 from zerogate.http.h2.limits import Limits
-from zerogate.http.h2.streams import CLOSED, Stream
+from zerogate.http.h2.streams import CLOSED, IllegalTransitionError, Stream
 from zerogate.http.heads import BadMessageError, Field, ResponseHead, may_trail
 from zerogate.http.server import Connection as AnyConnection
 from zerogate.http.server import Server
-from zerogate.http.sides import BodyMemory
+from zerogate.http.sides import BodyMemory, TunnelClient
 from zerogate.http.sweep import NEVER
 
 LIMITS: Final = Limits()
@@ -151,6 +151,10 @@ class ServerStream(Stream):
 
     def reset(self) -> None:
         self._owner.core.reset(self, f.INTERNAL_ERROR)
+
+    @property
+    def tunnel_side(self) -> TunnelClient:
+        raise IllegalTransitionError("a WebSocket over HTTP/2 (RFC 8441) is refused when its head is read")
 
     def pause_body(self) -> None:
         self._owner.core.pause(self)
