@@ -17,8 +17,8 @@ from zerogate.errors import DefinitionError, shown
 
 CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20"
 """Of TLS 1.2: forward secrecy and authenticated encryption, nothing else. TLS 1.3 has only such."""
-ALPN: Final = ("http/1.1",)
-"""What is offered to clients, best first. `h2` is added here; `zerogate.http.entrance` says who speaks it."""
+ALPN: Final = ("h2", "http/1.1")
+"""What is offered to clients, best first; `zerogate.http.entrance` says who speaks it."""
 REPLICA_ALPN: Final = ("http/1.1",)
 
 _NO_CHECK_TIME: Final = 0x200000

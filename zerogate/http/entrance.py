@@ -24,6 +24,7 @@ from zerogate.http.client_identity import identity_line
 from zerogate.http.h1 import peer
 from zerogate.http.h1.answer import own_answer
 from zerogate.http.h1.server import ServerConnection
+from zerogate.http.h2.server import ServerConnection as Http2Connection
 from zerogate.http.heads import UNIX_PEER
 from zerogate.http.proxy_protocol import ProxyHeaderError, parse
 from zerogate.http.server import Server
@@ -110,7 +111,8 @@ class Entrance:
         """The handshake is done: who speaks above it, by the version that ALPN selected."""
         self.leave(tls)
         arrival = _arrival(tls.ssl)
-        # here `tls.ssl.selected_alpn_protocol() == "h2"` leads to the HTTP/2 server, with the same arguments
+        if tls.ssl.selected_alpn_protocol() == "h2":
+            return Http2Connection(self.server, arrival=arrival, peer=client)
         return ServerConnection(self.server, arrival=arrival, peer=client)
 
     def _on_failed(self, tls: TlsTransport, failure: Exception | None) -> None:

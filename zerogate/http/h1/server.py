@@ -163,7 +163,7 @@ class ServerConnection(asyncio.Protocol):
         self._closing = True
         self._server.sweep.forget(self)
         self._reader.close()
-        Http2Connection(self._server, peer=self.peer).take_over(self, self._transport, data)
+        Http2Connection(self._server, arrival=self.arrival, peer=self.peer).take_over(self, self._transport, data)
         return b""
 
     def _learn(self, raw: bytes) -> bool:

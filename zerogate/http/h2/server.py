@@ -14,6 +14,7 @@ from zerogate.errors import Refusal
 from zerogate.http.answers import render
 from zerogate.http.exchange import Exchange
 from zerogate.http.h1.linger import Linger
+from zerogate.http.h1.peer import address
 from zerogate.http.h2 import frames as f
 from zerogate.http.h2.connection import Connection
 from zerogate.http.h2.fields import fields_of, own_fields, request_head, response_fields, trailers_of
@@ -24,7 +25,7 @@ from zerogate.http.h2.streams import CLOSED, IllegalTransitionError, Stream
 from zerogate.http.heads import BadMessageError, Field, ResponseHead, may_trail
 from zerogate.http.server import Connection as AnyConnection
 from zerogate.http.server import Server
-from zerogate.http.sides import BodyMemory, TunnelClient
+from zerogate.http.sides import PLAIN, Arrival, BodyMemory, TunnelClient
 from zerogate.http.sweep import NEVER
 
 LIMITS: Final = Limits()
@@ -44,7 +45,7 @@ them, take nothing after a GOAWAY and fail all streams that still run. Those tha
 class ServerStream(Stream):
     """One request of a client: what its exchange sees of it."""
 
-    __slots__ = ("_exchange", "_owner", "_server", "memory", "peer", "tick", "visit_s")
+    __slots__ = ("_exchange", "_owner", "_server", "arrival", "memory", "peer", "tick", "visit_s")
 
     def __init__(self, owner: "ServerConnection", id: int, receive_window: int, send_window: int) -> None:  # noqa: A002
         super().__init__(id, receive_window=receive_window, send_window=send_window)
@@ -53,6 +54,7 @@ class ServerStream(Stream):
         self._exchange: Exchange | None = None
         self.memory: BodyMemory = owner.server.memory
         self.peer = owner.peer
+        self.arrival = owner.arrival
         self.tick = 0
         self.visit_s = NEVER
 
@@ -180,15 +182,16 @@ class ServerConnection(asyncio.Protocol):
     """See the module's text."""
 
     __slots__ = (
-        "_is_blocked", "_is_closing", "_leave_s", "_linger", "_loop", "_transport", "core", "peer", "server", "tick",
-        "visit_s",
+        "_is_blocked", "_is_closing", "_leave_s", "_linger", "_loop", "_transport", "arrival", "core", "peer",
+        "server", "tick", "visit_s",
     )  # fmt: skip
 
-    def __init__(self, server: Server, *, peer: bytes = b"", limits: Limits = LIMITS) -> None:
+    def __init__(self, server: Server, *, arrival: Arrival = PLAIN, peer: bytes = b"", limits: Limits = LIMITS) -> None:
         """`peer`: the client's address where it is not the transport's."""
         self.server = server
         self._loop = asyncio.get_running_loop()
         self._transport: Any = None
+        self.arrival = arrival
         self.peer = peer
         """The client's address, as text."""
         self._is_blocked = False
@@ -206,8 +209,7 @@ class ServerConnection(asyncio.Protocol):
     # The transport
 
     def connection_made(self, transport: Any) -> None:
-        address = transport.get_extra_info("peername")
-        self.peer = self.peer or (address[0].encode() if isinstance(address, tuple) else b"unix")
+        self.peer = self.peer or address(transport)
         self._begin(transport)
         if self.server.enter(self, self.peer) is not None:
             self.core.fail(f.ENHANCE_YOUR_CALM, "too many connections")

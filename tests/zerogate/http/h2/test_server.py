@@ -4,6 +4,7 @@ import asyncio
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import h2.config
 import h2.connection
@@ -13,9 +14,11 @@ import h2.settings
 import httpx
 import pytest
 
+from tests.certificates import Authority
 from tests.zerogate.http.rig import Rig, answering, echo, read_request, replica, rig
 from zerogate.clock import now
 from zerogate.counters import Result
+from zerogate.http.certificates import server_contexts
 from zerogate.http.h2 import server as server_module
 from zerogate.http.server import ConnectionLimits
 from zerogate.policy import Policy
@@ -528,6 +531,37 @@ async def test_one_connection_too_many_is_told_so() -> None:
         assert event.error_code == h2.errors.ErrorCodes.ENHANCE_YOUR_CALM
         other.writer.close()
         direct.close()
+
+
+async def test_over_tls_alpn_chooses_it_and_replicas_are_told_of_tls(tmp_path: Path) -> None:
+    async def heads(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            head, _ = await read_request(reader)
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(head), head))
+
+    authority = Authority()
+    contexts = server_contexts([authority.issue(tmp_path, "server")], None)
+    tls = authority.trusted()
+    tls.set_alpn_protocols(["h2", "http/1.1"])
+    async with rig(script=heads, contexts=contexts) as one:
+        client = await one.connect(tls)
+        assert client.writer.get_extra_info("ssl_object").selected_alpn_protocol() == "h2"
+        peer = Peer(client.reader, client.writer)
+        await peer.flush()
+        head, body = await peer.answer(await peer.ask(body=b"x" * 1000))
+        assert head[":status"] == "200"
+        assert b"\r\nX-Forwarded-Proto: https\r\n" in body
+        one.server.drain()
+        await peer.until(h2.events.ConnectionTerminated)
+
+
+async def test_over_tls_the_preface_alone_does_not_choose_it(tmp_path: Path) -> None:
+    authority = Authority()
+    contexts = server_contexts([authority.issue(tmp_path, "server")], None)
+    async with rig(script=echo, contexts=contexts) as one:
+        client = await one.connect(authority.trusted())
+        await client.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+        assert (await client.until(b"\r\n\r\n")).startswith(b"HTTP/1.1 400")
 
 
 async def test_curl_speaks_it() -> None:
