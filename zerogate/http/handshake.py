@@ -4,7 +4,8 @@ A client's offer is read from its request's head; a replica's 101 is held to the
 that is none (another protocol, HTTP/1.0, no `upgrade` in Connection) leaves the request a plain one, as RFC 9110
 section 7.8 lets a server do; one that is meant for a WebSocket and wrong is refused, so that no replica can take for an
 upgrade what was none here. An offer that is answered with anything but a 101 ends its connection: what lies behind it
-would be frames for one and a request for another. Called by the protocols of `zerogate.http.h1`.
+would be frames for one and a request for another. Called by the
+protocols of `zerogate.http.h1` and `h2`.
 """
 
 import base64
@@ -16,6 +17,8 @@ from zerogate.http.heads import BadMessageError, Field, RequestHead
 WEBSOCKET: Final = b"websocket"
 VERSION: Final = b"13"
 KEY_BYTES: Final = 16
+_KEY: Final = b"sec-websocket-key"
+_VERSION: Final = b"sec-websocket-version"
 _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 """RFC 6455 section 1.3."""
 
@@ -30,16 +33,30 @@ def take_offer(head: RequestHead) -> None:
         raise BadMessageError("a WebSocket is opened with GET")
     if head.has_body:
         raise BadMessageError("a request that opens a WebSocket has no body")
-    fields = _values(head.lines, (b"sec-websocket-key", b"sec-websocket-version"))
-    versions = fields[b"sec-websocket-version"]
-    if [version.strip() for version in versions] != [VERSION]:
-        raise BadMessageError("the only version of WebSocket that is spoken is 13", 426)
-    keys = fields[b"sec-websocket-key"]
+    fields = _values(head.lines, (_KEY, _VERSION))
+    _check_version(fields[_VERSION])
+    keys = fields[_KEY]
     if len(keys) != 1 or _nonce(keys[0]) is None:
         raise BadMessageError(f"a WebSocket needs one Sec-WebSocket-Key of {KEY_BYTES} bytes in base64")
     head.websocket_key = keys[0].strip()
     head.content_length = None
     head.keep_alive = head.is_plain = False
+
+
+def take_connect(head: RequestHead, nonce: bytes) -> None:
+    """The same for an extended CONNECT (RFC 8441), which has no key: `nonce`, 16 random bytes, is what the replica is
+    asked with over HTTP/1.1."""
+    fields = _values(head.lines, (_KEY, _VERSION))
+    _check_version(fields[_VERSION])
+    if fields[_KEY]:
+        raise BadMessageError("an extended CONNECT has no Sec-WebSocket-Key")
+    head.websocket_key = base64.b64encode(nonce)
+    head.lines += b"Sec-WebSocket-Key: %b\r\n" % head.websocket_key
+
+
+def _check_version(versions: list[bytes]) -> None:
+    if [version.strip() for version in versions] != [VERSION]:
+        raise BadMessageError("the only version of WebSocket that is spoken is 13", 426)
 
 
 def check_acceptance(fields: list[Field], key: bytes) -> None:

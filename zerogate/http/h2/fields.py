@@ -12,6 +12,7 @@ from typing import Final
 from zerogate.http.h1.memo import KEPT_BYTES, HeadMemo
 from zerogate.http.h2.frames import PROTOCOL_ERROR, ViolationError
 from zerogate.http.h2.hpack import HpackField, list_bytes
+from zerogate.http.handshake import WEBSOCKET
 from zerogate.http.heads import (
     MAX_FIELDS,
     MAX_HEAD_BYTES,
@@ -91,7 +92,7 @@ def request_head(fields: list[HpackField], *, ended: bool) -> RequestHead:
     head = _KNOWN_REQUESTS.get(key)
     if head is None:
         head = _parse(fields, ended)
-        if _REQUESTS.comes_again(key) and list_bytes(fields) <= KEPT_BYTES:
+        if head.upgrade is None and _REQUESTS.comes_again(key) and list_bytes(fields) <= KEPT_BYTES:
             _REQUESTS.keep(key, head)
     return head
 
@@ -106,7 +107,7 @@ def _parse(fields: list[HpackField], ended: bool) -> RequestHead:
     if _TOKEN.fullmatch(method) is None:
         raise _malformed("a request without a method (section 8.3.1)")
     if method == b"CONNECT":
-        return _connect(special)
+        return _connect(special, plain, ended)
     path = _path(special, method)
     length = _content_length(plain, ended)
     head = parse_request(method, path, "1.1", [(b"host", _authority(special, plain)), *_others(plain)], keep_alive=True)
@@ -117,13 +118,25 @@ def _parse(fields: list[HpackField], ended: bool) -> RequestHead:
     return head
 
 
-def _connect(special: dict[bytes, bytes]) -> RequestHead:
-    """CONNECT (section 8.5) and, with `:protocol`, RFC 8441's: neither is served."""
-    if b":protocol" in special:
+def _connect(special: dict[bytes, bytes], plain: list[Field], ended: bool) -> RequestHead:
+    """CONNECT (section 8.5) is not served; with `:protocol` it opens a WebSocket (RFC 8441), which is a GET elsewhere.
+
+    The head says so by its `upgrade`; a key it has not yet.
+    """
+    protocol = special.pop(b":protocol", None)
+    if protocol is None:
+        if b":path" in special or b":scheme" in special or not special.get(b":authority"):
+            raise _malformed("a CONNECT with a path or a scheme, or without an authority (section 8.5)")
+        raise BadMessageError("CONNECT is not served: this is not a forward proxy", 405)
+    path = _path(special, b"GET")
+    if protocol.lower() != WEBSOCKET:
         raise BadMessageError("this protocol is not served over HTTP/2", 501)
-    if b":path" in special or b":scheme" in special or not special.get(b":authority"):
-        raise _malformed("a CONNECT with a path or a scheme, or without an authority (section 8.5)")
-    raise BadMessageError("CONNECT is not served: this is not a forward proxy", 405)
+    if ended or _content_length(plain, ended) is not None:
+        raise BadMessageError("a request that opens a WebSocket has neither a body nor an end")
+    host = (b"host", _authority(special, plain))
+    head = parse_request(b"GET", path, "1.1", [host, *_others(plain)], keep_alive=True)
+    head.upgrade = WEBSOCKET
+    return head
 
 
 def _path(special: dict[bytes, bytes], method: bytes) -> bytes:
@@ -197,7 +210,7 @@ def _read_lines(lines: bytes) -> list[HpackField]:
 
 
 def own_fields(status: int, headers: tuple[Field, ...], length: int, extra: bytes = b"") -> list[HpackField]:
-    """The section of an answer in zerogate's own name."""
-    own = [(name, value, False) for name, value in headers]
+    """The section of an answer in zerogate's own name; a 426 names fields that only HTTP/1.1 has."""
+    own = [(name, value, False) for name, value in headers if name not in _CONNECTION_FIELDS]
     about = [(b":status", b"%d" % status, False), *own, (b"content-length", b"%d" % length, False)]
     return about + _read_lines(extra) if extra else about

@@ -6,6 +6,7 @@ bytes are the preface of HTTP/2 (`take_over`).
 """
 
 import asyncio
+import os
 from typing import Any, Final
 
 from zerogate.clock import now
@@ -22,11 +23,13 @@ from zerogate.http.h2.frames import ViolationError
 from zerogate.http.h2.hpack import HpackField
 from zerogate.http.h2.limits import Limits
 from zerogate.http.h2.streams import CLOSED, IllegalTransitionError, Stream
+from zerogate.http.handshake import KEY_BYTES, take_connect
 from zerogate.http.heads import BadMessageError, Field, ResponseHead, may_trail
 from zerogate.http.server import Connection as AnyConnection
 from zerogate.http.server import Server
 from zerogate.http.sides import PLAIN, Arrival, BodyMemory, TunnelClient
 from zerogate.http.sweep import NEVER
+from zerogate.http.tunnel import Tunnel
 
 LIMITS: Final = Limits()
 KEEP_ALIVE_S: Final = 75.0
@@ -45,13 +48,18 @@ them, take nothing after a GOAWAY and fail all streams that still run. Those tha
 class ServerStream(Stream):
     """One request of a client: what its exchange sees of it."""
 
-    __slots__ = ("_exchange", "_owner", "_server", "arrival", "memory", "peer", "tick", "visit_s")
+    __slots__ = (
+        "_early", "_exchange", "_owner", "_server", "_tunnel", "arrival", "memory", "peer", "tick", "visit_s",
+    )  # fmt: skip
 
     def __init__(self, owner: "ServerConnection", id: int, receive_window: int, send_window: int) -> None:  # noqa: A002
         super().__init__(id, receive_window=receive_window, send_window=send_window)
         self._owner = owner
         self._server = owner.server
         self._exchange: Exchange | None = None
+        self._tunnel: Tunnel | None = None
+        self._early: list[bytes] | None = None
+        """What came of a WebSocket before it was open: at most a window, which is not opened before."""
         self.memory: BodyMemory = owner.server.memory
         self.peer = owner.peer
         self.arrival = owner.arrival
@@ -64,6 +72,10 @@ class ServerStream(Stream):
         now_s = self._owner.core.now_s
         try:
             head = request_head(fields, ended=ended)
+            if head.upgrade is not None:
+                take_connect(head, os.urandom(KEY_BYTES))
+                self._early = []
+                self._owner.core.pause(self)
         except BadMessageError as bad:
             self._server.bad_requests += 1
             self._say(bad, is_head=(b":method", b"HEAD", False) in fields)
@@ -85,7 +97,11 @@ class ServerStream(Stream):
         self._owner.core.stop(self)
 
     def on_data(self, data: bytes) -> None:
-        if self._exchange is not None:
+        if self._tunnel is not None:
+            self._tunnel.on_client_data(data, self._owner.core.now_s)
+        elif self._early is not None:
+            self._early.append(data)
+        elif self._exchange is not None:
             self._exchange.on_request_data(data, self._owner.core.now_s)
 
     def on_end(self, trailers: list[HpackField]) -> None:
@@ -94,7 +110,12 @@ class ServerStream(Stream):
             fields = trailers_of(trailers) if trailers else []
         except ViolationError as malformed:
             raise ViolationError(malformed.code, malformed.reason, self.id) from None
-        if exchange is not None and exchange.head.has_body:
+        if self._tunnel is not None:
+            self._tunnel.on_client_end(self._owner.core.now_s)
+        elif exchange is not None and self._early is not None:
+            exchange.on_downstream_gone(self._owner.core.now_s)
+            self._owner.core.reset(self, f.CANCEL)
+        elif exchange is not None and exchange.head.has_body:
             exchange.on_request_end(fields, self._owner.core.now_s)
 
     def on_reset(self, code: int, reason: str, *, by_peer: bool) -> None:
@@ -164,6 +185,38 @@ class ServerStream(Stream):
     def resume_body(self) -> None:
         self._owner.core.resume(self)
 
+    @property
+    def tunnel_side(self) -> "ServerStream":
+        return self
+
+    def send_switch(self, head: ResponseHead, tunnel: Tunnel, *, extra: bytes) -> None:
+        core, exchange = self._owner.core, self._exchange
+        assert exchange is not None
+        fields = [field for field in fields_of(head.lines + extra) if field[0] != b"sec-websocket-accept"]
+        core.send_head(self, [(b":status", b"200", False), *fields])
+        self._tunnel = tunnel
+        early, self._early = self._early, None
+        core.resume(self)
+        for data in early or ():
+            tunnel.on_client_data(data, core.now_s)
+        if self._server.is_draining:
+            exchange.leave_tunnel(now())
+
+    def send_frames(self, data: bytes) -> None:
+        if not self.has_sent_end:
+            self._owner.core.send_data(self, data)
+
+    def end_tunnel(self, *, lingers: bool) -> None:
+        self._tunnel = None
+        if not self.has_sent_end:
+            self._owner.core.send_end(self, [])
+            self._owner.core.stop(self)
+
+    def leave_tunnel(self) -> None:
+        """Close the WebSocket, if it is one."""
+        if self._exchange is not None:
+            self._exchange.leave_tunnel(now())
+
     def watch(self, deadline_s: float) -> None:
         self._server.sweep.watch(self, deadline_s)
 
@@ -201,7 +254,9 @@ class ServerConnection(asyncio.Protocol):
         """When the client is told of the last stream that is taken, acknowledged or not."""
         self.tick = 0
         self.visit_s = NEVER
-        self.core = Connection(self, self._stream, is_server=True, limits=limits, now_s=now())
+        self.core = Connection(
+            self, self._stream, is_server=True, limits=limits, now_s=now(), settings={f.ENABLE_CONNECT_PROTOCOL: 1}
+        )
 
     def _stream(self, id: int, receive_window: int, send_window: int) -> Stream:  # noqa: A002
         return ServerStream(self, id, receive_window, send_window)
@@ -303,6 +358,9 @@ class ServerConnection(asyncio.Protocol):
 
     def close_if_idle(self) -> None:
         """Tell the client that we leave; its streams are answered, and the connection is closed after the last."""
+        for stream in tuple(self.core.streams.values()):
+            if isinstance(stream, ServerStream):
+                stream.leave_tunnel()
         if self._leave_s is None and not self._is_closing:
             self._leave_s = now() + PATIENCE_S
             self._leave(now())

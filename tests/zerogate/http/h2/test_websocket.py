@@ -1,0 +1,153 @@
+"""RFC 8441: WebSockets over streams of HTTP/2, opened with an extended CONNECT, to a replica of HTTP/1.1."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import h2.events
+import h2.settings
+import pytest
+from websockets.asyncio.server import ServerConnection, serve
+
+from tests.zerogate.http.frames import BINARY, TEXT, closing, frame
+from tests.zerogate.http.h2.test_server import Headers, Peer, asking
+from tests.zerogate.http.rig import Rig, answering, rig
+
+pytestmark = pytest.mark.uvloop
+
+MASK = b"\x01\x02\x03\x04"
+VERSION = [("sec-websocket-version", "13")]
+
+
+async def echo(ws: ServerConnection) -> None:
+    async for message in ws:
+        await ws.send(message)
+
+
+@asynccontextmanager
+async def sockets(handler: Callable[[ServerConnection], Awaitable[None]] = echo) -> AsyncIterator[tuple[Rig, Peer]]:
+    """A rig whose one replica is a WebSocket server, and a client that has heard its settings."""
+    async with rig() as one, serve(handler, "127.0.0.1", 0, compression=None) as server, asking(one) as peer:
+        one.add_replica(server.sockets[0].getsockname()[1])
+        await peer.until(h2.events.RemoteSettingsChanged)
+        yield one, peer
+
+
+async def connect(peer: Peer, *, more: Headers = VERSION, protocol: str = "websocket") -> int:
+    stream, peer._next = peer._next, peer._next + 2
+    head = [(":method", "CONNECT"), (":protocol", protocol), (":scheme", "http"), (":path", "/ws")]
+    peer.h2.send_headers(stream, [*head, (":authority", "chat"), *more])
+    await peer.flush()
+    return stream
+
+
+async def until_body(peer: Peer, stream: int, size: int) -> bytes:
+    while len(peer.body_of(stream)) < size:
+        assert await peer.more()
+    return peer.body_of(stream)
+
+
+async def send(peer: Peer, stream: int, data: bytes, *, end: bool = False) -> None:
+    while data:
+        size = min(peer.h2.local_flow_control_window(stream), peer.h2.max_outbound_frame_size, len(data))
+        if not size:
+            await peer.more()
+            continue
+        peer.h2.send_data(stream, data[:size])
+        data = data[size:]
+        await peer.flush()
+    if end:
+        peer.h2.end_stream(stream)
+        await peer.flush()
+
+
+async def test_it_is_announced_and_messages_come_back_beside_other_streams() -> None:
+    async with sockets() as (one, peer):
+        assert peer.h2.remote_settings[h2.settings.SettingCodes.ENABLE_CONNECT_PROTOCOL] == 1
+        streams = [await connect(peer) for _ in range(3)]
+        for stream in streams:
+            await peer.until(h2.events.ResponseReceived, stream)
+            head = peer.head_of(stream)
+            assert head[":status"] == "200"
+            assert not {"sec-websocket-accept", "connection", "upgrade"} & set(head)
+        big = bytes(200_000)
+        for stream in streams:
+            await send(peer, stream, frame(TEXT, b"hello", mask=MASK) + frame(BINARY, big, mask=MASK))
+        for stream in streams:
+            expected = frame(TEXT, b"hello") + frame(BINARY, big)
+            assert await until_body(peer, stream, len(expected)) == expected
+        assert one.hold.counters.websockets == 3
+
+
+async def test_closing_in_order_keeps_the_code_and_ends_the_stream() -> None:
+    async with sockets() as (one, peer):
+        stream = await connect(peer)
+        await peer.until(h2.events.ResponseReceived, stream)
+        await send(peer, stream, closing(4001, b"bye", mask=MASK))
+        await peer.until(h2.events.StreamEnded, stream)
+        assert peer.body_of(stream) == closing(4001, b"bye")
+        (exchange,) = await one.end_of(1)
+        assert (exchange.result, exchange.status) == ("served", 101)
+
+
+async def test_a_stream_that_is_reset_frees_its_slot_at_once() -> None:
+    async with sockets() as (one, peer):
+        stream = await connect(peer)
+        await peer.until(h2.events.ResponseReceived, stream)
+        peer.h2.reset_stream(stream)
+        await peer.flush()
+        (exchange,) = await one.end_of(1)
+        assert exchange.result == "abandoned"
+        assert one.hold.meter.in_flight == 0
+
+
+async def test_a_drain_puts_1001_between_frames_and_the_connection_ends() -> None:
+    async def talk(ws: ServerConnection) -> None:
+        while True:
+            await ws.send(bytes(1000))
+
+    async with sockets(talk) as (one, peer):
+        stream = await connect(peer)
+        await until_body(peer, stream, 20_000)
+        one.server.drain()
+        await peer.until(h2.events.StreamEnded, stream)
+        whole, last = divmod(len(peer.body_of(stream)), 1004)
+        assert (whole > 19, last) == (True, 4)
+        assert peer.body_of(stream).endswith(closing(1001))
+        (exchange,) = await one.end_of(1)
+        assert exchange.code == "going_away"
+
+
+async def test_frames_that_came_too_early_wait_for_the_replica() -> None:
+    async with rig() as one, serve(echo, "127.0.0.1", 0) as server, asking(one) as peer:
+        await peer.until(h2.events.RemoteSettingsChanged)
+        stream = await connect(peer)
+        await send(peer, stream, frame(TEXT, b"early", mask=MASK))
+        while not one.wakes:
+            await asyncio.sleep(0.001)
+        one.add_replica(server.sockets[0].getsockname()[1])
+        assert await until_body(peer, stream, 7) == frame(TEXT, b"early")
+
+
+@pytest.mark.parametrize(
+    ("more", "protocol", "status"),
+    [
+        pytest.param([], "websocket", "426", id="no-version"),
+        pytest.param([*VERSION, ("sec-websocket-key", "x")], "websocket", "400", id="with-a-key"),
+        pytest.param(VERSION, "connect-udp", "501", id="another-protocol"),
+    ],
+)
+async def test_a_wrong_offer_is_answered(more: Headers, protocol: str, status: str) -> None:
+    async with sockets() as (_, peer):
+        stream = await connect(peer, more=more, protocol=protocol)
+        await peer.until(h2.events.ResponseReceived, stream)
+        assert peer.head_of(stream)[":status"] == status
+
+
+async def test_a_replica_that_refuses_is_passed_on() -> None:
+    refusing = answering(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno")
+    async with rig(script=refusing) as one, asking(one) as peer:
+        await peer.until(h2.events.RemoteSettingsChanged)
+        stream = await connect(peer)
+        head, body = await peer.answer(stream)
+        assert (head[":status"], body) == ("403", b"no")
