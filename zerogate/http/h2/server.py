@@ -14,6 +14,7 @@ from zerogate.counters import Result
 from zerogate.errors import Refusal
 from zerogate.http.answers import render
 from zerogate.http.exchange import Exchange
+from zerogate.http.h1 import peer
 from zerogate.http.h1.linger import Linger
 from zerogate.http.h1.peer import address
 from zerogate.http.h2 import frames as f
@@ -195,6 +196,7 @@ class ServerStream(Stream):
         fields = [field for field in fields_of(head.lines + extra) if field[0] != b"sec-websocket-accept"]
         core.send_head(self, [(b":status", b"200", False), *fields])
         self._tunnel = tunnel
+        self._owner.watch_line()
         early, self._early = self._early, None
         core.resume(self)
         for data in early or ():
@@ -329,6 +331,10 @@ class ServerConnection(asyncio.Protocol):
         self._is_closing = True
         self._linger = Linger(self._transport, now_s)
         self.server.sweep.watch(self, self._linger.until_s)
+
+    def watch_line(self) -> None:
+        """One of the streams may be silent for hours."""
+        peer.watch_line(self._transport)
 
     # What the core tells
 
