@@ -23,12 +23,12 @@ from zerogate.http.h2.fields import fields_of, own_fields, request_head, respons
 from zerogate.http.h2.frames import ViolationError
 from zerogate.http.h2.hpack import HpackField
 from zerogate.http.h2.limits import Limits
-from zerogate.http.h2.streams import CLOSED, IllegalTransitionError, Stream
+from zerogate.http.h2.streams import CLOSED, Stream
 from zerogate.http.handshake import KEY_BYTES, take_connect
 from zerogate.http.heads import BadMessageError, Field, ResponseHead, may_trail
 from zerogate.http.server import Connection as AnyConnection
 from zerogate.http.server import Server
-from zerogate.http.sides import PLAIN, Arrival, BodyMemory, TunnelClient
+from zerogate.http.sides import PLAIN, Arrival, BodyMemory
 from zerogate.http.sweep import NEVER
 from zerogate.http.tunnel import Tunnel
 
@@ -175,10 +175,6 @@ class ServerStream(Stream):
 
     def reset(self) -> None:
         self._owner.core.reset(self, f.INTERNAL_ERROR)
-
-    @property
-    def tunnel_side(self) -> TunnelClient:
-        raise IllegalTransitionError("a WebSocket over HTTP/2 (RFC 8441) is refused when its head is read")
 
     def pause_body(self) -> None:
         self._owner.core.pause(self)
