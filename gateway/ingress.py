@@ -11,6 +11,7 @@ from activator.hold import Hold
 from activator.holds import Holds
 from gateway.body_peek import peek_for
 from gateway.body_route import BodyRoute, CallSoon
+from gateway.grpc_health import answer_health, is_health_check
 from gateway.models import ModelState, ServedModels, list_models, show_model
 from gateway.peeked import Peeked, Verdict
 from gateway.route_table import Scope
@@ -57,6 +58,9 @@ class Ingress(Owner[Exchange]):
             hold = self._hold_of[match.service]
             if head.method in _READS and (_path(head.target) in hold.quiet_paths or head.user_agent.startswith(PROBES)):
                 self._answer_quietly(exchange, hold, now_s)
+            elif head.is_grpc and is_health_check(head):
+                exchange.give_to(self)
+                answer_health(exchange, is_serving=self._state(hold) is not ModelState.FAILING, now_s=now_s)
             else:
                 hold.place(exchange, now_s)
             return
@@ -73,6 +77,8 @@ class Ingress(Owner[Exchange]):
         elif type(match) is Unrouted:
             if head.method in _READS and _path(head.target) in OWN_HEALTH:
                 exchange.answer(200, _JSON, b'{"status":"ok"}\n', now_s)
+            elif head.is_grpc and is_health_check(head):
+                answer_health(exchange, is_serving=True, now_s=now_s)
             else:
                 exchange.refuse(match.refusal, now_s)
 

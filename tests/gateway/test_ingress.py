@@ -180,6 +180,52 @@ async def test_zerogates_own_health_is_answered_where_no_service_takes_the_path(
         assert answer(Gateway().place("GET", target)) == {"status": "ok"}
 
 
+GRPC: dict[str, Any] = {"content_type": "application/grpc", "te": "trailers"}
+CHECK = "/grpc.health.v1.Health/Check"
+
+
+@pytest.mark.parametrize(("host", "state"), [("asr.example.org", 1), ("nobody.example.org", 1)])
+@pytest.mark.parametrize("chunk", [2, 100])
+async def test_the_health_service_of_grpc_says_serving_and_wakes_nothing(host: str, state: int, chunk: int) -> None:
+    gateway = Gateway()
+    exchange = gateway.place("POST", CHECK, host=host, body=b"\0\0\0\0\2\x0a\0", chunk=chunk, **GRPC)
+    payload = b"\0\0\0\0\2\x08" + bytes((state,))
+    assert exchange.downstream.said == [  # type: ignore[attr-defined]
+        "client: resume", "client: 200 +body", f"client: data {payload.decode()}", "client: end"
+    ]  # fmt: skip
+    assert exchange.result is Result.SERVED
+    assert gateway.wakes == []
+
+
+async def test_a_service_that_cannot_start_is_not_serving() -> None:
+    gateway = Gateway()
+    ended = Ended(cause=EndCause.START_FAILED, detail="asr-1 ended with code 1.")
+    gateway.holds.on_back_off("asr", BackOff(failures=1, next_try_s=now() + 60, last=ended))
+    exchange = gateway.place("POST", CHECK, host="asr.example.org", body=b"\0\0\0\0\0", **GRPC)
+    assert "client: data \0\0\0\0\2\x08\2" in exchange.downstream.said  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "code"),
+    [
+        pytest.param("/grpc.health.v1.Health/Watch", b"\0\0\0\0\0", 501, "health_watch", id="a-watch"),
+        pytest.param(CHECK, b"x" * 5000, 413, "body_too_large", id="no-question"),
+    ],
+)
+async def test_what_the_health_service_does_not_answer_wakes_nothing_either(
+    path: str, body: bytes, status: int, code: str
+) -> None:
+    gateway = Gateway()
+    exchange = gateway.place("POST", path, host="asr.example.org", body=body, **GRPC)
+    assert (exchange.status, exchange.code, gateway.wakes) == (status, code, [])
+
+
+async def test_that_path_is_an_ordinary_one_without_grpc() -> None:
+    gateway = Gateway()
+    gateway.place("POST", CHECK, host="asr.example.org", body=b"{}")
+    assert gateway.wakes == ["asr"]
+
+
 async def test_the_list_of_models_says_what_each_would_cost_to_ask() -> None:
     gateway = Gateway()
     ready = Replica(

@@ -1,7 +1,8 @@
 """A refusal as an HTTP answer: the one table that maps our errors to bytes. Pure.
 
 Problem details (RFC 9457) for everybody, the shape of OpenAI's API where its clients are asking, so that they show the
-sentence instead of "unknown error". Used by the gateway, the activator and the queueproxy.
+sentence instead of "unknown error"; clients of gRPC read nothing but `grpc-status` and `grpc-message`. Used by the
+downstream sides of gateway, activator and queueproxy.
 """
 
 import math
@@ -11,6 +12,8 @@ from typing import Final
 import msgspec
 
 from zerogate.errors import Refusal
+from zerogate.http.grpc import encode_message, status_for
+from zerogate.http.heads import RequestHead
 from zerogate.names import NOT_SENT
 
 Headers = tuple[tuple[bytes, bytes], ...]
@@ -33,6 +36,32 @@ class Answer(msgspec.Struct, frozen=True):
     status: int
     headers: Headers
     body: bytes
+
+
+def render_for(refusal: Refusal, head: RequestHead) -> Answer:
+    """The refusal in the shape that whoever sent this request reads."""
+    if head.is_grpc:
+        return render_grpc(refusal, head.content_type or b"")
+    return render(refusal, openai_shape=head.target.startswith(b"/v1/"))
+
+
+def render_grpc(refusal: Refusal, content_type: bytes) -> Answer:
+    """The refusal to a client of gRPC: an answer of trailers only, which is a head and nothing else.
+
+    `grpc-retry-pushback-ms` is its Retry-After (gRFC A6); a negative one says not to try again.
+    """
+    own: list[tuple[bytes, bytes]] = [
+        (b"content-type", content_type.partition(b";")[0].strip()),
+        (b"grpc-status", b"%d" % status_for(refusal.status)),
+        (b"grpc-message", encode_message(refusal.detail)),
+    ]
+    if refusal.hopeless:
+        own.append((b"grpc-retry-pushback-ms", b"-1"))
+    elif refusal.status in _WAIT_STATUSES or refusal.retry_after_s is not None:
+        own.append((b"grpc-retry-pushback-ms", b"%d" % (1000 * _whole_seconds(refusal.retry_after_s))))
+    if refusal.not_sent:
+        own.append((NOT_SENT, b"1"))
+    return Answer(200, tuple(own), b"")
 
 
 def render(refusal: Refusal, *, openai_shape: bool, headers: Headers = ()) -> Answer:

@@ -128,6 +128,8 @@ class Exchange:
     def hold(self, ticket: object, *, deadline_s: float, now_s: float, keep_bytes: int = BUFFER_BYTES) -> None:
         """Wait for capacity until `deadline_s`, and keep so much of the body meanwhile."""
         self._to(HELD)
+        if self.head.timeout_s is not None:
+            deadline_s = min(deadline_s, self.received_s + self.head.timeout_s)
         self.keep_bytes = keep_bytes
         self.ticket = ticket
         self.held_at_s = now_s
@@ -170,6 +172,19 @@ class Exchange:
         self._check_unanswered()
         self.status = status
         self.downstream.send_answer(status, headers, body)
+        self._end(Result.SERVED, now_s)
+
+    def answer_grpc(self, body: bytes, now_s: float) -> None:
+        """Answer in zerogate's own name as a service of gRPC does: 200, and the status of gRPC behind the body."""
+        self._check_unanswered()
+        self.status = 200
+        head = ResponseHead(
+            status=200, reason=b"OK", lines=b"Content-Type: application/grpc\r\n", content_length=None, chunked=True,
+            keep_alive=True, field_count=1,
+        )  # fmt: skip
+        self.downstream.send_head(head, extra=b"", has_body=True)
+        self.downstream.send_data(body)
+        self.downstream.send_end([(b"grpc-status", b"0")])
         self._end(Result.SERVED, now_s)
 
     def read_body(self, reader: BodyReader, now_s: float) -> None:
@@ -278,7 +293,7 @@ class Exchange:
         if self.upstream is not None and self.upstream.pool.may_turn_away:
             self.replay_bytes = REFUSABLE_BYTES
         else:
-            self.replay_bytes = REPLAY_BYTES if self.head.is_idempotent or self.timers.retries_stale else 0
+            self.replay_bytes = REPLAY_BYTES if self._may_repeat or connection.may_refuse else 0
         if self.buffered_bytes > self.replay_bytes or not self.replay_bytes:
             self._forget_body()
         elif self.chunks is None:
@@ -313,14 +328,14 @@ class Exchange:
     def on_informational(self, status: int, reason: bytes, lines: bytes) -> None:
         """A 1xx answer that is passed on; 100 is our own to give, and from a sidecar says that it was let in."""
         if status == 100:
-            self.replay_bytes = REPLAY_BYTES if self.head.is_idempotent or self.timers.retries_stale else 0
+            self.replay_bytes = REPLAY_BYTES if self._may_repeat else 0
             if self.buffered_bytes > self.replay_bytes:
                 self._forget_body()
         elif not self.head.http_1_0:
             self.downstream.send_informational(status, reason, lines)
 
-    def on_response_head(self, head: ResponseHead, now_s: float) -> bool:
-        """The answer begins. Returns whether a body follows."""
+    def on_response_head(self, head: ResponseHead, now_s: float, *, is_whole: bool = False) -> bool:
+        """The answer begins; `is_whole`: and is known to have no body. Returns whether a body follows."""
         if self.phase != SENT:
             self._to(ANSWERING)
         self.phase = ANSWERING
@@ -328,7 +343,7 @@ class Exchange:
             self._forget_body()
         self.status = head.status
         self.first_byte_s = self.last_byte_s = now_s
-        has_body = not has_no_body(head.status, self.head.method)
+        has_body = not is_whole and not has_no_body(head.status, self.head.method)
         self.downstream.send_head(head, extra=self.timing() if self.ticket is not None else b"", has_body=has_body)
         return has_body
 
@@ -361,6 +376,11 @@ class Exchange:
         self.downstream.send_whole(head, body, extra=self.timing() if self.ticket is not None else b"")
         self._end(Result.SERVED, now_s)
 
+    @property
+    def _may_repeat(self) -> bool:
+        """Whether it may be sent again although it may have arrived."""
+        return self.head.is_idempotent or self.timers.retries_stale
+
     def on_turned_away(self, now_s: float) -> None:
         """The sidecar had no place for it: the replica saw nothing of it."""
         self.connection = None
@@ -370,11 +390,17 @@ class Exchange:
         elif self.owner is not None:
             self.owner.on_turned_away(self, now_s)
 
-    def on_upstream_lost(self, cause: str, now_s: float) -> None:
-        """The replica's connection broke, or what it said has no meaning."""
+    def on_refused(self, cause: str, now_s: float) -> None:
+        """The replica says that it did nothing about the request: it may be sent again, whatever its method."""
+        self.on_upstream_lost(cause, now_s, was_refused=self.phase == SENT)
+
+    def on_upstream_lost(
+        self, cause: str, now_s: float, *, was_refused: bool = False, is_final: bool = False
+    ) -> None:  # fmt: skip
+        """The replica's connection broke, or what it said has no meaning; `is_final`: it would say the same again."""
         self.connection = None
         if self.phase == SENT:
-            may_repeat = self.head.is_idempotent or self.timers.retries_stale
+            may_repeat = was_refused or (not is_final and self._may_repeat)
             if may_repeat and (not self.head.has_body or self.chunks is not None):
                 self._unsent(cause, now_s)
             else:
@@ -451,7 +477,9 @@ class Exchange:
                 if now_s >= self.beat_at_s:
                     self._beat(now_s)
                 return min(self.deadline_s, self.beat_at_s)
-            if self.owner is not None:
+            if self.head.timeout_s is not None and now_s >= self.received_s + self.head.timeout_s:
+                self._exceed(now_s)
+            elif self.owner is not None:
                 self.owner.on_hold_timeout(self, now_s)
             return None
         if phase in (CONNECTING, SENT, ANSWERING):
@@ -486,6 +514,11 @@ class Exchange:
         if now_s >= total_s:
             self._time_out("total_timeout", f"it did not end within {timers.total_s:g} s", now_s)
             return None
+        if self.head.timeout_s is not None:
+            if now_s >= self.received_s + self.head.timeout_s:
+                self._exceed(now_s)
+                return None
+            total_s = min(total_s, self.received_s + self.head.timeout_s)
         if self.phase == CONNECTING:
             if now_s >= self.deadline_s:
                 self._unsent(f"no connection within {timers.connect_s:g} s", now_s)
@@ -506,6 +539,15 @@ class Exchange:
                 return None
         return min(deadline_s, total_s)
 
+    @property
+    def left_s(self) -> float | None:
+        """What is left of the time that a client of gRPC allows, at the last byte; None where it sets no deadline."""
+        timeout_s = self.head.timeout_s
+        return None if timeout_s is None else self.received_s + timeout_s - self.last_byte_s
+
+    def _exceed(self, now_s: float) -> None:
+        self._time_out("deadline_exceeded", f"its client allowed {self.head.timeout_s:g} s", now_s)
+
     def _time_out(self, code: str, why: str, now_s: float) -> None:
         self._drop_connection()
         if self.phase == ANSWERING:
@@ -519,6 +561,9 @@ class Exchange:
         total_s = self.timers.total_s
         if total_s is not None and self.dispatched_s + total_s < deadline_s:
             deadline_s = self.dispatched_s + total_s
+        timeout_s = self.head.timeout_s
+        if timeout_s is not None and self.received_s + timeout_s < deadline_s:
+            deadline_s = self.received_s + timeout_s
         if deadline_s < self.downstream.visit_s:
             self.downstream.watch(deadline_s)
 

@@ -10,6 +10,7 @@ import re
 from typing import Final
 
 from zerogate.errors import ZerogateError
+from zerogate.http.grpc import format_timeout, is_grpc, parse_timeout
 from zerogate.names import HOLDER, NOT_SENT
 
 MAX_HEAD_BYTES: Final = 64 * 1024
@@ -27,7 +28,8 @@ _HOP_BY_HOP: Final = frozenset(
     {b"connection", b"keep-alive", b"proxy-connection", b"te", b"transfer-encoding", b"upgrade", b"trailer",
      b"content-length", b"proxy-authenticate", b"proxy-authorization"}
 )  # fmt: skip
-_RESPONSE_SPECIAL: Final = _HOP_BY_HOP | {NOT_SENT}
+RESPONSE_SPECIAL: Final = _HOP_BY_HOP | {NOT_SENT}
+"""Fields of an answer that are not passed on."""
 _REQUEST_SPECIAL: Final = _HOP_BY_HOP | {
     b"host", b"expect", b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"forwarded", HOLDER,
     b"x-forwarded-client-cert", b"client-cert", b"client-cert-chain",
@@ -39,6 +41,7 @@ _LOOK_ALIKES: Final = frozenset({name.replace(b"-", b"_") for name in _REQUEST_S
 _LOOKED_AT: Final = frozenset({b"content-type", b"content-encoding", b"prefer", b"user-agent"})
 """Passed on like any other field, and of use here."""
 _NOT_PLAIN: Final = _REQUEST_SPECIAL | _LOOK_ALIKES | _LOOKED_AT
+_GRPC_TIMEOUT: Final = re.compile(rb"(?:(?<=\r\n)|\A)grpc-timeout: ([^\r\n]*)\r\n", re.IGNORECASE)
 _IDEMPOTENT: Final = frozenset({b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE"})
 _FORBIDDEN_IN_TRAILERS: Final = (
     _REQUEST_SPECIAL
@@ -81,10 +84,10 @@ class RequestHead:
     """
 
     __slots__ = (
-        "chunked", "content_encoding", "content_length", "content_type", "expects_continue", "field_count", "forwarded",
-        "forwarded_for", "forwarded_host", "forwarded_proto", "has_body", "holder", "host", "http_1_0", "is_idempotent",
-        "is_plain", "keep_alive", "lines", "method", "sent", "target", "upgrade", "user_agent", "wait_s",
-        "wants_upgrade", "websocket_key",
+        "accepts_trailers", "chunked", "content_encoding", "content_length", "content_type", "expects_continue",
+        "field_count", "forwarded", "forwarded_for", "forwarded_host", "forwarded_proto", "has_body", "holder", "host",
+        "http_1_0", "is_grpc", "is_idempotent", "is_plain", "keep_alive", "lines", "method", "sent", "sent_fields",
+        "target", "timeout_s", "upgrade", "user_agent", "wait_s", "wants_upgrade", "websocket_key",
     )  # fmt: skip
 
     def __init__(self, method: bytes, field_count: int, *, http_1_0: bool, keep_alive: bool) -> None:
@@ -97,10 +100,17 @@ class RequestHead:
         """Whether its answer needs no word about the connection."""
         self.sent: tuple[bytes, object, object, bytes] | None = None
         """Client, way, arrival and result of the last `request_bytes`: made once for all that share this head."""
+        self.sent_fields: tuple[bytes, object, object, list[tuple[bytes, bytes, bool]]] | None = None
+        """The same for HTTP/2."""
         self.is_idempotent = method in _IDEMPOTENT
         """Whether sending it twice means the same as once (RFC 9110 section 9.2.2)."""
         self.has_body = False
         """Whether bytes of a body follow the head."""
+        self.accepts_trailers = False
+        self.is_grpc = False
+        """Whether its client reads `grpc-status` instead of the status."""
+        self.timeout_s: float | None = None
+        """What a client of gRPC allows for the whole, from the head on; not among `lines`."""
         self.target = b""
         self.host = b""
         self.lines = b""
@@ -165,6 +175,8 @@ def parse_request(method: bytes, target: bytes, version: str, fields: list[Field
         raise BadMessageError("CONNECT is not served: this is not a forward proxy", 405)
     _take_target(head, target, host)
     head.lines = b"".join(_without(lines, dropped) if dropped else lines)
+    if is_grpc(head.content_type):
+        take_grpc(head)
     head.has_body = head.chunked or bool(head.content_length)
     return head
 
@@ -173,6 +185,17 @@ def _without(lines: list[bytes], names: frozenset[bytes]) -> list[bytes]:
     """Drop the fields with these names; a field is four entries of `lines`."""
     kept = (lines[at : at + 4] for at in range(0, len(lines), 4) if lines[at].lower() not in names)
     return [piece for field in kept for piece in field]
+
+
+def take_grpc(head: RequestHead) -> None:
+    """Read what a request of gRPC says about itself. Raises BadMessageError for a deadline that cannot be read."""
+    head.is_grpc = True
+    found = _GRPC_TIMEOUT.findall(head.lines)
+    if found:
+        head.timeout_s = parse_timeout(found[0]) if len(found) == 1 else None
+        if head.timeout_s is None:
+            raise BadMessageError("grpc-timeout is not given once, as up to 8 digits and one of H, M, S, m, u, n")
+        head.lines = _GRPC_TIMEOUT.sub(b"", head.lines)
 
 
 def _look_at(head: RequestHead, key: bytes, value: bytes) -> None:
@@ -195,6 +218,8 @@ def _take_special(head: RequestHead, key: bytes, value: bytes) -> None:
         if value.lower() != b"100-continue":
             raise BadMessageError("the only expectation that is met is 100-continue", 417)
         head.expects_continue = not head.http_1_0
+    elif key == b"te":
+        head.accepts_trailers = b"trailers" in value.lower()
     elif key == b"upgrade":
         head.upgrade = head.upgrade + b", " + value.lower() if head.upgrade else value.lower()
     elif key == HOLDER:
@@ -241,14 +266,19 @@ def framing_line(head: RequestHead) -> bytes:
 
 def request_bytes(
     head: RequestHead, *, client: bytes, host: bytes | None = None, holder: bytes | None = None,
-    proto: bytes = b"http", identity: bytes = b"",
+    proto: bytes = b"http", identity: bytes = b"", left_s: float | None = None,
 ) -> bytes:  # fmt: skip
-    """The head as it goes to a replica. `client`: the peer's address; `host`: written instead of the client's own;
-    `holder`: our own name, for a sidecar; `identity`: a whole line about who the client has proved to be."""
+    """The head as it goes to a replica.
+
+    `client`: the peer's address; `host`: written instead of the client's own; `holder`: our own name, for a sidecar;
+    `identity`: a whole line about who the client has proved to be; `left_s`: of the time that a client of gRPC allows.
+    """
     own = head.host
     node = b'"[%b]"' % client if b":" in client else client if client != UNIX_PEER else b"_unix"
     element = b"for=%b;host=%b;proto=%b" % (node, own if own.isalnum() else b'"%b"' % own, proto)
     framing = framing_line(head) if head.websocket_key is None else b"Connection: Upgrade\r\nUpgrade: websocket\r\n"
+    if left_s is not None:
+        framing += b"grpc-timeout: %b\r\n" % format_timeout(left_s)
     return b"".join(
         (
             head.method, b" ", head.target, b" HTTP/1.1\r\nHost: ", own if host is None else host, b"\r\n",
@@ -305,7 +335,7 @@ def parse_response(status: int, reason: bytes, version: str, fields: list[Field]
     dropped: frozenset[bytes] = frozenset()
     for name, value in fields:
         key = name.lower()
-        if key not in _RESPONSE_SPECIAL:
+        if key not in RESPONSE_SPECIAL:
             lines += (name, b": ", value, b"\r\n")
         elif key == b"content-length":
             content_length = int(value)

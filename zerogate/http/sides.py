@@ -126,7 +126,10 @@ class TunnelClient(Protocol):
 
 
 class UpstreamConnection(Protocol[ExchangeT]):
-    """The replica's side: one connection that carries this exchange alone for now."""
+    """The replica's side: one connection that carries this exchange alone for now, or its part of a shared one."""
+
+    may_refuse: bool
+    """Whether `exchange.on_refused` may come after the request was sent: then its body is kept while it is short."""
 
     def send_head(self, exchange: ExchangeT) -> None: ...
     def send_data(self, data: bytes) -> None: ...

@@ -132,6 +132,8 @@ class Sides:
 class Connection:
     """The recorder's connection to the replica."""
 
+    may_refuse = False
+
     def __init__(self, said: list[str]) -> None:
         self.said = said
 

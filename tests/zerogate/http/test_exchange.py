@@ -260,3 +260,53 @@ def test_a_held_upload_pauses_early_where_the_memory_for_bodies_is_full() -> Non
     assert sides.hear() == []
     exchange.on_request_data(b"67890", 0.1)
     assert sides.hear() == ["client: pause"]
+
+
+def sent_by_a_way_that_may_refuse(body: bytes) -> tuple[Sides, Exchange]:
+    """A POST whose body went to a replica that may still say that it did not begin."""
+    sides = Sides()
+    exchange = exchange_of(sides, request("POST", body=len(body)))
+    exchange.on_request_data(body, 0.0)
+    exchange.on_request_end([], 0.0)
+    connection = Connection(sides.said)
+    connection.may_refuse = True
+    sides.connected = False
+    dispatched(sides, exchange, 0.0)
+    exchange.on_connection(connection, 0.1)
+    sides.hear()
+    return sides, exchange
+
+
+def test_a_post_that_its_replica_refused_is_unsent_with_its_body() -> None:
+    sides, exchange = sent_by_a_way_that_may_refuse(b"abc")
+    exchange.on_refused("it is full", 0.2)
+    assert sides.hear() == ["owner: unsent (it is full)"]
+    assert b"".join(exchange.chunks or ()) == b"abc"
+
+
+def test_a_refused_post_whose_body_is_not_kept_is_refused() -> None:
+    sides, exchange = sent_by_a_way_that_may_refuse(b"a" * (REPLAY_BYTES + 1))
+    exchange.on_refused("it is full", 0.2)
+    assert sides.hear()[0].startswith("client: refused 502 replica_lost")
+    assert sides.memory.used_bytes == 0
+
+
+def test_a_post_is_not_repeated_where_the_replica_says_no_more_than_that_it_failed() -> None:
+    sides, exchange = sent_by_a_way_that_may_refuse(b"abc")
+    exchange.on_upstream_lost("it broke", 0.2)
+    assert sides.hear()[0].startswith("client: refused 502 replica_lost")
+
+
+def test_what_would_only_fail_again_is_not_repeated_whatever_its_method() -> None:
+    sides = Sides()
+    exchange = dispatched(sides, exchange_of(sides))
+    exchange.on_upstream_lost("it says nonsense", 2.0, is_final=True)
+    assert sides.hear()[0].startswith("client: refused 502 replica_lost")
+
+
+def test_a_refusal_in_the_middle_of_an_answer_cuts_it() -> None:
+    sides, exchange = sent_by_a_way_that_may_refuse(b"abc")
+    exchange.on_response_head(response(), 0.2)
+    sides.hear()
+    exchange.on_refused("it leaves", 0.3)
+    assert sides.hear() == ["client: reset", "owner: cut replica_lost"]

@@ -77,6 +77,8 @@ class Client:
 class Connection:
     """Takes a request only in the order that HTTP knows."""
 
+    may_refuse = False
+
     def __init__(self) -> None:
         self.state = "new"
         self.body = b""

@@ -64,6 +64,9 @@ class ClientConnection(asyncio.Protocol):
         "was_streamed",
     )  # fmt: skip
 
+    may_refuse = False
+    """HTTP/1.1 has no way to say so."""
+
     def __init__(self, pool: Keeper) -> None:
         self._pool = pool
         self._parser = HttpResponseParser(self)

@@ -12,7 +12,7 @@ from typing import Any, Final
 from zerogate.clock import now
 from zerogate.counters import Result
 from zerogate.errors import Refusal
-from zerogate.http.answers import render
+from zerogate.http.answers import render, render_for
 from zerogate.http.exchange import ANSWERING, Exchange
 from zerogate.http.h1 import peer
 from zerogate.http.h1.answer import CHUNKED, COUNTED, UNTIL_CLOSE, framing, own_answer
@@ -350,7 +350,7 @@ class ServerConnection(asyncio.Protocol):
     def send_refusal(self, refusal: Refusal, *, extra: bytes) -> None:
         exchange = self._current
         assert exchange is not None
-        answer = render(refusal, openai_shape=exchange.head.target.startswith(b"/v1/"))
+        answer = render_for(refusal, exchange.head)
         self._send_own(answer.status, answer.headers, answer.body, extra)
 
     def send_answer(self, status: int, headers: tuple[Field, ...], body: bytes) -> None:

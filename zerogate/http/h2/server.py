@@ -12,7 +12,7 @@ from typing import Any, Final
 from zerogate.clock import now
 from zerogate.counters import Result
 from zerogate.errors import Refusal
-from zerogate.http.answers import render
+from zerogate.http.answers import render, render_for
 from zerogate.http.exchange import Exchange
 from zerogate.http.h1 import peer
 from zerogate.http.h1.linger import Linger
@@ -157,7 +157,7 @@ class ServerStream(Stream):
     def send_refusal(self, refusal: Refusal, *, extra: bytes) -> None:
         exchange = self._exchange
         assert exchange is not None
-        answer = render(refusal, openai_shape=exchange.head.target.startswith(b"/v1/"))
+        answer = render_for(refusal, exchange.head)
         is_head = exchange.head.method == b"HEAD"
         self._send_own(answer.status, answer.headers, answer.body, extra, is_head=is_head)
 
@@ -168,8 +168,9 @@ class ServerStream(Stream):
 
     def _send_own(self, status: int, headers: tuple[Field, ...], body: bytes, extra: bytes, *, is_head: bool) -> None:
         core = self._owner.core
-        core.send_head(self, own_fields(status, headers, len(body), extra), end=is_head)
-        if not is_head:
+        is_bare = is_head or not body
+        core.send_head(self, own_fields(status, headers, len(body), extra), end=is_bare)
+        if not is_bare:
             core.send_data(self, body)
             core.send_end(self, [])
 
