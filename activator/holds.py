@@ -13,8 +13,9 @@ from activator.lookout import Lookout
 from zerogate.errors import Refusal
 from zerogate.gate import Gate
 from zerogate.http.exchange import Exchange
+from zerogate.http.pools import make_pool
 from zerogate.http.sweep import Sweep
-from zerogate.http.upstream import Choose, EndpointWay, Pool, Upstream
+from zerogate.http.upstream import Choose, EndpointWay, ReplicaPool, Upstream
 from zerogate.policy import Policy
 from zerogate.runtime.interface import BackOff, EndCause, Ended, Replica, ReplicaState
 from zerogate.stats import Stat
@@ -89,7 +90,10 @@ class Holds:
             if hold is None:
                 hold = self._holds[service] = self._hold(service, policy)
             elif hold.policy != policy:
+                was = hold.policy.protocol
                 hold.configure(policy)
+                if policy.protocol != was:
+                    self._speak_otherwise(hold)
             self._set_endpoint(hold, endpoints.get(service))
 
     def _hold(self, service: str, policy: Policy) -> Hold:
@@ -102,15 +106,27 @@ class Holds:
         if way is None or wanted is None:
             return
         if wanted not in hold.replicas:
-            pool = Pool(way.address, self._sweep, self._nursery, host=way.host, secured=way.secured)
+            pool = make_pool(
+                hold.policy.protocol, way.address, self._sweep, self._nursery, host=way.host, secured=way.secured
+            )  # fmt: skip
             self._add(hold, wanted, pool, None)
         elif way.secured is not None:
             hold.replicas[wanted].pool.secure(way.secured)
 
-    def _add(self, hold: Hold, replica_id: str, pool: Pool, start_s: float | None) -> None:
+    def _add(self, hold: Hold, replica_id: str, pool: ReplicaPool, start_s: float | None) -> None:
         gate = Gate(limit=hold.policy.concurrency_limit, release_limit=hold.release_limit)
         upstream = Upstream(service=hold.service, id=replica_id, gate=gate, pool=pool, start_s=start_s)
         hold.add(upstream, self._clock())
+
+    def _speak_otherwise(self, hold: Hold) -> None:
+        """The service's protocol has changed: from now on its replicas are spoken to in the new one."""
+        for upstream in hold.replicas.values():
+            old = upstream.pool
+            upstream.pool = make_pool(
+                hold.policy.protocol, old.address, self._sweep, self._nursery, host=old.host
+            )  # fmt: skip
+            upstream.pool.on_reached = old.on_reached
+            old.close()
 
     # What the runtime tells (RuntimeObserver)
 
@@ -134,7 +150,8 @@ class Holds:
                 start_s = _start_s(before, replica)
                 if start_s is not None:
                     hold.counters.start.observe(start_s)
-                self._add(hold, replica.id, Pool(replica.address, self._sweep, self._nursery), start_s)
+                pool = make_pool(hold.policy.protocol, replica.address, self._sweep, self._nursery)
+                self._add(hold, replica.id, pool, start_s)
         elif replica.state is not ReplicaState.STARTING:
             if replica.state is ReplicaState.GONE:
                 hold.remove(replica.id)

@@ -43,7 +43,8 @@ Ask = Callable[[Upstream, str, Callable[[bool], None]], Question]
 
 def ask(upstream: Upstream, path: str, on_change: Callable[[bool], None]) -> Question:
     """The question in production; a refused connection is tried again after the pause of a look."""
-    return Probe(upstream.pool.address, path, on_change, interval_s=QUIET_S, timeout_s=QUESTION_S)
+    pool = upstream.pool
+    return Probe(pool.address, path, on_change, interval_s=QUIET_S, timeout_s=QUESTION_S, protocol=pool.protocol)
 
 
 class Watch:

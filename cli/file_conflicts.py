@@ -28,6 +28,10 @@ def address_conflicts(box: BoxFile) -> Iterator[DefinitionError]:
                 yield DefinitionError(problem, key="listen-tls", hint="Give TLS a port of its own, such as 8443.")
         own_addresses["listen-tls"] = box.listen_tls
     for service in box.services.values():
+        if service.endpoint is not None and service.endpoint.is_secure and service.policy.protocol == "h2c":
+            problem = f"h2c is HTTP/2 without TLS, and the endpoint is {service.endpoint}"
+            hint = "Take protocol out: endpoints over TLS are spoken to in HTTP/1.1 in this version."
+            yield DefinitionError(problem, key=_key(box, service, "policy"), hint=hint)
         for name, own in own_addresses.items():
             if service.endpoint is not None and _leads_to(service.endpoint.address, own):
                 problem = f"{service.endpoint} is zerogate itself ({name})"

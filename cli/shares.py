@@ -76,6 +76,7 @@ def _local(service: ServiceDefinition, state_dir: Path) -> LocalDefinition:
         log_file=Path(command.log_file) if command.log_file else state_dir / "logs" / f"{service.name}.log",
         env=command.env,
         cwd=Path(command.cwd),
+        protocol=service.policy.protocol,
         ready_path=service.policy.ready_path,
         start_timeout_s=command.start_timeout_s,
         stop_grace_s=command.stop_grace_s,

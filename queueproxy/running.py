@@ -22,11 +22,11 @@ from zerogate.control import PROTOCOL
 from zerogate.drain import Steps, leave
 from zerogate.errors import DefinitionErrors, MachineError
 from zerogate.http.listener import Listener, bind
+from zerogate.http.pools import make_pool
 from zerogate.http.probe import Probe
 from zerogate.http.server import Server
 from zerogate.http.sides import Timers
 from zerogate.http.sweep import Sweep
-from zerogate.http.upstream import Pool
 from zerogate.process import usage
 from zerogate.stats import Stat
 from zerogate.tasks import Nursery
@@ -52,7 +52,7 @@ class Sidecar:
             raise
         self.nursery = Nursery()
         sweep = Sweep(asyncio.get_running_loop())
-        self.pool = Pool(settings.upstream, sweep, self.nursery)
+        self.pool = make_pool(settings.protocol, settings.upstream, sweep, self.nursery)
         self.admin = Admin(self, drain_deadline_s=settings.drain_deadline_s, clock=now)
         self.slots = Slots(
             settings.service, _bounds(settings), _timers(settings), self.pool, on_empty=self.admin.on_empty
@@ -60,6 +60,7 @@ class Sidecar:
         self.probe = Probe(
             settings.upstream, settings.probe_path, self._on_change,
             ready_interval_s=settings.probe_interval_s, timeout_s=settings.probe_timeout_s, patience=PATIENCE,
+            protocol=settings.protocol,
         )  # fmt: skip
         self.slots.on_unreachable = self._on_unreachable
         self.control = Control(self.slots, sweep)

@@ -9,7 +9,7 @@ import argparse
 import re
 from collections.abc import Callable, Mapping, Sequence
 from ipaddress import ip_address
-from typing import Any, Final, NoReturn
+from typing import Any, Final, Literal, NoReturn
 
 import msgspec
 
@@ -35,6 +35,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     release_limit: int
     queue_depth: int | None
     queue_bytes: int
+    protocol: Literal["http1", "h2c"]
     probe_path: str
     probe_interval_s: float
     probe_timeout_s: float
@@ -141,6 +142,12 @@ def _size(text: str) -> int:
     return size_bytes
 
 
+def _protocol(text: str) -> str:
+    if text not in ("http1", "h2c"):
+        raise DefinitionError(f"{shown(text)} is not a protocol", hint="Write http1 or h2c.")
+    return text
+
+
 def _path(text: str) -> str:
     if not re.fullmatch("/[!-~]{0,1023}", text) or "#" in text:
         raise DefinitionError(f"{shown(text)} is not a path", hint="Write it with a slash at its beginning: /health.")
@@ -187,8 +194,12 @@ OPTIONS: Final = (
         says="most memory of those that wait, bodies included; four of the largest bodies that are kept whole",
     ),
     Option(
+        name="protocol", field="protocol", metavar="PROTOCOL", parse=_protocol, default="http1",
+        says="what the model server speaks: http1, or h2c (HTTP/2 without TLS), which gRPC needs",
+    ),
+    Option(
         name="probe-path", field="probe_path", metavar="PATH", parse=_path, default="/health",
-        says="asked of the model server; any answer below 500 is ready; every 25 ms until it is",
+        says="asked of the model server; any answer below 500 is ready; every 25 ms until it is; gRPC: docs/grpc.md",
     ),
     Option(
         name="probe-interval", field="probe_interval_s", metavar="TIME", parse=_duration, default="1s",

@@ -25,7 +25,7 @@ from zerogate.http.exchange import CONNECTING, REPLAY_BYTES, Exchange
 from zerogate.http.requests import Requests
 from zerogate.http.sides import Destination, Timers
 from zerogate.http.tunnel import Tunnel
-from zerogate.http.upstream import Pool, Upstream
+from zerogate.http.upstream import ReplicaPool, Upstream
 
 MAX_ATTEMPTS: Final = 3
 """A pooled connection may be closed under a request (the server was idle too long); twice in a row is a fault."""
@@ -51,7 +51,7 @@ class Slots(Requests):
     """See the module's text. `on_empty` is called when the last request has left after `close`."""
 
     def __init__(
-        self, service: str, bounds: Bounds, timers: Timers, pool: Pool, *, on_empty: Callable[[], None]
+        self, service: str, bounds: Bounds, timers: Timers, pool: ReplicaPool, *, on_empty: Callable[[], None]
     ) -> None:
         super().__init__(queue_limit=bounds.queue_limit, queue_bytes=bounds.queue_bytes)
         self.service = service

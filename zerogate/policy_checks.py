@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator
 from typing import Any
 
 from zerogate.errors import DefinitionError, shown
+from zerogate.http.grpc import HEALTH_CHECK
 from zerogate.policy import Policy
 from zerogate.quantities import format_duration
 
@@ -15,8 +16,11 @@ def with_linked_defaults(values: dict[str, Any]) -> dict[str, Any]:
     """`values` with the defaults that depend on other keys.
 
     A replica that takes fewer at once than the default target would never look busy enough for a second one, so the
-    target follows a lower limit.
+    target follows a lower limit. Over `h2c` most replicas are servers of gRPC, which have a health service of their own
+    and no other path.
     """
+    if values.get("protocol") == "h2c" and "ready_path" not in values:
+        values = {**values, "ready_path": HEALTH_CHECK.decode()}
     limit = values.get("concurrency_limit", 0)
     if limit and "target_concurrency" not in values and limit < Policy().target_concurrency:
         return {**values, "target_concurrency": float(limit)}

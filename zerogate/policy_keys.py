@@ -12,6 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from zerogate.errors import DefinitionError, nearest, shown
+from zerogate.http.grpc import HEALTH_CHECK
 from zerogate.kinds import (
     Calendar,
     Choice,
@@ -210,8 +211,16 @@ _ROWS: Final = (
         reason="Only the owner knows them.",
     ),
     Key(
+        name="protocol", field="protocol", kind=Choice(("http1", "h2c")),
+        doc="What is spoken to the replicas: HTTP/1.1, or HTTP/2 without TLS (`h2c`), which gRPC needs. "
+        "Clients may speak either, whatever is written here.",
+        reason="Every model server speaks it; HTTP/2 costs more per request.",
+    ),
+    Key(
         name="ready-path", field="ready_path", kind=_PATH_AND_QUERY,
-        doc="A replica is ready when it answers here with a status below 500.",
+        doc="A replica is ready when it answers here with a status below 500. With `protocol: h2c` the default is "
+        f"`{HEALTH_CHECK.decode()}`: the health service of gRPC, which must not say NOT_SERVING; "
+        "a server without it is ready as soon as it answers.",
         reason="vLLM, SGLang, llama.cpp and TGI all have it.",
     ),
     Key(
@@ -254,7 +263,6 @@ LATER_KEYS: Final[Mapping[str, LaterKey]] = {
     "inject": LaterKey(),
     "takeover": LaterKey(),
     "affinity": LaterKey(neutral="none"),
-    "protocol": LaterKey(neutral="http1"),
     "pin": LaterKey(instead="Use the command `zerogate pin SERVICE N --for 2h`."),
     "port": LaterKey(instead="A command is told its port: {port} in it, and $PORT in its environment."),
 }

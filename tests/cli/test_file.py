@@ -281,3 +281,9 @@ def test_the_hash_is_the_same_tomorrow() -> None:
     one = definition_hash(box(service("command: x\nenv: {A: b, C: d}")).services["chat"])
     assert one == definition_hash(box(service("command: x\nenv: {C: d, A: b}")).services["chat"])
     assert one == "9cff027a6259"
+
+
+def test_h2c_is_not_for_an_endpoint_over_tls() -> None:
+    with pytest.raises(DefinitionErrors, match="h2c is HTTP/2 without TLS, and the endpoint is https://h"):
+        box(service("endpoint: https://h\npolicy: {protocol: h2c}"))
+    assert box(service("endpoint: http://h\npolicy: {protocol: h2c}")).services["chat"].policy.protocol == "h2c"

@@ -69,6 +69,7 @@ RIGHT: dict[str, tuple[Raw, Any]] = {
     "health-paths": ("/health\n/ping", ("/health", "/ping")),
     "retry": ("stale", "stale"),
     "idle-websocket": ("quiet", "quiet"),
+    "protocol": ("h2c", "h2c"),
 }
 
 
@@ -142,6 +143,12 @@ def test_a_wrong_value_is_refused_with_its_key(raw: dict[str, Raw], said: str) -
     message = refusal(raw)
     assert said in message
     assert any(message.startswith(f"{key}: ") for key in (*raw, "panic-window"))
+
+
+def test_replicas_over_h2c_are_asked_for_their_health_as_grpc_does_unless_a_path_is_given() -> None:
+    assert parse_policy({"protocol": "h2c"}, scaled=True).ready_path == "/grpc.health.v1.Health/Check"
+    assert parse_policy({"protocol": "h2c", "ready-path": "/up"}, scaled=True).ready_path == "/up"
+    assert parse_policy({"protocol": "http1"}, scaled=True).ready_path == "/health"
 
 
 @pytest.mark.parametrize("name", LATER_KEYS)

@@ -13,8 +13,8 @@ import socket
 from collections.abc import Callable
 from typing import Final
 
-import httptools
-
+from zerogate.http.h2.question import Http2Question
+from zerogate.http.question import Http1Question, Question, Reader, UnreadableError
 from zerogate.runtime.interface import Address
 
 INTERVAL_S: Final = 0.025
@@ -29,6 +29,12 @@ READY_BELOW: Final = 500
 READ_BYTES: Final = 65536
 
 NOT_ASKED: Final = "it was not asked yet"
+
+
+def question(address: Address, path: str, *, protocol: str, ready_below: int) -> Question:
+    """What is asked of a server that speaks this protocol, which is one of the policy's words."""
+    kind = Http2Question if protocol == "h2c" else Http1Question
+    return kind(address, path, ready_below=ready_below)
 
 
 class Probe:
@@ -51,6 +57,7 @@ class Probe:
         timeout_s: float = TIMEOUT_S,
         ready_below: int = READY_BELOW,
         patience: int = 1,
+        protocol: str = "http1",
     ) -> None:
         self.is_ready = False
         self.last = NOT_ASKED
@@ -59,20 +66,15 @@ class Probe:
         self._interval_s = interval_s
         self._ready_interval_s = ready_interval_s
         self._timeout_s = timeout_s
-        self._ready_below = ready_below
         self._patience = patience
         self._unanswered = 0
-        host = "localhost" if address.path else str(address)
-        self._question = (
-            f"GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: zerogate-probe\r\nAccept: */*\r\n\r\n"
-        ).encode("latin-1")
+        self._question = question(address, path, protocol=protocol, ready_below=ready_below)
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._sock: socket.socket | None = None
-        self._parser: httptools.HttpResponseParser | None = None
+        self._reader: Reader | None = None
         self._is_asking = False
         self._is_reused = False
-        self._can_reuse = False
         self._is_closed = False
         self._asked_s = 0.0
 
@@ -110,7 +112,7 @@ class Probe:
             self._timer = self._loop.call_later(min(pause_s, self._timeout_s), self._tick)
 
     def _ask(self) -> None:
-        if not self._can_reuse:
+        if self._reader is None or not self._reader.can_reuse:
             self._drop()
         self._is_asking = True
         self._is_reused = self._sock is not None
@@ -134,12 +136,11 @@ class Probe:
         assert self._sock is not None
         fd = self._sock.fileno()
         try:
-            self._sock.send(self._question)
+            self._sock.send(self._question.data)
         except BlockingIOError:
             self._loop.add_writer(fd, self._on_writable)
             return
-        self._can_reuse = False
-        self._parser = httptools.HttpResponseParser(self)
+        self._reader = self._question.reader(self._on_answer)
         self._loop.add_reader(fd, self._on_readable)
 
     def _on_writable(self) -> None:
@@ -152,35 +153,31 @@ class Probe:
 
     def _on_readable(self) -> None:
         assert self._sock is not None
-        assert self._parser is not None
+        assert self._reader is not None
         try:
             piece = self._sock.recv(READ_BYTES)
             if not piece:
                 self._lost("it closed the connection without an answer")
             else:
-                self._parser.feed_data(piece)
+                self._reader.feed(piece)
         except BlockingIOError:
             return
         except OSError as error:
             self._lost(error.strerror or str(error))
-        except httptools.HttpParserError as error:
-            self._fail(f"its answer is not HTTP: {error}")
+        except UnreadableError as error:
+            if self._is_asking:
+                self._fail(str(error))
+            else:
+                self._drop()
 
-    def on_headers_complete(self) -> None:
-        """Called by httptools while it is fed. The head says it all: an endless body must not delay the news."""
-        if self._parser is None or (status := self._parser.get_status_code()) < 200:
-            return  # an interim answer: the real one follows
+    def _on_answer(self, is_ready: bool, what: str) -> None:
+        if not self._is_asking:
+            return
         self._is_asking = False
         self._unanswered = 0
-        is_ready = status < self._ready_below
         if is_ready and self._ready_interval_s is None:
             self._drop()
-        self._set(is_ready, f"it answers {status}")
-
-    def on_message_complete(self) -> None:
-        """Called by httptools while it is fed."""
-        if self._parser is not None and self._parser.get_status_code() >= 200:
-            self._can_reuse = self._parser.should_keep_alive()
+        self._set(is_ready, what)
 
     def _late(self) -> None:
         self._unanswered += 1
@@ -206,8 +203,8 @@ class Probe:
         self._set(False, why)
 
     def _drop(self) -> None:
-        self._is_asking = self._can_reuse = False
-        self._parser = None
+        self._is_asking = False
+        self._reader = None
         if self._sock is not None:
             fd = self._sock.fileno()
             self._loop.remove_reader(fd)
@@ -223,10 +220,14 @@ class Probe:
             self._on_change(is_ready)
 
 
-async def answers(address: Address, path: str, *, timeout_s: float, ready_below: int = READY_BELOW) -> bool:
+async def answers(
+    address: Address, path: str, *, timeout_s: float, ready_below: int = READY_BELOW, protocol: str = "http1"
+) -> bool:
     """Whether the server is ready within `timeout_s`; asks until it is."""
     ready = asyncio.Event()
-    probe = Probe(address, path, lambda _: ready.set(), timeout_s=timeout_s, ready_below=ready_below)
+    probe = Probe(
+        address, path, lambda _: ready.set(), timeout_s=timeout_s, ready_below=ready_below, protocol=protocol
+    )  # fmt: skip
     probe.start()
     try:
         async with asyncio.timeout(timeout_s):

@@ -3,7 +3,7 @@
 import asyncio
 import ssl
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Literal, Protocol, TypeVar
 
 import msgspec
 
@@ -12,10 +12,14 @@ from zerogate.gate import Gate
 from zerogate.http.exchange import Exchange
 from zerogate.http.h1.client import ClientConnection
 from zerogate.http.heads import request_bytes
+from zerogate.http.sides import Connections
 from zerogate.http.sweep import NEVER, Sweep
 from zerogate.http.tls_transport import TlsTransport
 from zerogate.runtime.interface import Address
 from zerogate.tasks import Nursery
+
+ReplicaProtocol = Literal["http1", "h2c"]
+"""The words of the policy's `protocol`."""
 
 UNSAFE_IDLE_S: Final = 2.0
 """No request that may not be repeated rides on a connection idle for longer: uvicorn closes at 5 s, gunicorn at 2 s."""
@@ -46,6 +50,8 @@ class EndpointWay(msgspec.Struct, frozen=True):
 class Pool:
     """Connections to one replica. Bounded by the slots of its gate; idle ones by `MAX_IDLE` and `IDLE_S`."""
 
+    protocol: ReplicaProtocol = "http1"
+
     def __init__(
         self,
         address: Address,
@@ -60,6 +66,8 @@ class Pool:
         self.address = address
         self._secured = secured
         self.may_turn_away = holder is not None
+        self.host = host
+        """Sent instead of the client's own, where it is given."""
         self.tick = 0
         self.visit_s = NEVER
         self.asked_s = 0.0
@@ -70,7 +78,6 @@ class Pool:
         """Called when a connection comes about; for an owner that waits for one."""
         self._sweep = sweep
         self._nursery = nursery
-        self._host = host
         self._holder = holder
         self._way = (host, holder)
         self._idle: list[ClientConnection] = []
@@ -109,10 +116,10 @@ class Pool:
         """Connect for an attempt of the exchange; by the time it is there, another one may be under way."""
         try:
             async with asyncio.timeout(exchange.timers.connect_s + 1.0):  # the exchange gives up by itself before
-                connection = await self._connection()
+                connection = await open_connection(self.address, self._secured, ClientConnection(self))
         except OSError as failure:
             if exchange.attempts == attempt:
-                exchange.on_connect_failed(_cause(failure), now())
+                exchange.on_connect_failed(cause_of(failure), now())
             return
         if self.on_reached is not None:
             self.on_reached()
@@ -120,41 +127,6 @@ class Pool:
             exchange.on_connection(connection, now())
         else:
             self.give_back(connection, now())
-
-    async def _connection(self) -> ClientConnection:
-        """A new connection. Raises OSError, of which those of TLS are some."""
-        secured = self._secured
-        connection = ClientConnection(self)
-        if secured is None:
-            await self._open(lambda: connection)
-            return connection
-        is_ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-        def ready(tls: TlsTransport) -> ClientConnection:
-            if not is_ready.done():
-                is_ready.set_result(None)
-            return connection
-
-        def failed(tls: TlsTransport, failure: Exception | None) -> None:
-            if not is_ready.done():
-                is_ready.set_exception(failure or ConnectionResetError("the connection was closed in the handshake"))
-
-        tls = TlsTransport(secured.context, ready, failed, server_name=secured.server_name)
-        try:
-            await self._open(lambda: tls)
-            await is_ready
-        except BaseException:
-            is_ready.cancel()
-            tls.abort()
-            raise
-        return connection
-
-    async def _open(self, protocol: Callable[[], asyncio.Protocol]) -> None:
-        loop = asyncio.get_running_loop()
-        if self.address.path:
-            await loop.create_unix_connection(protocol, self.address.path)
-        else:
-            await loop.create_connection(protocol, self.address.host, self.address.port)
 
     def secure(self, secured: Secured | None) -> None:
         """Use other certificates from now on: what is idle was made with the old ones."""
@@ -196,18 +168,61 @@ class Pool:
         """The head of the request as it goes to this replica."""
         head = exchange.head
         client, arrival = exchange.downstream.peer, exchange.downstream.arrival
+        if head.timeout_s is not None:
+            return request_bytes(
+                head, client=client, host=self.host, holder=self._holder, proto=arrival.scheme,
+                identity=arrival.identity, left_s=exchange.left_s,
+            )  # fmt: skip
         sent = head.sent
         way = self._way
         if sent is not None and sent[2] is arrival and sent[0] == client and (sent[1] is way or sent[1] == way):
             return sent[3]
         data = request_bytes(
-            head, client=client, host=self._host, holder=self._holder, proto=arrival.scheme, identity=arrival.identity
+            head, client=client, host=self.host, holder=self._holder, proto=arrival.scheme, identity=arrival.identity
         )
         head.sent = (client, way, arrival, data)
         return data
 
 
-def _cause(failure: OSError) -> str:
+ConnectionT = TypeVar("ConnectionT", bound=asyncio.Protocol)
+
+
+async def open_connection(address: Address, secured: Secured | None, connection: ConnectionT) -> ConnectionT:
+    """Make the connection: over TCP or a Unix socket, with TLS or without. Raises OSError, of which TLS's are some."""
+    if secured is None:
+        await _open(address, lambda: connection)
+        return connection
+    is_ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def ready(tls: TlsTransport) -> ConnectionT:
+        if not is_ready.done():
+            is_ready.set_result(None)
+        return connection
+
+    def failed(tls: TlsTransport, failure: Exception | None) -> None:
+        if not is_ready.done():
+            is_ready.set_exception(failure or ConnectionResetError("the connection was closed in the handshake"))
+
+    tls = TlsTransport(secured.context, ready, failed, server_name=secured.server_name)
+    try:
+        await _open(address, lambda: tls)
+        await is_ready
+    except BaseException:
+        is_ready.cancel()
+        tls.abort()
+        raise
+    return connection
+
+
+async def _open(address: Address, protocol: Callable[[], asyncio.Protocol]) -> None:
+    loop = asyncio.get_running_loop()
+    if address.path:
+        await loop.create_unix_connection(protocol, address.path)
+    else:
+        await loop.create_connection(protocol, address.host, address.port)
+
+
+def cause_of(failure: OSError) -> str:
     """Why there is no connection, for a person."""
     if isinstance(failure, ssl.SSLCertVerificationError):
         return f"its certificate is not accepted: {failure.verify_message or failure}"
@@ -216,16 +231,36 @@ def _cause(failure: OSError) -> str:
     return failure.strerror or str(failure)
 
 
+class ReplicaPool(Connections[Exchange], Protocol):
+    """The way to one replica, whatever is spoken on it."""
+
+    protocol: ReplicaProtocol
+    address: Address
+    host: bytes | None
+    asked_s: float
+    """When the last request was given a connection, or asked for one."""
+    heard_s: float
+    """When the last byte came from the replica."""
+    on_reached: Callable[[], None] | None
+    """Called when a connection comes about, or is seen to be alive; for an owner that waits for one."""
+
+    def secure(self, secured: Secured | None) -> None:
+        """Use other certificates from now on."""
+
+    def close(self) -> None:
+        """Close what is idle; what still carries an exchange ends with it."""
+
+
 class Upstream:
     """One replica that takes requests."""
 
     __slots__ = ("gate", "id", "pool", "rests_until_s", "service", "start_s")
 
-    def __init__(self, *, service: str, id: str, gate: Gate, pool: Pool, start_s: float | None = None) -> None:  # noqa: A002
+    def __init__(self, *, service: str, id: str, gate: Gate, pool: ReplicaPool, start_s: float | None = None) -> None:  # noqa: A002
         self.service = service
         self.id = id
         self.gate: Gate = gate
-        self.pool = pool
+        self.pool: ReplicaPool = pool
         self.start_s = start_s
         """Seconds from its spawn to its readiness; None where that is not known."""
         self.rests_until_s = 0.0

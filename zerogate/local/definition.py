@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
@@ -31,6 +32,8 @@ class LocalDefinition(msgspec.Struct, frozen=True, kw_only=True):
     """Added to zerogate's own environment."""
     cwd: Path | None = None
     """None: zerogate's own."""
+    protocol: Literal["http1", "h2c"] = "http1"
+    """In which it is asked whether it is ready."""
     ready_path: str = "/health"
     ready_below: int = 500
     """Any status below counts as ready."""

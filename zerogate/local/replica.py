@@ -101,8 +101,9 @@ class LocalReplica:
         self._watch()
         self._timer = self._loop.call_later(self.definition.start_timeout_s, self._on_start_timeout)
         self._probe = Probe(
-            self.address, self.definition.ready_path, self._on_probe, ready_below=self.definition.ready_below
-        )
+            self.address, self.definition.ready_path, self._on_probe, ready_below=self.definition.ready_below,
+            protocol=self.definition.protocol,
+        )  # fmt: skip
         self._probe.start()
 
     def adopt(self) -> None:

@@ -353,7 +353,10 @@ class LocalRuntime:
         if leftover.leader is None or definition is None or definition.definition_hash != mark.definition_hash:
             return False
         address = Address("127.0.0.1", mark.port)
-        return await answers(address, definition.ready_path, timeout_s=ADOPTION_S, ready_below=definition.ready_below)
+        return await answers(
+            address, definition.ready_path, timeout_s=ADOPTION_S, ready_below=definition.ready_below,
+            protocol=definition.protocol,
+        )  # fmt: skip
 
     def _take_over(self, leftover: Leftover, *, adopt: bool) -> None:
         mark, process = leftover.mark, leftover.leader

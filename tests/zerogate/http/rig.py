@@ -5,6 +5,7 @@ import random
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 from activator.hold import Hold
 from zerogate.clock import now
@@ -12,9 +13,10 @@ from zerogate.gate import Gate
 from zerogate.http.certificates import ServerContexts
 from zerogate.http.entrance import NOBODY, Entrance, TrustedSenders
 from zerogate.http.exchange import Exchange
+from zerogate.http.pools import make_pool
 from zerogate.http.server import Server
 from zerogate.http.sweep import Sweep
-from zerogate.http.upstream import Pool, Secured, Upstream
+from zerogate.http.upstream import Secured, Upstream
 from zerogate.policy import Policy
 from zerogate.runtime.interface import Address
 from zerogate.tasks import Nursery
@@ -75,6 +77,7 @@ class Rig:
         self.entrance = Entrance(self.server)
         self.address: tuple[str, int] = ("", 0)
         self.clients: list[Client] = []
+        self.scripted: Any = None
 
     def on_wake(self, service: str) -> None:
         self.wakes.append(service)
@@ -100,7 +103,9 @@ class Rig:
         self, port: int, name: str = "chat-1", *, limit: int | None = None, secured: Secured | None = None
     ) -> Upstream:
         gate = Gate(limit=self.hold.policy.concurrency_limit if limit is None else limit, release_limit=8)
-        pool = Pool(Address("127.0.0.1", port), self.sweep, self.nursery, secured=secured)
+        pool = make_pool(
+            self.hold.policy.protocol, Address("127.0.0.1", port), self.sweep, self.nursery, secured=secured
+        )
         upstream = Upstream(service="chat", id=name, gate=gate, pool=pool, start_s=1.0)
         self.hold.add(upstream, now())
         return upstream

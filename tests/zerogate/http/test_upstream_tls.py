@@ -51,6 +51,7 @@ async def test_a_replica_is_reached_over_tls_and_its_connection_used_again(
         pool = one.add_replica(port, secured=secured(authority, tmp_path)).pool
         client = await one.connect()
         assert await client.get("/one") == b"/one"
+        assert isinstance(pool, Pool)
         (first,) = pool._idle
         body = bytes(range(256)) * 10_000
         await client.send(b"POST / HTTP/1.1\r\nHost: chat\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))

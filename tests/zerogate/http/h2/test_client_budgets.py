@@ -1,0 +1,36 @@
+"""What a client of HTTP/2 bears from a server: resets and late frames of streams that it opened are no attack."""
+
+from tests.zerogate.http.h2.dialogue import Talk
+from zerogate.http.h2 import frames as f
+
+GET = [(b":method", b"GET", False), (b":scheme", b"http", False), (b":path", b"/", False), (b":authority", b"c", False)]
+MANY = 3000
+
+
+def test_a_server_may_reset_every_stream_that_it_is_asked_for() -> None:
+    talk = Talk(is_server=False)
+    for _ in range(MANY):
+        stream = talk.connection.open(GET, end=True)
+        talk.send(f.reset_frame(stream.id, f.REFUSED_STREAM))
+    assert talk.connection.failure is None
+
+
+def test_a_server_may_open_windows_and_ping_with_every_answer() -> None:
+    talk = Talk(is_server=False)
+    for _ in range(MANY):
+        stream = talk.connection.open(GET, end=True)
+        talk.send(f.window_frame(0, 1) + f.window_frame(stream.id, 1) + f.frame(f.PING, 0, 0, b"measured"))
+        talk.headers(stream.id, [(b":status", b"200")])
+    assert talk.connection.failure is None
+
+
+def test_answers_that_are_on_their_way_to_many_cancelled_streams_are_let_pass() -> None:
+    talk = Talk(is_server=False)
+    streams = [talk.connection.open(GET, end=True) for _ in range(MANY)]
+    for stream in streams:
+        talk.headers(stream.id, [(b":status", b"200")], end=False)
+    for stream in streams:
+        talk.connection.reset(stream, f.CANCEL)
+    for stream in streams:
+        talk.data(stream.id, b"x" * 10)
+    assert talk.connection.failure is None
