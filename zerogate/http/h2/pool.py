@@ -44,6 +44,8 @@ class SharedPool:
     ) -> None:  # fmt: skip
         self.address = address
         self._secured = secured
+        self.may_turn_away = False
+        """Sidecars speak HTTP/1.1 to gateways."""
         self.host = host
         """Sent instead of the client's own, where it is given."""
         self.tick = 0
