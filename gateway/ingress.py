@@ -12,6 +12,7 @@ from activator.holds import Holds
 from gateway.body_peek import peek_for
 from gateway.body_route import BodyRoute, CallSoon
 from gateway.grpc_health import answer_health, is_health_check
+from gateway.model_peek import whole_name
 from gateway.models import ModelState, ServedModels, list_models, show_model
 from gateway.peeked import Peeked, Verdict
 from gateway.route_table import Scope
@@ -64,6 +65,9 @@ class Ingress(Owner[Exchange]):
             else:
                 hold.place(exchange, now_s)
             return
+        if type(match) is ByModel and (named := self._named_at_once(exchange, match.scope)) is not None:
+            named.place(exchange, now_s)
+            return
         exchange.give_to(self)
         if type(match) is ByModel:
             self._peek(exchange, match.scope, now_s)
@@ -90,6 +94,17 @@ class Ingress(Owner[Exchange]):
         exchange.answer(
             status, _JSON, b'{"service":"%b","state":"%b"}\n' % (hold.service.encode(), state.encode()), now_s
         )
+
+    def _named_at_once(self, exchange: Exchange, scope: Scope) -> Hold | None:
+        """The usual case without a reader of its own: JSON that came with its head and names a model that there is."""
+        chunks, head = exchange.chunks, exchange.head
+        if not exchange.is_request_done or chunks is None or len(chunks) != 1:
+            return None
+        if head.content_type != b"application/json" or head.content_encoding is not None:
+            return None
+        name = whole_name(chunks[0]) if not exchange.downstream.memory.is_full else None
+        service = scope.find(name) if name is not None else None
+        return self._hold_of.get(service) if service is not None else None
 
     def _peek(self, exchange: Exchange, scope: Scope, now_s: float) -> None:
         def found(exchange: Exchange, peeked: Peeked, now_s: float) -> None:

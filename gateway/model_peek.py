@@ -102,6 +102,20 @@ _EMPTY: Final = Peeked(Verdict.MALFORMED, problem="The body is empty where a JSO
 _CUT_SHORT: Final = Peeked(Verdict.MALFORMED, problem="The JSON body ends before its object is closed.")
 
 
+def whole_name(body: bytes) -> str | None:
+    """The model's name in a short JSON body that is all there; None where the reader has to look more closely.
+
+    A parser in C: 0.3 µs instead of 13 for a short chat.
+    """
+    if len(body) > _WHOLE_LIMIT_BYTES:
+        return None
+    try:
+        name = _decode_whole(body).model
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    return name if len(name) <= _WHOLE_NAME_LIMIT else None
+
+
 class ModelPeek:
     """Reads one JSON body. Implements `gateway.peeked.Peek`.
 
@@ -154,14 +168,9 @@ class ModelPeek:
         return _CUT_SHORT
 
     def read_whole(self, body: bytes) -> Peeked | None:
-        """What a parser in C says, where it says that there is a name: 0.3 µs instead of 13 for a short chat."""
-        if len(body) > _WHOLE_LIMIT_BYTES:
-            return None
-        try:
-            name = _decode_whole(body).model
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return None
-        return Peeked(Verdict.FOUND, name) if len(name) <= _WHOLE_NAME_LIMIT else None
+        """What a parser in C says, where it says that there is a name."""
+        name = whole_name(body)
+        return Peeked(Verdict.FOUND, name) if name is not None else None
 
     def _fail(self, problem: str) -> None:
         self._last = Peeked(Verdict.MALFORMED, problem=problem)

@@ -50,7 +50,12 @@ class Scope(msgspec.Struct, frozen=True):
 
     def find(self, name: str) -> str | None:
         """The service that has the model; None where none in this scope has."""
-        return next((scope.models[name] for scope in self._chain() if name in scope.models), None)
+        scope: Scope | None = self
+        while scope is not None:
+            if (service := scope.models.get(name)) is not None:
+                return service
+            scope = scope.parent
+        return None
 
     def last_resort(self) -> str | None:
         """The service that takes what names no model of this scope; None where there is none."""

@@ -61,15 +61,29 @@ class Gateway:
     def on_exchange_ended(self, service: str, exchange: Exchange) -> None: ...
 
     def place(
-        self, method: str, target: str, *, host: str = "any", body: bytes = b"", chunk: int = 1 << 20, **fields: str
+        self,
+        method: str,
+        target: str,
+        *,
+        host: str = "any",
+        body: bytes = b"",
+        chunk: int = 1 << 20,
+        at_once: bool = False,
+        **fields: str,
     ) -> Exchange:
+        """`at_once`: the body came with the head, and is there when the request is placed."""
         lines = [(b"Host", host.encode())]
         if body:
             lines.append((b"Content-Length", b"%d" % len(body)))
         lines += [(name.replace("_", "-").encode(), value.encode()) for name, value in fields.items()]
         head = parse_request(method.encode(), target.encode(), "1.1", lines, keep_alive=True)
         exchange = Exchange(Answers(), head, now())
+        if at_once:
+            exchange.on_request_data(body, now())
+            exchange.on_request_end([], now())
         self.ingress.place(exchange, now())
+        if at_once:
+            return exchange
         for at in range(0, len(body), chunk):
             exchange.on_request_data(body[at : at + chunk], now())
         exchange.on_request_end([], now())
@@ -110,6 +124,27 @@ async def test_the_model_in_the_body_leads_to_its_service_and_no_byte_is_lost(ch
     exchange = gateway.place("POST", "/v1/chat/completions", body=body, chunk=chunk)
     assert held_by(gateway) == ["chat"]
     assert b"".join(exchange.chunks or ()) == body
+
+
+@pytest.mark.parametrize("content_type", ["application/json", "application/json; charset=utf-8", "text/plain"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"model": "llama"}', b'{"messages": [], "model": "sdxl"}', b'{"model": "llama", "model": "sdxl"}',
+        b'{"\\u006dodel": "sdxl"}', b'{"model": "gpt-5"}', b'{"model": 7}', b'{"model": "lla', b"[]", b"{}",
+        b'{"model": null}', b'{"messages": [{"model": "sdxl"}]}', b'{"model": "' + b"x" * 5000 + b'"}',
+        b'\xef\xbb\xbf{"model": "llama"}', b'{"model": "llama"} trailing', b'{"model": "ll\xff"}',
+    ],
+)  # fmt: skip
+async def test_a_body_that_comes_with_its_head_leads_where_it_would_lead_later(body: bytes, content_type: str) -> None:
+    seen = []
+    for at_once in (True, False):
+        gateway = Gateway()
+        exchange = gateway.place("POST", "/v1/x", body=body, at_once=at_once, content_type=content_type)
+        while gateway.soon:
+            gateway.soon.pop(0)()
+        seen.append((held_by(gateway), gateway.wakes, exchange.status, exchange.code, exchange.chunks))
+    assert seen[0] == seen[1]
 
 
 async def test_a_dense_body_is_read_in_turns_while_its_client_is_paused() -> None:

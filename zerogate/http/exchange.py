@@ -280,8 +280,14 @@ class Exchange:
         self.connection = connection
         self.last_byte_s = now_s
         self._run_until(now_s + self.timers.first_byte_s)
-        connection.send_head(self)
-        if self.head.has_body:
+        head, chunks = self.head, self.chunks
+        if not head.has_body:
+            connection.send_head(self)
+        elif self.is_request_done and chunks is not None and len(chunks) == 1 and not head.chunked:
+            connection.send_whole(self, chunks[0])
+            self._keep_for_again(connection)
+        else:
+            connection.send_head(self)
             self._send_body(connection)
 
     def _send_body(self, connection: "UpstreamConnection[Exchange]") -> None:
@@ -290,6 +296,14 @@ class Exchange:
             self.downstream.send_informational(100, b"Continue", b"")
         for chunk in self.chunks or ():
             connection.send_data(chunk)
+        self._keep_for_again(connection)
+        if self.is_request_done:
+            connection.send_end(self.trailers)
+        else:
+            self.downstream.resume_body()
+
+    def _keep_for_again(self, connection: "UpstreamConnection[Exchange]") -> None:
+        """Keep what was sent of the body where it may have to be sent again."""
         if self.upstream is not None and self.upstream.pool.may_turn_away:
             self.replay_bytes = REFUSABLE_BYTES
         else:
@@ -298,10 +312,6 @@ class Exchange:
             self._forget_body()
         elif self.chunks is None:
             self.chunks = []
-        if self.is_request_done:
-            connection.send_end(self.trailers)
-        else:
-            self.downstream.resume_body()
 
     @property
     def wants_connection(self) -> bool:

@@ -146,6 +146,11 @@ class Connection:
     def send_end(self, trailers: list[Field]) -> None:
         self.said.append("replica: end")
 
+    def send_whole(self, exchange: Exchange, body: bytes) -> None:
+        self.send_head(exchange)
+        self.send_data(body)
+        self.send_end([])
+
     def pause(self) -> None:
         self.said.append("replica: pause")
 

@@ -95,6 +95,11 @@ class Connection:
         assert self.state == "open"
         self.state = "sent"
 
+    def send_whole(self, exchange: Exchange, body: bytes) -> None:
+        self.send_head(exchange)
+        self.send_data(body)
+        self.send_end([])
+
     def pause(self) -> None: ...
     def resume(self) -> None: ...
 

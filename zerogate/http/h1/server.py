@@ -40,6 +40,8 @@ SKIP_BYTES: Final = 256 * 1024
 """Rest of an unread body that is dropped to keep the connection: what one read brings."""
 PAUSED_S: Final = 0.05
 """A connection that is not read for longer is watched for its client's end; most pauses are over before."""
+WHOLE_BYTES: Final = 32 * 1024
+"""A body of at most this size that came with its head is taken at once; far below what pauses a client."""
 MAX_PIPELINED: Final = 128
 """Requests parsed ahead on one connection; real clients do not pipeline."""
 
@@ -141,8 +143,15 @@ class ServerConnection(asyncio.Protocol):
                 if head is not None:
                     self._current = exchange = Exchange(self, head, now_s)
                     if head.has_body:
-                        self._receiving = exchange
-                        self._body_left = head.content_length or 0
+                        size = head.content_length or 0
+                        if size <= WHOLE_BYTES and len(data) - end >= size and not head.expects_continue:
+                            # the body first: then head and body go out in one write, and its model is read in one go
+                            exchange.on_request_data(data[end : end + size], now_s)
+                            exchange.on_request_end(NO_FIELDS, now_s)
+                            end += size
+                        else:
+                            self._receiving = exchange
+                            self._body_left = size
                     self._server.place(exchange, now_s)
                     if len(data) > end:
                         self._go_on(data[end:])

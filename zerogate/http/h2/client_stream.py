@@ -72,6 +72,11 @@ class ClientStream(Stream):
         if not self.is_over:
             self._connection.state.send_end(self, trailer_fields(trailers) if trailers else [])
 
+    def send_whole(self, exchange: Exchange, body: bytes) -> None:
+        self.send_head(exchange)
+        self.send_data(body)
+        self.send_end([])
+
     def pause(self) -> None:
         self._connection.state.pause(self)
 
