@@ -56,6 +56,11 @@ class Agenda:
         if name not in self._due and (planned_s is None or planned_s > at_s):
             self.plan(name, at_s)
 
+    def put_off(self, name: str, at_s: float) -> None:
+        """Act at that time instead of what was planned before; what is due already stays due."""
+        if name not in self._due:
+            self.plan(name, at_s)
+
     def soon(self, name: str, *, first: bool = False) -> None:
         """Act in the next iteration of the loop; `first`: before all others that are due."""
         self._due[name] = None

@@ -33,8 +33,10 @@ from zerogate.stats import Stat
 _REPORTS_TOGETHER_S = 0.5
 """Reports come once a second per source; several of them make one decision."""
 _CROWD_GATHERS_S = 0.004
-"""A crowd comes within milliseconds: waiting for it this long makes one write to N of 0→1 and 1→N. Where there can be
-only one replica there is nothing to wait for."""
+"""A crowd comes within milliseconds: waiting until nobody has come for so long makes one write to N of 0→1 and 1→N.
+Where there can be only one replica there is nothing to wait for."""
+_CROWD_AT_MOST_S = 0.008
+"""Then who is there counts: the first of them is to have its process within 10 ms."""
 _WAKES_TOGETHER_S = 0.1
 """Wakes behind the first one gather, so that who comes later gets its replicas in one further write."""
 _START_CHECK_S = 1.0
@@ -48,7 +50,9 @@ class UnknownServiceError(ZerogateError):
 class _Service:
     """All state of one service here; what an idle one does not need is not made."""
 
-    __slots__ = ("asked", "back_off", "book", "decided_s", "decision", "journal", "memory", "pin", "policy")
+    __slots__ = (
+        "asked", "back_off", "book", "decided_s", "decision", "gather_by_s", "journal", "memory", "pin", "policy",
+    )  # fmt: skip
 
     def __init__(self, policy: Policy, saved: Saved) -> None:
         self.policy = policy
@@ -59,6 +63,8 @@ class _Service:
         self.decision: Decision | None = None
         self.back_off: BackOff | None = None
         self.asked: int | None = None
+        self.gather_by_s = 0.0
+        """When a crowd that comes at zero has to be decided about; 0: nobody has come."""
         self.decided_s = float("-inf")
 
 
@@ -157,7 +163,9 @@ class Autoscaler:
         if not state.asked and state.policy.max_replicas == 1:
             self._agenda.soon(service, first=True)
         elif not state.asked:
-            self._agenda.plan_by(service, self._clock() + _CROWD_GATHERS_S)
+            now_s = self._clock()
+            state.gather_by_s = state.gather_by_s or now_s + _CROWD_AT_MOST_S
+            self._agenda.put_off(service, min(state.gather_by_s, now_s + _CROWD_GATHERS_S))
         else:
             self._agenda.plan_by(service, state.decided_s + _WAKES_TOGETHER_S)
 
@@ -220,6 +228,7 @@ class Autoscaler:
     def _decide(self, name: str) -> None:
         service = self._services[name]
         now_s = service.decided_s = self._clock()
+        service.gather_by_s = 0.0
         observation = self._observe(name, service, now_s)
         if service.memory is None:
             service.memory = begin(now_s, current=observation.replicas.starting + observation.replicas.ready)

@@ -320,7 +320,7 @@ async def test_a_wrong_setting_is_said_in_a_sentence_and_ends_it_with_2() -> Non
     assert await sidecar.end() == 2
 
 
-NEVER_LOADED = {"aiohttp", "kubernetes_asyncio", "prometheus_client", "yaml", "rich", "typer",
+NEVER_LOADED = {"aiohttp", "kubernetes_asyncio", "prometheus_client", "yaml", "rich", "typer", "jh2",
                 "cronsim", "activator", "gateway", "autoscaler", "cli", "http.server", "email", "hashlib"}  # fmt: skip
 
 

@@ -1,6 +1,5 @@
 """Which way a replica is spoken to: its pool of connections, by the policy's `protocol`."""
 
-from zerogate.http.h2.pool import SharedPool
 from zerogate.http.sweep import Sweep
 from zerogate.http.upstream import Pool, ReplicaPool, ReplicaProtocol, Secured
 from zerogate.runtime.interface import Address
@@ -12,4 +11,9 @@ def make_pool(
     secured: Secured | None = None,
 ) -> ReplicaPool:  # fmt: skip
     """An empty pool. `host`: sent instead of the client's own; `secured`: TLS on the way."""
-    return (SharedPool if protocol == "h2c" else Pool)(address, sweep, nursery, host=host, secured=secured)
+    if protocol == "h2c":
+        # not loaded where nobody asks for it: a sidecar is in every pod
+        from zerogate.http.h2.pool import SharedPool
+
+        return SharedPool(address, sweep, nursery, host=host, secured=secured)
+    return Pool(address, sweep, nursery, host=host, secured=secured)

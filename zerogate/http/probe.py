@@ -13,7 +13,6 @@ import socket
 from collections.abc import Callable
 from typing import Final
 
-from zerogate.http.h2.question import Http2Question
 from zerogate.http.question import Http1Question, Question, Reader, UnreadableError
 from zerogate.runtime.interface import Address
 
@@ -33,8 +32,12 @@ NOT_ASKED: Final = "it was not asked yet"
 
 def question(address: Address, path: str, *, protocol: str, ready_below: int) -> Question:
     """What is asked of a server that speaks this protocol, which is one of the policy's words."""
-    kind = Http2Question if protocol == "h2c" else Http1Question
-    return kind(address, path, ready_below=ready_below)
+    if protocol == "h2c":
+        # not loaded where nobody asks for it: a sidecar is in every pod
+        from zerogate.http.h2.question import Http2Question
+
+        return Http2Question(address, path, ready_below=ready_below)
+    return Http1Question(address, path, ready_below=ready_below)
 
 
 class Probe:

@@ -21,7 +21,6 @@ from zerogate.http.h1.memo import HEAD_END, KEPT_BYTES, HeadMemo, is_one_head
 from zerogate.http.h1.reader import NO_FIELDS, RequestReader
 from zerogate.http.h1.tunnel_ends import ClientEnd
 from zerogate.http.h2.frames import PREFACE_LINE
-from zerogate.http.h2.server import ServerConnection as Http2Connection
 from zerogate.http.heads import BadMessageError, Field, RequestHead, ResponseHead, response_bytes, trailer_bytes
 from zerogate.http.server import DRAIN_HEAD_S, Server
 from zerogate.http.sides import PLAIN, Arrival
@@ -172,6 +171,9 @@ class ServerConnection(asyncio.Protocol):
         self._closing = True
         self._server.sweep.forget(self)
         self._reader.close()
+        # 1.5 MiB that hardly any sidecar needs; a gateway has loaded it for its TLS port
+        from zerogate.http.h2.server import ServerConnection as Http2Connection
+
         Http2Connection(self._server, arrival=self.arrival, peer=self.peer).take_over(self, self._transport, data)
         return b""
 
