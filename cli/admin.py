@@ -22,7 +22,7 @@ from cli.problems import MalformedRequestError, RefusedRequestError, UnknownServ
 from cli.slices import Pace
 from cli.tail import Tail
 from zerogate.errors import ZerogateError
-from zerogate.exposition import CONTENT_TYPE
+from zerogate.exposition import preferred
 
 log = logging.getLogger(__name__)
 
@@ -164,7 +164,8 @@ class _Handlers:
 
     async def get_metrics(self, request: web.Request) -> web.StreamResponse:
         process = await self._box.process_sample()
-        return await _stream(request, CONTENT_TYPE, render(process, self._box.service_samples()))
+        dialect = preferred(request.headers.get("Accept", ""))
+        return await _stream(request, dialect.value, render(process, self._box.service_samples(), dialect))
 
     async def get_health(self, _: web.Request) -> web.Response:
         health = self._box.health()

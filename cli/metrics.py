@@ -1,4 +1,4 @@
-"""What Prometheus is shown: the path's plain integers as text, in its exposition format 0.0.4.
+"""What Prometheus is shown: the path's plain integers as text, in its own format or as OpenMetrics.
 
 All series of a family stand together, as the format demands, so the families go over all services in turn; the text is
 made in slices, because it is made on the loop that carries the traffic. Labels are bounded: service names and words of
@@ -12,7 +12,7 @@ import msgspec
 
 from cli.slices import Pace
 from zerogate.counters import Histogram, ServiceCounters
-from zerogate.exposition import escaped, head, histogram_lines, number
+from zerogate.exposition import END, Dialect, escaped, head, histogram_lines, number
 from zerogate.families import PATH_FAMILIES, Family, by, spread, value
 from zerogate.meter import Meter
 
@@ -62,6 +62,8 @@ class ProcessSample(msgspec.Struct, frozen=True, kw_only=True):
     """Of the access log."""
     body_bytes: int = 0
     """Bytes of request bodies kept now."""
+    traces: Mapping[str, int] = {}
+    """Requests that were to be traced, by what became of their spans; empty where tracing is off."""
 
 
 STATES: Final = ("starting", "ready", "draining")
@@ -114,23 +116,27 @@ FAMILIES: Final = (
 )
 
 
-async def render(process: ProcessSample, services: Iterable[ServiceSample]) -> AsyncGenerator[bytes, None]:
+async def render(
+    process: ProcessSample, services: Iterable[ServiceSample], dialect: Dialect = Dialect.TEXT
+) -> AsyncGenerator[bytes, None]:
     """The whole text in parts, none of which takes more than a slice to make."""
     pace = Pace()
-    yield process_text(process).encode()
+    yield process_text(process, dialect).encode()
     samples: list[tuple[str, ServiceSample]] = []
     for sample in services:
         samples.append((f'service="{escaped(sample.service)}"', sample))
         await pace.rest()
     for family in FAMILIES:
-        yield head(family.name, family.kind, family.says).encode()
+        yield head(family.name, family.kind, family.says, dialect).encode()
         for labels, sample in samples:
-            if text := "".join(family.lines(family.name, labels, sample)):
+            if text := "".join(family.lines(family.name, labels, sample, dialect)):
                 yield text.encode()
             await pace.rest()
+    if dialect is Dialect.OPENMETRICS:
+        yield END.encode()
 
 
-def process_text(process: ProcessSample) -> str:
+def process_text(process: ProcessSample, dialect: Dialect = Dialect.TEXT) -> str:
     """The families of the process itself."""
     single: tuple[tuple[str, Literal["counter", "gauge"], str, float], ...] = (
         ("process_start_time_seconds", "gauge", "When the process started, since 1970.", process.started_at),
@@ -139,25 +145,31 @@ def process_text(process: ProcessSample) -> str:
         ("process_open_fds", "gauge", "Files and sockets that are open.", process.open_files),
         ("process_max_fds", "gauge", "Files and sockets that may be open.", process.most_open_files),
         ("zerogate_connections", "gauge", "Client connections that are open.", process.connections),
-        ("zerogate_connections_total", "counter", "Client connections that were taken.", process.accepted),
+        ("zerogate_connections_taken_total", "counter", "Client connections that were taken.", process.accepted),
         ("zerogate_bad_requests_total", "counter", "Messages that were no valid request.", process.bad_requests),
         ("zerogate_access_log_dropped_total", "counter", "Lines that nobody took.", process.dropped_log_lines),
         ("zerogate_body_bytes", "gauge", "Bytes of request bodies kept in memory now.", process.body_bytes),
     )
-    text = [f"{head(name, kind, says)}{name} {number(value)}\n" for name, kind, says, value in single]
-    text.append(head("zerogate_build_info", "gauge", "Always 1; the label says which version runs."))
+    text = [f"{head(name, kind, says, dialect)}{name} {number(value)}\n" for name, kind, says, value in single]
+    text.append(head("zerogate_build_info", "gauge", "Always 1; the label says which version runs.", dialect))
     text.append(f'zerogate_build_info{{version="{escaped(process.version)}"}} 1\n')
-    text.append(head("zerogate_loop_lag_seconds", "histogram", "How late the loop came to what was due."))
+    text.append(head("zerogate_loop_lag_seconds", "histogram", "How late the loop came to what was due.", dialect))
     text.extend(histogram_lines("zerogate_loop_lag_seconds", "", process.loop_lag))
     says = "Connections that ended in a PROXY header or a TLS handshake."
-    text.append(head("zerogate_lost_connections_total", "counter", says))
+    text.append(head("zerogate_lost_connections_total", "counter", says, dialect))
     for reason, count in sorted(process.lost_connections.items()):
         text.append(f'zerogate_lost_connections_total{{reason="{escaped(reason)}"}} {count}\n')
     says = "When a certificate of the TLS listener ends, since 1970."
-    text.append(head("zerogate_certificate_end_time_seconds", "gauge", says))
+    text.append(head("zerogate_certificate_end_time_seconds", "gauge", says, dialect))
     for file, end_at in sorted(process.certificates.items()):
         text.append(f'zerogate_certificate_end_time_seconds{{file="{escaped(file)}"}} {number(end_at)}\n')
-    text.append(head("zerogate_unrouted_refusals_total", "counter", "Refused requests that belong to no service."))
+    says = "Refused requests that belong to no service."
+    text.append(head("zerogate_unrouted_refusals_total", "counter", says, dialect))
     for code, count in sorted(process.unrouted.items()):
         text.append(f'zerogate_unrouted_refusals_total{{code="{escaped(code)}"}} {count}\n')
+    text.append(
+        head("zerogate_traces_total", "counter", "Requests that were to be traced, by what became of it.", dialect)
+    )
+    for fate, count in sorted(process.traces.items()):
+        text.append(f'zerogate_traces_total{{fate="{escaped(fate)}"}} {count}\n')
     return "".join(text)

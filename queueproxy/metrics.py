@@ -7,7 +7,7 @@ describes what is only here; a test compares.
 from typing import Final
 
 from queueproxy.slots import Slots
-from zerogate.exposition import escaped, head, number
+from zerogate.exposition import Dialect, escaped, head, number
 from zerogate.families import PATH_FAMILIES, Family, value
 from zerogate.process import Usage
 
@@ -56,7 +56,7 @@ def text(slots: Slots, usage: Usage, *, connections: int, started_at: float) -> 
     parts = []
     for family in FAMILIES:
         parts.append(head(family.name, family.kind, family.says))
-        parts.extend(family.lines(family.name, labels, slots))
+        parts.extend(family.lines(family.name, labels, slots, Dialect.TEXT))
     for name, kind, says, amount in (
         ("process_start_time_seconds", "gauge", "When the process started, since 1970.", started_at),
         ("process_cpu_seconds_total", "counter", "CPU time of the process.", usage.cpu_s),

@@ -9,6 +9,8 @@ from bisect import bisect_left
 from enum import StrEnum
 from typing import Final
 
+import msgspec
+
 
 class Result(StrEnum):
     """How a request ended: exactly one for each that was accepted."""
@@ -27,28 +29,44 @@ WAIT_BOUNDS_S: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0,
 """From one readiness probe to the longest hold: cold starts take 1 s (small, cached) to 10 min (a new node)."""
 
 
+class Exemplar(msgspec.Struct, frozen=True):
+    """One value that was counted, and the trace that tells how it came about. `at`: wall clock, seconds since 1970."""
+
+    trace_id: str
+    value: float
+    at: float
+
+
 class Histogram:
     """Counts of values up to each bound (not cumulative), one more for what is above, and their sum."""
 
-    __slots__ = ("bounds", "counts", "total")
+    __slots__ = ("bounds", "counts", "exemplars", "total")
 
     def __init__(self, bounds: tuple[float, ...] = WAIT_BOUNDS_S) -> None:
         self.bounds = bounds
         self.counts = [0] * (len(bounds) + 1)
         self.total = 0.0
+        self.exemplars: dict[int, Exemplar] | None = None
+        """The last one of each bucket, by its place in `counts`; None where nothing was traced."""
 
     def observe(self, value: float) -> None:
         """Count one value, in the unit of the bounds."""
         self.counts[bisect_left(self.bounds, value)] += 1
         self.total += value
 
+    def exemplify(self, exemplar: Exemplar) -> None:
+        """Keep a value that was counted as the example of its bucket."""
+        if self.exemplars is None:
+            self.exemplars = {}
+        self.exemplars[bisect_left(self.bounds, exemplar.value)] = exemplar
+
 
 class ServiceCounters:
     """What one process counted for one service."""
 
     __slots__ = (
-        "abandoned", "cold_starts", "cut", "first_byte", "hold", "refused_by_code", "retries", "served", "start",
-        "status_classes", "websockets",
+        "abandoned", "cold_starts", "cut", "first_byte", "hold", "refused_by_code", "request", "retries", "served",
+        "start", "status_classes", "websockets",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -71,6 +89,8 @@ class ServiceCounters:
         """Seconds from a replica's spawn to its readiness."""
         self.first_byte = Histogram()
         """Seconds from a request's dispatch to its response head."""
+        self.request = Histogram()
+        """Seconds from a served request's head to the last byte of its answer; WebSockets are left out."""
 
     def refuse(self, code: str) -> None:
         """Count one refusal under its code."""

@@ -9,10 +9,12 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from zerogate.counters import Histogram, ServiceCounters
-from zerogate.exposition import Kind, escaped, histogram_lines, number
+from zerogate.exposition import Dialect, Kind, escaped, histogram_lines, number
 from zerogate.meter import Meter
 
 Lines = Iterator[str]
+ToLines = Callable[[str, str, Any, Dialect], Lines]
+"""Of a family's name, `service="..."`, and a sample."""
 
 
 class PathSample(Protocol):
@@ -25,18 +27,18 @@ class PathSample(Protocol):
 
 
 class Family(msgspec.Struct, frozen=True):
-    """One metric: its name and kind, what it says, and the lines of one sample. `labels` is `service="..."`."""
+    """One metric: its name and kind, what it says, and the lines of one sample."""
 
     name: str
     kind: Kind
     says: str
-    lines: Callable[[str, str, Any], Lines]
+    lines: ToLines
 
 
-def value(read: Callable[[Any], float | None]) -> Callable[[str, str, Any], Lines]:
+def value(read: Callable[[Any], float | None]) -> ToLines:
     """One number of a sample; None where the sample has none."""
 
-    def lines(name: str, labels: str, sample: Any) -> Lines:
+    def lines(name: str, labels: str, sample: Any, dialect: Dialect) -> Lines:
         found = read(sample)
         if found is not None:
             yield f"{name}{{{labels}}} {number(found)}\n"
@@ -44,23 +46,23 @@ def value(read: Callable[[Any], float | None]) -> Callable[[str, str, Any], Line
     return lines
 
 
-def by(label: str, read: Callable[[Any], Mapping[str, float]]) -> Callable[[str, str, Any], Lines]:
+def by(label: str, read: Callable[[Any], Mapping[str, float]]) -> ToLines:
     """A number for each word of a label."""
 
-    def lines(name: str, labels: str, sample: Any) -> Lines:
+    def lines(name: str, labels: str, sample: Any, dialect: Dialect) -> Lines:
         for word, found in read(sample).items():
             yield f'{name}{{{labels},{label}="{escaped(word)}"}} {number(found)}\n'
 
     return lines
 
 
-def spread(read: Callable[[Any], Histogram]) -> Callable[[str, str, Any], Lines]:
+def spread(read: Callable[[Any], Histogram]) -> ToLines:
     """A histogram, once it has seen a value."""
 
-    def lines(name: str, labels: str, sample: Any) -> Lines:
+    def lines(name: str, labels: str, sample: Any, dialect: Dialect) -> Lines:
         histogram = read(sample)
         if any(histogram.counts):
-            yield from histogram_lines(name, labels + ",", histogram)
+            yield from histogram_lines(name, labels + ",", histogram, dialect)
 
     return lines
 
@@ -129,5 +131,11 @@ PATH_FAMILIES: Final = (
         "histogram",
         "How long replicas took from dispatch to the response head.",
         spread(lambda sample: sample.counters.first_byte),
+    ),
+    Family(
+        "zerogate_request_seconds",
+        "histogram",
+        "How long served requests took from their head to the last byte of the answer.",
+        spread(lambda sample: sample.counters.request),
     ),
 )

@@ -41,6 +41,8 @@ def count(exchange: Exchange, meter: Meter, counters: ServiceCounters) -> None:
     if result is Result.SERVED:
         counters.served += 1
         counters.status_classes[exchange.status // 100] += 1
+        if exchange.tunnel is None:
+            counters.request.observe(exchange.ended_s - exchange.received_s)
     elif result is Result.REFUSED:
         meter.refused += 1
         counters.refuse(exchange.code)
