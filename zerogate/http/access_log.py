@@ -45,6 +45,7 @@ class Line(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     attempts: int = 0
     bytes_in: int = 0
     bytes_out: int = 0
+    trace_id: str = ""
 
 
 class AccessLog:
@@ -124,4 +125,5 @@ def _line(service: str, exchange: Exchange) -> Line:
         attempts=exchange.attempts,
         bytes_in=exchange.bytes_in,
         bytes_out=exchange.bytes_out,
+        trace_id=exchange.trace.trace_id.decode() if exchange.trace is not None else "",
     )

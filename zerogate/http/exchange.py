@@ -23,6 +23,7 @@ from zerogate.errors import Refusal, ZerogateError
 from zerogate.http.heads import Field, RequestHead, ResponseHead, has_no_body
 from zerogate.http.heartbeat import HeldStream, asks_for_stream
 from zerogate.http.sides import DEFAULT_TIMERS, BodyReader, Destination, Downstream, Owner, UpstreamConnection
+from zerogate.http.trace import Trace
 from zerogate.http.tunnel import Tunnel
 
 ROUTING: Final = 0
@@ -65,7 +66,7 @@ class Exchange:
         "attempts", "beat_at_s", "buffered_bytes", "bytes_in", "bytes_out", "chunks", "code", "connection",
         "deadline_s", "dispatched_s", "downstream", "ended_s", "first_byte_s", "head", "held_at_s", "hold_s", "is_cold",
         "is_request_done", "is_stalled", "keep_bytes", "last_byte_s", "owner", "phase", "reader", "received_s",
-        "replay_bytes", "result", "status", "ticket", "timers", "trailers", "tunnel", "upstream",
+        "replay_bytes", "result", "status", "ticket", "timers", "trace", "trailers", "tunnel", "upstream",
     )  # fmt: skip
 
     def __init__(self, downstream: "Downstream[Exchange]", head: RequestHead, now_s: float) -> None:
@@ -108,6 +109,8 @@ class Exchange:
         """The code of the refusal, or why it was cut."""
         self.tunnel: Tunnel | None = None
         """Set with the 101; what the connections hear goes straight to it."""
+        self.trace: Trace | None = None
+        """Set before it is placed, where it is traced."""
 
     def _to(self, phase: int) -> None:
         if phase not in _LEGAL[self.phase]:
@@ -325,6 +328,8 @@ class Exchange:
 
     def _unsent(self, cause: str, now_s: float) -> None:
         self.connection = None
+        if self.trace is not None:
+            self.trace.unsent(self, cause, now_s)
         if self.owner is not None:
             self.owner.on_unsent(self, cause, now_s)
 
@@ -394,6 +399,8 @@ class Exchange:
     def on_turned_away(self, now_s: float) -> None:
         """The sidecar had no place for it: the replica saw nothing of it."""
         self.connection = None
+        if self.trace is not None:
+            self.trace.unsent(self, "the sidecar had no place for it", now_s)
         if self.head.has_body and self.chunks is None:
             detail = "The replica that this request was for had no place for it, and its body is too long to be kept."
             self.refuse(Refusal(status=503, code="replica_full", detail=detail, retry_after_s=1.0), now_s)
@@ -594,6 +601,8 @@ class Exchange:
     def _count_hold(self, now_s: float) -> None:
         if self.held_at_s is not None:
             self.hold_s += now_s - self.held_at_s
+            if self.trace is not None:
+                self.trace.held(self.held_at_s, now_s)
             self.held_at_s = None
 
     def _cut(self, code: str, now_s: float) -> None:

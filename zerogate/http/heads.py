@@ -266,12 +266,13 @@ def framing_line(head: RequestHead) -> bytes:
 
 def request_bytes(
     head: RequestHead, *, client: bytes, host: bytes | None = None, holder: bytes | None = None,
-    proto: bytes = b"http", identity: bytes = b"", left_s: float | None = None,
+    proto: bytes = b"http", identity: bytes = b"", left_s: float | None = None, lines: bytes | None = None,
 ) -> bytes:  # fmt: skip
     """The head as it goes to a replica.
 
     `client`: the peer's address; `host`: written instead of the client's own; `holder`: our own name, for a sidecar;
-    `identity`: a whole line about who the client has proved to be; `left_s`: of the time that a client of gRPC allows.
+    `identity`: a whole line about who the client has proved to be; `left_s`: of the time that a client of gRPC allows;
+    `lines`: sent instead of the head's own.
     """
     own = head.host
     node = b'"[%b]"' % client if b":" in client else client if client != UNIX_PEER else b"_unix"
@@ -282,7 +283,7 @@ def request_bytes(
     return b"".join(
         (
             head.method, b" ", head.target, b" HTTP/1.1\r\nHost: ", own if host is None else host, b"\r\n",
-            head.lines, framing, identity,
+            head.lines if lines is None else lines, framing, identity,
             b"" if holder is None else b"%b: %b\r\n" % (HOLDER, holder),
             b"X-Forwarded-For: ", head.forwarded_for, b", " if head.forwarded_for else b"", client,
             b"\r\nX-Forwarded-Proto: ", head.forwarded_proto or proto,

@@ -91,6 +91,10 @@ class HeldStream:
     def arrival(self) -> Arrival:
         return self._client.arrival
 
+    @property
+    def http_version(self) -> str:
+        return self._client.http_version
+
     def send_informational(self, status: int, reason: bytes, lines: bytes) -> None:
         """Nothing: the answer's head is out."""
 

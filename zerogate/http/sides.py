@@ -83,6 +83,10 @@ class Downstream(Protocol[ExchangeT]):
     def arrival(self) -> Arrival:
         """How its connection came in."""
 
+    @property
+    def http_version(self) -> str:
+        """What is spoken with it, as traces call it: 1.1 (for 1.0 too), 2."""
+
     def send_informational(self, status: int, reason: bytes, lines: bytes) -> None: ...
     def send_head(self, head: ResponseHead, *, extra: bytes, has_body: bool) -> None: ...
     def send_data(self, data: bytes) -> None: ...

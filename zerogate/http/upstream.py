@@ -128,6 +128,11 @@ class Pool:
         else:
             self.give_back(connection, now())
 
+    @property
+    def is_secure(self) -> bool:
+        """Whether it goes over TLS."""
+        return self._secured is not None
+
     def secure(self, secured: Secured | None) -> None:
         """Use other certificates from now on: what is idle was made with the old ones."""
         self._secured = secured
@@ -168,10 +173,11 @@ class Pool:
         """The head of the request as it goes to this replica."""
         head = exchange.head
         client, arrival = exchange.downstream.peer, exchange.downstream.arrival
-        if head.timeout_s is not None:
+        if head.timeout_s is not None or exchange.trace is not None:
             return request_bytes(
                 head, client=client, host=self.host, holder=self._holder, proto=arrival.scheme,
-                identity=arrival.identity, left_s=exchange.left_s,
+                identity=arrival.identity, left_s=exchange.left_s if head.timeout_s is not None else None,
+                lines=exchange.trace.sent(exchange) if exchange.trace is not None else None,
             )  # fmt: skip
         sent = head.sent
         way = self._way
@@ -243,6 +249,10 @@ class ReplicaPool(Connections[Exchange], Protocol):
     """When the last byte came from the replica."""
     on_reached: Callable[[], None] | None
     """Called when a connection comes about, or is seen to be alive; for an owner that waits for one."""
+
+    @property
+    def is_secure(self) -> bool:
+        """Whether it goes over TLS."""
 
     def secure(self, secured: Secured | None) -> None:
         """Use other certificates from now on."""

@@ -55,6 +55,8 @@ _PAUSED_PIPELINE: Final = 2
 class ServerConnection(asyncio.Protocol):
     """See the module's text."""
 
+    http_version = "1.1"
+
     __slots__ = (
         "_body_left", "_closing", "_current", "_early", "_ending", "_gone_watch", "_idle_since_s", "_last_word",
         "_linger", "_now_s", "_out", "_paused", "_pipelined", "_reader", "_receiving", "_server", "_transport",

@@ -181,12 +181,22 @@ class SharedPool:
         self._all.discard(connection)
         self.on_leaving(connection)
 
+    @property
+    def is_secure(self) -> bool:
+        """Whether it goes over TLS."""
+        return self._secured is not None
+
     def request_fields(self, exchange: Exchange) -> list[HpackField]:
         """The head of the request as it goes to this replica."""
         head = exchange.head
         client, arrival = exchange.downstream.peer, exchange.downstream.arrival
         sent = head.sent_fields
-        if sent is not None and sent[2] is arrival and sent[0] == client and sent[1] == self.host:
+        if exchange.trace is not None:
+            fields = request_fields(
+                head, client=client, host=self.host, proto=arrival.scheme, identity=arrival.identity,
+                lines=exchange.trace.sent(exchange),
+            )  # fmt: skip
+        elif sent is not None and sent[2] is arrival and sent[0] == client and sent[1] == self.host:
             fields = sent[3]
         else:
             fields = request_fields(

@@ -33,8 +33,9 @@ _KNOWN: Final = _ANSWERS.known
 
 
 def request_fields(
-    head: RequestHead, *, client: bytes, host: bytes | None = None, proto: bytes = b"http", identity: bytes = b""
-) -> list[HpackField]:
+    head: RequestHead, *, client: bytes, host: bytes | None = None, proto: bytes = b"http", identity: bytes = b"",
+    lines: bytes | None = None,
+) -> list[HpackField]:  # fmt: skip
     """The head as it goes to a replica, without `grpc-timeout`; the arguments are those of `heads.request_bytes`."""
     own = head.host
     node = b'"[%b]"' % client if b":" in client else client if client != UNIX_PEER else b"_unix"
@@ -45,7 +46,7 @@ def request_fields(
         (b":authority", own if host is None else host, False),
         (b":path", head.target, False),
     ]
-    for line in head.lines.split(b"\r\n"):
+    for line in (head.lines if lines is None else lines).split(b"\r\n"):
         name, _, value = line.partition(b": ")
         if name:
             key = name.lower()

@@ -49,6 +49,7 @@ them, take nothing after a GOAWAY and fail all streams that still run. Those tha
 class ServerStream(Stream):
     """One request of a client: what its exchange sees of it."""
 
+    http_version = "2"
     __slots__ = (
         "_early", "_exchange", "_owner", "_server", "_tunnel", "arrival", "memory", "peer", "tick", "visit_s",
     )  # fmt: skip
