@@ -99,6 +99,9 @@ class BoxFile(msgspec.Struct, frozen=True, kw_only=True):
     """Set together with `listen_tls`."""
     trusted_senders: TrustedSenders = NOBODY
     """Whose PROXY headers are believed."""
+    trace_to: str | None = None
+    """The whole URL that spans are sent to; None: nothing is traced."""
+    trace_ratio: float = 1.0
 
     @property
     def traffic(self) -> str:

@@ -163,6 +163,7 @@ class BoxView:
             certificates=self._running.tls.ends(),
             dropped_log_lines=self._running.access_log.dropped,
             body_bytes=self._running.server.memory.used_bytes,
+            traces=self._running.tracing.fates if self._running.tracing is not None else {},
         )
 
     def service_samples(self) -> Iterable[ServiceSample]:
@@ -224,6 +225,7 @@ def _check_fixed(old: BoxFile, new: BoxFile) -> None:
             ("listen-tls", old.listen_tls or "none", new.listen_tls or "none"),
             ("admin", old.admin, new.admin),
             ("state-dir", old.state_dir, new.state_dir),
+            ("trace-to", old.trace_to or "none", new.trace_to or "none"),
         )
         if before != after
     ]

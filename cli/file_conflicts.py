@@ -5,6 +5,7 @@ An error names both sides with their lines, and stands at the later one. Called 
 
 from collections.abc import Iterator
 from itertools import product
+from urllib.parse import urlsplit
 
 from cli.box import BoxFile, ServiceDefinition
 from zerogate.errors import DefinitionError, shown
@@ -27,6 +28,13 @@ def address_conflicts(box: BoxFile) -> Iterator[DefinitionError]:
                 problem = f"listen-tls ({box.listen_tls}) and {name} ({other}) share a port"
                 yield DefinitionError(problem, key="listen-tls", hint="Give TLS a port of its own, such as 8443.")
         own_addresses["listen-tls"] = box.listen_tls
+    if box.trace_to is not None:
+        collector = urlsplit(box.trace_to)
+        port = collector.port or (443 if collector.scheme == "https" else 80)
+        for name, own in own_addresses.items():
+            if _leads_to(Address(collector.hostname or "", port), own):
+                hint = "Each delivery would be traced in turn; write where the collector listens, usually port 4318."
+                yield DefinitionError(f"{box.trace_to} is zerogate itself ({name})", key="trace-to", hint=hint)
     for service in box.services.values():
         if service.endpoint is not None and service.endpoint.is_secure and service.policy.protocol == "h2c":
             problem = f"h2c is HTTP/2 without TLS, and the endpoint is {service.endpoint}"

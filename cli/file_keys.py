@@ -9,8 +9,8 @@ from typing import Any, Final
 
 import msgspec
 
-from cli.file_kinds import CommandLine, EndpointUrl, Environment, Flag, ListenAddress, Senders
-from zerogate.kinds import Choice, Duration, Kind, Size, Text, Whole
+from cli.file_kinds import CollectorUrl, CommandLine, EndpointUrl, Environment, Flag, ListenAddress, Senders
+from zerogate.kinds import Choice, Duration, Kind, Percent, Size, Text, Whole
 
 SERVICE_NAME_PATTERN: Final = "^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$"
 """A DNS label: the name stands in host names, file names and metric labels."""
@@ -91,6 +91,19 @@ BOX_KEYS: Final = _table(
         doc="One JSON line per request, for all or for a sample.",
         default="off",
         reason="Writing a line is work on the path of every request.",
+    ),
+    FileKey(
+        name="trace-to",
+        kind=CollectorUrl(),
+        doc="URL of an OpenTelemetry collector that takes OTLP over HTTP: requests are traced, and their spans sent "
+        "there. By default traceparent and tracestate pass like any other field.",
+    ),
+    FileKey(
+        name="trace-sample",
+        kind=Percent(0.0, 1.0),
+        doc="Share of the traces that begin here which is recorded. One that began elsewhere was decided on there.",
+        default="100%",
+        reason="As OpenTelemetry's own; model servers answer tens of requests a second, and a queue bounds the rest.",
     ),
     FileKey(
         name="max-connections",

@@ -22,6 +22,8 @@ _NAME: Final = r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?"
 _ADDRESS: Final = rf"(?:({_NAME})|\[([0-9A-Fa-f:.]{{2,45}})\]):({_PORT})"
 _UNIX: Final = r"unix:[^\x00-\x1f\x7f]{1,4096}"
 _URL: Final = rf"https?://(?:{_NAME}|\[[0-9A-Fa-f:.]{{2,45}}\])(?::{_PORT})?/?"
+_COLLECTOR: Final = rf"https?://(?:{_NAME}|\[[0-9A-Fa-f:.]{{2,45}}\])(?::{_PORT})?(?:/[A-Za-z0-9._~/-]*)?"
+_TRACES: Final = "/v1/traces"
 _MOST_NETWORKS: Final = 256
 _VARIABLE: Final = "[A-Za-z_][A-Za-z0-9_]*"
 _LONGEST_COMMAND: Final = 65_536
@@ -80,6 +82,32 @@ class EndpointUrl(msgspec.Struct, frozen=True):
 
     def fragment(self) -> Fragment:
         return {"type": "string", "pattern": f"^(?:{_URL}|{_UNIX})$"}
+
+
+class CollectorUrl(msgspec.Struct, frozen=True):
+    """Where OTLP over HTTP is taken. Without a path of its own it gets the standard's, as OTEL_EXPORTER_OTLP_ENDPOINT
+    does."""
+
+    def parse(self, raw: Raw) -> str:
+        if not isinstance(raw, str) or not re.fullmatch(_COLLECTOR, raw):
+            raise wrong(raw, self.allowed())
+        try:
+            parts = urlsplit(raw)
+            has_port = parts.port != 0
+        except ValueError:
+            raise wrong(raw, self.allowed()) from None
+        if not has_port:
+            raise wrong(raw, self.allowed())
+        return raw if parts.path.endswith(_TRACES) else raw.rstrip("/") + _TRACES
+
+    def allowed(self) -> str:
+        return "a URL such as http://127.0.0.1:4318 or https://collector.lan/otlp"
+
+    def shown_as(self, value: Any) -> str:
+        return str(value)
+
+    def fragment(self) -> Fragment:
+        return {"type": "string", "pattern": f"^{_COLLECTOR}$"}
 
 
 class Flag(msgspec.Struct, frozen=True):

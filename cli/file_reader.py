@@ -62,6 +62,8 @@ class BoxReader:
             listen_tls=values["listen-tls"],
             tls=tls_reader.listen_tls(self, root, values),
             trusted_senders=values["proxy-protocol-from"] or NOBODY,
+            trace_to=values["trace-to"],
+            trace_ratio=values["trace-sample"],
         )
         for error in (*address_conflicts(box), *route_conflicts(box)):
             self.errors.append(error.at(source=self._source, line=box.line_of(*error.key.split("."))))

@@ -8,6 +8,7 @@ command line's output, because `up` keeps in memory what it loads.
 import os
 import shutil
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
@@ -46,11 +47,30 @@ def machine_errors(box: BoxFile, environ: Mapping[str, str]) -> list[DefinitionE
                         line=line,
                     )
                 )
+    if box.trace_to is not None and not _can_trace():
+        errors.append(
+            DefinitionError(
+                "needs packages that are not installed",
+                key="trace-to",
+                hint="Install zerogate[otel], that is opentelemetry-sdk and opentelemetry-exporter-otlp-proto-http, "
+                "or take the key out.",
+                source=box.source,
+                line=box.line_of("trace-to"),
+            )
+        )
     try:
         load_tls(box)
     except DefinitionErrors as wrong:
         errors.extend(wrong.errors)
     return errors
+
+
+def _can_trace() -> bool:
+    """Whether the extra `otel` is installed; looked for, not loaded."""
+    try:
+        return all(map(find_spec, ("opentelemetry.sdk.trace", "opentelemetry.exporter.otlp.proto.http")))
+    except ModuleNotFoundError:
+        return False
 
 
 def _missing(command: Command, environ: Mapping[str, str]) -> DefinitionError | None:

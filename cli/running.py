@@ -7,8 +7,9 @@ applied as a whole: all parts are configured in one callback of the loop, so no 
 import asyncio
 import logging
 import random
+from importlib import import_module
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from activator.holds import Holds
 from autoscaler.loop import Autoscaler
@@ -21,9 +22,12 @@ from cli.output import STDOUT, Output
 from cli.remembered import Remembered
 from cli.reporter import Reporter
 from cli.tls_files import LoadedTls
+from cli.tracing import Tracing
+from cli.version import version
 from gateway.ingress import Ingress
 from gateway.router import Router
 from zerogate.clock import now
+from zerogate.counters import ServiceCounters
 from zerogate.drain import Steps, leave
 from zerogate.errors import Refusal
 from zerogate.http.access_log import AT_ONCE, AccessLog
@@ -35,6 +39,9 @@ from zerogate.http.sides import BodyMemory
 from zerogate.http.sweep import Sweep
 from zerogate.local.runtime import LocalRuntime
 from zerogate.tasks import Nursery
+
+if TYPE_CHECKING:
+    from cli.spans import SpanExport
 
 log = logging.getLogger(__name__)
 
@@ -79,9 +86,11 @@ class RunningBox:
             announce=self.history.on_decision,
         )  # fmt: skip
         self.reporter = Reporter(self.holds, self.autoscaler)
-        self.ingress = Ingress(self.holds, loop.call_soon, self.access_log.add)
+        self.ingress = Ingress(self.holds, loop.call_soon, self.on_exchange_ended)
+        self.tracing = self._tracing(box)
         self.server = Server(
-            self.ingress.place, self.sweep, memory=BodyMemory(box.body_memory_bytes),
+            self.tracing.place if self.tracing is not None else self.ingress.place, self.sweep,
+            memory=BodyMemory(box.body_memory_bytes),
             limits=shares.connection_limits(box),
         )  # fmt: skip
         self.tls = CertificateWatch(box, self._use_certificates)
@@ -90,6 +99,17 @@ class RunningBox:
             Listener(self.server, sock, way_in=entrance) for sock, entrance in zip(sockets, self.entrances, strict=True)
         ]
         self.remembered = Remembered(Path(box.state_dir))
+        self._export: SpanExport | None = None
+
+    def _tracing(self, box: BoxFile) -> Tracing | None:
+        if box.trace_to is None:
+            return None
+
+        def counters(service: str) -> ServiceCounters | None:
+            hold = self.holds.get(service)
+            return hold.counters if hold is not None else None
+
+        return Tracing(self.ingress.place, counters, ratio=box.trace_ratio)
 
     async def start(self) -> None:
         """Take over what an earlier zerogate left running, then take traffic. Raises MachineError."""
@@ -104,9 +124,16 @@ class RunningBox:
         self.nursery.start(self._keep_house(), name="housekeeping")
         self.nursery.start(self.tls.run(), name="certificates")
         self.loop_lag.start()
+        await self._start_export()
         for listener in self.listeners:
             await listener.start()
         self.is_ready = True
+
+    async def _start_export(self) -> None:
+        if self.tracing is not None and self.box.trace_to is not None:
+            # 20 MiB and half a second to load: only where something is traced
+            spans = await asyncio.to_thread(import_module, "cli.spans")
+            self._export = await asyncio.to_thread(spans.start_export, self.tracing, self.box.trace_to, version())
 
     def apply(self, box: BoxFile, tls: LoadedTls) -> None:
         """Replace the services and certificates by those of another file. Addresses and the state folder stay as they
@@ -124,6 +151,8 @@ class RunningBox:
         router = Router(shares.routes(box))
         self._use_certificates(self.tls.loaded)
         self.ingress.configure(router)
+        if self.tracing is not None:
+            self.tracing.configure(box.trace_ratio, shares.prefixes(box))
         self.autoscaler.configure(shares.scaled(box))
 
     def _use_certificates(self, tls: LoadedTls) -> None:
@@ -180,6 +209,8 @@ class RunningBox:
         await self.remember()
         await self.nursery.aclose()
         self.access_log.flush()
+        if self._export is not None:
+            await asyncio.to_thread(self._export.stop)
 
     async def _keep_house(self) -> None:
         while True:
@@ -211,3 +242,5 @@ class RunningBox:
     def on_exchange_ended(self, service: str, exchange: Exchange) -> None:
         """A request is over."""
         self.access_log.add(service, exchange)
+        if self.tracing is not None:
+            self.tracing.note(service, exchange)

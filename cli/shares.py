@@ -43,6 +43,11 @@ def policies(box: BoxFile) -> dict[str, Policy]:
     return {name: service.policy for name, service in box.services.items()}
 
 
+def prefixes(box: BoxFile) -> dict[str, str]:
+    """The path prefixes of the services that have one."""
+    return {name: service.policy.path_prefix for name, service in box.services.items() if service.policy.path_prefix}
+
+
 def scaled(box: BoxFile) -> dict[str, Policy]:
     """The policies of the services that run here."""
     return {name: service.policy for name, service in box.services.items() if service.command is not None}
