@@ -160,6 +160,13 @@ async def test_metrics_are_served_as_prometheus_text(admin: ClientSession, box: 
     assert 'zerogate_requests_total{service="chat",result="served"} 2\n' in text
 
 
+async def test_metrics_are_openmetrics_for_those_who_ask_for_it(admin: ClientSession, box: FakeBox) -> None:
+    box.samples = [service_sample("chat", has_traffic=True)]
+    async with admin.get("/metrics", headers={"Accept": "application/openmetrics-text;version=1.0.0"}) as answer:
+        assert answer.headers["Content-Type"] == "application/openmetrics-text; version=1.0.0; charset=utf-8"
+        assert (await answer.text()).endswith("\n# EOF\n")
+
+
 async def test_an_unknown_path_and_a_wrong_method_are_problems(admin: ClientSession) -> None:
     async with admin.get("/api/nothing") as answer:
         assert "/openapi.json" in (await _problem(answer, 404))["detail"]

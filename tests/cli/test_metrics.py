@@ -8,13 +8,14 @@ from pathlib import Path
 import msgspec
 import pytest
 from prometheus_client import Metric
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
 from prometheus_client.parser import text_string_to_metric_families
 
 from cli.loop_lag import LoopLag
 from cli.metrics import FAMILIES, ServiceSample, process_text, render
 from cli.slices import SLICE_S
 from tests.cli.fake_box import process_sample, service_sample
-from zerogate.exposition import escaped
+from zerogate.exposition import Dialect, escaped
 
 
 async def _text(samples: list[ServiceSample]) -> str:
@@ -36,6 +37,18 @@ async def test_it_parses_and_its_families_stand_together() -> None:
         elif not line.startswith("#"):
             assert re.match(rf"{current}(_bucket|_sum|_count)?[ {{]", line), line
     assert {family.name for family in text_string_to_metric_families(text)} >= {"zerogate_requests", "zerogate_held"}
+
+
+async def test_as_openmetrics_it_holds_the_same_numbers() -> None:
+    samples = [service_sample("chat", has_traffic=True), service_sample("idle", has_traffic=False)]
+    parts = [part async for part in render(process_sample(), samples, Dialect.OPENMETRICS)]
+    found = {family.name: family for family in openmetrics_families(b"".join(parts).decode())}
+    older = await _families(samples)
+    assert set(found) == set(older)
+    for name, family in found.items():
+        assert [(one.name, one.labels, one.value) for one in family.samples] == [
+            (one.name, one.labels, one.value) for one in older[name].samples
+        ]
 
 
 async def test_numbers_arrive_as_they_were_counted() -> None:
