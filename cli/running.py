@@ -208,7 +208,7 @@ class RunningBox:
         self.holds.close()
         await self.remember()
         await self.nursery.aclose()
-        self.access_log.flush()
+        self.access_log.finish()
         if self._export is not None:
             await asyncio.to_thread(self._export.stop)
 

@@ -1,6 +1,7 @@
 import io
 from pathlib import Path
 
+import pytest
 from rich.console import Console
 
 from cli.check import EXIT_OK, EXIT_WRONG, run_check
@@ -78,3 +79,12 @@ def test_a_relative_program_is_seen_from_its_folder(tmp_path: Path) -> None:
 def test_a_folder_that_does_not_exist_is_told_with_its_line(tmp_path: Path) -> None:
     _, _, err = check(tmp_path, "services:\n  a:\n    command: sh\n    cwd: nowhere\n")
     assert f'z.yaml:4: services.a.cwd: "{tmp_path}/nowhere" is not a folder' in err
+
+
+def test_tracing_without_its_packages_is_a_mistake_of_its_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "services: {a: {endpoint: 'http://127.0.0.1:9005'}}\ntrace-to: http://127.0.0.1:4318\n"
+    assert check(tmp_path, text)[0] == EXIT_OK
+    monkeypatch.setattr("cli.runnable.find_spec", lambda name: None)
+    code, _, err = check(tmp_path, text)
+    assert code == EXIT_WRONG
+    assert f"{tmp_path}/z.yaml:2: trace-to: needs packages that are not installed. Install zerogate[otel]" in err

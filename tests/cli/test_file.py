@@ -64,6 +64,8 @@ state-dir: ./state
 max-connections: 1000
 max-connections-per-client: 10
 body-memory: 64Mi
+trace-to: http://127.0.0.1:4318
+trace-sample: 12.5%
 services:
   chat:
     command: [run, 1.10, on, "{port}"]
@@ -80,6 +82,7 @@ services:
     assert command is not None
     assert (read.access_log, read.state_dir) == ("on", "/srv/z/state")
     assert (read.max_connections, read.max_connections_per_client, read.body_memory_bytes) == (1000, 10, 64 << 20)
+    assert (read.trace_to, read.trace_ratio) == ("http://127.0.0.1:4318/v1/traces", 0.125)
     assert command.argv == ("run", "1.10", "on", "{port}")
     assert command.env == {"A": "1.10", "B": "on", "C": "x", "D": "", "E": "007"}
     assert (command.cwd, command.log_file) == ("/srv/z/models", "/home/u/chat.log")
@@ -105,6 +108,14 @@ services:
         ),
         ("listen: 8080\nservices: {a: {command: x}}\n", "z.yaml:1: listen: 8080 is not allowed."),
         ("access-log: all\nservices: {a: {command: x}}\n", 'z.yaml:1: access-log: "all" is not allowed.'),
+        ("trace-to: 127.0.0.1:4318\nservices: {a: {command: x}}\n", 'z.yaml:1: trace-to: "127.0.0.1:4318" is not'),
+        ("trace-to: http://h:0\nservices: {a: {command: x}}\n", 'z.yaml:1: trace-to: "http://h:0" is not allowed.'),
+        ("trace-to: http://h:99999\nservices: {a: {command: x}}\n", 'z.yaml:1: trace-to: "http://h:99999" is not'),
+        (
+            "trace-to: http://localhost:8080\nservices: {a: {command: x}}\n",
+            "z.yaml:1: trace-to: http://localhost:8080/v1/traces is zerogate itself (listen)",
+        ),
+        ("trace-sample: 101%\nservices: {a: {command: x}}\n", 'z.yaml:1: trace-sample: "101%" is out of range'),
         ("state-dir: ${NOPE}/x\nservices: {a: {command: x}}\n", 'z.yaml:1: state-dir: "${NOPE}/x" needs $NOPE'),
         ("admin: 127.0.0.1:8080\nservices: {a: {command: x}}\n", "z.yaml:1: admin: admin (127.0.0.1:8080) and listen"),
         (

@@ -87,6 +87,13 @@ class AccessLog:
             self._rest = b"".join(msgspec.json.encode(line) + b"\n" for line in lines)
             self._write_rest()
 
+    def finish(self) -> None:
+        """Write all that is taken at once, and count the rest as dropped: the process leaves."""
+        while self._write_rest() and self._lines:
+            self.flush()
+        self.dropped += len(self._lines) + self._rest.count(b"\n")
+        self._lines, self._rest = [], b""
+
     def _write_rest(self) -> bool:
         """Whether nothing of it is left, written or lost."""
         if self._rest:

@@ -8,8 +8,10 @@ import pytest
 
 from tests.zerogate.http.dialogue import Sides, exchange_of, request, response
 from zerogate.errors import Refusal
-from zerogate.http.access_log import MOST_WAITING, SAMPLE, AccessLog
+from zerogate.http.access_log import AT_ONCE, MOST_WAITING, SAMPLE, AccessLog
 from zerogate.http.exchange import Exchange
+from zerogate.http.trace import Trace
+from zerogate.http.trace_context import Incoming
 
 
 class Reader:
@@ -121,3 +123,32 @@ def test_a_reader_that_is_gone_is_said_once_and_costs_only_the_lines(caplog: pyt
     log.add("chat", refused())
     log.flush()
     assert len(reader.lines()) == 1
+
+
+def test_a_process_that_leaves_writes_all_that_waits() -> None:
+    reader = Reader()
+    log = AccessLog("on", reader.write)
+    for _ in range(3 * AT_ONCE):
+        log.add("chat", refused())
+    log.finish()
+    assert (len(reader.lines()), log.dropped) == (3 * AT_ONCE, 0)
+
+
+def test_what_nobody_takes_when_it_leaves_is_counted() -> None:
+    reader = Reader()
+    reader.most = 0
+    log = AccessLog("on", reader.write)
+    for _ in range(3 * AT_ONCE):
+        log.add("chat", refused())
+    log.finish()
+    assert (log.waiting, log.dropped) == (0, 3 * AT_ONCE)
+
+
+def test_the_line_of_a_traced_request_names_its_trace() -> None:
+    reader = Reader()
+    log = AccessLog("on", reader.write)
+    exchange = served()
+    exchange.trace = Trace(Incoming(b""), 1.0, lambda bits: 7)
+    log.add("chat", exchange)
+    log.finish()
+    assert reader.lines()[0]["trace_id"] == "%032x" % 7
