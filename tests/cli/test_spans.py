@@ -41,7 +41,7 @@ def attributes_of(span: ReadableSpan) -> dict[str, Any]:
 
 def span_id(span: ReadableSpan) -> int:
     assert span.context is not None
-    return span.context.span_id
+    return int(span.context.span_id)
 
 
 def test_a_warm_request_has_three_spans_and_those_of_no_length_are_left_out() -> None:

@@ -116,8 +116,7 @@ async def test_switched_off_the_fields_pass_as_they_came_and_nothing_is_loaded(t
 
 
 async def test_a_parent_decides_whether_its_request_is_recorded_else_the_share_does(tmp_path: Path) -> None:
-    top = {"trace_sample": "0%"}
-    async with collector() as taken, zerogate({"chat": stub()}, tmp_path, trace_to=taken.url, **top) as box:
+    async with collector() as taken, zerogate({"chat": stub()}, tmp_path, trace_to=taken.url, trace_sample="0%") as box:
         no = seen_by_replica((await box.client.get("/head")).text)["traceparent"]
         followed = {"traceparent": f"00-{TRACE}-{PARENT}-00"}
         also_no = seen_by_replica((await box.client.get("/head", headers=followed)).text)["traceparent"]
@@ -192,7 +191,7 @@ async def test_exemplars_name_the_trace_and_the_collector_has_it(tmp_path: Path)
         await taken.until(lambda spans: any(one.kind == "SERVER" for one in spans))
     found = {
         sample.name: sample.exemplar.labels["trace_id"]
-        for family in text_string_to_metric_families(text)
+        for family in text_string_to_metric_families(text)  # type: ignore[no-untyped-call]
         for sample in family.samples
         if sample.exemplar
     }

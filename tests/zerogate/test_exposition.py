@@ -47,7 +47,7 @@ def text(dialect: Dialect) -> str:
 
 
 def test_each_bucket_shows_the_last_example_that_fell_into_it() -> None:
-    (family,) = text_string_to_metric_families(text(Dialect.OPENMETRICS) + END)
+    (family,) = text_string_to_metric_families(text(Dialect.OPENMETRICS) + END)  # type: ignore[no-untyped-call]
     assert (family.name, family.type, family.unit) == ("zerogate_hold_seconds", "histogram", "seconds")
     found = {
         sample.labels["le"]: (sample.value, sample.exemplar and (sample.exemplar.labels, sample.exemplar.value))

@@ -151,4 +151,4 @@ def test_the_line_of_a_traced_request_names_its_trace() -> None:
     exchange.trace = Trace(Incoming(b""), 1.0, lambda bits: 7)
     log.add("chat", exchange)
     log.finish()
-    assert reader.lines()[0]["trace_id"] == "%032x" % 7
+    assert reader.lines()[0]["trace_id"] == "7".rjust(32, "0")
