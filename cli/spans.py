@@ -13,7 +13,6 @@ What took no time has no span. Queries, bodies and other fields are never in one
 
 import logging
 import os
-import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -48,8 +47,6 @@ PAUSE_S: Final = 0.5
 """How long what has ended waits for company."""
 FLUSH_S: Final = 3.0
 """For the last exports when the process leaves."""
-SWITCH_S: Final = 0.001
-"""How long the thread may keep the interpreter when the loop wants it: Python's own 5 ms would show in latencies."""
 
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "QUERY"})
 _MOST_CHARACTERS: Final = 1024
@@ -292,7 +289,6 @@ class SpanExport:
             others = logging.getLogger(name)
             others.propagate = False
             others.addHandler(self._words)
-        sys.setswitchinterval(min(SWITCH_S, sys.getswitchinterval()))
         self._thread.start()
 
     def stop(self) -> None:
