@@ -176,7 +176,7 @@ def _of_server(record: Traced, route: str) -> Attributes:
         "url.path": _path(record),
         "url.scheme": _text(record.scheme),
         "client.address": _text(record.client),
-        "network.protocol.version": "1.0" if record.http_1_0 else "1.1",
+        "network.protocol.version": record.http_version,
         "zerogate.result": str(record.result),
     }
     optional: Mapping[str, str | int] = {
@@ -196,7 +196,7 @@ def _of_server(record: Traced, route: str) -> Attributes:
 
 def _of_client(record: Traced, tried: Tried, count: int, *, is_last: bool) -> Attributes:
     attributes: Attributes = {
-        **_method(record), "network.protocol.version": "1.1", "zerogate.replica": tried.replica,
+        **_method(record), "network.protocol.version": tried.http_version, "zerogate.replica": tried.replica,
     }  # fmt: skip
     address = tried.address
     if address is not None:

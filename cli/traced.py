@@ -10,7 +10,7 @@ import msgspec
 
 from zerogate.counters import Result
 from zerogate.http.exchange import Exchange
-from zerogate.http.trace import Trace
+from zerogate.http.trace import Attempt, Trace
 from zerogate.http.upstream import Upstream
 from zerogate.runtime.interface import Address
 
@@ -32,6 +32,7 @@ class Tried(msgspec.Struct, frozen=True, kw_only=True):
     replica: str
     address: Address | None
     is_secure: bool
+    http_version: str
     dispatched_s: float
     sent_s: float | None
     """None: there was no connection."""
@@ -59,7 +60,7 @@ class Traced(msgspec.Struct, frozen=True, kw_only=True):
     scheme: bytes
     client: bytes
     user_agent: bytes
-    http_1_0: bool
+    http_version: str
     status: int
     result: Result
     code: str
@@ -107,7 +108,7 @@ def traced(service: str, route: str, exchange: Exchange, trace: Trace, ended_at:
         scheme=exchange.downstream.arrival.scheme,
         client=exchange.downstream.peer,
         user_agent=head.user_agent,
-        http_1_0=head.http_1_0,
+        http_version="1.0" if head.http_1_0 else exchange.downstream.http_version,
         status=exchange.status,
         result=exchange.result,
         code=exchange.code,
@@ -117,17 +118,21 @@ def traced(service: str, route: str, exchange: Exchange, trace: Trace, ended_at:
         ended_at=ended_at,
         first_byte_s=exchange.first_byte_s,
         holds=tuple(trace.holds),
-        tries=tuple(
-            Tried(
-                span_id=one.span_id,
-                replica=one.upstream.id,
-                address=one.upstream.pool.address if isinstance(one.upstream, Upstream) else None,
-                is_secure=isinstance(one.upstream, Upstream) and one.upstream.pool.is_secure,
-                dispatched_s=one.dispatched_s,
-                sent_s=one.sent_s,
-                ended_s=exchange.ended_s if one.ended_s is None else one.ended_s,
-                cause=one.cause,
-            )
-            for one in trace.attempts
-        ),
+        tries=tuple(_tried(one, exchange.ended_s) for one in trace.attempts),
+    )
+
+
+def _tried(attempt: Attempt, ended_s: float) -> Tried:
+    upstream = attempt.upstream
+    pool = upstream.pool if isinstance(upstream, Upstream) else None
+    return Tried(
+        span_id=attempt.span_id,
+        replica=upstream.id,
+        address=pool.address if pool is not None else None,
+        is_secure=pool is not None and pool.is_secure,
+        http_version="2" if pool is not None and pool.protocol == "h2c" else "1.1",
+        dispatched_s=attempt.dispatched_s,
+        sent_s=attempt.sent_s,
+        ended_s=ended_s if attempt.ended_s is None else attempt.ended_s,
+        cause=attempt.cause,
     )

@@ -16,12 +16,12 @@ from zerogate.runtime.interface import Address
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 TRIED = Tried(
     span_id=b"00000000000000bb", replica="chat-1", address=Address("127.0.0.1", 9001), is_secure=False,
-    dispatched_s=13.0, sent_s=13.0, ended_s=20.0, cause="",
+    http_version="1.1", dispatched_s=13.0, sent_s=13.0, ended_s=20.0, cause="",
 )  # fmt: skip
 RECORD = Traced(
     trace_id=TRACE.encode(), span_id=b"00000000000000aa", parent_id=b"", flags=1, state=b"", service="chat", route="",
     method=b"GET", target=b"/a?secret", host=b"models.lan:8080", scheme=b"http", client=b"192.0.2.1", user_agent=b"",
-    http_1_0=False, status=200, result=Result.SERVED, code="", is_cold=False, received_s=13.0, ended_s=20.0,
+    http_version="1.1", status=200, result=Result.SERVED, code="", is_cold=False, received_s=13.0, ended_s=20.0,
     ended_at=1_790_000_020.0, first_byte_s=14.0, holds=(), tries=(TRIED,),
 )  # fmt: skip
 

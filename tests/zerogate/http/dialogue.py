@@ -45,6 +45,7 @@ class Sides:
         self.may_turn_away = False
         self.peer = b"192.0.2.1"
         self.arrival = PLAIN
+        self.http_version = "1.1"
 
     def take(self, exchange: Exchange, now_s: float) -> Any:
         self.said.append("pool: take")

@@ -26,6 +26,7 @@ class Client:
         self.memory = BodyMemory()
         self.visit_s = 0.0
         self.peer = b"192.0.2.1"
+        self.http_version = "1.1"
         self.arrival = PLAIN
         self.state = "waiting"
         self.ends = 0
