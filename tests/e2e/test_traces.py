@@ -6,12 +6,14 @@ import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import httpx
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from cli.tracing import MOST_WAITING
 from tests.e2e.collector import collector
 from tests.e2e.harness import Box, Latch, free_port, soon, stub, zerogate
+from tests.h2c_server import H2C_SERVER
 from tests.queueproxy.world import world
 from zerogate.clock import wall
 
@@ -103,6 +105,19 @@ async def test_what_a_sidecar_passes_on_is_what_the_gateway_sent(tmp_path: Path)
     assert fields["traceparent"] == f"00-{TRACE}-{client.span_id}-01"
     assert fields["tracestate"] == "vendor=1"
     assert client.attributes["url.full"] == f"http://127.0.0.1:{behind.port}/head"
+
+
+async def test_http_2_on_both_sides_is_one_trace_too(tmp_path: Path) -> None:
+    service = {"command": [*H2C_SERVER], "policy": {"protocol": "h2c", "ready-path": "/up"}}
+    async with collector() as taken, zerogate({"chat": service}, tmp_path, trace_to=taken.url) as box:
+        async with httpx.AsyncClient(base_url=box.url, http1=False, http2=True, verify=False) as client:
+            assert (await client.get("/x", headers=SAMPLED)).status_code == 200
+        await taken.until(lambda spans: any(one.kind == "SERVER" for one in spans))
+    spans = taken.of(TRACE)
+    assert spans["CLIENT GET"].parent_id == spans["SERVER GET"].span_id
+    assert spans["SERVER GET"].parent_id == PARENT
+    for kind in ("SERVER", "CLIENT"):
+        assert spans[f"{kind} GET"].attributes["network.protocol.version"] == "2"
 
 
 async def test_switched_off_the_fields_pass_as_they_came_and_nothing_is_loaded(tmp_path: Path) -> None:

@@ -12,6 +12,8 @@ from zerogate.http.h2 import frames as f
 from zerogate.http.h2.pool import SharedPool
 from zerogate.http.sides import Timers
 from zerogate.http.sweep import Sweep
+from zerogate.http.trace import Trace
+from zerogate.http.trace_context import read_context
 from zerogate.http.upstream import Upstream
 from zerogate.runtime.interface import Address
 from zerogate.tasks import Nursery
@@ -145,3 +147,19 @@ async def test_a_pool_that_is_closed_lets_its_exchanges_end_and_closes_behind_th
         await world.until_said("client: end", count=1)
         await asyncio.wait_for(closed.wait(), 10)
         await world.close()
+
+
+async def test_the_replica_of_a_traced_request_gets_the_attempt_as_its_parent() -> None:
+    sides = Sides()
+    exchange = exchange_of(sides, request("GET", accept="a"))
+    exchange.upstream = sides
+    world = World(1)
+    untraced = world.pool.request_fields(exchange)
+    exchange.trace = trace = Trace(read_context(exchange.head.lines), 1.0, lambda bits: 7)
+    fields = world.pool.request_fields(exchange)
+    own = (b"traceparent", b"00-%b-%b-01" % (trace.trace_id, trace.attempts[0].span_id), False)
+    assert own in fields
+    assert [field for field in fields if field != own] == untraced
+    exchange.trace = None
+    assert world.pool.request_fields(exchange) == untraced
+    await world.close()
