@@ -11,7 +11,7 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("zerogate", "gateway", "activator", "queueproxy", "autoscaler", "cli")
-EXTRAS = ("demo", "kubernetes", "gpu")
+EXTRAS = ("demo", "kubernetes", "gpu", "otel")
 
 
 def imported() -> dict[str, Path]:
