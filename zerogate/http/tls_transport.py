@@ -112,7 +112,8 @@ class TlsTransport(asyncio.Protocol):
         if pieces:
             app.data_received(pieces[0] if len(pieces) == 1 else b"".join(pieces))
         if has_goodbye:
-            app.eof_received()
+            if self._app is not None:  # what it read may have changed the protocol above
+                self._app.eof_received()
             self.close()
 
     def eof_received(self) -> None:
@@ -206,9 +207,9 @@ class TlsTransport(asyncio.Protocol):
         except ssl.SSLError:
             self.abort()
 
-    def writelines(self, lines: list[bytes]) -> None:
-        """As `write`."""
-        self.write(b"".join(lines))
+    def set_protocol(self, protocol: asyncio.Protocol) -> None:
+        """Another protocol goes on above: what a WebSocket's 101 does."""
+        self._app = protocol
 
     def write_raw(self, data: bytes) -> None:
         """Send without TLS: only for a client that does not speak it."""
