@@ -42,7 +42,7 @@ class _Asked(msgspec.Struct):
 
 def asks_for_stream(head: RequestHead, body: list[bytes] | None) -> bool:
     """Whether the request wants a stream of events: by its Accept, or by `"stream": true` as OpenAI's clients do."""
-    if head.websocket_key is not None:
+    if head.websocket_key is not None or head.method == b"HEAD":  # to HEAD a comment would be the next answer
         return False
     if _EVENT_STREAM in (head.field(b"accept") or b"").lower():
         return True

@@ -140,3 +140,14 @@ def test_a_request_that_has_not_come_whole_is_asked_again_later() -> None:
     exchange.due(30.0)
     assert sides.hear()[0] == "client: 200 +body"
     assert exchange.phase == HELD
+
+
+def test_an_answer_without_a_body_gets_no_comments() -> None:
+    sides = Sides()
+    exchange = held(sides, b"", request("HEAD", accept="text/event-stream"))
+    exchange.due(15.0)
+    assert sides.hear() == []
+    exchange.dispatch(sides, 31.0)
+    exchange.on_response_head(answer(), 31.1)
+    exchange.on_response_end([], 31.1)
+    assert [line.partition(" Server")[0] for line in sides.hear()][2:4] == ["client: 200", "client: end"]
