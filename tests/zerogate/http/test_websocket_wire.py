@@ -4,9 +4,11 @@ import asyncio
 import base64
 import os
 import socket
+import ssl
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,11 +16,15 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed, ConnectionClosedError, InvalidStatus
 
+from tests.certificates import Authority
 from tests.zerogate.http.frames import BINARY, TEXT, closing, frame
 from tests.zerogate.http.rig import Rig, answering, read_request, rig
 from zerogate.clock import now
+from zerogate.counters import Result
+from zerogate.http.certificates import replica_context, server_contexts
 from zerogate.http.h1.server import ServerConnection as HttpConnection
 from zerogate.http.handshake import accept_of
+from zerogate.http.upstream import Secured
 from zerogate.policy import Policy
 
 Handler = Callable[[ServerConnection], Awaitable[None]]
@@ -430,3 +436,34 @@ async def test_a_key_is_16_bytes_whatever_they_are() -> None:
         assert b"Sec-WebSocket-Accept: " + accept_of(key) in await wire.until(b"\r\n\r\n")
         wire.abort()
         await one.end_of(1)
+
+
+@pytest.mark.parametrize("loop", ["asyncio", pytest.param("uvloop", marks=pytest.mark.uvloop)])
+async def test_it_passes_over_tls_on_both_sides(tmp_path: Path, loop: str) -> None:
+    authority = Authority()
+    contexts = server_contexts([authority.issue(tmp_path, "server", names=["replica.test"])], None)
+    way = Secured(replica_context(authority.write(tmp_path / "ca.crt"), None, verify=True), "replica.test")
+    tls: ssl.SSLContext = authority.trusted()
+    tls.check_hostname = False
+    async with (
+        rig(contexts=contexts) as one,
+        serve(echo, "127.0.0.1", 0, max_size=None, ssl=contexts.default) as server,
+    ):
+        one.add_replica(server.sockets[0].getsockname()[1], secured=way)
+        host, port = one.address
+        async with connect(f"wss://{host}:{port}/ws", ssl=tls, proxy=None, max_size=None) as ws:
+            for message in ("one", b"x" * 1_000_000):
+                await ws.send(message)
+                assert await asyncio.wait_for(ws.recv(), 10) == message
+        assert ws.close_code == 1000
+        (exchange,) = await one.end_of(1)
+    assert (exchange.result, exchange.status) == (Result.SERVED, 101)
+
+
+async def test_frames_are_heard_as_words_of_the_replica() -> None:
+    async with sockets() as one, client(one) as ws:
+        (upstream,) = one.hold.replicas.values()
+        upstream.pool.heard_s = 0.0
+        await ws.send("one")
+        assert await ws.recv() == "one"
+        assert upstream.pool.heard_s > 0.0

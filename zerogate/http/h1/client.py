@@ -235,7 +235,7 @@ class ClientConnection(asyncio.Protocol):
         self._head_bytes = 0  # what lies behind the head in this read is not HTTP
         tunnel = exchange.on_switched(head, self._now_s)
         if self._is_open:
-            self._transport.set_protocol(ReplicaEnd(self, tunnel))
+            self._transport.set_protocol(ReplicaEnd(self, tunnel, self._pool))
             if behind:
                 tunnel.on_replica_data(behind, self._now_s)
 

@@ -19,6 +19,12 @@ class _Connection(Protocol):
     def connection_lost(self, exc: Exception | None) -> None: ...
 
 
+class _Keeper(Protocol):
+    """The pool of a replica: it knows when the replica spoke last."""
+
+    heard_s: float
+
+
 class _End(asyncio.Protocol):
     __slots__ = ("_connection", "_tunnel")
 
@@ -56,7 +62,12 @@ class ClientEnd(_End):
 class ReplicaEnd(_End):
     """Toward the replica. Its end of file is its loss: a server ends the connection when both have closed."""
 
-    __slots__ = ()
+    __slots__ = ("_pool",)
+
+    def __init__(self, connection: _Connection, tunnel: Tunnel, pool: _Keeper) -> None:
+        super().__init__(connection, tunnel)
+        self._pool = pool
 
     def data_received(self, data: bytes) -> None:
-        self._tunnel.on_replica_data(data, now())
+        self._pool.heard_s = now_s = now()
+        self._tunnel.on_replica_data(data, now_s)
