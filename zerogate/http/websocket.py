@@ -12,7 +12,6 @@ Invariant: however the bytes are split, the same boundaries, codes and violation
 import struct
 from typing import Final
 
-NORMAL: Final = 1000
 GOING_AWAY: Final = 1001
 PROTOCOL_ERROR: Final = 1002
 NO_STATUS: Final = 1005
