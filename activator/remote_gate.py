@@ -64,6 +64,12 @@ class RemoteGate(Gate):
             self.on_use()
         return True
 
+    @property
+    def may_release(self) -> bool:
+        if not self.is_told:
+            return super().may_release
+        return self.is_open and self.in_flight < self.release_limit  # open WebSockets are part of an allowance
+
     def leave(self) -> None:
         super().leave()
         if self.is_contended:

@@ -172,7 +172,10 @@ class Grants:
         if not self.is_shared:
             self.wanted, self.kept, self.due_s = 0, 0, NEVER
             return
-        free = max(0, self.gate.release_limit - self.gate.in_flight)
+        gate = self.gate
+        # as in `Gate.may_release`: WebSockets stay for hours, and the pacing of a crowd does not count them
+        inside = gate.in_flight if gate.limit else gate.in_flight - gate.lasting
+        free = max(0, gate.release_limit - inside)
         ordered = self._in_turn(now_s)
         claims = [
             Claim(one.in_flight, one.wants, one.kept, min(free, max(0, one.allowance - one.in_flight)), one.stands)

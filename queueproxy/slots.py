@@ -259,6 +259,9 @@ class Slots(Requests):
     def on_tunnel(self, exchange: Exchange, now_s: float) -> None:
         self.gate.lasting += 1
         self.counters.websockets += 1
+        self._deal_paced()
+        if self.grants.is_stale:
+            self._settle(now_s)
 
     def on_quiet(self, exchange: Exchange, now_s: float) -> None:
         assert exchange.tunnel is not None
@@ -274,7 +277,13 @@ class Slots(Requests):
     ) -> None:  # fmt: skip
         self.gate.lasting -= 1
         self.counters.websockets -= 1
+        self._deal_paced()
         super().leave_tunnel(tunnel, exchange, upstream, now_s)
+
+    def _deal_paced(self) -> None:
+        """Without a limit an open WebSocket takes no place, so there are others to deal when one opens or closes."""
+        if not self.gate.limit and self.grants.is_shared:
+            self.grants.is_stale = True
 
     def _left(self, now_s: float) -> None:
         if self.grants.is_stale or self.queue.length:

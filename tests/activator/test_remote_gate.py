@@ -32,6 +32,13 @@ def test_without_a_limit_the_allowance_bounds_only_what_was_held() -> None:
     assert [one.try_release(), one.try_release(), one.try_enter()] == [True, False, True]
 
 
+def test_open_websockets_are_part_of_an_allowance_as_the_sidecar_counts_them() -> None:
+    one = gate(limit=0, allowance=2)
+    assert one.try_release()
+    one.lasting += 1
+    assert [one.try_release(), one.try_release()] == [True, False]
+
+
 def test_after_a_request_was_turned_away_nothing_enters_until_the_sidecar_speaks_again() -> None:
     one = gate()
     assert one.try_enter()

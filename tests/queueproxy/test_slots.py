@@ -59,6 +59,24 @@ def test_without_a_limit_nobody_waits() -> None:
     assert [arrive(slots, sides).phase for _ in range(50)] == [SENT] * 50
 
 
+def test_open_websockets_of_one_gateway_leave_places_for_what_another_one_held() -> None:
+    sides = Replica()
+    slots = ready(sides, limit=0)
+    slots.join(b"one", 0.0)
+    other = slots.join(b"other", 0.0)
+    socket = arrive(slots, sides, zerogate_holder="one")
+    slots.report(other, 1, 0, 1.0)
+    assert other.allowance == 0
+    told: list[int] = []
+    slots.on_change = lambda: told.append(other.allowance)
+    socket.head.websocket_key = b"dGhlIHNhbXBsZSBub25jZQ=="
+    socket.on_switched(response(101), 2.0)
+    assert other.allowance == 1
+    assert told[-1:] == [1]
+    socket.on_downstream_gone(3.0)
+    assert (slots.gate.in_flight, slots.gate.lasting, other.allowance) == (0, 0, 1)
+
+
 def test_retry_after_grows_with_the_queue_and_with_what_requests_take() -> None:
     sides = Replica()
     slots = ready(sides, queue_limit=5)
