@@ -29,7 +29,6 @@ ORDER_BLIND = frozenset({"sorted", "min", "max", "any", "all", "len", "set", "fr
 """Calls whose answer does not depend on the order of what they are given."""
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
-Comprehension = ast.ListComp | ast.GeneratorExp | ast.DictComp
 
 
 class Finding(NamedTuple):

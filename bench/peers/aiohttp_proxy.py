@@ -9,7 +9,6 @@ from aiohttp import ClientSession, ClientTimeout, TCPConnector, WSMsgType, web
 _HOP_BY_HOP = {"connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade", "proxy-authorization"}
 _BACKEND = web.AppKey("backend", str)
 _SESSION = web.AppKey("session", ClientSession)
-_Socket = web.WebSocketResponse
 
 
 async def _pass_on(request: web.Request) -> web.StreamResponse:
