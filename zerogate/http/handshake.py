@@ -4,8 +4,7 @@ A client's offer is read from its request's head; a replica's 101 is held to the
 that is none (another protocol, HTTP/1.0, no `upgrade` in Connection) leaves the request a plain one, as RFC 9110
 section 7.8 lets a server do; one that is meant for a WebSocket and wrong is refused, so that no replica can take for an
 upgrade what was none here. An offer that is answered with anything but a 101 ends its connection: what lies behind it
-would be frames for one and a request for another. Called by the
-protocols of `zerogate.http.h1` and `h2`.
+would be frames for one and a request for another. Called by the protocols of `zerogate.http.h1` and `h2`.
 """
 
 import base64

@@ -3,7 +3,7 @@
 llhttp has already refused what breaks the grammar (bare CR or LF, obs-fold, whitespace before a colon, two lengths,
 length and chunked together). It lets pass several Hosts, transfer codings other than exactly "chunked", and targets
 of every form: those are decided here. What is passed on is written anew from the parsed fields: hop-by-hop fields,
-those named in Connection, and all framing stay behind. Called by the protocols in `server` and `client`.
+those named in Connection, and all framing stay behind. Called by the protocols of `h1` and `h2`.
 """
 
 import re

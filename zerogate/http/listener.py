@@ -112,7 +112,7 @@ class WayIn(Protocol):
 
 
 class OpenWay:
-    """HTTP/1.1 at once. The sidecar has no other, and loads nothing for it."""
+    """HTTP at once, of the version that the first bytes say. The sidecar has no other, and loads nothing for it."""
 
     def __init__(self, server: Server) -> None:
         self._server = server

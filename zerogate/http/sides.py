@@ -1,7 +1,7 @@
 """What an exchange has on its sides: a client, a replica's connection, an owner. Interfaces and their values only.
 
-`zerogate.http.exchange` is written against these; `server` and `client` are the HTTP/1.1 ends, `activator.hold` and
-`queueproxy.slots` are owners, the recorders in the tests are all of them.
+`zerogate.http.exchange` is written against these; `server` and `client` of `zerogate.http.h1` and `h2` are the ends,
+`activator.hold` and `queueproxy.slots` are owners, the recorders in the tests are all of them.
 """
 
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar

@@ -1,7 +1,8 @@
 """Heads toward a replica over HTTP/2: a request's as fields, an answer's fields as a head with one meaning. Pure.
 
 What leaves is made from the parsed meaning and is in lower case. What comes is held to the grammar by `fields`, as what
-clients send is; an answer without one meaning is a BadMessageError, as in `zerogate.http.heads`. Called by `client`.
+clients send is; an answer without one meaning is a BadMessageError, as in `zerogate.http.heads`. Called by
+`client_stream` and `pool`.
 """
 
 import re
