@@ -112,7 +112,8 @@ class TlsTransport(asyncio.Protocol):
         if pieces:
             app.data_received(pieces[0] if len(pieces) == 1 else b"".join(pieces))
         if has_goodbye:
-            app.eof_received()
+            if self._app is not None:  # another one where what came has opened a WebSocket
+                self._app.eof_received()
             self.close()
 
     def eof_received(self) -> None:
@@ -186,6 +187,15 @@ class TlsTransport(asyncio.Protocol):
             self._sweep.forget(self)
 
     # The transport of the protocol above
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        """From now on this one hears what comes; after the loss of the connection nobody does."""
+        if self._app is not None:
+            self._app = protocol  # type: ignore[assignment]
+
+    def get_protocol(self) -> asyncio.BaseProtocol | None:
+        """Who hears what comes."""
+        return self._app
 
     def write(self, data: bytes) -> None:
         """Encrypt and send."""

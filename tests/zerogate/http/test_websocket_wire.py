@@ -7,6 +7,7 @@ import socket
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,11 +15,14 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed, ConnectionClosedError, InvalidStatus
 
+from tests.certificates import Authority
 from tests.zerogate.http.frames import BINARY, TEXT, closing, frame
 from tests.zerogate.http.rig import Rig, answering, read_request, rig
 from zerogate.clock import now
+from zerogate.http.certificates import replica_context, server_contexts
 from zerogate.http.h1.server import ServerConnection as HttpConnection
 from zerogate.http.handshake import accept_of
+from zerogate.http.upstream import Secured
 from zerogate.policy import Policy
 
 Handler = Callable[[ServerConnection], Awaitable[None]]
@@ -99,6 +103,28 @@ async def test_r3_close_codes_and_reasons_are_kept_both_ways() -> None:
     assert told[0] == (4001, "the client is done")
     assert one.hold.meter.in_flight == one.hold.counters.websockets == 0
     assert one.hold.counters.status_classes[1] == 2
+
+
+@pytest.mark.parametrize("loop", ["asyncio", pytest.param("uvloop", marks=pytest.mark.uvloop)])
+async def test_over_tls_to_the_client_and_to_the_replica_messages_and_codes_pass_both_ways(
+    loop: str, tmp_path: Path
+) -> None:
+    authority = Authority()
+    contexts = server_contexts([authority.issue(tmp_path, "server")], None)
+    known = Secured(replica_context(authority.write(tmp_path / "ca.crt"), None, verify=True), "127.0.0.1")
+    async with (
+        rig(contexts=contexts) as one, serve(echo, "127.0.0.1", 0, max_size=None, ssl=contexts.default) as server
+    ):  # fmt: skip
+        one.add_replica(server.sockets[0].getsockname()[1], secured=known)
+        url = f"wss://127.0.0.1:{one.address[1]}/ws"
+        async with connect(url, max_size=None, proxy=None, ssl=authority.trusted()) as ws:
+            for message in ("hello", os.urandom(1 << 20)):
+                await ws.send(message)
+                assert await asyncio.wait_for(ws.recv(), 10) == message
+            await ws.close(4001, "enough")
+            assert (ws.close_code, ws.close_reason) == (4001, "enough")
+        (ended,) = await one.end_of(1)
+        assert (ended.result, ended.status) == ("served", 101)
 
 
 async def test_from_zero_it_is_held_like_any_request() -> None:
