@@ -5,6 +5,11 @@ who does not read has to come to a stop, and nothing of what is sent may stay wi
 """
 
 import asyncio
+import contextlib
+import shutil
+import signal
+import subprocess
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,6 +22,7 @@ from tests.e2e.torrent import MIB, Client, Torrent, torrent, until_it_stops
 pytestmark = [pytest.mark.slow, pytest.mark.may_block, pytest.mark.timeout(240)]
 
 GIB: Final = 1 << 30
+CURL: Final = shutil.which("curl")
 UNDER_WAY_BYTES: Final = 32 * MIB
 """Linux lets a socket grow to 4 MiB (to be sent) and 6 MiB (to be read); there are four on the way."""
 GROWTH_BYTES: Final = 2 * MIB
@@ -112,3 +118,59 @@ async def test_over_tls_too_an_answer_waits_for_a_client_that_stalls(tmp_path: P
             assert await asyncio.to_thread(client.download, fields) == size
             assert peak.growth() < GROWTH_BYTES
             client.close()
+
+
+@contextlib.asynccontextmanager
+async def curl(*words: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    """curl over HTTP/2 without TLS; it can be stopped and told to go on by signals, as a client that stalls."""
+    process = await asyncio.create_subprocess_exec(
+        str(CURL), "-sS", "--http2-prior-knowledge", "-H", "Host: chat", *words,
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+
+
+needs_curl = pytest.mark.skipif(CURL is None, reason="curl is not installed (apt-get install curl)")
+
+
+@needs_curl
+async def test_over_http_2_too_an_answer_waits_for_a_client_that_stalls(tmp_path: Path) -> None:
+    size = 512 * MIB
+    with torrent(size) as server:
+        async with zerogate({"chat": {"endpoint": server.url}}, tmp_path) as box:
+            await warm(box, server)
+            peak = Peak(box)
+            async with curl("-o", "/dev/null", "-w", "%{size_download}", box.url) as client:
+                async with asyncio.timeout(20):
+                    while not server.sent:
+                        await asyncio.sleep(0.001)
+                client.send_signal(signal.SIGSTOP)
+                assert await until_it_stops(server) < size
+                assert peak.growth() < GROWTH_BYTES
+                client.send_signal(signal.SIGCONT)
+                out, err = await client.communicate()
+                assert (out, err) == (b"%d" % size, b"")
+            assert peak.growth() < GROWTH_BYTES
+
+
+@needs_curl
+async def test_over_http_2_too_a_request_waits_for_a_replica_that_stalls(tmp_path: Path) -> None:
+    size = 512 * MIB
+    with (tmp_path / "zeros").open("wb") as file:
+        file.truncate(size)
+    with torrent(size) as server:
+        async with zerogate({"chat": {"endpoint": server.url}}, tmp_path) as box:
+            await warm(box, server)
+            peak = Peak(box)
+            async with curl("-X", "POST", "-T", file.name, box.url) as client:
+                await box.until("chat", lambda status: status["in_flight"] == 1)
+                await asyncio.sleep(2)  # longer than 512 MiB need to be read where nothing holds them up
+                assert peak.growth() < GROWTH_BYTES
+                server.reads.set()
+                assert await client.communicate() == (b"%d" % size, b"")
+            assert peak.growth() < GROWTH_BYTES
