@@ -23,8 +23,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.may_block, pytest.mark.timeout(240)]
 
 GIB: Final = 1 << 30
 CURL: Final = shutil.which("curl")
-UNDER_WAY_BYTES: Final = 32 * MIB
-"""Linux lets a socket grow to 4 MiB (to be sent) and 6 MiB (to be read); there are four on the way."""
+UNDER_WAY_BYTES: Final = 256 * MIB
+"""A sixteenth of it. What lies in the kernel's four buffers depends on the machine and on how busy it is: 8 to 44 MiB
+were measured. How much of it lies with us, `Peak` says."""
 GROWTH_BYTES: Final = 2 * MIB
 """Two marks of 64 KiB and a read of 256 KiB are ours; the rest is the allocator's. Measured: 0.1 to 0.6 MiB."""
 
@@ -65,15 +66,14 @@ async def test_an_answer_of_4_gib_waits_for_a_client_that_stalls_and_leaves_memo
         async with zerogate({"chat": {"endpoint": server.url}}, tmp_path) as box:
             await warm(box, server)
             peak = Peak(box)
-            client = await asyncio.to_thread(Client, box.listen)
-            await asyncio.to_thread(client.begin, "GET", "chat")
-            assert await until_it_stops(server) < UNDER_WAY_BYTES
-            assert peak.growth() < GROWTH_BYTES
-            status, fields = await asyncio.to_thread(client.answer)
-            assert status == 200
-            assert await asyncio.to_thread(client.download, fields) == 4 * GIB
-            assert peak.growth() < GROWTH_BYTES
-            client.close()
+            with await asyncio.to_thread(Client, box.listen) as client:
+                await asyncio.to_thread(client.begin, "GET", "chat")
+                assert await until_it_stops(server) < UNDER_WAY_BYTES
+                assert peak.growth() < GROWTH_BYTES
+                status, fields = await asyncio.to_thread(client.answer)
+                assert status == 200
+                assert await asyncio.to_thread(client.download, fields) == 4 * GIB
+                assert peak.growth() < GROWTH_BYTES
 
 
 @pytest.mark.parametrize("chunked", [False, True], ids=["length", "chunked"])
@@ -84,18 +84,17 @@ async def test_a_request_of_4_gib_waits_for_a_replica_that_stalls_and_leaves_mem
         async with zerogate({"chat": {"endpoint": server.url}}, tmp_path) as box:
             await warm(box, server)
             peak = Peak(box)
-            client = await asyncio.to_thread(Client, box.listen)
-            framing = "Transfer-Encoding: chunked" if chunked else f"Content-Length: {4 * GIB}"
-            await asyncio.to_thread(client.begin, "POST", "chat", framing)
-            upload = soon(asyncio.to_thread(client.upload, 4 * GIB, chunked=chunked))
-            assert await until_it_stops(client) < UNDER_WAY_BYTES
-            assert peak.growth() < GROWTH_BYTES
-            server.reads.set()
-            await upload
-            status, fields = await asyncio.to_thread(client.answer)
-            assert (status, await asyncio.to_thread(client.text, fields)) == (200, b"%d" % (4 * GIB))
-            assert peak.growth() < GROWTH_BYTES
-            client.close()
+            with await asyncio.to_thread(Client, box.listen) as client:
+                framing = "Transfer-Encoding: chunked" if chunked else f"Content-Length: {4 * GIB}"
+                await asyncio.to_thread(client.begin, "POST", "chat", framing)
+                upload = soon(asyncio.to_thread(client.upload, 4 * GIB, chunked=chunked))
+                assert await until_it_stops(client) < UNDER_WAY_BYTES
+                assert peak.growth() < GROWTH_BYTES
+                server.reads.set()
+                await upload
+                status, fields = await asyncio.to_thread(client.answer)
+                assert (status, await asyncio.to_thread(client.text, fields)) == (200, b"%d" % (4 * GIB))
+                assert peak.growth() < GROWTH_BYTES
 
 
 async def test_over_tls_too_an_answer_waits_for_a_client_that_stalls(tmp_path: Path) -> None:
@@ -110,14 +109,13 @@ async def test_over_tls_too_an_answer_waits_for_a_client_that_stalls(tmp_path: P
         async with zerogate({"chat": {"endpoint": server.url}}, tmp_path, **top) as box:
             await warm(box, server)
             peak = Peak(box)
-            client = await asyncio.to_thread(Client, port, authority.trusted())
-            await asyncio.to_thread(client.begin, "GET", "chat")
-            assert await until_it_stops(server) < UNDER_WAY_BYTES
-            status, fields = await asyncio.to_thread(client.answer)
-            assert status == 200
-            assert await asyncio.to_thread(client.download, fields) == size
-            assert peak.growth() < GROWTH_BYTES
-            client.close()
+            with await asyncio.to_thread(Client, port, authority.trusted()) as client:
+                await asyncio.to_thread(client.begin, "GET", "chat")
+                assert await until_it_stops(server) < UNDER_WAY_BYTES
+                status, fields = await asyncio.to_thread(client.answer)
+                assert status == 200
+                assert await asyncio.to_thread(client.download, fields) == size
+                assert peak.growth() < GROWTH_BYTES
 
 
 @contextlib.asynccontextmanager

@@ -10,6 +10,7 @@ import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from typing import Self
 
 MIB = 1 << 20
 BLOCK = bytes(MIB)
@@ -136,7 +137,7 @@ def drink_chunks(sock: socket.socket) -> Iterator[int]:
 
 
 class Client:
-    """One request on a connection of its own; `body_bytes` counts what went through on this side."""
+    """One request on a connection of its own, hung up at the end of its `with`; `body_bytes` went through on this side."""
 
     def __init__(self, port: int, tls: ssl.SSLContext | None = None) -> None:
         self.sock: socket.socket = socket.create_connection(("127.0.0.1", port), LONGEST_S)
@@ -173,8 +174,10 @@ class Client:
             found += self.sock.recv(100)
         return found
 
-    def close(self) -> None:
-        """Hang up."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         self.sock.close()
 
 
