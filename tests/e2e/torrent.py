@@ -137,7 +137,7 @@ def drink_chunks(sock: socket.socket) -> Iterator[int]:
 
 
 class Client:
-    """One request on a connection of its own, hung up at the end of its `with`; `body_bytes` went through on this side."""
+    """One request on a connection that ends with its `with`; `body_bytes` went through on this side."""
 
     def __init__(self, port: int, tls: ssl.SSLContext | None = None) -> None:
         self.sock: socket.socket = socket.create_connection(("127.0.0.1", port), LONGEST_S)
