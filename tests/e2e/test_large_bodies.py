@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.may_block, pytest.mark.timeout(240)]
 GIB: Final = 1 << 30
 CURL: Final = shutil.which("curl")
 UNDER_WAY_BYTES: Final = 256 * MIB
-"""A sixteenth of it. The kernel's four buffers grow as the machine allows (`tcp_rmem`, `tcp_wmem`: 72 MiB where this was
+"""A sixteenth of it. The kernel's four buffers grow as the machine allows (`tcp_rmem`, `tcp_wmem`: 72 MiB where it was
 written, of which 44 were seen to be used). How much of it lies with us, `Peak` says."""
 GROWTH_BYTES: Final = 2 * MIB
 """Two marks of 64 KiB and a read of 256 KiB are ours; the rest is the allocator's. Measured: 0.1 to 0.6 MiB."""
