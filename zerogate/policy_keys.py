@@ -207,7 +207,7 @@ _ROWS: Final = (
     ),
     Key(
         name="models", field="models", kind=Several(_MODEL), routes=True,
-        doc="Names by which the model is asked for; `/v1/models` shows the first, the others are aliases.",
+        doc="Names by which the model is asked for: its own first, then aliases; `/v1/models` lists all of them.",
         reason="Only the owner knows them.",
     ),
     Key(

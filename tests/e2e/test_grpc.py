@@ -30,7 +30,7 @@ async def echo(folder: Path, *flags: str, **policy: Any) -> AsyncIterator[tuple[
         yield box, client
 
 
-async def test_a_unary_call_wakes_the_service_and_keeps_its_fields_and_trailers(tmp_path: Path) -> None:
+async def test_r4_a_unary_call_wakes_the_service_and_keeps_its_fields_and_trailers(tmp_path: Path) -> None:
     async with echo(tmp_path) as (box, client):
         call = client.unary("Unary", b"hello" * 10_000)
         assert await call == b"hello" * 10_000
@@ -40,19 +40,19 @@ async def test_a_unary_call_wakes_the_service_and_keeps_its_fields_and_trailers(
         assert await box.ended("echo") == {"served": 1}
 
 
-async def test_a_stream_of_answers_from_zero_comes_message_by_message(tmp_path: Path) -> None:
+async def test_r4_a_stream_of_answers_from_zero_comes_message_by_message(tmp_path: Path) -> None:
     async with echo(tmp_path) as (_, client):
         assert [piece async for piece in client.split(b"abcdef")] == [b"a", b"b", b"c", b"d", b"e", b"f"]
 
 
-async def test_a_stream_of_requests_from_zero_arrives_as_a_whole(tmp_path: Path) -> None:
+async def test_r4_a_stream_of_requests_from_zero_arrives_as_a_whole(tmp_path: Path) -> None:
     async with echo(tmp_path) as (_, client):
         assert await client.join([b"%d," % number for number in range(200)]) == b"".join(
             b"%d," % number for number in range(200)
         )
 
 
-async def test_both_directions_of_a_call_from_zero_flow_at_the_same_time(tmp_path: Path) -> None:
+async def test_r4_both_directions_of_a_call_from_zero_flow_at_the_same_time(tmp_path: Path) -> None:
     async with echo(tmp_path) as (_, client):
         call = client.chat()
         for word in (b"one", b"two", b"three"):

@@ -52,7 +52,7 @@ async def test_r6_events_are_not_collected_while_another_stream_runs_at_full_spe
         assert events == 20001
 
 
-async def test_100_continue_comes_when_there_is_a_slot_and_only_once(tmp_path: Path) -> None:
+async def test_r9_100_continue_comes_when_there_is_a_slot_and_only_once(tmp_path: Path) -> None:
     latch = Latch(tmp_path)
     async with zerogate({"chat": stub(*latch.flags)}, tmp_path) as box, box.wire() as one:
         await one.send(request("POST", "/echo", host="chat", Content_Length="5", Expect=CONTINUE))
@@ -67,7 +67,7 @@ async def test_100_continue_comes_when_there_is_a_slot_and_only_once(tmp_path: P
         assert (await one.body(head))[0] == b"hello"
 
 
-async def test_100_continue_comes_at_once_where_the_model_is_in_the_body(tmp_path: Path) -> None:
+async def test_r9_100_continue_comes_at_once_where_the_model_is_in_the_body(tmp_path: Path) -> None:
     latch = Latch(tmp_path)
     body = b'{"input": "x", "model": "tiny"}'
     service = stub(*latch.flags, definition={"models": "tiny"})
@@ -82,7 +82,7 @@ async def test_100_continue_comes_at_once_where_the_model_is_in_the_body(tmp_pat
         assert (await one.body(head))[0] == body
 
 
-async def test_100_continue_is_not_said_to_a_request_that_is_refused(tmp_path: Path) -> None:
+async def test_r9_100_continue_is_not_said_to_a_request_that_is_refused(tmp_path: Path) -> None:
     services = {"chat": stub("--never-ready", queue_limit=0), "other": stub()}
     async with zerogate(services, tmp_path) as box, box.wire() as one:
         await one.send(request("POST", "/echo", host="chat", Content_Length="100000000", Expect=CONTINUE))
@@ -92,7 +92,7 @@ async def test_100_continue_is_not_said_to_a_request_that_is_refused(tmp_path: P
         assert await one.is_ended()
 
 
-async def test_trailers_arrive_in_both_directions(tmp_path: Path) -> None:
+async def test_r9_trailers_arrive_in_both_directions(tmp_path: Path) -> None:
     async with zerogate({"chat": stub("--ready-after", "0.2")}, tmp_path) as box, box.wire() as one:
         await one.send(request("GET", "/trailers", host="chat"))
         answer = await one.answer()
@@ -104,7 +104,7 @@ async def test_trailers_arrive_in_both_directions(tmp_path: Path) -> None:
         assert (answer.body, answer.trailers) == (b"one two", {"x-checksum": "def456"})
 
 
-async def test_a_head_request_is_answered_without_a_body_and_the_connection_goes_on(tmp_path: Path) -> None:
+async def test_r9_a_head_request_is_answered_without_a_body_and_the_connection_goes_on(tmp_path: Path) -> None:
     async with zerogate({"chat": stub("--ready-after", "0.2")}, tmp_path) as box, box.wire() as one:
         for _ in ("cold", "warm"):
             await one.send(request("HEAD", "/head", host="chat"))
@@ -117,7 +117,7 @@ async def test_a_head_request_is_answered_without_a_body_and_the_connection_goes
 
 
 @pytest.mark.parametrize("code", [204, 304])
-async def test_answers_that_have_no_body_leave_the_connection_usable(tmp_path: Path, code: int) -> None:
+async def test_r9_answers_that_have_no_body_leave_the_connection_usable(tmp_path: Path, code: int) -> None:
     async with zerogate({"chat": stub("--ready-after", "0.2")}, tmp_path) as box, box.wire() as one:
         await one.send(request("GET", f"/status?code={code}", host="chat"))
         head = await one.head()
@@ -126,7 +126,7 @@ async def test_answers_that_have_no_body_leave_the_connection_usable(tmp_path: P
         assert (await one.answer()).status == 200
 
 
-async def test_early_hints_are_passed_on(tmp_path: Path) -> None:
+async def test_r9_early_hints_are_passed_on(tmp_path: Path) -> None:
     async with zerogate({"chat": stub("--ready-after", "0.2")}, tmp_path) as box, box.wire() as one:
         await one.send(request("GET", "/early-hints", host="chat"))
         hints = await one.head()

@@ -152,7 +152,7 @@ async def test_a_service_that_is_alone_takes_every_request(tmp_path: Path) -> No
             assert (await box.get(host, path)).json()["path"] == path
 
 
-async def test_a_request_in_absolute_form_is_routed_by_its_target(tmp_path: Path) -> None:
+async def test_r9_a_request_in_absolute_form_is_routed_by_its_target(tmp_path: Path) -> None:
     async with zerogate(services(), tmp_path) as box, box.wire() as one:
         await one.send(b"GET http://notes.localhost/x HTTP/1.1\r\nHost: images.example.org\r\n\r\n")
         answer = await one.answer()

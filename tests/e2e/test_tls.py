@@ -47,7 +47,7 @@ def serial(port: int, trusted: ssl.SSLContext) -> str:
         return str(certificate["serialNumber"])
 
 
-async def test_services_are_reached_over_tls_beside_plain_http(authority: Authority, tmp_path: Path) -> None:
+async def test_r5_services_are_reached_over_tls_beside_plain_http(authority: Authority, tmp_path: Path) -> None:
     port = free_port()
     authority.issue(tmp_path, "server")
     async with zerogate(services(), tmp_path, listen_tls=f"127.0.0.1:{port}", tls=PAIR) as box:
@@ -141,7 +141,7 @@ async def test_clients_with_certificates_behind_a_balancer_are_told_to_the_repli
         writer.close()
 
 
-async def test_an_endpoint_is_reached_over_tls_and_one_that_is_not_trusted_is_not(
+async def test_r5_an_endpoint_is_reached_over_tls_and_one_that_is_not_trusted_is_not(
     authority: Authority, tmp_path: Path
 ) -> None:
     context = server_contexts([authority.issue(tmp_path, "replica")], None).default

@@ -36,7 +36,7 @@ async def end_of(ws: ClientConnection) -> int | None:
         return end.rcvd.code if end.rcvd is not None else None
 
 
-async def test_from_zero_it_waits_for_the_start_and_echoes(tmp_path: Path) -> None:
+async def test_r3_from_zero_it_waits_for_the_start_and_echoes(tmp_path: Path) -> None:
     async with zerogate({"chat": speaking(hosts="127.0.0.1")}, tmp_path) as box:
         async with client(box) as ws:
             await ws.send("hello")
@@ -49,7 +49,7 @@ async def test_from_zero_it_waits_for_the_start_and_echoes(tmp_path: Path) -> No
         assert (await box.metrics())['zerogate_responses_total{service="chat",class="1xx"}'] == 1
 
 
-async def test_a_drain_closes_all_with_1001_between_frames(tmp_path: Path) -> None:
+async def test_r3_a_drain_closes_all_with_1001_between_frames(tmp_path: Path) -> None:
     services = {"chat": speaking(hosts="127.0.0.1")}
     async with zerogate(services, tmp_path) as box, client(box) as idle, client(box) as streaming:
         await streaming.send("stream")
@@ -60,7 +60,7 @@ async def test_a_drain_closes_all_with_1001_between_frames(tmp_path: Path) -> No
             assert await leaving == 0
 
 
-async def test_a_quiet_socket_lets_its_service_sleep_and_is_told_to_go(tmp_path: Path) -> None:
+async def test_r3_a_quiet_socket_lets_its_service_sleep_and_is_told_to_go(tmp_path: Path) -> None:
     services = {"chat": speaking(hosts="127.0.0.1", idle_timeout="1s", idle_websocket="quiet")}
     async with zerogate(services, tmp_path) as box, client(box) as ws:
         await ws.send("hello")
@@ -69,7 +69,7 @@ async def test_a_quiet_socket_lets_its_service_sleep_and_is_told_to_go(tmp_path:
         await box.until_zero("chat")
 
 
-async def test_a_busy_socket_keeps_its_service_up(tmp_path: Path) -> None:
+async def test_r3_a_busy_socket_keeps_its_service_up(tmp_path: Path) -> None:
     async with zerogate({"chat": speaking(hosts="127.0.0.1", idle_timeout="1s")}, tmp_path) as box, client(box) as ws:
         await ws.send("hello")
         assert await ws.recv() == "hello"

@@ -291,6 +291,7 @@ class Exchange:
             self._keep_for_again(connection)
         else:
             connection.send_head(self)
+            self._watch_silence(now_s)
             self._send_body(connection)
 
     def _send_body(self, connection: "UpstreamConnection[Exchange]") -> None:
@@ -358,6 +359,8 @@ class Exchange:
             self._forget_body()
         self.status = head.status
         self.first_byte_s = self.last_byte_s = now_s
+        if not is_whole:
+            self._watch_silence(now_s)
         has_body = not is_whole and not has_no_body(head.status, self.head.method)
         self.downstream.send_head(head, extra=self.timing() if self.ticket is not None else b"", has_body=has_body)
         return has_body
@@ -581,6 +584,12 @@ class Exchange:
         timeout_s = self.head.timeout_s
         if timeout_s is not None and self.received_s + timeout_s < deadline_s:
             deadline_s = self.received_s + timeout_s
+        if deadline_s < self.downstream.visit_s:
+            self.downstream.watch(deadline_s)
+
+    def _watch_silence(self, now_s: float) -> None:
+        """From now on silence counts: be seen when it has lasted too long, which may be before the present visit."""
+        deadline_s = now_s + self.timers.idle_s
         if deadline_s < self.downstream.visit_s:
             self.downstream.watch(deadline_s)
 

@@ -188,6 +188,15 @@ class TlsTransport(asyncio.Protocol):
 
     # The transport of the protocol above
 
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        """From now on this one hears what comes; after the loss of the connection nobody does."""
+        if self._app is not None:
+            self._app = protocol  # type: ignore[assignment]
+
+    def get_protocol(self) -> asyncio.BaseProtocol | None:
+        """Who hears what comes."""
+        return self._app
+
     def write(self, data: bytes) -> None:
         """Encrypt and send."""
         if self._has_ended or not data:
@@ -206,10 +215,6 @@ class TlsTransport(asyncio.Protocol):
             self._raw.write(b"".join(pieces))
         except ssl.SSLError:
             self.abort()
-
-    def set_protocol(self, protocol: asyncio.Protocol) -> None:
-        """Another protocol goes on above: what a WebSocket's 101 does."""
-        self._app = protocol
 
     def write_raw(self, data: bytes) -> None:
         """Send without TLS: only for a client that does not speak it."""

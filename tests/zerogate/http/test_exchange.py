@@ -188,6 +188,20 @@ class TestTimers:
         exchange.due(140.0)
         assert sides.hear() == ["replica: abort", "client: reset", "owner: cut idle_timeout"]
 
+    def test_silence_is_looked_for_in_time_although_the_first_byte_has_longer(self) -> None:
+        sides = Sides()
+        exchange = dispatched(sides, exchange_of(sides), now_s=0.0)
+        assert sides.visit_s == 60.0
+        exchange.on_response_head(response(), 2.0)
+        assert sides.visit_s == 32.0
+
+    def test_an_upload_that_stays_silent_is_looked_for_in_time_although_the_first_byte_has_longer(self) -> None:
+        sides = Sides()
+        exchange = dispatched(sides, exchange_of(sides, request("POST", body=6)), now_s=0.0)
+        assert sides.visit_s == 30.0
+        assert exchange.due(30.0) is None
+        assert sides.hear()[-1] == "owner: refused idle_timeout"
+
     def test_the_total_runs_from_dispatch_not_from_the_hold(self) -> None:
         sides = Sides(timers=Timers(total_s=20.0))
         exchange = exchange_of(sides)

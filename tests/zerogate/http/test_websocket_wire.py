@@ -107,6 +107,28 @@ async def test_r3_close_codes_and_reasons_are_kept_both_ways() -> None:
     assert one.hold.counters.status_classes[1] == 2
 
 
+@pytest.mark.parametrize("loop", ["asyncio", pytest.param("uvloop", marks=pytest.mark.uvloop)])
+async def test_over_tls_to_the_client_and_to_the_replica_messages_and_codes_pass_both_ways(
+    loop: str, tmp_path: Path
+) -> None:
+    authority = Authority()
+    contexts = server_contexts([authority.issue(tmp_path, "server")], None)
+    known = Secured(replica_context(authority.write(tmp_path / "ca.crt"), None, verify=True), "127.0.0.1")
+    async with (
+        rig(contexts=contexts) as one, serve(echo, "127.0.0.1", 0, max_size=None, ssl=contexts.default) as server
+    ):  # fmt: skip
+        one.add_replica(server.sockets[0].getsockname()[1], secured=known)
+        url = f"wss://127.0.0.1:{one.address[1]}/ws"
+        async with connect(url, max_size=None, proxy=None, ssl=authority.trusted()) as ws:
+            for message in ("hello", os.urandom(1 << 20)):
+                await ws.send(message)
+                assert await asyncio.wait_for(ws.recv(), 10) == message
+            await ws.close(4001, "enough")
+            assert (ws.close_code, ws.close_reason) == (4001, "enough")
+        (ended,) = await one.end_of(1)
+        assert (ended.result, ended.status) == ("served", 101)
+
+
 async def test_from_zero_it_is_held_like_any_request() -> None:
     async with rig() as one, serve(echo, "127.0.0.1", 0) as server:
         opening = asyncio.ensure_future(client(one).__aenter__())  # noqa: TID251

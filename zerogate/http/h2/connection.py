@@ -585,16 +585,20 @@ class Connection(Outgoing):
     def stop(self, stream: Stream) -> None:
         """What the peer may still send of its message is of no use: end the stream once ours has been sent (8.1).
 
-        A short rest is let come, up to `reap`: many a client takes the reset that would spare it for a failure.
+        A bounded rest is let come and dropped, up to `reap`: many a client takes the reset that would spare it for a
+        failure, or waits for a window before it reads what it was told.
         """
         stream.is_stopping = True
-        stream.is_paused = not self._is_short(stream)
-        if stream.is_paused and stream.state == HALF_LOCAL:
+        if self._is_bounded(stream):
+            self.resume(stream)
+            return
+        stream.is_paused = True
+        if stream.state == HALF_LOCAL:
             self.reset(stream, f.NO_ERROR)
 
-    def _is_short(self, stream: Stream) -> bool:
-        """Whether the rest of the peer's message needs no further window."""
-        return stream.body_left is not None and stream.body_left <= stream.receive_window
+    def _is_bounded(self, stream: Stream) -> bool:
+        """Whether the rest of the peer's message is announced and no more than what may be read for nothing."""
+        return stream.body_left is not None and stream.body_left <= self._limits.dropped_bytes
 
     def reset(self, stream: Stream, code: int) -> None:
         """End a stream at once. Nothing is told; of a stream that is closed nothing happens."""
@@ -623,7 +627,7 @@ class Connection(Outgoing):
         stream.step(SEND_END)
         if stream.state == CLOSED:
             self._forget(stream, _ENDED)
-        elif stream.is_stopping and not self._is_short(stream):
+        elif stream.is_stopping and not self._is_bounded(stream):
             self.reset(stream, f.NO_ERROR)
 
 

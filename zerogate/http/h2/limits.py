@@ -26,6 +26,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Never held back: a body that waits for a model must not stop the others. The streams' windows bound the sum."""
     stalled_s: float = 60.0
     """How long an answer that is complete may lie with a peer that opens no window for it; nginx's send_timeout."""
+    dropped_bytes: int = 64 * 1024 * 1024
+    """Rest of a request that is read for nothing, so that its client reads an early answer; as much as over HTTP/1.1.
+    curl 7.88 and httpx 0.28 read none as long as they have something to send."""
     output_bytes: int = 64 * 1024
     """Replies (acknowledgements, resets) kept for a peer that does not read: 17 bytes each, so four thousand."""
 

@@ -297,7 +297,23 @@ def test_an_early_answer_lets_the_short_rest_of_a_request_come() -> None:
     assert not talk.connection.streams
 
 
-@pytest.mark.parametrize("length", [(b"content-length", b"10000000"), (b"x-none", b"1")], ids=["long", "unknown"])
+def test_an_early_answer_opens_windows_for_the_rest_of_a_request_that_waits_for_them() -> None:
+    talk = Talk()
+    talk.headers(1, [*POST, (b"content-length", b"1000000")], end=False)
+    stream = talk.stream(1)
+    talk.connection.pause(stream)
+    while stream.receive_window:
+        talk.data(1, b"x" * min(stream.receive_window, 16384), end=False)
+    talk.hear()
+    talk.connection.send_head(stream, OK, end=True)
+    talk.connection.stop(stream)
+    talk.flush()
+    said = talk.hear()
+    assert any(line.startswith("> WINDOW_UPDATE 1 ") for line in said), said
+    assert not any("RST_STREAM" in line for line in said)
+
+
+@pytest.mark.parametrize("length", [(b"content-length", b"100000000"), (b"x-none", b"1")], ids=["long", "unknown"])
 def test_an_early_answer_ends_a_request_whose_rest_may_be_long(length: tuple[bytes, bytes]) -> None:
     talk = Talk()
     talk.headers(1, [*POST, length], end=False)
