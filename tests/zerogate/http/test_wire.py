@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.zerogate.http.h1.corpus import REFUSED, REFUSED_BODIES
-from tests.zerogate.http.rig import answering, echo, read_request, replica, rig
+from tests.zerogate.http.rig import Rig, answering, echo, read_request, replica, rig
 from zerogate.clock import now
 from zerogate.counters import Result
 from zerogate.errors import Refusal
@@ -510,3 +510,66 @@ async def test_spaces_behind_the_coding_of_an_answer_mean_nothing() -> None:
         await client.send(b"GET / HTTP/1.1\r\nHost: chat\r\n\r\n")
         assert b"\r\nTransfer-Encoding: chunked\r\n" in await client.until(b"\r\n\r\n")
         assert await client.until(b"0\r\n\r\n") == b"2\r\nok\r\n0\r\n\r\n"
+
+
+UNREAD = 90
+LARGE = b"x" * 200_000
+"""So many of these are more than the kernel takes for a client that does not read; each comes in one read."""
+
+
+def unread_bytes(one: Rig) -> int:
+    return max((connection.buffered_bytes for connection in one.server.connections), default=0)
+
+
+async def blocked(one: Rig) -> None:
+    """Wait until the client of this rig has stopped taking what it is sent."""
+    async with asyncio.timeout(10):
+        while unread_bytes(one) <= 64 * 1024:
+            await asyncio.sleep(0.01)
+
+
+async def test_no_request_is_begun_while_its_client_does_not_take_the_answers_before() -> None:
+    unread: list[int] = []
+    rigs: list[Rig] = []
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            await read_request(reader)
+            unread.append(unread_bytes(rigs[0]))
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(LARGE), LARGE))
+
+    async with rig(script=script) as one:
+        rigs.append(one)
+        client = await one.connect()
+        await client.send(b"GET / HTTP/1.1\r\nHost: chat\r\n\r\n" * UNREAD)
+        await blocked(one)
+        for _ in range(UNREAD):
+            assert await client.answer() == LARGE
+    assert len(unread) == UNREAD
+    assert max(unread) <= 64 * 1024
+
+
+async def test_answers_of_our_own_do_not_pile_up_for_a_client_that_does_not_read() -> None:
+    async with rig() as one:
+        one.server.place = lambda exchange, now_s: exchange.answer(200, (), LARGE, now_s)
+        client = await one.connect()
+        for _ in range(UNREAD):
+            await client.send(b"GET / HTTP/1.1\r\nHost: chat\r\n\r\n")
+            await asyncio.sleep(0)
+        await blocked(one)
+        assert unread_bytes(one) < 2 * len(LARGE)
+        for _ in range(UNREAD):
+            assert await client.answer() == LARGE
+
+
+async def test_a_connection_that_is_to_be_closed_does_not_wait_for_a_client_that_takes_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("zerogate.http.h1.server.KEEP_ALIVE_S", 0.5)
+    monkeypatch.setattr("zerogate.http.h1.server.STALLED_S", 0.1)
+    async with rig() as one:
+        one.server.place = lambda exchange, now_s: exchange.answer(200, (), LARGE, now_s)
+        client = await one.connect()
+        await client.send(b"GET / HTTP/1.1\r\nHost: chat\r\n\r\n" * UNREAD)
+        await blocked(one)
+        await asyncio.wait_for(one.server.emptied().wait(), 10)

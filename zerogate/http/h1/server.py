@@ -2,7 +2,8 @@
 
 One `ServerConnection` per client connection. It owns framing, keep-alive, pipelining (answered in order: one exchange
 runs, what was read beyond it waits parsed, and no more is read), and the end of the connection. What a request is for
-is decided by `place`, which the composition gives.
+is decided by `place`, which the composition gives. No request is begun while the client does not take the answers
+before it: they would pile up, whatever each of them does about its own.
 """
 
 import asyncio
@@ -16,7 +17,7 @@ from zerogate.http.answers import render, render_for
 from zerogate.http.exchange import ANSWERING, Exchange
 from zerogate.http.h1 import peer
 from zerogate.http.h1.answer import CHUNKED, COUNTED, UNTIL_CLOSE, framing, own_answer
-from zerogate.http.h1.linger import Linger
+from zerogate.http.h1.linger import STALLED_S, Linger
 from zerogate.http.h1.memo import HEAD_END, KEPT_BYTES, HeadMemo, is_one_head
 from zerogate.http.h1.reader import NO_FIELDS, RequestReader
 from zerogate.http.h1.tunnel_ends import ClientEnd
@@ -50,6 +51,7 @@ _KNOWN: Final = _HEADS.known
 
 _PAUSED_BODY: Final = 1
 _PAUSED_PIPELINE: Final = 2
+_PAUSED_OUTPUT: Final = 4
 
 
 class ServerConnection(asyncio.Protocol):
@@ -58,9 +60,9 @@ class ServerConnection(asyncio.Protocol):
     http_version = "1.1"
 
     __slots__ = (
-        "_body_left", "_closing", "_current", "_early", "_ending", "_gone_watch", "_idle_since_s", "_last_word",
-        "_linger", "_now_s", "_out", "_paused", "_pipelined", "_reader", "_receiving", "_server", "_transport",
-        "arrival", "memory", "peer", "tick", "visit_s",
+        "_body_left", "_closing", "_current", "_early", "_ending", "_gone_watch", "_idle_since_s",
+        "_is_blocked", "_last_word", "_linger", "_now_s", "_out", "_paused", "_pipelined", "_reader", "_receiving",
+        "_server", "_transport", "_unsent_bytes", "arrival", "memory", "peer", "tick", "visit_s",
     )  # fmt: skip
 
     def __init__(self, server: Server, *, arrival: Arrival = PLAIN, peer: bytes = b"") -> None:
@@ -84,6 +86,10 @@ class ServerConnection(asyncio.Protocol):
         self._last_word: Refusal | None = None
         self._out: list[bytes] = []
         self._paused = 0
+        self._is_blocked = False
+        """The client does not take what it is sent."""
+        self._unsent_bytes = 0
+        """What the client had not taken at the last look, of a connection that is being closed."""
         self._closing = False
         """No further request is taken, and no answer begins."""
         self._ending = COUNTED
@@ -136,7 +142,7 @@ class ServerConnection(asyncio.Protocol):
             data = self._take_body(data)
             if not data or self._closing:
                 return
-        if self._current is None and self._reader.is_between:
+        if self._current is None and self._reader.is_between and not self._is_blocked:
             end = data.find(HEAD_END) + len(HEAD_END)
             if len(HEAD_END) <= end <= KEPT_BYTES:
                 raw = data[:end]
@@ -219,12 +225,16 @@ class ServerConnection(asyncio.Protocol):
         return True
 
     def pause_writing(self) -> None:
+        self._is_blocked = True
         if self._current is not None:
             self._current.on_downstream_writable(False, now())
 
     def resume_writing(self) -> None:
+        self._is_blocked = False
         if self._current is not None:
             self._current.on_downstream_writable(True, now())
+        elif not self._closing:
+            self._go_further()
 
     # What the reader tells
 
@@ -237,7 +247,7 @@ class ServerConnection(asyncio.Protocol):
         if head.upgrade is not None and self._is_handed_over(head):
             return
         exchange = Exchange(self, head, self._now_s)
-        if self._current is not None:
+        if self._current is not None or self._is_blocked:
             self._queue(exchange)
             self._receiving = exchange
         else:
@@ -383,7 +393,7 @@ class ServerConnection(asyncio.Protocol):
         if self._ending == UNTIL_CLOSE:
             peer.reset(self._transport)
         else:
-            self._transport.close()
+            self._shut()
 
     @property
     def tunnel_side(self) -> "ServerConnection":
@@ -414,7 +424,7 @@ class ServerConnection(asyncio.Protocol):
         if lingers:
             self._start_linger()
         else:
-            self._transport.close()
+            self._shut()
 
     def on_ended(self, exchange: Exchange) -> None:
         """The exchange is over: the next pipelined one, the next request, or the end of the connection."""
@@ -429,16 +439,22 @@ class ServerConnection(asyncio.Protocol):
             self._start_linger()
             return
         if self._ending == UNTIL_CLOSE or self._server.is_draining or not exchange.head.keep_alive:
-            self._closing = True
-            self._transport.close()
+            self._shut()
             return
         self._idle_since_s = self._now_s
+        if self._is_blocked:
+            self._pause(_PAUSED_OUTPUT)
+        else:
+            self._go_further()
+
+    def _go_further(self) -> None:
+        """The next pipelined request, the last word, or more to read."""
         if self._pipelined:
             asyncio.get_running_loop().call_soon(self._next)
         elif self._last_word is not None:
             self._say_last_word(self._last_word)
         elif self._paused:
-            self._resume(_PAUSED_BODY | _PAUSED_PIPELINE)
+            self._resume(_PAUSED_BODY | _PAUSED_PIPELINE | _PAUSED_OUTPUT)
 
     def _can_skip_body(self, exchange: Exchange) -> bool:
         """Whether what is left of the request's body is nothing, or little enough to be read and dropped."""
@@ -450,11 +466,11 @@ class ServerConnection(asyncio.Protocol):
         return head.content_length - exchange.bytes_in <= SKIP_BYTES
 
     def _next(self) -> None:
-        if self._current is None and self._pipelined and not self._closing:
+        if self._current is None and self._pipelined and not self._closing and not self._is_blocked:
             self._now_s = now()
             exchange = self._current = self._pipelined.popleft()
             if not self._pipelined:
-                self._resume(_PAUSED_PIPELINE)
+                self._resume(_PAUSED_PIPELINE | _PAUSED_OUTPUT)
             self._server.place(exchange, self._now_s)
 
     # Reading, idling, leaving
@@ -498,8 +514,22 @@ class ServerConnection(asyncio.Protocol):
             if self._reader.in_head:
                 self._server.sweep.watch(self, self._request_by_s())
                 return
-            self._closing = True
-            self._transport.close()
+            self._shut()
+
+    def _shut(self) -> None:
+        """Close behind what was written, if the client goes on taking it."""
+        self._closing = True
+        self._transport.close()
+        self._unsent_bytes = self.buffered_bytes
+        if self._unsent_bytes:
+            self._server.sweep.watch(self, now() + STALLED_S)
+
+    def _due_shut(self, now_s: float) -> float | None:
+        before, self._unsent_bytes = self._unsent_bytes, self.buffered_bytes
+        if self._unsent_bytes < before:
+            return now_s + STALLED_S
+        self._transport.abort()
+        return None
 
     def _start_linger(self) -> None:
         if self._paused:
@@ -520,12 +550,11 @@ class ServerConnection(asyncio.Protocol):
         if self._linger is not None:
             return self._linger.due(now_s)
         if self._closing:
-            return None
+            return self._due_shut(now_s) if self._unsent_bytes else None
         deadline_s = self._request_by_s()
         if now_s >= deadline_s:
-            self._closing = True
-            self._transport.close()
-            return None
+            self._shut()
+            return now_s + STALLED_S if self._unsent_bytes else None
         return deadline_s
 
     def _request_by_s(self) -> float:

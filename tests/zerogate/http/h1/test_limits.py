@@ -25,6 +25,9 @@ class Transport:
     def close(self) -> None:
         self.is_closed = True
 
+    def get_write_buffer_size(self) -> int:
+        return 0
+
     def get_extra_info(self, name: str) -> Any:
         return (self.client, 1) if name == "peername" else None
 
