@@ -330,6 +330,8 @@ class ResponseHead:
 
 def parse_response(status: int, reason: bytes, version: str, fields: list[Field], *, keep_alive: bool) -> ResponseHead:
     """The meaning of a response head; raises BadMessageError."""
+    if not 100 <= status <= 599:
+        raise BadMessageError("the answer's status is not from 100 to 599 (RFC 9110 section 15)", 502)
     lines: list[bytes] = []
     content_length: int | None = None
     chunked = not_sent = False

@@ -573,3 +573,14 @@ async def test_a_connection_that_is_to_be_closed_does_not_wait_for_a_client_that
         await client.send(b"GET / HTTP/1.1\r\nHost: chat\r\n\r\n" * UNREAD)
         await blocked(one)
         await asyncio.wait_for(one.server.emptied().wait(), 10)
+
+
+@pytest.mark.parametrize("status", [b"000", b"099", b"600", b"999"])
+async def test_an_answer_with_a_status_that_is_none_is_an_error_and_frees_its_slot(status: bytes) -> None:
+    bad = b"HTTP/1.1 %b What\r\nContent-Length: 2\r\n\r\nno" % status
+    async with rig(Policy(concurrency_limit=1), script=answering(bad)) as one:
+        client = await one.connect()
+        await client.send(b"POST / HTTP/1.1\r\nHost: chat\r\nContent-Length: 2\r\n\r\nhi")
+        assert (await client.until(b"\r\n")).startswith(b"HTTP/1.1 502 ")
+        await one.end_of(1)
+        assert one.hold.replicas["chat-1"].gate.in_flight == 0

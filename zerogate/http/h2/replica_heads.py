@@ -25,7 +25,7 @@ from zerogate.http.heads import (
 )
 
 _LENGTH: Final = re.compile(rb"[0-9]{1,19}")
-_STATUS: Final = re.compile(rb"[1-9][0-9]{2}")
+_STATUS: Final = re.compile(rb"[1-5][0-9]{2}")
 _SECRET: Final = frozenset({b"authorization", b"cookie", b"proxy-authorization", b"x-api-key", b"api-key"})
 """Never put into a table of the compression (RFC 7541 section 7.1.3)."""
 _REASONS: Final = {status.value: status.phrase.encode() for status in HTTPStatus}
@@ -91,7 +91,7 @@ def _parse(fields: list[HpackField], is_whole: bool) -> ResponseHead:
     special, plain = _split(fields, RESPONSE_PSEUDO)
     status = special.get(b":status", b"")
     if not _STATUS.fullmatch(status):
-        raise BadMessageError("the answer has no status", 502)
+        raise BadMessageError("the answer's status is not from 100 to 599", 502)
     lines: list[bytes] = []
     length: int | None = None
     for name, value in plain:

@@ -390,6 +390,7 @@ MALFORMED = {
     "no-number": [(":status", "200"), ("content-length", "+1")],
     "no-status": [("x", "a")],
     "a-strange-status": [(":status", "20")],
+    "a-status-of-no-class": [(":status", "999")],
     "a-pseudo-field-behind": [(":status", "200"), ("x", "a"), (":path", "/")],
     "an-upgrade": [(":status", "101")],
 }
