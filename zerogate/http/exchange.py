@@ -293,6 +293,8 @@ class Exchange:
             connection.send_head(self)
             self._watch_silence(now_s)
             self._send_body(connection)
+        if self.is_stalled and self.connection is connection:
+            connection.pause()  # its client stopped taking while there was nobody to pause
 
     def _send_body(self, connection: "UpstreamConnection[Exchange]") -> None:
         """Send what has come of the body, and let the client send the rest."""

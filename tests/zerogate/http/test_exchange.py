@@ -324,3 +324,18 @@ def test_a_refusal_in_the_middle_of_an_answer_cuts_it() -> None:
     sides.hear()
     exchange.on_refused("it leaves", 0.3)
     assert sides.hear() == ["client: reset", "owner: cut replica_lost"]
+
+
+@pytest.mark.parametrize("body", [0, 3])
+def test_a_client_that_stopped_taking_before_there_was_a_replica_pauses_it_at_once(body: int) -> None:
+    sides = Sides()
+    exchange = exchange_of(sides, request("POST", body=body) if body else None)
+    exchange.hold(object(), deadline_s=60.0, now_s=0.0)
+    if body:
+        exchange.on_request_data(b"abc", 0.1)
+        exchange.on_request_end([], 0.1)
+    exchange.on_downstream_writable(False, 0.2)
+    exchange.dispatch(sides, 1.0)
+    assert sides.hear()[-1] == "replica: pause"
+    exchange.on_downstream_writable(True, 2.0)
+    assert sides.hear() == ["replica: resume"]
