@@ -584,3 +584,21 @@ async def test_an_answer_with_a_status_that_is_none_is_an_error_and_frees_its_sl
         assert (await client.until(b"\r\n")).startswith(b"HTTP/1.1 502 ")
         await one.end_of(1)
         assert one.hold.replicas["chat-1"].gate.in_flight == 0
+
+
+async def test_a_client_that_takes_nothing_and_ends_its_side_is_gone() -> None:
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        while True:
+            writer.write(b"%x\r\n%b\r\n" % (len(LARGE), LARGE))
+            await writer.drain()
+
+    async with rig(script=script) as one:
+        client = await one.connect()
+        await client.send(b"GET / HTTP/1.1\r\nHost: chat\r\n\r\n")
+        await blocked(one)
+        client.writer.write_eof()
+        (exchange,) = await one.end_of(1)
+        assert exchange.result is Result.ABANDONED
+        assert one.hold.replicas["chat-1"].gate.in_flight == 0

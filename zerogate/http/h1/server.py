@@ -224,6 +224,14 @@ class ServerConnection(asyncio.Protocol):
             self._server.sweep.watch(self, self._now_s + HEAD_GRACE_S)
         return True
 
+    def eof_received(self) -> None:
+        """The client has ended its side, which is how one that has gone looks: only an answer that is complete is still
+        sent. The transport by itself would wait until all that was written is taken, which may be never."""
+        if self._current is not None:
+            self._transport.abort()
+        elif not self._closing:
+            self._shut()
+
     def pause_writing(self) -> None:
         self._is_blocked = True
         if self._current is not None:
