@@ -49,6 +49,9 @@ NEVER: Final = float("inf")
 
 BUFFER_BYTES: Final = 64 * 1024
 """Body kept while there is nowhere to send it, before the client is paused; uvloop's own high-water mark."""
+STALLED_S: Final = 600.0
+"""A client that takes nothing for so long keeps a slot of a GPU from others; nginx gives it one minute. Who takes 100
+bytes a second is never stalled."""
 REPLAY_BYTES: Final = 64 * 1024
 """Body kept after it was sent, where the request may be sent again."""
 REFUSABLE_BYTES: Final = 16 * 1024 * 1024
@@ -554,7 +557,11 @@ class Exchange:
                 return None
         else:
             if self.is_stalled:
-                self.last_byte_s = now_s
+                deadline_s = self.last_byte_s + STALLED_S
+                if now_s < deadline_s:
+                    return min(deadline_s, total_s, now_s + timers.idle_s)  # from then on silence counts, if it reads
+                self._time_out("client_stalled", f"its client took nothing for {STALLED_S:g} s", now_s)
+                return None
             deadline_s = self.last_byte_s + timers.idle_s
             if now_s >= deadline_s:
                 self._time_out("idle_timeout", f"no byte came for {timers.idle_s:g} s", now_s)

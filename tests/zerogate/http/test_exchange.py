@@ -15,6 +15,7 @@ from zerogate.http.exchange import (
     HELD,
     REPLAY_BYTES,
     SENT,
+    STALLED_S,
     Exchange,
     IllegalTransitionError,
 )
@@ -339,3 +340,18 @@ def test_a_client_that_stopped_taking_before_there_was_a_replica_pauses_it_at_on
     assert sides.hear()[-1] == "replica: pause"
     exchange.on_downstream_writable(True, 2.0)
     assert sides.hear() == ["replica: resume"]
+
+
+def test_a_client_that_takes_nothing_is_no_idle_replica_but_has_ten_minutes() -> None:
+    sides = Sides(timers=Timers(idle_s=30))
+    exchange = dispatched(sides, exchange_of(sides))
+    exchange.on_response_head(response(), 2.0)
+    exchange.on_downstream_writable(False, 3.0)
+    assert exchange.due(40.0) == 70.0
+    assert exchange.due(3.0 + STALLED_S - 5) == 3.0 + STALLED_S
+    exchange.on_downstream_writable(True, 600.0)
+    assert exchange.due(601.0) == 630.0
+    exchange.on_downstream_writable(False, 610.0)
+    sides.hear()
+    assert exchange.due(610.0 + STALLED_S) is None
+    assert sides.hear() == ["replica: abort", "client: reset", "owner: cut client_stalled"]
