@@ -1,8 +1,11 @@
 """Which replica takes a request. Pure: randomness is an argument."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from zerogate.http.upstream import Choose, Upstream
+
+Weigh = Callable[[Upstream], float]
+"""How much of an ordinary replica's load one is to have, from just above 0 to 1."""
 
 
 def enter(upstreams: Sequence[Upstream], choose: Choose, now_s: float) -> Upstream | None:
@@ -27,13 +30,32 @@ def enter(upstreams: Sequence[Upstream], choose: Choose, now_s: float) -> Upstre
     return None
 
 
-def release(upstreams: Sequence[Upstream], now_s: float) -> Upstream | None:
-    """Take a slot for a held request in the least busy replica that may take one; None where there is none."""
-    best: Upstream | None = None
+def enter_weighted(upstreams: Sequence[Upstream], choose: Choose, weight_of: Weigh, now_s: float) -> Upstream | None:
+    """As `enter`, where not all replicas are to be as busy; there are at least two."""
+    count = len(upstreams)
+    first = choose(count)
+    second = (first + 1 + choose(count - 1)) % count
+    two = sorted((upstreams[first], upstreams[second]), key=lambda one: _load(one, weight_of))
+    return first_free((*two, *upstreams), now_s)
+
+
+def first_free(upstreams: Iterable[Upstream], now_s: float) -> Upstream | None:
+    """Take a slot for a warm request in the first of these that has one."""
     for upstream in upstreams:
-        gate = upstream.gate
-        if now_s < upstream.rests_until_s or not gate.may_release:
-            continue
-        if best is None or gate.in_flight < best.gate.in_flight:
-            best = upstream
-    return best if best is not None and best.gate.try_release() else None
+        if now_s >= upstream.rests_until_s and upstream.gate.try_enter():
+            return upstream
+    return None
+
+
+def that_release(upstreams: Iterable[Upstream], now_s: float) -> list[Upstream]:
+    """Those that may take a held request now."""
+    return [one for one in upstreams if now_s >= one.rests_until_s and one.gate.may_release]
+
+
+def least_busy(upstreams: Iterable[Upstream], weight_of: Weigh) -> Upstream:
+    """The one for a held request, of some."""
+    return min(upstreams, key=lambda one: _load(one, weight_of))
+
+
+def _load(upstream: Upstream, weight_of: Weigh) -> float:
+    return (upstream.gate.in_flight + 1) / weight_of(upstream)

@@ -4,30 +4,32 @@ Every request of a service goes through `place`: into a free slot of a ready rep
 refusal. A ticket is bound to a replica only when a slot is free (late binding), and whenever a slot becomes free the
 next ticket gets it in the same call. When something waits, `wake` is called at once.
 
-A replica in doubt (`activator.lookout`) takes nothing as long as another one is ready.
+Which replicas may take something is for `activator.takers`, what follows from failed attempts for
+`activator.setbacks`.
 
-Invariants: no ticket waits while a replica may take it; what a request took (slot, bytes, counters) is given back in
+Invariants: no ticket waits while a taker is free; what a request took (slot, bytes, counters) is given back in
 `on_ended` and nowhere else. All methods run on the event loop and none of them waits.
 """
 
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Protocol
 
-from msgspec.structs import replace
-
-from activator.balance import enter, release
-from activator.reach import MAX_ATTEMPTS, Reach
+from activator import refusals
+from activator.affinity import enough, key_of
+from activator.balance import enter
+from activator.health import LEAST_FAILING
+from activator.prompt_reader import PromptReader
+from activator.setbacks import Next, Setbacks
+from activator.takers import Takers
+from activator.terms import most_hold_s, priority_of, timers_of
 from zerogate.clock import wall
 from zerogate.errors import Refusal
 from zerogate.http.exchange import CONNECTING, Exchange
-from zerogate.http.requests import Requests
-from zerogate.http.sides import Destination, Timers
+from zerogate.http.requests import MEMORY_FULL, Requests
+from zerogate.http.sides import Destination
 from zerogate.http.tunnel import Tunnel
 from zerogate.http.upstream import Choose, Upstream
 from zerogate.policy import Policy
-
-REST_S: Final = 0.1
-"""After a failed connect a replica gets nothing for so long: its end is about to be told, or it is full."""
 
 
 class HoldListener(Protocol):
@@ -61,20 +63,21 @@ class Hold(Requests):
     ) -> None:
         super().__init__(queue_limit=policy.queue_limit, queue_bytes=policy.queue_bytes)
         self.service = service
-        self.replicas: dict[str, Upstream] = {}
+        self._takers = Takers(choose)
+        self.replicas = self._takers.by_id
         """All replicas with a gate, also those that drain."""
-        self._ready: list[Upstream] = []
-        self._reach = Reach()
+        self._reach = self._takers.reach
         self._findings = self._reach.findings
-        self._doubted: list[Upstream] = []
-        self._takers: list[Upstream] = []
-        """Those of the ready that are not in doubt; all of them where there is no such one."""
+        self._ailing = self._takers.ailing
+        self._setbacks = Setbacks(
+            service, self._takers, self.counters,
+            release=self._release, choose=choose, call_later=call_later, clock=clock,
+        )  # fmt: skip
         self._quiet: dict[Exchange, None] = {}
         """Open WebSockets that do not count as in flight."""
         self._listener = listener
         self._on_exchange_ended = listener.on_exchange_ended
         self._choose = choose
-        self._call_later = call_later
         self._clock = clock
         self._is_dirty = False
         self.created_at_s = wall()
@@ -85,18 +88,12 @@ class Hold(Requests):
     def configure(self, policy: Policy) -> None:
         """Apply a policy to what comes and to what already waits or runs."""
         self.policy = policy
-        self.timers = Timers(
-            connect_s=policy.connect_timeout_s,
-            first_byte_s=policy.first_byte_timeout_s,
-            idle_s=policy.idle_stream_timeout_s,
-            total_s=policy.total_timeout_s,
-            heartbeat_s=policy.hold_heartbeat_s,
-            retries_stale=policy.retry == "stale",
-            quiet_s=policy.idle_timeout_s if policy.idle_websocket == "quiet" else None,
-        )
+        self.timers = timers_of(policy)
+        self._affinity = policy.affinity
+        self._is_picky = policy.affinity is not None or policy.body_limit_bytes is not None
+        """Whether a request is looked at before a replica is sought for it."""
         self.quiet_paths = frozenset(path.encode() for path in (policy.ready_path, *policy.health_paths))
         """Paths that are answered without waking."""
-        self._priority = policy.priority.encode() if policy.priority else None
         self.queue.limit = policy.queue_limit
         self.queue.limit_bytes = policy.queue_bytes
         for upstream in self.replicas.values():
@@ -106,12 +103,12 @@ class Hold(Requests):
     @property
     def ready(self) -> int:
         """Replicas that take requests."""
-        return len(self._ready)
+        return len(self._takers.ready)
 
     @property
     def has_trusted(self) -> bool:
         """Whether a replica that is not in doubt takes requests."""
-        return any(upstream not in self._doubted for upstream in self._ready)
+        return self._takers.has_trusted
 
     @property
     def is_blocked(self) -> bool:
@@ -127,9 +124,7 @@ class Hold(Requests):
 
     def add(self, upstream: Upstream, now_s: float) -> None:
         """A replica is ready: it takes what waits."""
-        self.replicas[upstream.id] = upstream
-        self._ready.append(upstream)
-        self._choose_takers()
+        self._takers.add(upstream, now_s)
         self._blocked = None
         self._release(now_s)
 
@@ -142,11 +137,11 @@ class Hold(Requests):
         if upstream is None:
             return True
         upstream.gate.close()
-        if upstream in self._ready:
-            self._ready.remove(upstream)
-            self._choose_takers()
+        self._takers.close(upstream)
+        now_s = self._clock()
         for exchange in [quiet for quiet in self._quiet if quiet.upstream is upstream]:
-            exchange.leave_tunnel(self._clock())
+            exchange.leave_tunnel(now_s)
+        self._release(now_s)  # one that was left out may have come back for it
         return upstream.gate.in_flight == 0
 
     def reopen_gate(self, replica_id: str, now_s: float) -> None:
@@ -154,8 +149,7 @@ class Hold(Requests):
         upstream = self.replicas.get(replica_id)
         if upstream is not None and not upstream.gate.is_open:
             upstream.gate.reopen()
-            self._ready.append(upstream)
-            self._choose_takers()
+            self._takers.reopen(upstream)
             self._release(now_s)
 
     def release_more(self, now_s: float) -> None:
@@ -165,25 +159,24 @@ class Hold(Requests):
 
     def doubt(self, upstream: Upstream) -> None:
         """The replica answers nothing: send it nothing new as long as another one is ready."""
-        self._doubted.append(upstream)
-        self._choose_takers()
+        self._takers.doubt(upstream)
+        self._release(self._clock())
 
     def trust(self, upstream: Upstream, now_s: float) -> None:
         """The replica answers again."""
-        self._doubted.remove(upstream)
-        self._choose_takers()
+        self._takers.trust(upstream)
         self._release(now_s)
 
-    def _choose_takers(self) -> None:
-        trusted = [upstream for upstream in self._ready if upstream not in self._doubted]
-        self._takers = trusted or self._ready
+    def notices(self) -> tuple[str, ...]:
+        """A sentence for each replica whose requests fail."""
+        return self._takers.notices(self._clock())
 
     def remove(self, replica_id: str) -> None:
         """A replica is gone. What still runs on it ends by its own connection."""
         self.close_gate(replica_id)
-        upstream = self.replicas.pop(replica_id, None)
+        upstream = self.replicas.get(replica_id)
         if upstream is not None:
-            self._reach.forget(upstream)
+            self._takers.remove(upstream)
             upstream.pool.close()
 
     def fail(self, refusal: Refusal, until_s: float, now_s: float) -> None:
@@ -208,8 +201,12 @@ class Hold(Requests):
         exchange.give_to(self)
         if not self._is_dirty:
             self._touch()
+        if self._is_picky:
+            self._look_and_place(exchange, now_s)
+            return
         if not self.queue.length:
-            upstream = enter(self._takers, self._choose, now_s)
+            takers = self._takers
+            upstream = takers.enter(None, now_s) if takers.ramps else enter(takers.list, self._choose, now_s)
             if upstream is not None:
                 self.meter.arrive_and_enter(now_s)
                 if self._findings:
@@ -218,50 +215,59 @@ class Hold(Requests):
                     exchange.dispatch(upstream, now_s)
                 return
         self.meter.arrive(now_s)
-        if not self._ready:
-            exchange.is_cold = True
-            self.counters.cold_starts += 1
         self._hold_or_refuse(exchange, now_s)
 
+    def _look_and_place(self, exchange: Exchange, now_s: float) -> None:
+        """The same where the policy has a limit for bodies, or an affinity. Of a body that says where its request had
+        better go, the begin has to come first, as long as there is a choice."""
+        self.meter.arrive(now_s)
+        if exchange.is_over_limit:
+            exchange.end_over_limit(now_s)
+            return
+        size_bytes = enough(self._affinity) if self._affinity is not None and exchange.head.has_body else 0
+        has_come = exchange.is_request_done or exchange.buffered_bytes >= size_bytes
+        has_choice = len(self._takers.list) > 1 and not self.queue.length
+        if has_come or not has_choice or exchange.downstream.memory.is_full:
+            self._place_by_key(exchange, now_s)
+        else:
+            exchange.read_body(PromptReader(exchange, size_bytes, self._place_by_key), now_s)
+
+    def _place_by_key(self, exchange: Exchange, now_s: float) -> None:
+        upstream = None if self.queue.length else self._takers.enter(self._key_of(exchange), now_s)
+        if upstream is not None:
+            self.meter.enter(now_s)
+            self._try(exchange, upstream, now_s)
+        else:
+            self._hold_or_refuse(exchange, now_s)
+
+    def _key_of(self, exchange: Exchange) -> int | None:
+        return key_of(exchange, self._affinity) if self._affinity is not None else None
+
     def _hold_or_refuse(self, exchange: Exchange, now_s: float) -> None:
+        if not self._takers.ready:
+            exchange.is_cold = True
+            self.counters.cold_starts += 1
         if self._refuse_if_blocked(exchange, now_s):
             return
-        deadline_s = now_s + self._most_hold_s(exchange)
-        if not self.wait(exchange, now_s, deadline_s=deadline_s, priority=self._priority_of(exchange)):
-            exchange.refuse(self._full(), now_s)
-        elif self.queue.length == 1 or not self._ready:
+        if exchange.head.has_body and exchange.downstream.memory.is_full:
+            exchange.refuse(MEMORY_FULL, now_s)
+            return
+        deadline_s = now_s + most_hold_s(self.policy, exchange)
+        if not self.wait(exchange, now_s, deadline_s=deadline_s, priority=priority_of(self.policy, exchange)):
+            exchange.refuse(refusals.queue_full(self.service, self.queue, self.expected_wait_s()), now_s)
+        elif self.queue.length == 1 or not self._takers.ready:
             self._listener.on_wake(self.service)
 
     def _refuse_if_blocked(self, exchange: Exchange, now_s: float) -> bool:
         """Whether nothing is to be waited for: no replica takes requests, and none can be started now."""
-        if self._ready or self._blocked is None:
+        if self._takers.ready or self._blocked is None:
             return False
         refusal, until_s = self._blocked
         if now_s >= until_s:
             self._blocked = None
             return False
-        exchange.refuse(_retry_at(refusal, until_s - now_s), now_s)
+        exchange.refuse(refusals.until(refusal, until_s - now_s), now_s)
         return True
-
-    def _most_hold_s(self, exchange: Exchange) -> float:
-        """In all, however often it has to wait; how long its body took to come before there was a route is not hold."""
-        wait_s = exchange.head.wait_s
-        return self.policy.hold_timeout_s if wait_s is None else min(self.policy.hold_timeout_s, wait_s)
-
-    def _priority_of(self, exchange: Exchange) -> int:
-        value = exchange.head.field(self._priority) if self._priority is not None else None
-        try:
-            return int(value) if value is not None else 0
-        except ValueError:
-            return 0
-
-    def _full(self) -> Refusal:
-        policy = self.policy
-        detail = (
-            f"The queue of {self.service} is full: {self.queue.length} requests of at most {policy.queue_limit} and "
-            f"{self.queue.held_bytes} bytes of at most {policy.queue_bytes} wait for a replica. Try again later."
-        )
-        return Refusal(status=429, code="queue_full", detail=detail, retry_after_s=self.expected_wait_s())
 
     def expected_wait_s(self) -> float:
         """A guess for Retry-After: how long a start takes here, or a few seconds."""
@@ -270,9 +276,11 @@ class Hold(Requests):
 
     def _release(self, now_s: float) -> None:
         while self.queue.length:
-            upstream = release(self._takers, now_s)
-            if upstream is None:
+            some = self._takers.may_release(now_s)
+            if not some:
                 return
+            key = self._key_of(next(iter(self.queue)).waiter) if len(some) > 1 else None
+            upstream = self._takers.release(some, key, now_s)
             self._try(self.next_in_turn(now_s), upstream, now_s)
 
     def _try(self, exchange: Exchange, upstream: Upstream, now_s: float) -> None:
@@ -286,70 +294,38 @@ class Hold(Requests):
     def on_hold_timeout(self, exchange: Exchange, now_s: float) -> None:
         waited_s = exchange.held_so_far_s(now_s)
         state = "no replica was ready"
-        if self._ready:
+        if self._takers.ready:
             state = "no replica could be reached" if self._findings else "every replica was full"
-        detail = f"The request to {self.service} was held for {waited_s:.1f} s and {state} until then. Try again later."
-        refusal = Refusal(status=503, code="hold_timeout", detail=detail, retry_after_s=self.expected_wait_s())
-        exchange.refuse(refusal, now_s)
+        exchange.refuse(refusals.hold_timeout(self.service, waited_s, state, self.expected_wait_s()), now_s)
 
     def on_unsent(self, exchange: Exchange, cause: str, now_s: float) -> None:
         upstream = self.take_out(exchange, now_s)
-        self.counters.retries += 1
         self._tell_idle(upstream)
-        is_given_up = exchange.attempts >= MAX_ATTEMPTS
-        if exchange.phase == CONNECTING:
-            self._on_unreachable(exchange, upstream, cause, now_s)
-            is_given_up = self._reach.hopeless(self._takers) is not None
-        if is_given_up:
-            exchange.refuse(self._unreachable(cause), now_s)
-            self._release(now_s)
+        found = self._setbacks.after(exchange, upstream, cause, self.meter.arrivals, now_s)
+        if found is Next.AGAIN:
+            self._hold_again(exchange, now_s)
             return
-        self._hold_again(exchange, now_s)
+        if found is Next.OVER_BUDGET:
+            exchange.refuse(refusals.over_budget(self.service, cause), now_s)
+        else:
+            if found is Next.HOPELESS_FOR_ALL:
+                self.refuse_waiting(refusals.unreachable(self.service, cause), now_s)
+            exchange.refuse(refusals.unreachable(self.service, cause), now_s)
+        self._release(now_s)
 
     def on_turned_away(self, exchange: Exchange, now_s: float) -> None:
         upstream = self.take_out(exchange, now_s)
-        self.counters.retries += 1
         self._tell_idle(upstream)
-        if not upstream.gate.turn_away():
-            self._rest(upstream, now_s + REST_S)
+        self._setbacks.turn_away(upstream, now_s)
         self._hold_again(exchange, now_s)
 
     def _hold_again(self, exchange: Exchange, now_s: float) -> None:
         if self._refuse_if_blocked(exchange, now_s):
             return
-        deadline_s = now_s + self._most_hold_s(exchange) - exchange.hold_s
-        self.wait_again(exchange, now_s, deadline_s=deadline_s, priority=self._priority_of(exchange))
+        deadline_s = now_s + most_hold_s(self.policy, exchange) - exchange.hold_s
+        self.wait_again(exchange, now_s, deadline_s=deadline_s, priority=priority_of(self.policy, exchange))
         self._listener.on_wake(self.service)
         self._release(now_s)
-
-    def _on_unreachable(self, exchange: Exchange, upstream: Destination[Exchange], cause: str, now_s: float) -> None:
-        known = self.replicas.get(upstream.id)
-        if known is not upstream:
-            return  # it is gone
-        known.pool.on_reached = lambda: self._on_reached(known)
-        if self._reach.failed(upstream, exchange, cause, now_s):
-            self._rest(upstream, now_s + REST_S)
-        if self._reach.hopeless(self._takers):
-            self.refuse_waiting(self._unreachable(cause), now_s)
-
-    def _on_reached(self, upstream: Upstream) -> None:
-        upstream.pool.on_reached = None
-        self._reach.forget(upstream)
-        self._release(self._clock())
-
-    def _unreachable(self, cause: str) -> Refusal:
-        detail = f"No replica of {self.service} could be reached: {cause}. Tried {MAX_ATTEMPTS} times."
-        return Refusal(status=502, code="replica_unreachable", detail=detail, retry_after_s=1.0)
-
-    def _rest(self, upstream: Destination[Exchange], until_s: float) -> None:
-        upstream.rests_until_s = until_s
-        self._call_later(REST_S, lambda: self._end_rest(upstream, until_s))
-
-    def _end_rest(self, upstream: Destination[Exchange], until_s: float) -> None:
-        # the timer says when: it may fire a little before the clock reads `until_s`, and it fires once
-        if upstream.rests_until_s == until_s:
-            upstream.rests_until_s = 0.0
-        self._release(self._clock())
 
     def on_tunnel(self, exchange: Exchange, now_s: float) -> None:
         assert exchange.upstream is not None
@@ -383,6 +359,8 @@ class Hold(Requests):
         if upstream is not None:
             if self._findings:
                 self._reach.left(upstream, exchange)
+            if exchange.status >= LEAST_FAILING or self._ailing:
+                self._setbacks.judge(upstream, exchange, now_s)
             if not upstream.gate.is_open:
                 self._tell_idle(upstream)
             if self.queue.length:
@@ -411,8 +389,3 @@ class Hold(Requests):
         self._is_dirty = self.meter.in_flight > 0 or self.meter.held > 0
         if self._is_dirty:
             self._listener.on_activity(self.service)
-
-
-def _retry_at(refusal: Refusal, wait_s: float) -> Refusal:
-    """The refusal with the time of the next try, where there will be one."""
-    return refusal if wait_s == float("inf") else replace(refusal, retry_after_s=max(1.0, wait_s))

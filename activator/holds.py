@@ -213,7 +213,7 @@ class Holds:
     def notices(self, service: str) -> tuple[str, ...]:
         """What is wrong with the service's replicas as seen from here, as sentences."""
         hold = self._holds.get(service)
-        return self._lookout.notices(hold) if hold is not None else ()
+        return (*self._lookout.notices(hold), *hold.notices()) if hold is not None else ()
 
     def busy(self, replica_id: str) -> int:
         """Requests inside a replica right now."""

@@ -45,18 +45,24 @@ class Reach:
             upstream.rests_until_s = NEVER
 
     def failed(self, upstream: Destination[Exchange], exchange: Exchange, cause: str, now_s: float) -> bool:
-        """A connect failed; returns whether the replica is to rest, or is being tried by another.
+        """A connect failed; returns whether that is news: those that were under way at the same time are one failure.
 
-        Connects that were under way at the same time are one failure.
+        Afterwards the replica is to rest, unless it `is_tried` by another.
         """
         finding = self.findings.setdefault(upstream.id, Finding())
-        if exchange.dispatched_s > finding.failed_s:
+        is_news = exchange.dispatched_s > finding.failed_s
+        if is_news:
             finding.count += 1
             finding.failed_s = now_s
         finding.cause = cause
         if finding.prober is exchange:
             finding.prober = None
-        return finding.prober is None
+        return is_news
+
+    def is_tried(self, upstream: Destination[Exchange]) -> bool:
+        """Whether a request tries it now."""
+        finding = self.findings.get(upstream.id)
+        return finding is not None and finding.prober is not None
 
     def left(self, upstream: Destination[Exchange], exchange: Exchange) -> None:
         """The exchange needs no connection any more: the next one may try."""

@@ -82,6 +82,12 @@ FAMILIES: Final = (
         value(lambda sample: sample.counters.cold_starts),
     ),
     Family(
+        "zerogate_ejections_total",
+        "counter",
+        "How often a replica was left out because its requests failed, by how the last one did.",
+        by("why", lambda sample: sample.counters.ejections_by_why),
+    ),
+    Family(
         "zerogate_start_seconds",
         "histogram",
         "How long replicas took from spawn to ready.",

@@ -12,6 +12,7 @@ from typing import Final
 from gateway.peeked import Peek, Peeked
 from zerogate.errors import Refusal
 from zerogate.http.exchange import ROUTING, Exchange
+from zerogate.http.requests import MEMORY_FULL
 
 REQUEST_LIMIT_BYTES: Final = 64 * 1024 * 1024
 """Kept of one body while its route is looked for: twenty photographs as base64."""
@@ -50,7 +51,7 @@ class BodyRoute:
         if length is not None and length > REQUEST_LIMIT_BYTES:
             self._exchange.refuse(_too_large(), now_s)
         elif self._exchange.downstream.memory.is_full:
-            self._exchange.refuse(_MEMORY_FULL, now_s)
+            self._exchange.refuse(MEMORY_FULL, now_s)
         else:
             self._exchange.read_body(self, now_s)
 
@@ -60,7 +61,7 @@ class BodyRoute:
         if exchange.buffered_bytes > REQUEST_LIMIT_BYTES:
             exchange.refuse(_too_large(), now_s)
         elif exchange.downstream.memory.is_full:
-            exchange.refuse(_MEMORY_FULL, now_s)
+            exchange.refuse(MEMORY_FULL, now_s)
         elif len(chunk) == exchange.head.content_length and (peeked := self._peek.read_whole(chunk)) is not None:
             exchange.stop_reading()
             self._found(exchange, peeked, now_s)
@@ -115,10 +116,4 @@ _TOO_DENSE: Final = Refusal(
     detail="Finding the model's name in this body takes too long: it is made of little else than "
     "brackets. Call the service by its own host or path prefix.",
     hopeless=True,
-)
-_MEMORY_FULL: Final = Refusal(
-    status=503,
-    code="memory_full",
-    detail="Too many large bodies are being read at once. Try again in a moment.",
-    retry_after_s=1.0,
 )

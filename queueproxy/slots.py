@@ -236,7 +236,7 @@ class Slots(Requests):
         is_new = exchange.phase == CONNECTING
         if not is_new and self.gate.is_open and exchange.attempts < MAX_ATTEMPTS:
             # a connection from the pool was closed under it; the slot is its own still
-            self.counters.retries += 1
+            self.counters.retries_by_why["lost"] += 1
             exchange.dispatch(exchange.upstream or self._own, now_s)
             return
         way = self.take_out(exchange, now_s)

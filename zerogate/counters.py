@@ -65,8 +65,8 @@ class ServiceCounters:
     """What one process counted for one service."""
 
     __slots__ = (
-        "abandoned", "cold_starts", "cut", "first_byte", "hold", "refused_by_code", "request", "retries", "served",
-        "start", "status_classes", "websockets",
+        "abandoned", "cold_starts", "cut", "ejections_by_why", "first_byte", "hold", "refused_by_code", "request",
+        "retries_by_why", "served", "start", "status_classes", "websockets",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -77,8 +77,10 @@ class ServiceCounters:
         """Refusals by `Refusal.code`; the codes are constants of the program."""
         self.status_classes = [0] * 6
         """Served answers by first digit of their status; index 0 is never used."""
-        self.retries = 0
-        """Attempts that were not sent and went elsewhere."""
+        self.retries_by_why = {"connect": 0, "lost": 0, "turned_away": 0}
+        """Attempts that were made again: there was no connection, it broke before the answer, a sidecar had no slot."""
+        self.ejections_by_why = {"connect": 0, "lost": 0, "status": 0}
+        """How often a replica was left out, by what it did last."""
         self.cold_starts = 0
         """Requests that met a service without a ready replica."""
         self.websockets = 0
@@ -91,6 +93,11 @@ class ServiceCounters:
         """Seconds from a request's dispatch to its response head."""
         self.request = Histogram()
         """Seconds from a served request's head to the last byte of its answer; WebSockets are left out."""
+
+    @property
+    def retries(self) -> int:
+        """Attempts that were made again, for whatever reason."""
+        return sum(self.retries_by_why.values())
 
     def refuse(self, code: str) -> None:
         """Count one refusal under its code."""

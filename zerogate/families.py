@@ -94,8 +94,8 @@ PATH_FAMILIES: Final = (
     Family(
         "zerogate_retries_total",
         "counter",
-        "Attempts that were not sent and went elsewhere.",
-        value(lambda sample: sample.counters.retries),
+        "Attempts that were made again, by why.",
+        by("why", lambda sample: sample.counters.retries_by_why),
     ),
     Family(
         "zerogate_run_seconds_total",

@@ -126,23 +126,28 @@ class Duration(msgspec.Struct, frozen=True):
 
 
 class Size(msgspec.Struct, frozen=True):
-    """Bytes with a unit."""
+    """Bytes with a unit; `none` may be a word for "no such limit"."""
 
     minimum: int
     maximum: int
+    none: bool = False
 
-    def parse(self, raw: Raw) -> int:
+    def parse(self, raw: Raw) -> int | None:
+        if self.none and raw == "none":
+            return None
         size = _with_unit(raw, parse_size, self)
         return int(_bounded(size, self.minimum, self.maximum, raw, self))
 
     def allowed(self) -> str:
-        return f"a size from {format_size(self.minimum)} to {format_size(self.maximum)}"
+        bounds = f"a size from {format_size(self.minimum)} to {format_size(self.maximum)}"
+        return f"{bounds}, or none" if self.none else bounds
 
     def shown_as(self, value: Any) -> str:
-        return format_size(value)
+        return "none" if value is None else format_size(value)
 
     def fragment(self) -> Fragment:
-        return {"type": "string", "pattern": SIZE_PATTERN}
+        pattern = f"^(?:none|{SIZE_PATTERN[1:-1]})$" if self.none else SIZE_PATTERN
+        return {"type": "string", "pattern": pattern}
 
 
 class Percent(msgspec.Struct, frozen=True):

@@ -8,6 +8,7 @@ from typing import Literal
 
 import msgspec
 
+from zerogate.affinity import Affinity
 from zerogate.schedule import Window
 
 
@@ -42,6 +43,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     """OpenAI's SDK gives up reading at 10 minutes: the hold answers before."""
     hold_heartbeat_s: float | None = None
     """How often a held request for a stream of events is sent a comment."""
+    body_limit_bytes: int | None = None
+    """Most bytes of a request's body."""
 
     # the other timers
     connect_timeout_s: float = 5.0
@@ -64,3 +67,5 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     """Paths answered without waking."""
     retry: Literal["unsent", "stale"] = "unsent"
     idle_websocket: Literal["busy", "quiet"] = "busy"
+    affinity: Affinity | None = None
+    """What in a request says which replica it had better go to."""

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
+from zerogate.affinity import AffinityText
 from zerogate.errors import DefinitionError, nearest, shown
 from zerogate.http.grpc import HEALTH_CHECK
 from zerogate.kinds import (
@@ -71,7 +72,7 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
 
     def default_text(self) -> str:
         """The default as a user would write it; a dash for "not given" where that cannot be written."""
-        if self.default is None and not isinstance(self.kind, Duration):
+        if self.default is None and not isinstance(self.kind, Duration | Size | AffinityText):
             return "–"
         return self.kind.shown_as(self.default)
 
@@ -176,6 +177,11 @@ _ROWS: Final = (
         reason="A status that tells the truth is worth more, unless something in between is impatient.",
     ),
     Key(
+        name="body-limit", field="body_limit_bytes", kind=Size(1024, 1 << 40, none=True),
+        doc="Longest body of a request; a longer one is answered with 413: at once where its length is announced.",
+        reason="Pictures and sound are long, and what is held has bounds of its own.",
+    ),
+    Key(
         name="connect-timeout", field="connect_timeout_s", kind=Duration(1, _HOUR_S),
         doc="How long a connection to a replica may take to open.",
         reason="A replica is near; five seconds allow for two lost packets.",
@@ -238,6 +244,12 @@ _ROWS: Final = (
         doc="An open WebSocket keeps its replica up: always (`busy`), or until no data frame came for `idle-timeout`.",
         reason="What a silent connection is worth, only its owner knows; an open one is not cut unasked.",
     ),
+    Key(
+        name="affinity", field="affinity", kind=AffinityText(),
+        doc="What is to meet the same replica again, as long as it need not wait for that: a value of a header or of a "
+        "cookie, or the begin of a prompt.",
+        reason="Even load is worth more, until an engine's cache or a session is known to be worth as much.",
+    ),
 )  # fmt: skip
 
 KEYS: Final[Mapping[str, Key]] = {row.name: row for row in _ROWS}
@@ -262,7 +274,6 @@ LATER_KEYS: Final[Mapping[str, LaterKey]] = {
     "hpa": LaterKey(),
     "inject": LaterKey(),
     "takeover": LaterKey(),
-    "affinity": LaterKey(neutral="none"),
     "pin": LaterKey(instead="Use the command `zerogate pin SERVICE N --for 2h`."),
     "port": LaterKey(instead="A command is told its port: {port} in it, and $PORT in its environment."),
 }

@@ -8,14 +8,17 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from activator.hold import REST_S, Hold
+from activator.health import FAILURES, MOST_OUT_S, OUT_S
+from activator.hold import Hold
 from activator.reach import MAX_ATTEMPTS
+from activator.setbacks import REST_S
 from tests.zerogate.http.dialogue import Connection, Sides, request, response
+from zerogate.affinity import Affinity
 from zerogate.counters import Result
 from zerogate.errors import Refusal
 from zerogate.gate import Gate
 from zerogate.http.account import HEAD_OVERHEAD_BYTES
-from zerogate.http.exchange import CONNECTING, HELD, Exchange
+from zerogate.http.exchange import CONNECTING, HELD, SENT, Exchange
 from zerogate.policy import Policy
 
 
@@ -28,13 +31,13 @@ class World:
         self.idle: list[str] = []
         self.ended: list[Exchange] = []
         self.later: list[Callable[[], None]] = []
+        self.much_later: list[Callable[[], None]] = []
         self.hold = Hold(
             "chat", Policy(**policy), self, choose=lambda count: 0, call_later=self.call_later, clock=lambda: self.now_s
         )
 
     def call_later(self, delay_s: float, call: Callable[[], None]) -> None:
-        assert delay_s == REST_S
-        self.later.append(call)
+        (self.later if delay_s < OUT_S else self.much_later).append(call)
 
     def on_wake(self, service: str) -> None:
         self.wakes += 1
@@ -57,9 +60,14 @@ class World:
         self.hold.place(exchange, self.now_s)
         return exchange
 
-    def answer(self, exchange: Exchange) -> None:
-        exchange.on_response_head(response(204), self.now_s)
+    def answer(self, exchange: Exchange, status: int = 204) -> None:
+        exchange.on_response_head(response(status), self.now_s)
         exchange.on_response_end([], self.now_s)
+
+    def fail_often(self, replica: Any) -> None:
+        """As many requests of the replica fail as it takes to be left out."""
+        for _ in range(FAILURES):
+            self.hold._setbacks.fail(replica, "status", "it answered 503", self.now_s)
 
 
 class Replica:
@@ -74,6 +82,8 @@ class Replica:
         self.gate = Gate(limit=world.hold.policy.concurrency_limit, release_limit=world.hold.release_limit)
         self.pool = self
         self.closed = False
+        self.may_turn_away = False
+        self.on_reached: Callable[[], None] | None = None
 
     def take(self, exchange: Exchange, now_s: float) -> Any:
         return Connection([]) if self.connects else None
@@ -386,11 +396,12 @@ def test_a_changed_policy_applies_to_what_waits() -> None:
 
 
 class HoldMachine(RuleBasedStateMachine):
-    """Any order of arrivals, ends, replicas that come and go: nothing leaks, nobody waits beside a free replica."""
+    """Any order of arrivals, ends, failures, replicas that come and go: nothing leaks, nobody waits beside a taker that
+    is free, and at most half of the ready replicas are left out."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.world = World(concurrency_limit=2, queue_limit=4)
+        self.world = World(concurrency_limit=2, queue_limit=4, affinity=Affinity("header", "x-session"))
         self.exchanges: list[Exchange] = []
         self.replicas: dict[str, Any] = {}
         self.number = 0
@@ -398,24 +409,60 @@ class HoldMachine(RuleBasedStateMachine):
     def running(self) -> list[Exchange]:
         return [one for one in self.exchanges if one.result is None and one.upstream is not None]
 
-    @rule()
-    def arrive(self) -> None:
-        self.exchanges.append(self.world.arrive())
+    @rule(session=st.sampled_from(["", "a", "b"]))
+    def arrive(self, session: str) -> None:
+        self.exchanges.append(self.world.arrive(**{"x-session": session} if session else {}))
 
-    @rule()
-    def add_replica(self) -> None:
+    @rule(connects=st.booleans())
+    def add_replica(self, connects: bool) -> None:
         self.number += 1
-        self.replicas[f"r{self.number}"] = self.world.replica(f"r{self.number}")
+        self.replicas[f"r{self.number}"] = self.world.replica(f"r{self.number}", connects=connects)
 
-    @precondition(lambda self: self.running())
+    @precondition(lambda self: self.replicas)
+    @rule(data=st.data(), connects=st.booleans())
+    def change_its_mind(self, data: Any, connects: bool) -> None:
+        self.replicas[data.draw(st.sampled_from(sorted(self.replicas)))].connects = connects
+
+    @precondition(lambda self: any(one.phase == CONNECTING for one in self.exchanges))
     @rule(data=st.data())
-    def answer(self, data: Any) -> None:
-        self.world.answer(data.draw(st.sampled_from(self.running())))
+    def connect_or_fail(self, data: Any) -> None:
+        connecting = [one for one in self.exchanges if one.phase == CONNECTING]
+        exchange = data.draw(st.sampled_from(connecting))
+        upstream: Any = exchange.upstream
+        if upstream.connects:
+            if upstream.on_reached is not None:
+                upstream.on_reached()
+            exchange.on_connection(Connection([]), self.world.now_s)
+        else:
+            exchange.on_connect_failed("connection refused", self.world.now_s)
 
-    @precondition(lambda self: self.running())
+    @rule(far=st.booleans())
+    def pass_time(self, far: bool) -> None:
+        world = self.world
+        later, world.later = world.later, []
+        if far:
+            later, world.much_later = [*later, *world.much_later], []
+        world.now_s += MOST_OUT_S if far else 2 * REST_S
+        for call in later:
+            call()
+
+    def sent(self) -> list[Exchange]:
+        return [one for one in self.running() if one.phase == SENT]
+
+    @precondition(lambda self: self.sent())
+    @rule(data=st.data(), status=st.sampled_from([204, 503]))
+    def answer(self, data: Any, status: int) -> None:
+        self.world.answer(data.draw(st.sampled_from(self.sent())), status)
+
+    @precondition(lambda self: self.sent())
     @rule(data=st.data())
     def lose(self, data: Any) -> None:
-        data.draw(st.sampled_from(self.running())).on_upstream_lost("reset", self.world.now_s)
+        data.draw(st.sampled_from(self.sent())).on_upstream_lost("reset", self.world.now_s)
+
+    @precondition(lambda self: self.replicas)
+    @rule(data=st.data())
+    def fail_one(self, data: Any) -> None:
+        self.world.fail_often(self.replicas[data.draw(st.sampled_from(sorted(self.replicas)))])
 
     @precondition(lambda self: any(one.result is None for one in self.exchanges))
     @rule(data=st.data())
@@ -448,11 +495,21 @@ class HoldMachine(RuleBasedStateMachine):
         assert len(self.world.ended) + len(running) + len(held) == len(self.exchanges)
 
     @invariant()
-    def no_replica_exceeds_its_limit_and_none_is_free_while_somebody_waits(self) -> None:
+    def no_replica_exceeds_its_limit_and_no_taker_is_free_while_somebody_waits(self) -> None:
+        hold = self.world.hold
         for replica in self.replicas.values():
             inside = sum(one.upstream is replica for one in self.running())
             assert replica.gate.in_flight == inside <= 2
-            assert not (self.world.hold.queue.length and replica.gate.is_open and inside < 2)
+            rests = self.world.now_s < replica.rests_until_s
+            is_taker = replica in hold._takers.list and not rests
+            assert not (hold.queue.length and replica.gate.is_open and inside < 2 and is_taker)
+
+    @invariant()
+    def at_most_half_are_left_out_and_a_timer_will_bring_them_back(self) -> None:
+        takers = self.world.hold._takers
+        assert 2 * len(takers.out) <= len(takers.ready) == sum(one.gate.is_open for one in self.replicas.values())
+        assert bool(takers.list) == bool(takers.ready)
+        assert len(self.world.much_later) >= len(takers.out)
 
 
 HoldMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)

@@ -42,7 +42,7 @@ class Line(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     total_s: float
     hold_s: float = 0.0
     first_byte_s: float | None = None
-    attempts: int = 0
+    attempts: int = 1
     bytes_in: int = 0
     bytes_out: int = 0
     trace_id: str = ""
@@ -129,7 +129,7 @@ def _line(service: str, exchange: Exchange) -> Line:
         total_s=round(exchange.ended_s - exchange.received_s, 6),
         hold_s=round(exchange.hold_s, 6),
         first_byte_s=round(first_byte_s - exchange.received_s, 6) if first_byte_s is not None else None,
-        attempts=exchange.attempts,
+        attempts=max(1, exchange.attempts),
         bytes_in=exchange.bytes_in,
         bytes_out=exchange.bytes_out,
         trace_id=exchange.trace.trace_id.decode() if exchange.trace is not None else "",

@@ -193,6 +193,21 @@ class Exchange:
         self.downstream.send_end([(b"grpc-status", b"0")])
         self._end(Result.SERVED, now_s)
 
+    @property
+    def is_over_limit(self) -> bool:
+        """Whether its body is, or says that it will be, longer than its owner takes."""
+        limit_bytes = self.timers.body_limit_bytes
+        return self.bytes_in > limit_bytes or (self.head.content_length or 0) > limit_bytes
+
+    def end_over_limit(self, now_s: float) -> None:
+        """Refuse it for its length; an answer that has begun is cut."""
+        if self.phase == ANSWERING:
+            self._drop_connection()
+            self._cut("body_over_limit", now_s)
+        elif self.phase < ANSWERING:
+            detail = f"The body is longer than {self.timers.body_limit_bytes} bytes, the most that is taken here."
+            self.refuse(Refusal(status=413, code="body_over_limit", detail=detail, hopeless=True), now_s)
+
     def read_body(self, reader: BodyReader, now_s: float) -> None:
         """Hand `reader` what came of the body and what comes, until `stop_reading`; everything is kept meanwhile."""
         self.reader = reader
@@ -218,6 +233,9 @@ class Exchange:
         size = len(data)
         self.bytes_in += size
         self.last_byte_s = now_s
+        if self.bytes_in > self.timers.body_limit_bytes:
+            self.end_over_limit(now_s)
+            return
         if self.phase == SENT or self.phase == ANSWERING:
             if self.connection is not None:
                 self.connection.send_data(data)

@@ -8,6 +8,7 @@ Invariant: a request is counted as held exactly while its ticket waits, as in fl
 """
 
 from collections.abc import Callable
+from typing import Final
 
 from zerogate.admission import AdmissionQueue, Ticket
 from zerogate.counters import ServiceCounters
@@ -17,6 +18,14 @@ from zerogate.http.exchange import Exchange
 from zerogate.http.sides import Destination
 from zerogate.http.tunnel import Tunnel
 from zerogate.meter import Meter
+
+MEMORY_FULL: Final = Refusal(
+    status=503,
+    code="memory_full",
+    detail="The bodies of requests that wait or are searched have reached the most that is kept of them "
+    "(`body-memory`). Try again in a moment.",
+    retry_after_s=1.0,
+)
 
 
 def _unheard() -> None:

@@ -4,6 +4,7 @@
 `activator.hold` and `queueproxy.slots` are owners, the recorders in the tests are all of them.
 """
 
+import sys
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 import msgspec
@@ -19,7 +20,7 @@ ExchangeT = TypeVar("ExchangeT", contravariant=True)
 
 
 class Timers(msgspec.Struct, frozen=True, kw_only=True):
-    """The timers of a service besides the hold, in seconds; `total` runs from dispatch."""
+    """What bounds a request besides the hold: timers in seconds, of which `total` runs from dispatch, and a length."""
 
     connect_s: float = 5.0
     first_byte_s: float = 600.0
@@ -31,6 +32,8 @@ class Timers(msgspec.Struct, frozen=True, kw_only=True):
     """Send non-idempotent requests again too when their connection broke before a byte of the answer."""
     quiet_s: float | None = None
     """A WebSocket without a data frame for so long is told to the owner as quiet; None: it counts as busy for ever."""
+    body_limit_bytes: int = sys.maxsize
+    """Most bytes of a request's body."""
 
 
 DEFAULT_TIMERS: Final = Timers()

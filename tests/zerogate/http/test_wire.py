@@ -477,7 +477,7 @@ async def test_a_replica_that_refuses_connections_is_tried_again_and_then_said()
             await client.send(b"POST / HTTP/1.1\r\nHost: chat\r\nContent-Length: 2\r\n\r\nhi")
             answer = await client.until(b"\r\n\r\n")
             assert answer.startswith(b"HTTP/1.1 502 ")
-            assert it.hold.counters.retries == 5
+            assert it.hold.counters.retries == 4
 
 
 async def test_a_replica_cannot_claim_that_it_was_not_sent_the_request() -> None:

@@ -1,0 +1,37 @@
+"""What a policy means for the requests of its service. Pure."""
+
+import sys
+
+from zerogate.http.exchange import Exchange
+from zerogate.http.sides import Timers
+from zerogate.policy import Policy
+
+
+def timers_of(policy: Policy) -> Timers:
+    """What bounds each of its requests."""
+    return Timers(
+        connect_s=policy.connect_timeout_s,
+        first_byte_s=policy.first_byte_timeout_s,
+        idle_s=policy.idle_stream_timeout_s,
+        total_s=policy.total_timeout_s,
+        heartbeat_s=policy.hold_heartbeat_s,
+        retries_stale=policy.retry == "stale",
+        quiet_s=policy.idle_timeout_s if policy.idle_websocket == "quiet" else None,
+        body_limit_bytes=policy.body_limit_bytes or sys.maxsize,
+    )
+
+
+def most_hold_s(policy: Policy, exchange: Exchange) -> float:
+    """How long it may be held in all, however often it has to wait; how long its body took to come before there was a
+    route is not hold."""
+    wait_s = exchange.head.wait_s
+    return policy.hold_timeout_s if wait_s is None else min(policy.hold_timeout_s, wait_s)
+
+
+def priority_of(policy: Policy, exchange: Exchange) -> int:
+    """Its place among those that wait; nonsense counts as none."""
+    value = exchange.head.field(policy.priority.encode()) if policy.priority else None
+    try:
+        return int(value) if value is not None else 0
+    except ValueError:
+        return 0
