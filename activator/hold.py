@@ -279,7 +279,10 @@ class Hold(Requests):
             some = self._takers.may_release(now_s)
             if not some:
                 return
-            key = self._key_of(next(iter(self.queue)).waiter) if len(some) > 1 else None
+            next_one = next(iter(self.queue)).waiter
+            if len(some) > 1 and next_one.avoids is not None:
+                some = [one for one in some if one is not next_one.avoids]
+            key = self._key_of(next_one) if len(some) > 1 else None
             upstream = self._takers.release(some, key, now_s)
             self._try(self.next_in_turn(now_s), upstream, now_s)
 

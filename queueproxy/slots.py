@@ -17,12 +17,13 @@ from collections.abc import Callable
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
 from queueproxy.grants import Grants, Holder
 from zerogate.errors import Refusal
 from zerogate.gate import Gate
 from zerogate.http.exchange import CONNECTING, REPLAY_BYTES, Exchange
-from zerogate.http.requests import Requests
+from zerogate.http.requests import MEMORY_FULL, Requests
 from zerogate.http.sides import Destination, Timers
 from zerogate.http.tunnel import Tunnel
 from zerogate.http.upstream import ReplicaPool, Upstream
@@ -202,6 +203,9 @@ class Slots(Requests):
             self.on_change()
 
     def _wait_or_refuse(self, exchange: Exchange, now_s: float) -> None:
+        if exchange.head.has_body and exchange.downstream.memory.is_full:
+            exchange.refuse(replace(MEMORY_FULL, not_sent=True), now_s)
+            return
         hold_s, wait_s = self.bounds.hold_s, exchange.head.wait_s
         deadline_s = now_s + (hold_s if wait_s is None else min(hold_s, wait_s))
         if not self.wait(exchange, now_s, deadline_s=deadline_s):

@@ -52,6 +52,7 @@ Paths for tests (never counted)
                           `ready_answers`: how often `/health` said 200
   /control/ready[?in_ms=M]   becomes ready after M ms (default now);  /control/unready  the opposite
   /control/crash?code=N&message=TEXT   prints TEXT to stderr and ends
+  /control/fail?how=503|reset          fails all requests so from now on; without `how` no more
   /control/print?text=T[&lines=N]      prints T (N times) to stdout
   /control/reset-stats   sets requests, peak and abandoned to zero
 """
@@ -129,6 +130,8 @@ class State:
     def __init__(self, flags: Flags) -> None:
         self.flags = flags
         self.lock = _thread.allocate_lock()
+        self.fails = ""
+        """How requests fail: a status, "reset", or not at all."""
         self.requests = self.inside = self.peak = self.abandoned = 0
         self.health_requests = self.ready_answers = self.connections = 0
         self.escapee_pid: int | None = None
@@ -403,6 +406,16 @@ def anything(c: Connection, state: State) -> None:
     c.answer(to_json({"path": c.path, "port": state.flags.port}))
 
 
+def fail(c: Connection, how: str) -> None:
+    """Answer with nothing but a status, or with nothing at all; then hang up."""
+    c.body()
+    if how == "reset":
+        c.sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    else:
+        c.head(int(how), "Content-Length: 0\r\nConnection: close")
+    raise HangupError
+
+
 ROUTES = {
     "/sse": sse,
     "/lines": lines,
@@ -448,6 +461,8 @@ def control(c: Connection, state: State) -> None:
         state.ready_at_s = now() + c.number("in_ms", 0) / 1000
     elif what == "unready":
         state.ready_at_s, state.flags.ready_file = None, None
+    elif what == "fail":
+        state.fails = c.query.get("how", "")
     elif what == "print":
         for _ in range(c.number("lines", 1)):
             say(c.query.get("text", ""))
@@ -490,6 +505,8 @@ def work(c: Connection, state: State) -> None:
     """A request that counts."""
     state.enter()
     try:
+        if state.fails:
+            fail(c, state.fails)
         ROUTES.get(c.path, anything)(c, state)
     except (HangupError, OSError):
         if c.path not in ("/until-close", "/cut"):

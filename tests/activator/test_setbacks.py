@@ -113,6 +113,22 @@ def test_a_held_request_is_released_at_once_when_the_other_replica_leaves() -> N
     assert waiting.upstream is a
 
 
+def test_what_broke_off_is_sent_again_to_another_replica_where_there_is_one() -> None:
+    world = World()
+    a, b = world.replica("a"), world.replica("b")
+    for _ in range(FAILURES):
+        exchange = world.arrive()
+        assert exchange.upstream is a
+        exchange.on_upstream_lost("connection reset", world.now_s)
+        assert exchange.upstream is b
+        world.answer(exchange)
+    assert served_by(world, 3) == {"b"}
+    world.hold.close_gate("a")
+    alone = world.arrive()
+    alone.on_upstream_lost("connection reset", world.now_s)
+    assert alone.upstream is b
+
+
 def lose_one(world: World) -> Exchange:
     """A GET whose connection breaks before the answer."""
     exchange = world.arrive()

@@ -10,7 +10,7 @@ from queueproxy.slots import Bounds, Slots
 from tests.zerogate.http.dialogue import Sides, request, response
 from zerogate.counters import Result
 from zerogate.http.exchange import CONNECTING, ENDED, HELD, SENT, Exchange
-from zerogate.http.sides import Timers
+from zerogate.http.sides import BodyMemory, Timers
 
 
 class Replica(Sides):
@@ -51,6 +51,16 @@ def test_those_that_wait_go_elsewhere_when_the_replica_is_not_ready_any_more() -
     slots.set_ready(False, "it answers 503", 1.0)
     assert (running.phase, waiting.code) == (SENT, "replica_not_ready")
     assert (slots.meter.in_flight, slots.meter.held) == (1, 0)
+
+
+def test_with_no_memory_left_a_body_that_would_have_to_wait_goes_elsewhere_and_a_get_waits() -> None:
+    sides = Replica()
+    sides.memory = BodyMemory(limit_bytes=0)
+    slots = ready(sides)
+    arrive(slots, sides)
+    sides.hear()
+    refused = arrive(slots, sides, method="POST", body=10)
+    assert (refused.code, arrive(slots, sides).phase) == ("memory_full", HELD)
 
 
 def test_without_a_limit_nobody_waits() -> None:

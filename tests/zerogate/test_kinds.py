@@ -16,6 +16,7 @@ KINDS: dict[str, Kind] = {
     "duration": Duration(1, 3600),
     "duration or none": Duration(1, 3600, none=True),
     "size": Size(1024, 1 << 30),
+    "size or none": Size(1024, 1 << 30, none=True),
     "percent": Percent(0.5, 2),
     "choice": Choice(("a", "on")),
     "text": Text("[a-z]+", "a word", "x", longest=5),

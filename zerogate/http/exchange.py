@@ -66,7 +66,7 @@ class Exchange:
     """See the module's text. Attributes are for reading; only methods change them."""
 
     __slots__ = (
-        "attempts", "beat_at_s", "buffered_bytes", "bytes_in", "bytes_out", "chunks", "code", "connection",
+        "attempts", "avoids", "beat_at_s", "buffered_bytes", "bytes_in", "bytes_out", "chunks", "code", "connection",
         "deadline_s", "dispatched_s", "downstream", "ended_s", "first_byte_s", "head", "held_at_s", "hold_s", "is_cold",
         "is_request_done", "is_stalled", "keep_bytes", "last_byte_s", "owner", "phase", "reader", "received_s",
         "replay_bytes", "result", "status", "ticket", "timers", "trace", "trailers", "tunnel", "upstream",
@@ -92,6 +92,8 @@ class Exchange:
         self.is_request_done = not head.has_body
         self.trailers: list[Field] = []
         self.attempts = 0
+        self.avoids: Destination[Exchange] | None = None
+        """Where its last attempt failed; for whoever has a choice."""
         self.deadline_s = 0.0
         self.held_at_s: float | None = None
         self.hold_s = 0.0

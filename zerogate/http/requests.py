@@ -82,6 +82,7 @@ class Requests:
         upstream.gate.leave()
         self.meter.withdraw(now_s)
         exchange.upstream = None
+        exchange.avoids = upstream
         return upstream
 
     def end(self, exchange: Exchange, now_s: float) -> Destination[Exchange] | None:

@@ -61,9 +61,22 @@ def test_a_line_says_who_asked_for_what_how_it_ended_and_how_long_each_part_took
     assert line.pop("at") > 0
     assert line == {
         "service": "chat", "client": "192.0.2.1", "method": "POST", "path": "/v1/x", "status": 201,
-        "result": "served", "replica": "chat-1", "total_s": 3.0, "hold_s": 2.0, "first_byte_s": 2.5, "attempts": 1,
+        "result": "served", "replica": "chat-1", "total_s": 3.0, "hold_s": 2.0, "first_byte_s": 2.5,
         "bytes_in": 2, "bytes_out": 5,
     }  # fmt: skip
+
+
+def test_a_line_says_how_often_a_request_was_sent_where_that_is_more_than_once() -> None:
+    reader = Reader()
+    log = AccessLog("on", reader.write)
+    exchange = exchange_of(sides := Sides(), request("GET"), 1.0)
+    exchange.dispatch(sides, 1.0)
+    exchange.on_upstream_lost("reset", 1.0)
+    exchange.dispatch(sides, 1.0)
+    exchange.on_response(response(length=0), b"", 1.0)
+    log.add("chat", exchange)
+    log.flush()
+    assert reader.lines()[0]["attempts"] == 2
 
 
 def test_switched_off_it_writes_nothing() -> None:
