@@ -61,9 +61,7 @@ def verdict(exchange: Exchange) -> str | None:
     """
     if exchange.result is Result.SERVED:
         return f"it answered {exchange.status}" if exchange.status in FAILING_STATUSES else ""
-    return (
-        "it broke off before its answer" if exchange.code == "replica_lost" and exchange.first_byte_s is None else None
-    )
+    return "no answer: it broke off" if exchange.code == "replica_lost" and exchange.first_byte_s is None else None
 
 
 def weight(ramp_until_s: float, now_s: float) -> float:

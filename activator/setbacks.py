@@ -73,7 +73,7 @@ class Setbacks:
                 return Next.HOPELESS_FOR_ALL
         else:
             why, is_news = "lost", True
-            self.fail(upstream, why, "it broke off before its answer", now_s)
+            self.fail(upstream, why, f"no answer: {cause}", now_s)
             if exchange.attempts >= MAX_ATTEMPTS:
                 return Next.HOPELESS
         if is_news and not self._budget.take(requests, now_s):

@@ -197,7 +197,7 @@ def test_what_a_client_or_a_timer_ends_says_nothing() -> None:
     broken.on_upstream_lost("reset", 1.0)
     cut.on_response_head(response(), 1.0)
     cut.on_upstream_lost("reset", 1.0)
-    assert [verdict(one) for one in (gone, late, broken, cut)] == [None, None, "it broke off before its answer", None]
+    assert [verdict(one) for one in (gone, late, broken, cut)] == [None, None, "no answer: it broke off", None]
 
 
 STEPS = st.lists(

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from zerogate.affinity import Affinity
 from zerogate.errors import DefinitionError
 from zerogate.kinds import Raw
 from zerogate.policy import Policy
@@ -69,6 +70,8 @@ RIGHT: dict[str, tuple[Raw, Any]] = {
     "health-paths": ("/health\n/ping", ("/health", "/ping")),
     "retry": ("stale", "stale"),
     "idle-websocket": ("quiet", "quiet"),
+    "body-limit": ("10Mi", 10 << 20),
+    "affinity": ("header:X-Session", Affinity("header", "x-session")),
     "protocol": ("h2c", "h2c"),
 }
 
