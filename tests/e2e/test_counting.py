@@ -73,7 +73,10 @@ async def test_n7_a_hundred_thousand_paths_and_thousands_of_hosts_and_models_add
             shares = (range(start, count, 4) for start in range(4))
             await asyncio.gather(*(_ask(*one, status) for one in zip(clients, [kind] * 4, shares, strict=True)))
         after = await box.metrics()
-        assert set(after) == before
+        # who won a decision is one of a few words, and some come late: what counts is that no request makes one
+        new = {series for series in set(after) - before if not series.startswith("zerogate_decisions_total")}
+        assert not new
+        assert len(after) - len(before) < 5
         assert after['zerogate_requests_total{service="by-host",result="served"}'] == 100_020
         assert after['zerogate_unrouted_refusals_total{code="model_not_found"}'] == 5_020
 
