@@ -190,9 +190,8 @@ class RunningBox:
         self.is_ready = False
         self.autoscaler.close()
 
-    def _close_listeners(self) -> None:
-        for listener in self.listeners:
-            listener.stop_accepting()
+    async def _close_listeners(self) -> None:
+        await asyncio.gather(*(listener.leave_port() for listener in self.listeners))
 
     async def _finish_running(self) -> None:
         # they share a server, so each of them waits for the connections of all

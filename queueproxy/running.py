@@ -96,7 +96,7 @@ class Sidecar:
             Steps(
                 readiness_off=self._readiness_off,
                 wait_for_senders=self._wait_for_senders,
-                close_listeners=self.traffic.stop_accepting,
+                close_listeners=self.traffic.leave_port,
                 refuse_held=lambda: self.slots.close(now()),
                 finish_running=self._finish_running,
                 stop_replicas=self._stop_asking,
