@@ -4,7 +4,7 @@ Worker ⇄ parent and admin process ⇄ parent, over one socket pair each. All a
 the others: nothing here has to understand older ones.
 """
 
-from typing import Final, TypeAlias, TypeVar
+from typing import Final, TypeAlias
 
 import msgspec
 
@@ -15,6 +15,9 @@ MOST_BYTES: Final = 64 * 1024 * 1024
 _LENGTH_BYTES: Final = 4
 
 
+Number: TypeAlias = int | float
+
+
 class MessageError(ZerogateError):
     """The other side said what has no meaning."""
 
@@ -22,8 +25,8 @@ class MessageError(ZerogateError):
 class Figures(msgspec.Struct, frozen=True):
     """Numbers of one service, or of the process itself: `counters` only grow, `gauges` are of now."""
 
-    counters: dict[str, float]
-    gauges: dict[str, float]
+    counters: dict[str, Number]
+    gauges: dict[str, Number]
 
 
 class Ready(msgspec.Struct, frozen=True, tag=True):
@@ -84,14 +87,12 @@ class Answer(msgspec.Struct, frozen=True, tag=True):
     body: bytes
 
 
-_T = TypeVar("_T")
-
 ToParent: TypeAlias = Ready | Leaving | Applied | Report | Ask
 FromParent: TypeAlias = Apply | Leave | LeaveAtOnce | Answer
 
 _encode = msgspec.msgpack.Encoder().encode
-_to_parent = msgspec.msgpack.Decoder(ToParent)
-_from_parent = msgspec.msgpack.Decoder(FromParent)
+_to_parent: Final[msgspec.msgpack.Decoder[ToParent]] = msgspec.msgpack.Decoder(ToParent)
+_from_parent: Final[msgspec.msgpack.Decoder[FromParent]] = msgspec.msgpack.Decoder(FromParent)
 
 
 def frame(message: ToParent | FromParent) -> bytes:
@@ -102,19 +103,21 @@ def frame(message: ToParent | FromParent) -> bytes:
 
 def read_to_parent(data: bytes) -> ToParent:
     """Raises MessageError."""
-    return _decoded(_to_parent, data)
+    try:
+        return _to_parent.decode(data)
+    except msgspec.DecodeError as error:
+        raise MessageError(_MEANINGLESS % error) from error
 
 
 def read_from_parent(data: bytes) -> FromParent:
     """Raises MessageError."""
-    return _decoded(_from_parent, data)
-
-
-def _decoded(decoder: msgspec.msgpack.Decoder[_T], data: bytes) -> _T:
     try:
-        return decoder.decode(data)
+        return _from_parent.decode(data)
     except msgspec.DecodeError as error:
-        raise MessageError(f"a message between the gateway's processes has no meaning: {error}") from error
+        raise MessageError(_MEANINGLESS % error) from error
+
+
+_MEANINGLESS: Final = "a message between the gateway's processes has no meaning: %s"
 
 
 class Frames:

@@ -10,7 +10,7 @@ service is known; none is above what was really counted; after each worker's las
 
 from collections.abc import Collection
 
-from gateway.messages import Figures, Report
+from gateway.messages import Figures, Number, Report
 
 PROCESS = ""
 """Stands for the process itself where a service's name stands."""
@@ -22,7 +22,7 @@ class Tally:
     def __init__(self) -> None:
         self._live: dict[int, dict[str, tuple[int, Figures]]] = {}
         """By worker and service: the sequence of the report, and what it said."""
-        self._departed: dict[str, dict[str, float]] = {PROCESS: {}}
+        self._departed: dict[str, dict[str, Number]] = {PROCESS: {}}
         self._since: dict[str, int] = {PROCESS: 0}
         """By known service: the edition of the file that brought it."""
 
@@ -64,7 +64,7 @@ class Tally:
     def total(self, service: str) -> Figures:
         """The sums of a known service, or of PROCESS."""
         counters = dict(self._departed[service])
-        gauges: dict[str, float] = {}
+        gauges: dict[str, Number] = {}
         for known in self._live.values():
             if service in known:
                 figures = known[service][1]
@@ -73,6 +73,6 @@ class Tally:
         return Figures(counters, gauges)
 
 
-def _add(sums: dict[str, float], more: dict[str, float]) -> None:
+def _add(sums: dict[str, Number], more: dict[str, Number]) -> None:
     for name, value in more.items():
         sums[name] = sums.get(name, 0) + value

@@ -103,6 +103,10 @@ class Server:
         self.connections.discard(old)
         self.connections.add(new)
 
+    def leave_soon(self) -> None:
+        """Take requests as before, but let each answer be the last one of its connection."""
+        self.is_draining = True
+
     def drain(self) -> None:
         """Answer what runs, take no further request on any connection."""
         self.is_draining = True
