@@ -61,8 +61,8 @@ class ServerConnection(asyncio.Protocol):
 
     __slots__ = (
         "_body_left", "_closing", "_current", "_early", "_ending", "_gone_watch", "_idle_since_s",
-        "_is_blocked", "_last_word", "_linger", "_now_s", "_out", "_paused", "_pipelined", "_reader", "_receiving",
-        "_server", "_transport", "_unsent_bytes", "arrival", "memory", "peer", "tick", "visit_s",
+        "_is_blocked", "_last_word", "_linger", "_made_s", "_now_s", "_out", "_paused", "_pipelined", "_reader",
+        "_receiving", "_server", "_transport", "_unsent_bytes", "arrival", "memory", "peer", "tick", "visit_s",
     )  # fmt: skip
 
     def __init__(self, server: Server, *, arrival: Arrival = PLAIN, peer: bytes = b"") -> None:
@@ -98,7 +98,7 @@ class ServerConnection(asyncio.Protocol):
         """The descriptor by which the client's end is watched for."""
         self._linger: Linger | None = None
         self._now_s = 0.0
-        self._idle_since_s = 0.0
+        self._idle_since_s = self._made_s = 0.0
 
     # The transport
 
@@ -107,7 +107,7 @@ class ServerConnection(asyncio.Protocol):
         if transport.get_extra_info("ssl_object") is not None:
             self._early = None  # over TLS the version is ALPN's to choose (RFC 9113 section 3.2)
         self.peer = self.peer or peer.address(transport)
-        self._idle_since_s = now()
+        self._idle_since_s = self._made_s = now()
         refusal = self._server.enter(self, self.peer)
         if refusal is not None:
             self._say(refusal)
@@ -514,12 +514,12 @@ class ServerConnection(asyncio.Protocol):
         self._transport.abort()
 
     def close_if_idle(self) -> None:
-        """Close unless a request is being read or answered; one that is read has until `Server.heads_until_s`, and a
-        WebSocket is told to leave."""
+        """Close unless a request is being read or answered; one that is read has until `Server.heads_until_s`, the
+        first one of a connection too, which nobody makes for nothing, and a WebSocket is told to leave."""
         if self._current is not None:
             self._current.leave_tunnel(now())
         elif not self._pipelined:
-            if self._reader.in_head:
+            if self._reader.in_head or self._idle_since_s == self._made_s:
                 self._server.sweep.watch(self, self._request_by_s())
                 return
             self._shut()
