@@ -212,10 +212,8 @@ class Worker:
             return
 
     async def _close_listeners(self) -> None:
-        if self._is_last:
-            await asyncio.gather(*(listener.leave_port() for listener in self._listeners))
         for listener in self._listeners:
-            listener.stop_accepting()
+            await (listener.leave_port() if self._is_last else listener.hand_over_port())
 
     def _let_wait(self) -> None:
         """What waits here waits for a replica that others start, so it has until the deadline too."""

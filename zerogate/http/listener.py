@@ -30,6 +30,7 @@ the group of the folder (setgid) or by chgrp; the umask's usual 0755 would let i
 
 SETTLE_S: Final = 0.05
 """For handshakes that are under way when a port closes: most round trips are shorter, and a drain takes longer."""
+_TURNS: Final = 3
 _SO_ATTACH_FILTER: Final = 26
 _NO_SYN: Final = (
     (0x30, 0, 0, 13),  # load the byte of the TCP header that has the flags
@@ -200,7 +201,14 @@ class Listener:
             refuse_connections(self._sock)
             await asyncio.sleep(SETTLE_S)
         await self._accept_rest()
+        await self.hand_over_port()
+
+    async def hand_over_port(self) -> None:
+        """Stop accepting, where another process has the port open too, and serve every connection taken so far."""
         self.stop_accepting()
+        # both loops tell of a connection some turns after they took it: until then the server does not know of it
+        for _ in range(_TURNS):
+            await asyncio.sleep(0)
 
     async def _accept_rest(self) -> None:
         loop = asyncio.get_running_loop()
