@@ -117,6 +117,9 @@ class _Reader:
             if name in raw:
                 self._fail("stands in the policy too", f"{path}.{name}", "Take one of them out.")
         policy, errors = read_policy({**raw, **beside}, scaled=True)
+        if policy.protocol != "http1":
+            hint = "Sidecars are spoken to in HTTP/1.1 in this version; clients may use HTTP/2 all the same."
+            self._fail(f"{policy.protocol} is not available here", f"{path}.policy.protocol", hint)
         for error in errors:
             place = path if error.key in beside else f"{path}.policy"
             self._fail(error.problem, f"{place}.{error.key}", error.hint)

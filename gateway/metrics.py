@@ -11,7 +11,7 @@ import msgspec
 
 from gateway.figures import sample_of
 from gateway.tally import PROCESS, Tally
-from zerogate.exposition import escaped, head, number
+from zerogate.exposition import Dialect, escaped, head, number
 from zerogate.families import PATH_FAMILIES, Family, value
 
 UNROUTED: Final = "unrouted "
@@ -37,7 +37,7 @@ _SUMMED: Final = (
     ),
     ("process_open_fds", "gauge", "Files and sockets that are open in the workers.", "open_files"),
     ("zerogate_connections", "gauge", "Client connections that are open.", "connections"),
-    ("zerogate_connections_total", "counter", "Client connections that were taken.", "accepted"),
+    ("zerogate_connections_taken_total", "counter", "Client connections that were taken.", "accepted"),
     ("zerogate_bad_requests_total", "counter", "Messages that were no valid request.", "bad_requests"),
     ("zerogate_access_log_dropped_total", "counter", "Lines that nobody took.", "dropped_log_lines"),
     ("zerogate_body_bytes", "gauge", "Bytes of request bodies kept in memory now.", "body_bytes"),
@@ -64,7 +64,7 @@ def text(tally: Tally, services: Iterable[str], crowd: Crowd) -> str:
     for family in FAMILIES:
         parts.append(head(family.name, family.kind, family.says))
         for labels, sample in samples:
-            parts.extend(family.lines(family.name, labels, sample))
+            parts.extend(family.lines(family.name, labels, sample, Dialect.TEXT))
     process = tally.total(PROCESS)
     amounts = {**process.counters, **process.gauges}
     for name, kind, says, key in _SUMMED:

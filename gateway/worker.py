@@ -238,7 +238,7 @@ class Worker:
         # the ends of connections that were reset are counted in the next turn of the loop
         await asyncio.sleep(0)
         await self._nursery.aclose()
-        self._access_log.flush()
+        self._access_log.finish()
         self._report([*self._file.services])
         await self._channel.close(within_s=LAST_ANSWERS_S)
 

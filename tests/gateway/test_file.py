@@ -60,6 +60,10 @@ def test_the_only_service_takes_every_request() -> None:
             {"services": {"chat": {"policy": {"hold-timeout": "soon"}}}},
             'gateway.json: services.chat.policy.hold-timeout: "soon" is not a duration',
         ),
+        (
+            {"services": {"chat": {"policy": {"protocol": "h2c"}}}},
+            "services.chat.policy.protocol: h2c is not available here.",
+        ),
         ({"services": {"chat": {"path-prefix": "x"}}}, "services.chat.path-prefix: "),
         (
             {"services": {"chat": {"path-prefix": "/x", "policy": {"path-prefix": "/y"}}}},

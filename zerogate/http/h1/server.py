@@ -346,7 +346,12 @@ class ServerConnection(asyncio.Protocol):
 
     def _persistence(self) -> bytes:
         exchange = self._current
-        if exchange is None or self._ending == UNTIL_CLOSE or self._server.is_draining or not exchange.head.keep_alive:
+        if (
+            exchange is None
+            or self._ending == UNTIL_CLOSE
+            or self._server.answers_are_last
+            or not exchange.head.keep_alive
+        ):
             return b"Connection: close\r\n"
         return b"Connection: keep-alive\r\n" if exchange.head.http_1_0 else b""
 
@@ -364,7 +369,7 @@ class ServerConnection(asyncio.Protocol):
     def send_whole(self, head: ResponseHead, body: bytes, *, extra: bytes) -> None:
         exchange = self._current
         assert exchange is not None
-        if exchange.head.is_plain and not extra and not self._server.is_draining:
+        if exchange.head.is_plain and not extra and not self._server.answers_are_last:
             self._transport.write((head.whole or response_bytes(head)) + body)
             return
         self.send_head(head, extra=extra, has_body=True)
@@ -446,7 +451,7 @@ class ServerConnection(asyncio.Protocol):
             self._closing = True
             self._start_linger()
             return
-        if self._ending == UNTIL_CLOSE or self._server.is_draining or not exchange.head.keep_alive:
+        if self._ending == UNTIL_CLOSE or self._server.answers_are_last or not exchange.head.keep_alive:
             self._shut()
             return
         self._idle_since_s = self._now_s
