@@ -15,7 +15,7 @@ _COUNTED: Final = ("abandoned", "cold_starts", "cut", "retries", "served")
 """Of `ServiceCounters`."""
 _METERED: Final = ("arrivals", "bytes_in", "bytes_out", "completed_run_s")
 """Of `Meter`."""
-_SPREAD: Final = ("first_byte", "hold")
+_SPREAD: Final = ("first_byte", "hold", "request")
 """Histograms of `ServiceCounters`."""
 _CODE: Final = "code "
 _STATUS: Final = "status "

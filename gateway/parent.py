@@ -39,6 +39,7 @@ from gateway.messages import (
     ToParent,
 )
 from gateway.metrics import Crowd, text
+from gateway.reloads import Asker, Reloads
 from gateway.settings import Settings
 from gateway.tally import Tally
 from zerogate.clock import now, wall
@@ -48,20 +49,8 @@ from zerogate.http.listener import bind, bind_shared
 
 log = logging.getLogger("gateway")
 
-APPLY_S: Final = 5.0
-"""For all workers to work by a changed file, before /reload says that it takes longer."""
 GRACE_S: Final = 10.0
 """Beyond the drain deadline, until a process that does not leave is killed."""
-
-
-class _Reload:
-    """A file that workers are told of. `asks`: who waits for them."""
-
-    def __init__(self, edition: int, workers: set[int], asks: list[tuple[int, int]]) -> None:
-        self.edition = edition
-        self.workers = workers
-        self.asks = asks
-        self.deadline_s = now() + APPLY_S
 
 
 class Parent:
@@ -87,9 +76,9 @@ class Parent:
         self._name = _name()
         self._wakeup, self._waker = socket.socketpair()
         self._started_at = wall()
-        self._reloads: list[_Reload] = []
+        self._reloads = Reloads()
         self._applied = self._refused = 0
-        self._draining: list[tuple[int, int]] = []
+        self._draining: list[Asker] = []
         """Who asked for /drain."""
         self._drained_by_s = 0.0
         """Then they are told how many requests are left."""
@@ -130,12 +119,9 @@ class Parent:
             for number in self._workers.present or (self._admins.present if self._is_ending else ()):
                 log.warning("process %d does not leave: it is killed", self._children[number].pid)
                 self._children[number].kill()
-        for reload in [one for one in self._reloads if not one.workers or now_s >= one.deadline_s]:
-            self._reloads.remove(reload)
-            is_done = not reload.workers
-            detail = "" if is_done else f"{len(reload.workers)} workers have not taken the file yet; they will."
-            for ask in reload.asks:
-                self._answer(ask, 200 if is_done else 503, {"applied": is_done, "detail": detail})
+        for one in self._reloads.due(now_s):
+            detail = f"{one.missing} workers have not taken the file yet; they will." if one.missing else ""
+            self._answer(one.asker, 503 if one.missing else 200, {"applied": not one.missing, "detail": detail})
         self._answer_drains(now_s)
 
     def _wait(self) -> None:
@@ -148,13 +134,7 @@ class Parent:
             if not child.is_mute:
                 poll.register(child.channel, select.POLLIN | (select.POLLOUT if child.has_unsent else 0))
         drained_s = self._drained_by_s if self._draining else None
-        times = [
-            self._workers.next_s,
-            self._admins.next_s,
-            self._kill_s,
-            drained_s,
-            *(one.deadline_s for one in self._reloads),
-        ]
+        times = [self._workers.next_s, self._admins.next_s, self._reloads.next_s, self._kill_s, drained_s]
         next_s = min((time_s for time_s in times if time_s is not None), default=None)
         found = poll.poll(None if next_s is None else max(0.0, next_s - now()) * 1000 + 1)
         heard = [descriptor for descriptor, _ in found]
@@ -249,8 +229,7 @@ class Parent:
             self._perform_admin(effects, now_s)
         else:
             self._tally.end(number)
-            for reload in self._reloads:
-                reload.workers.discard(number)
+            self._reloads.on_end(number)
             self._perform(effects, now_s)
 
     def _say(self, number: int, message: FromParent) -> None:
@@ -272,9 +251,7 @@ class Parent:
             log.info("worker %d (process %d) was told to leave: another one takes its place", number, child.pid)
             self._perform(self._workers.on_leaving(number, now_s), now_s)
         elif isinstance(message, Applied):
-            for reload in self._reloads:
-                if reload.edition <= message.edition:
-                    reload.workers.discard(number)
+            self._reloads.on_applied(number, message.edition)
         elif isinstance(message, Ask):
             self._on_ask((number, message.number), message.path)
 
@@ -294,7 +271,7 @@ class Parent:
 
     def _on_signal(self, number: int) -> None:
         if number == signal.SIGHUP:
-            self._reload([])
+            self._reload(None)
         elif number == signal.SIGUSR2:
             log.info("restarting the workers one after the other")
             self._perform(self._workers.restart(now()), now())
@@ -322,21 +299,21 @@ class Parent:
 
     # The file
 
-    def _reload(self, asks: list[tuple[int, int]]) -> None:
+    def _reload(self, asker: Asker | None) -> None:
         try:
             data = Path(self._settings.file).read_bytes()
             file = read_file(data, self._settings.file)
         except (DefinitionErrors, OSError) as error:
             self._refused += 1
             log.error("the file is wrong, nothing was changed:\n%s", error)
-            for ask in asks:
-                self._answer(ask, 422, {"applied": False, "detail": str(error)})
+            if asker is not None:
+                self._answer(asker, 422, {"applied": False, "detail": str(error)})
             return
         self._applied += 1
         self._edition += 1
         self._file = file
         self._tally.configure(file.services, self._edition)
-        self._reloads.append(_Reload(self._edition, set(self._workers.present), asks))
+        self._reloads.begin(self._edition, self._workers.present, asker, now())
         for number in self._workers.present:
             self._say(number, Apply(self._edition, data))
         count = len(file.services)
@@ -344,23 +321,23 @@ class Parent:
 
     # What the admin port shows
 
-    def _on_ask(self, ask: tuple[int, int], path: str) -> None:
+    def _on_ask(self, asker: Asker, path: str) -> None:
         if path == "/metrics":
-            self._say(ask[0], Answer(ask[1], 200, is_text=True, body=self._metrics().encode()))
+            self._say(asker[0], Answer(asker[1], 200, is_text=True, body=self._metrics().encode()))
         elif path == "/healthz":
-            self._answer(ask, 200, {"status": "ok"})
+            self._answer(asker, 200, {"status": "ok"})
         elif path == "/readyz":
             readiness = self._readiness()
-            self._answer(ask, 200 if readiness.ready else 503, readiness)
+            self._answer(asker, 200 if readiness.ready else 503, readiness)
         elif path == "/reload":
-            self._reload([ask])
+            self._reload(asker)
         else:
             log.info("told to drain")
-            self._draining.append(ask)
+            self._draining.append(asker)
             self._leave()
 
-    def _answer(self, ask: tuple[int, int], status: int, value: Any) -> None:
-        self._say(ask[0], Answer(ask[1], status, is_text=False, body=msgspec.json.encode(value)))
+    def _answer(self, asker: Asker, status: int, value: Any) -> None:
+        self._say(asker[0], Answer(asker[1], status, is_text=False, body=msgspec.json.encode(value)))
 
     def _answer_drains(self, now_s: float) -> None:
         is_empty = not self._workers.present
@@ -370,8 +347,8 @@ class Parent:
         for service in self._file.services:
             gauges = self._tally.total(service).gauges
             left += int(gauges.get("in_flight", 0) + gauges.get("held", 0))
-        for ask in self._draining:
-            self._answer(ask, 200 if is_empty else 503, Drained(drained=is_empty, in_flight=left))
+        for asker in self._draining:
+            self._answer(asker, 200 if is_empty else 503, Drained(drained=is_empty, in_flight=left))
         self._draining.clear()
 
     def _readiness(self) -> Readiness:

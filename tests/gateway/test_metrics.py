@@ -5,11 +5,12 @@ from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from gateway.figures import figures_of, sample_of
+from gateway.figures import Sample, figures_of, sample_of
 from gateway.messages import Figures, Report
-from gateway.metrics import UNROUTED, Crowd, text
+from gateway.metrics import FAMILIES, UNROUTED, Crowd, text
 from gateway.tally import PROCESS, Tally
 from zerogate.counters import ServiceCounters
+from zerogate.exposition import Dialect
 from zerogate.meter import Meter
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -23,8 +24,10 @@ def counted() -> tuple[ServiceCounters, Meter]:
     counters.refuse("queue_full")
     counters.hold.observe(0.3)
     counters.first_byte.observe(9999.0)
+    counters.request.observe(2.0)
+    counters.retries = counters.cut = counters.abandoned = 1
     meter.arrive_and_enter(1.0)
-    meter.bytes_out = 77
+    meter.bytes_out, meter.bytes_in = 77, 5
     meter.leave(3.5, 1.0)
     meter.arrive_and_enter(4.0)
     return counters, meter
@@ -45,11 +48,22 @@ def test_figures_come_back_as_what_they_were() -> None:
     back = sample_of(figures_of(counters, meter))
     for name in ("served", "cold_starts", "websockets", "refused_by_code", "status_classes"):
         assert getattr(back.counters, name) == getattr(counters, name), name
-    for name in ("hold", "first_byte"):
+    for name in ("hold", "first_byte", "request"):
         one, other = getattr(back.counters, name), getattr(counters, name)
         assert (one.counts, one.total) == (other.counts, other.total), name
     for name in ("arrivals", "in_flight", "held", "bytes_out", "completed_run_s"):
         assert getattr(back.meter, name) == getattr(meter, name), name
+
+
+def test_no_family_loses_what_a_worker_counted() -> None:
+    counters, meter = counted()
+    there, back = Sample(counters, meter), sample_of(figures_of(counters, meter))
+    for family in FAMILIES:
+        lines = [[*family.lines(family.name, "", one, Dialect.TEXT)] for one in (there, back)]
+        assert lines[0] == lines[1], family.name
+        assert family.name == "zerogate_held" or any(not line.endswith(" 0\n") for line in lines[0]), (
+            f"{family.name} has nothing to lose"
+        )
 
 
 def test_it_parses_and_shows_the_sums_of_all_workers() -> None:
