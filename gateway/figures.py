@@ -11,13 +11,14 @@ from gateway.messages import Figures, Number
 from zerogate.counters import Histogram, ServiceCounters
 from zerogate.meter import Meter
 
-_COUNTED: Final = ("abandoned", "cold_starts", "cut", "retries", "served")
+_COUNTED: Final = ("abandoned", "cold_starts", "cut", "served")
 """Of `ServiceCounters`."""
 _METERED: Final = ("arrivals", "bytes_in", "bytes_out", "completed_run_s")
 """Of `Meter`."""
 _SPREAD: Final = ("first_byte", "hold", "request")
 """Histograms of `ServiceCounters`."""
-_CODE: Final = "code "
+_BY_WORD: Final = {"code": "refused_by_code", "ejection": "ejections_by_why", "retry": "retries_by_why"}
+"""Counts by a word, of `ServiceCounters`; before it stands what the words are."""
 _STATUS: Final = "status "
 
 
@@ -32,7 +33,8 @@ def figures_of(counters: ServiceCounters, meter: Meter) -> Figures:
     """One service's numbers; counters that are 0 are left out."""
     counted: dict[str, Number] = {name: getattr(counters, name) for name in _COUNTED}
     counted.update({name: getattr(meter, name) for name in _METERED})
-    counted.update({_CODE + code: count for code, count in counters.refused_by_code.items()})
+    for kind, name in _BY_WORD.items():
+        counted.update({f"{kind} {word}": count for word, count in getattr(counters, name).items()})
     counted.update({f"{_STATUS}{digit}": count for digit, count in enumerate(counters.status_classes)})
     for name in _SPREAD:
         histogram: Histogram = getattr(counters, name)
@@ -57,8 +59,8 @@ def sample_of(figures: Figures) -> Sample:
             getattr(counters, name).total = value
         elif kind in _SPREAD:
             getattr(counters, kind).counts[int(rest)] = int(value)
-        elif name.startswith(_CODE):
-            counters.refused_by_code[rest] = int(value)
+        elif kind in _BY_WORD:
+            getattr(counters, _BY_WORD[kind])[rest] = int(value)
         else:
             counters.status_classes[int(rest)] = int(value)
     counters.websockets = int(figures.gauges.get("websockets", 0))

@@ -12,7 +12,7 @@ import msgspec
 from gateway.figures import sample_of
 from gateway.tally import PROCESS, Tally
 from zerogate.exposition import Dialect, escaped, head, number
-from zerogate.families import PATH_FAMILIES, Family, value
+from zerogate.families import PATH_FAMILIES, Family, by, value
 
 UNROUTED: Final = "unrouted "
 """Before a code, among the figures of the process itself."""
@@ -24,6 +24,12 @@ FAMILIES: Final = (
         "counter",
         "Requests that met a service without a ready replica.",
         value(lambda sample: sample.counters.cold_starts),
+    ),
+    Family(
+        "zerogate_ejections_total",
+        "counter",
+        "How often a replica was left out because its requests failed, by how the last one did.",
+        by("why", lambda sample: sample.counters.ejections_by_why),
     ),
 )
 

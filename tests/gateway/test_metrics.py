@@ -25,7 +25,7 @@ def counted() -> tuple[ServiceCounters, Meter]:
     counters.hold.observe(0.3)
     counters.first_byte.observe(9999.0)
     counters.request.observe(2.0)
-    counters.retries = counters.cut = counters.abandoned = 1
+    counters.cut = counters.abandoned = counters.retries_by_why["lost"] = counters.ejections_by_why["status"] = 1
     meter.arrive_and_enter(1.0)
     meter.bytes_out, meter.bytes_in = 77, 5
     meter.leave(3.5, 1.0)
