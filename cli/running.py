@@ -18,7 +18,6 @@ from cli.box import BoxFile
 from cli.certificate_watch import CertificateWatch
 from cli.history import History
 from cli.loop_lag import LoopLag
-from cli.output import STDOUT, Output
 from cli.remembered import Remembered
 from cli.reporter import Reporter
 from cli.tls_files import LoadedTls
@@ -38,6 +37,7 @@ from zerogate.http.server import Server
 from zerogate.http.sides import BodyMemory
 from zerogate.http.sweep import Sweep
 from zerogate.local.runtime import LocalRuntime
+from zerogate.output import STDOUT, Output
 from zerogate.tasks import Nursery
 
 if TYPE_CHECKING:
@@ -190,9 +190,8 @@ class RunningBox:
         self.is_ready = False
         self.autoscaler.close()
 
-    def _close_listeners(self) -> None:
-        for listener in self.listeners:
-            listener.stop_accepting()
+    async def _close_listeners(self) -> None:
+        await asyncio.gather(*(listener.leave_port() for listener in self.listeners))
 
     async def _finish_running(self) -> None:
         # they share a server, so each of them waits for the connections of all

@@ -6,36 +6,19 @@ it may scale. Called by `cli.running` at start and at each reload.
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
 
 from cli.box import BoxFile, ServiceDefinition, definition_hash
-from gateway.route_table import Route
+from gateway.route_table import Route, route_for
 from zerogate.http.server import ConnectionLimits
 from zerogate.http.upstream import EndpointWay, Secured
 from zerogate.local.definition import LocalDefinition
 from zerogate.policy import Policy
 
-LOCALHOST: Final = "localhost"
-
 
 def routes(box: BoxFile) -> list[Route]:
-    """How each service is reached. One without hosts, prefix and models is reached by its name as a host.
-
-    Where it is the only service of the file it takes every request: there is nothing to tell apart.
-    """
+    """How each service is reached."""
     is_alone = len(box.services) == 1
-    return [_route(service, is_alone=is_alone) for service in box.services.values()]
-
-
-def _route(service: ServiceDefinition, *, is_alone: bool) -> Route:
-    policy = service.policy
-    if policy.hosts or policy.path_prefix or policy.models:
-        return Route(
-            service=service.name, hosts=policy.hosts, path_prefix=policy.path_prefix, models=policy.models
-        )  # fmt: skip
-    if is_alone:
-        return Route(service=service.name, path_prefix="/")
-    return Route(service=service.name, hosts=(service.name, f"{service.name}.{LOCALHOST}"))
+    return [route_for(name, service.policy, is_alone=is_alone) for name, service in box.services.items()]
 
 
 def policies(box: BoxFile) -> dict[str, Policy]:

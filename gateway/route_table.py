@@ -14,9 +14,11 @@ from typing import Final
 import msgspec
 
 from zerogate.errors import DefinitionError
+from zerogate.policy import Policy
 
 API_ROOT: Final = b"/v1"
 """Where OpenAI's paths begin: only below it does a body name a model."""
+LOCALHOST: Final = "localhost"
 _ANY: Final = "*"
 _LABEL: Final = r"[a-z0-9_](?:[a-z0-9_-]{0,62})"
 _HOST: Final = re.compile(rf"(?:\*\.)?{_LABEL}(?:\.{_LABEL})*|\[[0-9a-f:.]+\]|\*")
@@ -30,6 +32,18 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     hosts: tuple[str, ...] = ()
     path_prefix: str | None = None
     models: tuple[str, ...] = ()
+
+
+def route_for(service: str, policy: Policy, *, is_alone: bool) -> Route:
+    """How a service is reached. One without hosts, prefix and models is reached by its name as a host.
+
+    Where it is the only service (`is_alone`) it takes every request: there is nothing to tell apart.
+    """
+    if policy.hosts or policy.path_prefix or policy.models:
+        return Route(service=service, hosts=policy.hosts, path_prefix=policy.path_prefix, models=policy.models)
+    if is_alone:
+        return Route(service=service, path_prefix="/")
+    return Route(service=service, hosts=(service, f"{service}.{LOCALHOST}"))
 
 
 class Scope(msgspec.Struct, frozen=True):

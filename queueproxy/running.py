@@ -13,7 +13,7 @@ from typing import Final
 import uvloop
 
 from queueproxy import metrics
-from queueproxy.admin import Admin, Drained, Readiness
+from queueproxy.admin import Admin
 from queueproxy.control import Control
 from queueproxy.settings import Settings, read
 from queueproxy.slots import Bounds, Slots
@@ -21,6 +21,7 @@ from zerogate.clock import now, wall
 from zerogate.control import PROTOCOL
 from zerogate.drain import Steps, leave
 from zerogate.errors import DefinitionErrors, MachineError
+from zerogate.http.admin import Drained, Readiness
 from zerogate.http.listener import Listener, bind
 from zerogate.http.pools import make_pool
 from zerogate.http.probe import Probe
@@ -95,7 +96,7 @@ class Sidecar:
             Steps(
                 readiness_off=self._readiness_off,
                 wait_for_senders=self._wait_for_senders,
-                close_listeners=self.traffic.stop_accepting,
+                close_listeners=self.traffic.leave_port,
                 refuse_held=lambda: self.slots.close(now()),
                 finish_running=self._finish_running,
                 stop_replicas=self._stop_asking,

@@ -1,27 +1,36 @@
-"""What the process is told: flags, and variables of the environment; a flag wins. Pure.
+"""What the process is told: flags and variables, as `zerogate.flags` reads them. Pure.
 
-One table says for each setting its name, its default with the reason, and what it means; `--help`, the reading and the
-document's table (a test compares) come from it. Variables that are not in it are left alone: Kubernetes puts
-`ZEROGATE_…` into every pod beside a Service of that name, and none of the names here is one that it makes.
+`--help` and the document's table (a test compares) come from `OPTIONS`.
 """
 
 import argparse
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from ipaddress import ip_address
-from typing import Any, Final, Literal, NoReturn
+from typing import Final, Literal
 
 import msgspec
 
-from zerogate.errors import DefinitionError, DefinitionErrors, nearest, shown
-from zerogate.quantities import format_duration, format_size, parse_duration, parse_size
+from zerogate.errors import DefinitionError, DefinitionErrors, shown
+from zerogate.flags import (
+    Option,
+    Program,
+    duration,
+    duration_or_none,
+    duration_or_zero,
+    ip_and_port,
+    overlap,
+    read_values,
+    size,
+    unix_socket,
+    whole,
+)
+from zerogate.flags import parser as parser_of
 from zerogate.runtime.interface import Address
 
 PROG: Final = "python -m queueproxy"
-VARIABLE_PREFIX: Final = "ZEROGATE_"
 QUEUED_PER_SLOT: Final = 10
 """Depth of the queue for each slot where none is given; Knative's queue-proxy takes as many."""
-MOST: Final = 1_000_000
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,92 +63,19 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return QUEUED_PER_SLOT * self.concurrency_limit if self.queue_depth is None else self.queue_depth
 
 
-class Option(msgspec.Struct, frozen=True, kw_only=True):
-    """One setting. `default` is written as a user would write it; None: it has to be given."""
-
-    name: str
-    field: str
-    metavar: str
-    parse: Callable[[str], Any]
-    default: str | None
-    says: str
-
-    @property
-    def variable(self) -> str:
-        return VARIABLE_PREFIX + self.name.upper().replace("-", "_")
-
-    @property
-    def is_required(self) -> bool:
-        return self.default is None
-
-
-def _address(text: str, *, lowest_port: int) -> Address:
-    match = re.fullmatch(r"(?:(localhost|[0-9.]+|\[[0-9A-Fa-f:.]+\]):)?([0-9]{1,5})", text)
-    try:
-        if match is None or not lowest_port <= int(match[2]) <= 65535:
-            raise ValueError
-        host = "127.0.0.1" if match[1] in (None, "localhost") else match[1].strip("[]")
-        return Address(str(ip_address(host)), int(match[2]))
-    except ValueError:
-        raise DefinitionError(
-            f"{shown(text)} is not a port from {lowest_port} to 65535, alone or behind an IP address",
-            hint="Write 8000, 127.0.0.1:8000 or [::1]:8000.",
-        ) from None
-
-
 def _upstream(text: str) -> Address:
-    if text.startswith("unix:"):
-        path = text.removeprefix("unix:")
-        if not re.fullmatch("/[!-~]{1,106}", path):
-            raise DefinitionError(
-                f"{shown(text)} is not a socket",
-                hint="Write unix: and an absolute path of at most 107 characters: unix:/run/model.sock.",
-            )
-        return Address("", 0, path)
-    return _address(text, lowest_port=1)
-
-
-def _own_address(text: str) -> Address:
-    return _address(text, lowest_port=0)
-
-
-def _whole(text: str) -> int:
-    if not re.fullmatch("[0-9]{1,9}", text) or int(text) > MOST:
-        raise DefinitionError(f"{shown(text)} is not a whole number from 0 to {MOST}", hint="Write 0 for none.")
-    return int(text)
+    return unix_socket(text) if text.startswith("unix:") else ip_and_port(text, lowest_port=1)
 
 
 def _at_least_one(text: str) -> int:
-    number = _whole(text)
+    number = whole(text)
     if not number:
         raise DefinitionError("0 is not a whole number from 1", hint="Nothing that was held would ever be let in.")
     return number
 
 
 def _depth(text: str) -> int | None:
-    return None if text == "auto" else _whole(text)
-
-
-def _duration(text: str, *, lowest_s: float = 1.0) -> float:
-    seconds = parse_duration(text)
-    if not lowest_s <= seconds <= 7 * 86400:
-        raise DefinitionError(f"{shown(text)} is not a time from {format_duration(lowest_s)} to 7d")
-    return seconds
-
-
-def _duration_or_none(text: str) -> float | None:
-    return None if text == "none" else _duration(text)
-
-
-def _duration_or_zero(text: str) -> float:
-    return _duration(text, lowest_s=0.0)
-
-
-def _size(text: str) -> int:
-    size_bytes = parse_size(text)
-    if not 1 <= size_bytes <= 1 << 40:
-        raise DefinitionError(f"{shown(text)} is not a size up to {format_size(1 << 40)}")
-    return size_bytes
+    return None if text == "auto" else whole(text)
 
 
 def _protocol(text: str) -> str:
@@ -166,11 +102,11 @@ OPTIONS: Final = (
         says="the model server: its port, IP:PORT, or unix:PATH",
     ),
     Option(
-        name="listen", field="listen", metavar="ADDRESS", parse=_own_address, default="127.0.0.1:8012",
+        name="listen", field="listen", metavar="ADDRESS", parse=ip_and_port, default="127.0.0.1:8012",
         says="where requests come in; 0.0.0.0:PORT for all interfaces; port 0: any free one, told at the start",
     ),
     Option(
-        name="admin", field="admin", metavar="ADDRESS", parse=_own_address, default="127.0.0.1:8013",
+        name="admin", field="admin", metavar="ADDRESS", parse=ip_and_port, default="127.0.0.1:8013",
         says="where /readyz, /healthz, /metrics, /stats and /drain are answered; never on the traffic's port",
     ),
     Option(
@@ -178,7 +114,7 @@ OPTIONS: Final = (
         says="the name of the service in metrics, reports and refusals",
     ),
     Option(
-        name="concurrency-limit", field="concurrency_limit", metavar="N", parse=_whole, default="0",
+        name="concurrency-limit", field="concurrency_limit", metavar="N", parse=whole, default="0",
         says="most requests inside the model server at once; 0: no limit (engines that batch queue by themselves)",
     ),
     Option(
@@ -190,7 +126,7 @@ OPTIONS: Final = (
         says=f"most requests that wait for a slot, further ones get 429 at once; auto: {QUEUED_PER_SLOT} per slot",
     ),
     Option(
-        name="queue-bytes", field="queue_bytes", metavar="SIZE", parse=_size, default="64Mi",
+        name="queue-bytes", field="queue_bytes", metavar="SIZE", parse=size, default="64Mi",
         says="most memory of those that wait, bodies included; four of the largest bodies that are kept whole",
     ),
     Option(
@@ -202,106 +138,72 @@ OPTIONS: Final = (
         says="asked of the model server; any answer below 500 is ready; every 25 ms until it is; gRPC: docs/grpc.md",
     ),
     Option(
-        name="probe-interval", field="probe_interval_s", metavar="TIME", parse=_duration, default="1s",
+        name="probe-interval", field="probe_interval_s", metavar="TIME", parse=duration, default="1s",
         says="how often it is asked while it is ready",
     ),
     Option(
-        name="probe-timeout", field="probe_timeout_s", metavar="TIME", parse=_duration, default="2s",
+        name="probe-timeout", field="probe_timeout_s", metavar="TIME", parse=duration, default="2s",
         says="for one answer; three in a row may be late before a ready server, which may be busy, counts as lost",
     ),
     Option(
-        name="hold-timeout", field="hold_timeout_s", metavar="TIME", parse=_duration, default="9m",
+        name="hold-timeout", field="hold_timeout_s", metavar="TIME", parse=duration, default="9m",
         says="most time in the queue; OpenAI's client gives up at 10 minutes; `Prefer: wait=N` shortens it",
     ),
     Option(
-        name="connect-timeout", field="connect_timeout_s", metavar="TIME", parse=_duration, default="5s",
+        name="connect-timeout", field="connect_timeout_s", metavar="TIME", parse=duration, default="5s",
         says="for a connection to the model server",
     ),
     Option(
-        name="first-byte-timeout", field="first_byte_timeout_s", metavar="TIME", parse=_duration, default="10m",
+        name="first-byte-timeout", field="first_byte_timeout_s", metavar="TIME", parse=duration, default="10m",
         says="from the request's last byte to the head of the answer",
     ),
     Option(
-        name="idle-stream-timeout", field="idle_stream_timeout_s", metavar="TIME", parse=_duration, default="5m",
+        name="idle-stream-timeout", field="idle_stream_timeout_s", metavar="TIME", parse=duration, default="5m",
         says="without a byte from the model server while the client could take one",
     ),
     Option(
-        name="total-timeout", field="total_timeout_s", metavar="TIME", parse=_duration_or_none, default="none",
+        name="total-timeout", field="total_timeout_s", metavar="TIME", parse=duration_or_none, default="none",
         says="from dispatch to the last byte, or none: long answers are not cut",
     ),
     Option(
-        name="websocket-quiet-after", field="websocket_quiet_after_s", metavar="TIME", parse=_duration_or_none,
+        name="websocket-quiet-after", field="websocket_quiet_after_s", metavar="TIME", parse=duration_or_none,
         default="none",
         says="a WebSocket without a data frame for so long is not in flight in reports; none: it is until it is closed",
     ),
     Option(
-        name="drain-deadline", field="drain_deadline_s", metavar="TIME", parse=_duration_or_zero, default="30s",
+        name="drain-deadline", field="drain_deadline_s", metavar="TIME", parse=duration_or_zero, default="30s",
         says="for what is in flight when told to leave, and of /drain; what Kubernetes gives a pod",
     ),
     Option(
-        name="drain-wait", field="drain_wait_s", metavar="TIME", parse=_duration_or_zero, default="0s",
+        name="drain-wait", field="drain_wait_s", metavar="TIME", parse=duration_or_zero, default="0s",
         says="how long to go on after readiness is off, until whoever sends requests has noticed",
     ),
 )  # fmt: skip
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise DefinitionError(message, hint=f"See {PROG} --help.")
+PROGRAM: Final = Program(
+    prog=PROG,
+    description="Stands in front of one HTTP model server: limits what is inside, queues a little, measures.",
+    epilog="Each flag may also be given as the variable named beside it; the flag wins. Times: 15s, 10m, 1h30m. "
+    "SIGTERM: finish what runs, then exit 0; again: at once. Exit codes: 0 left, 1 machine, 2 wrong setting.",
+    options=OPTIONS,
+)
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line; `--help` prints and exits with 0."""
-    command = _Parser(
-        prog=PROG,
-        description="Stands in front of one HTTP model server: limits what is inside, queues a little, measures.",
-        epilog="Each flag may also be given as the variable named beside it; the flag wins. Times: 15s, 10m, 1h30m. "
-        "SIGTERM: finish what runs, then exit 0; again: at once. Exit codes: 0 left, 1 machine, 2 wrong setting.",
-        allow_abbrev=False,
-    )
-    for option in OPTIONS:
-        default = "required" if option.is_required else f"default {option.default}"
-        text = f"{option.says} ({default}) [{option.variable}]".replace("%", "%%")
-        command.add_argument(f"--{option.name}", metavar=option.metavar, dest=option.field, help=text)
-    return command
+    return parser_of(PROGRAM)
 
 
 def read(arguments: Sequence[str], environ: Mapping[str, str]) -> Settings:
     """The settings. Raises DefinitionErrors with all that is wrong."""
-    flags, unknown = _flags(arguments)
-    errors = [_unknown(word) for word in unknown if word.startswith("-")] or [_unknown(word) for word in unknown]
-    values: dict[str, Any] = {}
-    for option in OPTIONS:
-        flag = getattr(flags, option.field, None)
-        text = flag if flag is not None else environ.get(option.variable) or option.default
-        try:
-            values[option.field] = option.parse(text) if text is not None else _missing(option)
-        except DefinitionError as error:
-            errors.append(error.at(key=f"--{option.name}" if flag is not None or text is None else option.variable))
+    values, errors = read_values(PROGRAM, arguments, environ)
     if not errors:
         settings = Settings(**values)
-        errors = list(_conflicts(settings))
+        errors = _conflicts(settings)
         if not errors:
             return settings
     raise DefinitionErrors(errors)
-
-
-def _flags(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
-    try:
-        return parser().parse_known_args(list(arguments))
-    except DefinitionError as error:
-        raise DefinitionErrors([error]) from None
-
-
-def _unknown(word: str) -> DefinitionError:
-    near = nearest(word.partition("=")[0], [f"--{option.name}" for option in OPTIONS])
-    return DefinitionError(
-        f"{shown(word)} is not a flag", hint=f"Did you mean {near}?" if near else f"See {PROG} --help."
-    )
-
-
-def _missing(option: Option) -> NoReturn:
-    raise DefinitionError("is missing", hint=f"Give --{option.name} {option.metavar}, or set {option.variable}.")
 
 
 _OTHER: Final = "Give another port."
@@ -309,17 +211,12 @@ _OTHER: Final = "Give another port."
 
 def _conflicts(settings: Settings) -> list[DefinitionError]:
     found = []
-    if settings.admin.port and _overlap(settings.admin, settings.listen):
+    if settings.admin.port and overlap(settings.admin, settings.listen):
         found.append(DefinitionError(f"{settings.admin} is where requests come in", key="--admin", hint=_OTHER))
     for key, own in (("--listen", settings.listen), ("--admin", settings.admin)):
         upstream = settings.upstream
         if upstream.path:
             continue
-        if _overlap(own, upstream) and (own.host == upstream.host or ip_address(upstream.host).is_loopback):
+        if overlap(own, upstream) and (own.host == upstream.host or ip_address(upstream.host).is_loopback):
             found.append(DefinitionError(f"{own} is the model server's own address", key=key, hint=_OTHER))
     return found
-
-
-def _overlap(one: Address, other: Address) -> bool:
-    hosts = (one.host, other.host)
-    return one.port == other.port and (one.host == other.host or any(ip_address(host).is_unspecified for host in hosts))

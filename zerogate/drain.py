@@ -2,7 +2,7 @@
 
     1. say that nothing new shall come      (readiness off, `Connection: close` on every answer)
     2. wait for whoever sends it to notice   (balancers; nothing to wait for on one box)
-    3. close the listeners                  (the kernel's accept queue is served)
+    3. close the listeners                  (once the kernel's accept queue is served)
     4. refuse what only waits               (it would wait for a start that will not come)
     5. finish what runs, up to a deadline    (then it is reset, never completed falsely)
     6. stop what runs it                    (model servers, timers, reports)
@@ -25,7 +25,7 @@ class Steps(msgspec.Struct, frozen=True, kw_only=True):
 
     readiness_off: Callable[[], None]
     wait_for_senders: Callable[[], Awaitable[None]] | None = None
-    close_listeners: Callable[[], None]
+    close_listeners: Callable[[], Awaitable[None] | None]
     refuse_held: Callable[[], None]
     finish_running: Callable[[], Awaitable[None]]
     stop_replicas: Callable[[], Awaitable[None]]

@@ -61,6 +61,8 @@ class Server:
         self.connections: set[Connection] = set()
         self._by_client: dict[bytes, int] = {}
         self.is_draining = False
+        self.answers_are_last = False
+        """Each answer closes its connection of HTTP/1; one of HTTP/2 is told once the process drains."""
         self.heads_until_s = NEVER
         """When a connection whose request has not come is closed, because the process leaves."""
         self._emptied: asyncio.Event | None = None
@@ -103,9 +105,13 @@ class Server:
         self.connections.discard(old)
         self.connections.add(new)
 
+    def leave_soon(self) -> None:
+        """Take requests as before, but let each answer be the last one of its connection."""
+        self.answers_are_last = True
+
     def drain(self) -> None:
         """Answer what runs, take no further request on any connection."""
-        self.is_draining = True
+        self.is_draining = self.answers_are_last = True
         self.heads_until_s = now() + DRAIN_HEAD_S
         for connection in tuple(self.connections):
             connection.close_if_idle()

@@ -1,4 +1,4 @@
-"""Unix sockets as listeners."""
+"""Ports: Unix sockets, sockets that share a port, and leaving without losing who has connected."""
 
 import asyncio
 import socket
@@ -9,12 +9,20 @@ import pytest
 
 from tests.zerogate.http.rig import Client, echo, read_request, rig
 from zerogate.errors import MachineError
-from zerogate.http.listener import Listener, bind
+from zerogate.http.listener import Listener, bind, bind_shared, refuse_connections
 from zerogate.runtime.interface import Address
 
 
 def unix(path: Path) -> Address:
     return Address("", 0, str(path))
+
+
+def begin(address: tuple[str, int]) -> socket.socket:
+    """A client's socket whose handshake is under way; on loopback it is done at once where somebody listens."""
+    client = socket.socket()
+    client.setblocking(False)
+    client.connect_ex(address)
+    return client
 
 
 async def connect(path: Path) -> Client:
@@ -99,3 +107,46 @@ async def test_the_file_of_a_successor_is_left_alone(tmp_path: Path) -> None:
         with bind(unix(path), what="listen"):
             listener.stop_accepting()
             assert path.exists()
+
+
+@pytest.mark.parametrize("loop", ["asyncio", pytest.param("uvloop", marks=pytest.mark.uvloop)])
+async def test_whoever_connected_before_the_port_closes_is_served_and_later_ones_are_refused(loop: str) -> None:
+    async with rig(script=echo) as one:
+        sock = bind(Address("127.0.0.1", 0), what="listen")
+        port = sock.getsockname()[1]
+        listener = Listener(one.server, sock)
+        await listener.start()
+        # without a turn of the loop nobody has accepted them yet
+        early = [begin(("127.0.0.1", port)) for _ in range(40)]
+        await listener.leave_port()
+        for connection in early:
+            client = Client(*await asyncio.open_connection(sock=connection))
+            assert await client.get("/early") == b"/early"
+            client.close()
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection("127.0.0.1", port)
+
+
+def test_a_connection_that_was_made_is_accepted_though_no_new_one_begins() -> None:
+    sock = bind(Address("127.0.0.1", 0), what="listen")
+    with sock, begin(sock.getsockname()) as early:
+        refuse_connections(sock)
+        late = begin(sock.getsockname())
+        accepted, address = sock.accept()
+        accepted.close()
+        assert address == early.getsockname()
+        with pytest.raises(BlockingIOError):
+            sock.accept()
+        late.close()
+
+
+def test_sockets_of_one_port_share_it_and_nobody_else_does() -> None:
+    socks = bind_shared(Address("127.0.0.1", 0), 3, what="--listen")
+    try:
+        address = Address("127.0.0.1", socks[0].getsockname()[1])
+        assert {sock.getsockname()[1] for sock in socks} == {address.port}
+        with pytest.raises(MachineError, match="is taken by another program"):
+            bind_shared(address, 2, what="--listen")
+    finally:
+        for sock in socks:
+            sock.close()

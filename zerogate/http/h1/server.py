@@ -61,8 +61,8 @@ class ServerConnection(asyncio.Protocol):
 
     __slots__ = (
         "_body_left", "_closing", "_current", "_early", "_ending", "_gone_watch", "_idle_since_s",
-        "_is_blocked", "_last_word", "_linger", "_now_s", "_out", "_paused", "_pipelined", "_reader", "_receiving",
-        "_server", "_transport", "_unsent_bytes", "arrival", "memory", "peer", "tick", "visit_s",
+        "_is_blocked", "_last_word", "_linger", "_made_s", "_now_s", "_out", "_paused", "_pipelined", "_reader",
+        "_receiving", "_server", "_transport", "_unsent_bytes", "arrival", "memory", "peer", "tick", "visit_s",
     )  # fmt: skip
 
     def __init__(self, server: Server, *, arrival: Arrival = PLAIN, peer: bytes = b"") -> None:
@@ -98,7 +98,7 @@ class ServerConnection(asyncio.Protocol):
         """The descriptor by which the client's end is watched for."""
         self._linger: Linger | None = None
         self._now_s = 0.0
-        self._idle_since_s = 0.0
+        self._idle_since_s = self._made_s = 0.0
 
     # The transport
 
@@ -107,7 +107,7 @@ class ServerConnection(asyncio.Protocol):
         if transport.get_extra_info("ssl_object") is not None:
             self._early = None  # over TLS the version is ALPN's to choose (RFC 9113 section 3.2)
         self.peer = self.peer or peer.address(transport)
-        self._idle_since_s = now()
+        self._idle_since_s = self._made_s = now()
         refusal = self._server.enter(self, self.peer)
         if refusal is not None:
             self._say(refusal)
@@ -346,7 +346,12 @@ class ServerConnection(asyncio.Protocol):
 
     def _persistence(self) -> bytes:
         exchange = self._current
-        if exchange is None or self._ending == UNTIL_CLOSE or self._server.is_draining or not exchange.head.keep_alive:
+        if (
+            exchange is None
+            or self._ending == UNTIL_CLOSE
+            or self._server.answers_are_last
+            or not exchange.head.keep_alive
+        ):
             return b"Connection: close\r\n"
         return b"Connection: keep-alive\r\n" if exchange.head.http_1_0 else b""
 
@@ -364,7 +369,7 @@ class ServerConnection(asyncio.Protocol):
     def send_whole(self, head: ResponseHead, body: bytes, *, extra: bytes) -> None:
         exchange = self._current
         assert exchange is not None
-        if exchange.head.is_plain and not extra and not self._server.is_draining:
+        if exchange.head.is_plain and not extra and not self._server.answers_are_last:
             self._transport.write((head.whole or response_bytes(head)) + body)
             return
         self.send_head(head, extra=extra, has_body=True)
@@ -446,7 +451,7 @@ class ServerConnection(asyncio.Protocol):
             self._closing = True
             self._start_linger()
             return
-        if self._ending == UNTIL_CLOSE or self._server.is_draining or not exchange.head.keep_alive:
+        if self._ending == UNTIL_CLOSE or self._server.answers_are_last or not exchange.head.keep_alive:
             self._shut()
             return
         self._idle_since_s = self._now_s
@@ -514,12 +519,12 @@ class ServerConnection(asyncio.Protocol):
         self._transport.abort()
 
     def close_if_idle(self) -> None:
-        """Close unless a request is being read or answered; one that is read has until `Server.heads_until_s`, and a
-        WebSocket is told to leave."""
+        """Close unless a request is being read or answered; one that is read has until `Server.heads_until_s`, the
+        first one of a connection too, which nobody makes for nothing, and a WebSocket is told to leave."""
         if self._current is not None:
             self._current.leave_tunnel(now())
         elif not self._pipelined:
-            if self._reader.in_head:
+            if self._reader.in_head or self._idle_since_s == self._made_s:
                 self._server.sweep.watch(self, self._request_by_s())
                 return
             self._shut()

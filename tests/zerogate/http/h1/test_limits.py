@@ -108,18 +108,22 @@ def test_a_head_that_begins_late_on_an_idle_connection_has_its_own_time(moments:
 
 
 @pytest.mark.parametrize(
-    "sent", [b"GET / HTTP/1.1\r\nHost: a\r\n", b""], ids=["half a head", "nothing, made while it leaves"]
+    ("sent", "is_early"),
+    [(b"GET / HTTP/1.1\r\nHost: a\r\n", True), (b"", False), (b"", True)],
+    ids=["half a head", "nothing, made while it leaves", "nothing yet, made before"],
 )
-def test_a_process_that_leaves_waits_for_a_head_no_longer_than_a_moment(moments: Moments, sent: bytes) -> None:
+def test_a_process_that_leaves_waits_for_a_head_no_longer_than_a_moment(
+    moments: Moments, sent: bytes, is_early: bool
+) -> None:
     leaving = server(moments)
     begun_s = moments.now_s
-    if sent:
+    if is_early:
         connection, transport = connect(leaving)
         connection.data_received(sent)
         moments.now_s += 3
     leaving.drain()
     drained_s = moments.now_s
-    if not sent:
+    if not is_early:
         connection, transport = connect(leaving)
     was_closed = transport.is_closed
     moments.visit(connection)

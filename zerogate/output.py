@@ -11,7 +11,10 @@ _AT_ONCE_BYTES: Final = select.PIPE_BUF
 
 
 class Output:
-    """A file descriptor that others may share, and that therefore stays a blocking one."""
+    """A file descriptor that others may share, and that therefore stays a blocking one.
+
+    Several processes may write to it: lines are not torn, as long as they are shorter than 4 KiB.
+    """
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
@@ -22,5 +25,8 @@ class Output:
         """Write what is taken without waiting; how many bytes that was. Raises OSError where nobody can take it."""
         taken = 0
         while taken < len(data) and self._readiness.poll(0):
-            taken += os.write(self._descriptor, data[taken : taken + _AT_ONCE_BYTES])
+            end = taken + _AT_ONCE_BYTES
+            if end < len(data):
+                end = data.rfind(b"\n", taken, end) + 1 or end
+            taken += os.write(self._descriptor, data[taken:end])
         return taken

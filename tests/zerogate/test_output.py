@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from cli.output import Output
+from zerogate.output import Output
 
 
 @pytest.fixture
@@ -28,6 +28,15 @@ def test_a_reader_that_is_behind_is_not_waited_for_and_misses_nothing(pipe: tupl
         received += os.read(read, 65536)
         taken += output.write(data[taken:])
     assert received == data
+
+
+def test_each_write_ends_with_a_line_so_that_several_processes_share_a_pipe(pipe: tuple[int, int]) -> None:
+    read, write = pipe
+    line = b"x" * 1499 + b"\n"
+    taken = Output(write).write(line * 100)
+    assert 0 < taken < 100 * len(line)
+    assert taken % len(line) == 0
+    assert os.read(read, 1 << 20) == line * (taken // len(line))
 
 
 def test_a_reader_that_is_gone_is_told() -> None:

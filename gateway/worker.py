@@ -1,0 +1,299 @@
+"""One worker: a whole gateway in a process, wired together. Nothing is decided here.
+
+It was forked with its listening sockets, which the parent keeps open too, and it leaves without closing the port for
+anybody else. What it counts goes to the parent once a second, and to the end of what is in flight. Without a parent it
+finishes what it has and leaves.
+"""
+
+import asyncio
+import gc
+import logging
+import random
+import signal
+import socket
+from typing import Final, Protocol
+
+import msgspec
+
+from activator.holds import Holds
+from activator.links import Links
+from gateway.channel import Channel
+from gateway.figures import figures_of
+from gateway.file import EMPTY, GatewayFile, read_file
+from gateway.ingress import Ingress
+from gateway.messages import (
+    Applied,
+    Apply,
+    Figures,
+    FromParent,
+    Leave,
+    LeaveAtOnce,
+    Leaving,
+    Number,
+    Ready,
+    Report,
+)  # fmt: skip
+from gateway.metrics import UNROUTED
+from gateway.settings import Settings
+from gateway.tally import PROCESS
+from zerogate.clock import now
+from zerogate.drain import Steps, leave
+from zerogate.errors import Refusal
+from zerogate.http.access_log import AT_ONCE, AccessLog
+from zerogate.http.exchange import Exchange
+from zerogate.http.listener import Listener
+from zerogate.http.server import Server
+from zerogate.http.sweep import Sweep
+from zerogate.output import STDOUT, Output
+from zerogate.process import usage
+from zerogate.tasks import Nursery
+
+log = logging.getLogger("gateway")
+
+REPORT_S: Final = 1.0
+LAST_ANSWERS_S: Final = 1.0
+"""For refusals that are on their way at the drain deadline, and for the last report."""
+_LEAVING: Final = Refusal(
+    status=503,
+    code="shutting_down",
+    detail="This gateway is being stopped and no replica took the request until then. Try again.",
+    retry_after_s=1.0,
+)
+
+
+class Waker(Protocol):
+    """Who hears that a service has a request that waits: on a cluster the client of the autoscaler."""
+
+    def wake(self, service: str) -> None: ...
+
+
+class NobodyToWake:
+    """Replicas come from a file: somebody else starts them, and what waits waits until then or the hold timeout."""
+
+    def wake(self, service: str) -> None: ...
+
+
+class Start(msgspec.Struct, frozen=True, kw_only=True):
+    """What a worker is forked with. `name`: its own, for sidecars."""
+
+    settings: Settings
+    name: str
+    edition: int
+    file: GatewayFile
+    sockets: tuple[socket.socket, ...]
+    channel: socket.socket
+
+
+class Worker:
+    """See the module's text. Make it on the loop it shall run on; `run` until it has left."""
+
+    def __init__(self, start: Start, waker: Waker) -> None:
+        loop = asyncio.get_running_loop()
+        self._start = start
+        self._settings = start.settings
+        self._waker = waker
+        self._chance = random.Random()
+        self._nursery = Nursery()
+        self._sweep = Sweep(loop)
+        self._access_log = AccessLog(self._settings.access_log, Output(STDOUT).write)
+        self._holds = Holds(
+            self, sweep=self._sweep, nursery=self._nursery, choose=self._chance.randrange,
+            call_later=loop.call_later, clock=now,
+        )  # fmt: skip
+        self._links: dict[str, Links] = {}
+        self._ingress = Ingress(self._holds, loop.call_soon, self._access_log.add)
+        self._server = Server(self._ingress.place, self._sweep)
+        self._listeners = [Listener(self._server, sock, keeps_file=True) for sock in start.sockets]
+        self._channel = Channel(self._on_message, self._on_orphaned)
+        self._file = EMPTY
+        self._edition = start.edition
+        self._sequence = 0
+        self._told_to_leave = asyncio.Event()
+        self._at_once = asyncio.Event()
+        self._is_last = False
+
+    async def run(self) -> None:
+        """Take requests until told to leave, and leave."""
+        await self._channel.open(self._start.channel)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._on_sigterm)
+        self._apply(self._start.file)
+        for listener in self._listeners:
+            await listener.start()
+        self._nursery.start(self._report_always(), name="reports")
+        # what lives as long as the process is not worth looking at in every collection
+        gc.collect()
+        gc.freeze()
+        self._channel.say(Ready())
+        await self._told_to_leave.wait()
+        await self._leave()
+
+    # The file
+
+    def _apply(self, file: GatewayFile) -> None:
+        """Work by a file, in one callback: no request sees half of it."""
+        router = file.router()
+        for gone in [name for name in self._links if name not in file.services]:
+            self._links.pop(gone).close()
+        self._holds.configure(file.policies(), {})
+        for name, service in file.services.items():
+            links = self._links.get(name)
+            if links is None:
+                links = self._links[name] = Links(
+                    self._holds[name], self._start.name,
+                    sweep=self._sweep, nursery=self._nursery, jitter=self._chance.random,
+                )  # fmt: skip
+            before = self._file.services.get(name)
+            for address in set(before.replicas if before is not None else ()).difference(service.replicas):
+                links.remove(str(address))
+            for address in service.replicas:
+                links.add(str(address), address)
+        self._ingress.configure(router)
+        self._file = file
+
+    async def _read_and_apply(self, message: Apply) -> None:
+        # in a thread: a thousand policies take longer to read than a stream should stand still
+        file = await asyncio.to_thread(read_file, message.data, self._settings.file)
+        if message.edition > self._edition:
+            self._edition = message.edition
+            self._apply(file)
+        self._channel.say(Applied(message.edition))
+
+    # What the parent says
+
+    def _on_message(self, message: FromParent) -> None:
+        if isinstance(message, Apply):
+            self._nursery.start(self._read_and_apply(message), name="reload")
+        elif isinstance(message, Leave):
+            self._is_last = self._is_last or message.is_last
+            self._told_to_leave.set()
+        elif isinstance(message, LeaveAtOnce):
+            self._told_to_leave.set()
+            self._leave_at_once()
+
+    def _on_sigterm(self) -> None:
+        if not self._told_to_leave.is_set():
+            self._channel.say(Leaving())
+        self._told_to_leave.set()
+
+    def _on_orphaned(self) -> None:
+        log.warning("the parent is gone: what is in flight is finished")
+        self._is_last = True
+        self._told_to_leave.set()
+
+    def _leave_at_once(self) -> None:
+        self._at_once.set()
+        for listener in self._listeners:
+            listener.abort()
+
+    # Leaving
+
+    async def _leave(self) -> None:
+        await leave(
+            Steps(
+                readiness_off=self._server.leave_soon,
+                wait_for_senders=self._wait_for_senders,
+                close_listeners=self._close_listeners,
+                refuse_held=self._let_wait,
+                finish_running=self._finish_running,
+                stop_replicas=self._stop_asking,
+                close_infrastructure=self._close,
+            )
+        )
+
+    async def _wait_for_senders(self) -> None:
+        if self._is_last:
+            await self._unless_at_once(self._settings.drain_wait_s)
+
+    async def _unless_at_once(self, time_s: float) -> None:
+        try:
+            async with asyncio.timeout(time_s):
+                await self._at_once.wait()
+        except TimeoutError:
+            return
+
+    async def _close_listeners(self) -> None:
+        for listener in self._listeners:
+            await (listener.leave_port() if self._is_last else listener.hand_over_port())
+
+    def _let_wait(self) -> None:
+        """What waits here waits for a replica that others start, so it has until the deadline too."""
+
+    async def _finish_running(self) -> None:
+        self._server.drain()
+        try:
+            async with asyncio.timeout(0 if self._at_once.is_set() else self._settings.drain_deadline_s):
+                await self._server.emptied().wait()
+        except TimeoutError:
+            self._holds.refuse_all(_LEAVING)
+            reset = await self._listeners[0].drain(deadline_s=0 if self._at_once.is_set() else LAST_ANSWERS_S)
+            if reset:
+                log.warning("%d connections were reset: they had not ended at the deadline", reset)
+
+    async def _stop_asking(self) -> None:
+        for links in self._links.values():
+            links.close()
+        self._holds.close()
+
+    async def _close(self) -> None:
+        # the ends of connections that were reset are counted in the next turn of the loop
+        await asyncio.sleep(0)
+        await self._nursery.aclose()
+        self._access_log.finish()
+        self._report([*self._file.services])
+        await self._channel.close(within_s=LAST_ANSWERS_S)
+
+    # What is counted
+
+    async def _report_always(self) -> None:
+        while True:
+            await asyncio.sleep(REPORT_S)
+            for _ in range(self._access_log.waiting // AT_ONCE + 1):
+                self._access_log.flush()
+                await asyncio.sleep(0)
+            if not self._channel.is_behind:
+                self._report(self._holds.take_changed())
+
+    def _report(self, services: list[str]) -> None:
+        figures: dict[str, Figures] = {PROCESS: self._process()}
+        for name in services:
+            hold = self._holds.get(name)
+            if hold is not None:
+                hold.on_read()
+                figures[name] = figures_of(hold.counters, hold.meter)
+        self._sequence += 1
+        self._channel.say(Report(self._sequence, self._edition, figures))
+
+    def _process(self) -> Figures:
+        server, used = self._server, usage()
+        counters: dict[str, Number] = {
+            "cpu_s": used.cpu_s,
+            "accepted": server.accepted,
+            "bad_requests": server.bad_requests,
+            "dropped_log_lines": self._access_log.dropped,
+        }
+        counters.update({UNROUTED + code: count for code, count in self._ingress.unrouted.refused_by_code.items()})
+        gauges: dict[str, Number] = {
+            "resident_bytes": used.resident_bytes,
+            "open_files": used.open_files,
+            "connections": len(server.connections),
+            "body_bytes": server.memory.used_bytes,
+        }
+        return Figures(counters, gauges)
+
+    # What the holds tell
+
+    def on_wake(self, service: str) -> None:
+        """A request waits."""
+        self._waker.wake(service)
+
+    def on_idle(self, replica_id: str) -> None:
+        """A replica that takes nothing new is empty: whoever stops it asks its sidecar."""
+
+    def on_exchange_ended(self, service: str, exchange: Exchange) -> None:
+        """A request is over."""
+        self._access_log.add(service, exchange)
+
+
+async def serve(start: Start) -> None:
+    """A worker's life."""
+    await Worker(start, NobodyToWake()).run()
