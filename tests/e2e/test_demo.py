@@ -68,7 +68,9 @@ def test_kept_it_stays_up_with_lines_to_try_that_work_until_ctrl_c_ends_it_and_t
 
 
 def test_make_demo_keep_runs_exactly_that() -> None:
-    done = subprocess.run(["make", "-n", "demo", "KEEP=1"], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(
+        ["make", "--no-print-directory", "-n", "demo", "KEEP=1"], cwd=ROOT, capture_output=True, text=True
+    )
     assert (done.returncode, done.stdout.splitlines()[-1]) == (0, ".venv/bin/zerogate demo --keep")
 
 
