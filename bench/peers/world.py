@@ -20,7 +20,7 @@ from bench.peers.processes import Cores, StartError
 class Extent(msgspec.Struct, frozen=True):
     """How much of everything. A request costs some 10 µs: two seconds are a mean over 100,000 of them."""
 
-    turns: int = 3
+    turns: int = 2
     seconds: float = 2.0
     quiet_s: float = 10.0
     streams: int = 1000
