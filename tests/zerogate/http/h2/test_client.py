@@ -271,6 +271,7 @@ async def test_no_more_streams_than_the_replica_allows() -> None:
         assert most <= 8
 
 
+@pytest.mark.slow
 async def test_a_client_that_does_not_read_holds_back_its_own_stream_and_no_other() -> None:
     sent = 0
     slow = asyncio.Event()

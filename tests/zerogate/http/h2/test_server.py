@@ -422,6 +422,7 @@ async def upload_part(peer: Peer, stream: int, size: int) -> None:
     await peer.flush()
 
 
+@pytest.mark.slow
 async def test_draining_lets_streams_finish_and_closes_then() -> None:
     step, asked = asyncio.Event(), asyncio.Event()
 
@@ -461,6 +462,7 @@ async def test_a_client_that_never_rests_is_told_of_a_drain_at_last(monkeypatch:
         assert event.last_stream_id == 2**31 - 1
 
 
+@pytest.mark.slow
 async def test_draining_closes_connections_without_a_stream() -> None:
     async with rig(script=echo) as one, asking(one) as peer:
         await peer.answer(await peer.ask())
@@ -469,6 +471,7 @@ async def test_draining_closes_connections_without_a_stream() -> None:
         await asyncio.wait_for(one.server.emptied().wait(), 10)
 
 
+@pytest.mark.slow
 async def test_a_client_that_acknowledges_nothing_cannot_hold_a_drain() -> None:
     async with rig(script=echo) as one:
         client = await one.connect()
