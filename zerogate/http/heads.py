@@ -330,6 +330,8 @@ class ResponseHead:
 
 def parse_response(status: int, reason: bytes, version: str, fields: list[Field], *, keep_alive: bool) -> ResponseHead:
     """The meaning of a response head; raises BadMessageError."""
+    if version != "1.1" and version != "1.0":
+        raise BadMessageError(f"the replica answered in HTTP/{version}, and HTTP/1.1 was asked for", 502)
     if not 100 <= status <= 599:
         raise BadMessageError("the answer's status is not from 100 to 599 (RFC 9110 section 15)", 502)
     lines: list[bytes] = []

@@ -575,6 +575,17 @@ async def test_a_connection_that_is_to_be_closed_does_not_wait_for_a_client_that
         await asyncio.wait_for(one.server.emptied().wait(), 10)
 
 
+@pytest.mark.parametrize("version", [b"0.9", b"2.0", b"3.0"])
+async def test_an_answer_in_a_version_that_was_not_asked_for_is_none(version: bytes) -> None:
+    answer = b"HTTP/%b 200 OK\r\nContent-Length: 2\r\n\r\nok" % version
+    async with rig(script=answering(answer)) as it:
+        client = await it.connect()
+        await client.send(b"POST / HTTP/1.1\r\nHost: chat\r\nContent-Length: 1\r\n\r\nx")
+        assert (await client.until(b"\r\n\r\n")).startswith(b"HTTP/1.1 502 ")
+        assert (await it.end_of(1))[0].code == "replica_lost"
+        assert it.hold.meter.in_flight == 0
+
+
 @pytest.mark.parametrize("status", [b"000", b"099", b"600", b"999"])
 async def test_an_answer_with_a_status_that_is_none_is_an_error_and_frees_its_slot(status: bytes) -> None:
     bad = b"HTTP/1.1 %b What\r\nContent-Length: 2\r\n\r\nno" % status

@@ -77,7 +77,7 @@ class RequestReader:
         self.is_between = True
         """Whole messages have been read and nothing beyond."""
         self._has_offer = False
-        """The last head read offers a WebSocket: what follows is not HTTP."""
+        """The last head read offers another protocol that may be taken: what follows is not HTTP."""
         self._early = b""
 
     def feed(self, data: bytes) -> None:
@@ -124,8 +124,12 @@ class RequestReader:
         if len(self._early) > MOST_EARLY_BYTES:
             self._listener.on_flood()
 
+    def ends_here(self) -> None:
+        """The request whose head is told of is the last one: what lies behind it is another protocol's."""
+        self._has_offer = True
+
     def take_early(self) -> bytes:
-        """What came behind the offer of a WebSocket; its tunnel reads on."""
+        """What came behind the offer of another protocol, which reads on."""
         early, self._early = self._early, b""
         return early
 

@@ -60,7 +60,7 @@ class ServerConnection(asyncio.Protocol):
     http_version = "1.1"
 
     __slots__ = (
-        "_body_left", "_closing", "_current", "_early", "_ending", "_gone_watch", "_idle_since_s",
+        "_body_left", "_closing", "_current", "_early", "_ending", "_gone_watch", "_heir", "_idle_since_s",
         "_is_blocked", "_last_word", "_linger", "_made_s", "_now_s", "_out", "_paused", "_pipelined", "_reader",
         "_receiving", "_server", "_transport", "_unsent_bytes", "arrival", "memory", "peer", "tick", "visit_s",
     )  # fmt: skip
@@ -97,6 +97,8 @@ class ServerConnection(asyncio.Protocol):
         self._gone_watch: int | None = None
         """The descriptor by which the client's end is watched for."""
         self._linger: Linger | None = None
+        self._heir: asyncio.Protocol | None = None
+        """Who has the connection from now on, until the read is over that brought its request."""
         self._now_s = 0.0
         self._idle_since_s = self._made_s = 0.0
 
@@ -197,7 +199,7 @@ class ServerConnection(asyncio.Protocol):
         """What lies behind a head in the same read."""
         if self._body_left:
             data = self._take_body(data)
-        if data and not self._closing:
+        if data and (self._heir is not None or not self._closing):
             self._feed(data)
 
     def _take_body(self, data: bytes) -> bytes:
@@ -220,6 +222,8 @@ class ServerConnection(asyncio.Protocol):
             if not self._closing:
                 self._refuse_message(bad.status, str(bad))
             return False
+        if self._heir is not None and (early := self._reader.take_early()):
+            self._heir.data_received(early)
         if self._reader.in_head and self.visit_s > self._now_s + HEAD_TIMEOUT_S:
             self._server.sweep.watch(self, self._now_s + HEAD_GRACE_S)
         return True
@@ -265,16 +269,23 @@ class ServerConnection(asyncio.Protocol):
     def _is_handed_over(self, head: RequestHead) -> bool:
         """Whether the connection belongs to another protocol now, which was asked for with nothing else under way."""
         make = self._server.upgrades.get(head.upgrade or b"")
-        protocol = make(head) if make is not None and self._current is None and not head.has_body else None
+        may_have = head.wants_upgrade and not head.http_1_0 and not head.has_body and self._current is None
+        protocol = make(head) if make is not None and may_have else None
         if protocol is None:
             return False
         self._closing = True
+        self._heir = protocol
+        self._reader.ends_here()
         self._server.leave(self, self.peer)
         self._server.sweep.forget(self)
         self._transport.set_protocol(protocol)
         protocol.connection_made(self._transport)
-        asyncio.get_running_loop().call_soon(self._reader.close)  # not now: it is reading
+        asyncio.get_running_loop().call_soon(self._forget_heir)  # not now: the reader is reading
         return True
+
+    def _forget_heir(self) -> None:
+        self._heir = None
+        self._reader.close()
 
     def _queue(self, exchange: Exchange) -> None:
         if self._pipelined is None:
