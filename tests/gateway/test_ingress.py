@@ -16,7 +16,7 @@ from tests.zerogate.http.dialogue import Sides
 from zerogate.clock import now
 from zerogate.counters import Result
 from zerogate.http.exchange import Exchange
-from zerogate.http.heads import parse_request
+from zerogate.http.parse_heads import parse_request
 from zerogate.http.sweep import Sweep
 from zerogate.policy import Policy
 from zerogate.runtime.interface import Address, BackOff, EndCause, Ended, Replica, ReplicaState

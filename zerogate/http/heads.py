@@ -1,16 +1,13 @@
-"""Heads of HTTP/1.1 messages: one meaning or a refusal, and their serialisation from that meaning. Pure.
+"""Heads of HTTP messages as values: each has one meaning. Pure.
 
-llhttp has already refused what breaks the grammar (bare CR or LF, obs-fold, whitespace before a colon, two lengths,
-length and chunked together). It lets pass several Hosts, transfer codings other than exactly "chunked", and targets
-of every form: those are decided here. What is passed on is written anew from the parsed fields: hop-by-hop fields,
-those named in Connection, and all framing stay behind. Called by the protocols of `h1` and `h2`.
+What a request's and an answer's head say, whatever version they came in; which fields are a hop's own and stay behind;
+how much a head may be. `parse_heads` makes them of HTTP/1.1's fields, `write_heads` makes bytes of them again, and
+`zerogate.http.h2` does the same for its version.
 """
 
-import re
 from typing import Final
 
 from zerogate.errors import ZerogateError
-from zerogate.http.grpc import format_timeout, is_grpc, parse_timeout
 from zerogate.names import HOLDER, NOT_SENT
 
 MAX_HEAD_BYTES: Final = 64 * 1024
@@ -30,22 +27,18 @@ _HOP_BY_HOP: Final = frozenset(
 )  # fmt: skip
 RESPONSE_SPECIAL: Final = _HOP_BY_HOP | {NOT_SENT}
 """Fields of an answer that are not passed on."""
-_REQUEST_SPECIAL: Final = _HOP_BY_HOP | {
+REQUEST_SPECIAL: Final = _HOP_BY_HOP | {
     b"host", b"expect", b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"forwarded", HOLDER,
     b"x-forwarded-client-cert", b"client-cert", b"client-cert-chain",
 }  # fmt: skip
 """Those of the last line say who the client has proved to be: whoever may write them may be anyone, so they are dropped
 on every port, and only `zerogate.http.client_identity` writes one."""
-_LOOK_ALIKES: Final = frozenset({name.replace(b"-", b"_") for name in _REQUEST_SPECIAL if b"-" in name})
+LOOK_ALIKES: Final = frozenset({name.replace(b"-", b"_") for name in REQUEST_SPECIAL if b"-" in name})
 """Servers that hand fields on as CGI's variables cannot tell these from ours: `X_Forwarded_For` is a way around us."""
-_LOOKED_AT: Final = frozenset({b"content-type", b"content-encoding", b"prefer", b"user-agent"})
-"""Passed on like any other field, and of use here."""
-_NOT_PLAIN: Final = _REQUEST_SPECIAL | _LOOK_ALIKES | _LOOKED_AT
-_GRPC_TIMEOUT: Final = re.compile(rb"(?:(?<=\r\n)|\A)grpc-timeout: ([^\r\n]*)\r\n", re.IGNORECASE)
 _IDEMPOTENT: Final = frozenset({b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE"})
 _FORBIDDEN_IN_TRAILERS: Final = (
-    _REQUEST_SPECIAL
-    | _LOOK_ALIKES
+    REQUEST_SPECIAL
+    | LOOK_ALIKES
     | {
         b"authorization",
         b"content-encoding",
@@ -53,9 +46,6 @@ _FORBIDDEN_IN_TRAILERS: Final = (
         b"set-cookie",
     }
 )
-_HOST: Final = re.compile(rb"[A-Za-z0-9._~%!$&'()*+,;=-]*(?::[0-9]*)?|\[[0-9A-Fa-f:.]+\](?::[0-9]*)?")
-_ABSOLUTE: Final = re.compile(rb"https?://([^/?#]+)([/?].*)?", re.IGNORECASE | re.DOTALL)
-_WAIT: Final = re.compile(rb"(?:^|[,;\s])wait\s*=\s*\"?([0-9]{1,6})", re.IGNORECASE)
 
 
 class BadMessageError(ZerogateError):
@@ -143,156 +133,6 @@ class RequestHead:
         return self.keep_alive and not self.chunked and self.upgrade is None
 
 
-def parse_request(method: bytes, target: bytes, version: str, fields: list[Field], *, keep_alive: bool) -> RequestHead:
-    """The meaning of a request head; raises BadMessageError. `fields` are as they came, names in any case."""
-    if version != "1.1" and version != "1.0":
-        raise BadMessageError(f"HTTP/{version} is not spoken here, only HTTP/1.1, HTTP/1.0 and HTTP/2", 505)
-    head = RequestHead(method, len(fields), http_1_0=version == "1.0", keep_alive=keep_alive)
-    host: bytes | None = None
-    lines: list[bytes] = []
-    dropped: frozenset[bytes] = frozenset()
-    for name, value in fields:
-        key = name.lower()
-        if key not in _NOT_PLAIN:
-            lines += (name, b": ", value, b"\r\n")
-        elif key in _LOOKED_AT:
-            lines += (name, b": ", value, b"\r\n")
-            _look_at(head, key, value)
-        elif key == b"host":
-            if host is not None:
-                raise BadMessageError("the request has more than one Host field")
-            host = value
-        elif key == b"content-length":
-            head.content_length = int(value)
-        elif key == b"connection":
-            options = {option.strip().lower() for option in value.split(b",")}
-            dropped |= options - {b"close", b"keep-alive", b"te", b"upgrade", b""}
-            if b"upgrade" in options:
-                head.wants_upgrade = True
-        else:
-            _take_special(head, key, value)
-    if method == b"CONNECT":
-        raise BadMessageError("CONNECT is not served: this is not a forward proxy", 405)
-    _take_target(head, target, host)
-    head.lines = b"".join(_without(lines, dropped) if dropped else lines)
-    if is_grpc(head.content_type):
-        take_grpc(head)
-    head.has_body = head.chunked or bool(head.content_length)
-    return head
-
-
-def _without(lines: list[bytes], names: frozenset[bytes]) -> list[bytes]:
-    """Drop the fields with these names; a field is four entries of `lines`."""
-    kept = (lines[at : at + 4] for at in range(0, len(lines), 4) if lines[at].lower() not in names)
-    return [piece for field in kept for piece in field]
-
-
-def take_grpc(head: RequestHead) -> None:
-    """Read what a request of gRPC says about itself. Raises BadMessageError for a deadline that cannot be read."""
-    head.is_grpc = True
-    found = _GRPC_TIMEOUT.findall(head.lines)
-    if found:
-        head.timeout_s = parse_timeout(found[0]) if len(found) == 1 else None
-        if head.timeout_s is None:
-            raise BadMessageError("grpc-timeout is not given once, as up to 8 digits and one of H, M, S, m, u, n")
-        head.lines = _GRPC_TIMEOUT.sub(b"", head.lines)
-
-
-def _look_at(head: RequestHead, key: bytes, value: bytes) -> None:
-    if key == b"user-agent":
-        head.user_agent = value
-    elif key == b"content-type":
-        head.content_type = value
-    elif key == b"content-encoding":
-        head.content_encoding = value
-    elif match := _WAIT.search(value):
-        head.wait_s = float(match[1])
-
-
-def _take_special(head: RequestHead, key: bytes, value: bytes) -> None:
-    if key == b"transfer-encoding":
-        if head.chunked or value.strip(b" ").lower() != b"chunked" or head.http_1_0:
-            raise BadMessageError("the only transfer coding that is taken is a single chunked, in HTTP/1.1", 501)
-        head.chunked = True
-    elif key == b"expect":
-        if value.lower() != b"100-continue":
-            raise BadMessageError("the only expectation that is met is 100-continue", 417)
-        head.expects_continue = not head.http_1_0
-    elif key == b"te":
-        head.accepts_trailers = b"trailers" in value.lower()
-    elif key == b"upgrade":
-        head.upgrade = head.upgrade + b", " + value.lower() if head.upgrade else value.lower()
-    elif key == HOLDER:
-        head.holder = value
-    elif key == b"forwarded":
-        head.forwarded = head.forwarded + b", " + value if head.forwarded else value
-    elif key == b"x-forwarded-for":
-        head.forwarded_for = head.forwarded_for + b", " + value if head.forwarded_for else value
-    elif key == b"x-forwarded-proto":
-        head.forwarded_proto = value
-    elif key == b"x-forwarded-host":
-        head.forwarded_host = value
-    elif key in _LOOK_ALIKES:
-        raise BadMessageError(f"the field {key.decode()} could be taken for {key.replace(b'_', b'-').decode()}")
-
-
-def _take_target(head: RequestHead, target: bytes, host: bytes | None) -> None:
-    if len(target) > MAX_TARGET_BYTES:
-        raise BadMessageError(f"the request target is longer than {MAX_TARGET_BYTES} bytes", 414)
-    if host is None and not head.http_1_0:
-        raise BadMessageError("an HTTP/1.1 request needs a Host field")
-    if not target.startswith(b"/") and not (target == b"*" and head.method == b"OPTIONS"):
-        match = _ABSOLUTE.fullmatch(target)
-        if match is None:
-            raise BadMessageError("the request target has to begin with / or be an absolute http URL")
-        # RFC 9112 section 3.2.2: the authority of an absolute-form target replaces the Host field
-        host = match[1]
-        rest = match[2] or b"/"
-        target = rest if rest.startswith(b"/") else b"/" + rest
-    if host is not None and _HOST.fullmatch(host) is None:
-        raise BadMessageError("the Host field is not a host name with an optional port")
-    if b"#" in target:
-        raise BadMessageError("the request target has a fragment")
-    head.target = target
-    head.host = host or b""
-
-
-def framing_line(head: RequestHead) -> bytes:
-    """The field that says where the body of this request ends, or nothing."""
-    if head.chunked:
-        return b"Transfer-Encoding: chunked\r\n"
-    return b"Content-Length: %d\r\n" % head.content_length if head.content_length is not None else b""
-
-
-def request_bytes(
-    head: RequestHead, *, client: bytes, host: bytes | None = None, holder: bytes | None = None,
-    proto: bytes = b"http", identity: bytes = b"", left_s: float | None = None, lines: bytes | None = None,
-) -> bytes:  # fmt: skip
-    """The head as it goes to a replica.
-
-    `client`: the peer's address; `host`: written instead of the client's own; `holder`: our own name, for a sidecar;
-    `identity`: a whole line about who the client has proved to be; `left_s`: of the time that a client of gRPC allows;
-    `lines`: sent instead of the head's own.
-    """
-    own = head.host
-    node = b'"[%b]"' % client if b":" in client else client if client != UNIX_PEER else b"_unix"
-    element = b"for=%b;host=%b;proto=%b" % (node, own if own.isalnum() else b'"%b"' % own, proto)
-    framing = framing_line(head) if head.websocket_key is None else b"Connection: Upgrade\r\nUpgrade: websocket\r\n"
-    if left_s is not None:
-        framing += b"grpc-timeout: %b\r\n" % format_timeout(left_s)
-    return b"".join(
-        (
-            head.method, b" ", head.target, b" HTTP/1.1\r\nHost: ", own if host is None else host, b"\r\n",
-            head.lines if lines is None else lines, framing, identity,
-            b"" if holder is None else b"%b: %b\r\n" % (HOLDER, holder),
-            b"X-Forwarded-For: ", head.forwarded_for, b", " if head.forwarded_for else b"", client,
-            b"\r\nX-Forwarded-Proto: ", head.forwarded_proto or proto,
-            b"\r\nX-Forwarded-Host: ", head.forwarded_host or own,
-            b"\r\nForwarded: ", head.forwarded, b", " if head.forwarded else b"", element, b"\r\n\r\n",
-        )
-    )  # fmt: skip
-
-
 class ResponseHead:
     """A response head with one meaning; `lines` are the end-to-end fields, serialised."""
 
@@ -328,54 +168,6 @@ class ResponseHead:
         )
 
 
-def parse_response(status: int, reason: bytes, version: str, fields: list[Field], *, keep_alive: bool) -> ResponseHead:
-    """The meaning of a response head; raises BadMessageError."""
-    if version != "1.1" and version != "1.0":
-        raise BadMessageError(f"the replica answered in HTTP/{version}, and HTTP/1.1 was asked for", 502)
-    if not 100 <= status <= 599:
-        raise BadMessageError("the answer's status is not from 100 to 599 (RFC 9110 section 15)", 502)
-    lines: list[bytes] = []
-    content_length: int | None = None
-    chunked = not_sent = False
-    dropped: frozenset[bytes] = frozenset()
-    for name, value in fields:
-        key = name.lower()
-        if key not in RESPONSE_SPECIAL:
-            lines += (name, b": ", value, b"\r\n")
-        elif key == b"content-length":
-            content_length = int(value)
-        elif key == b"transfer-encoding":
-            if chunked or value.strip(b" ").lower() != b"chunked" or version == "1.0":
-                raise BadMessageError("the replica used a transfer coding other than chunked", 502)
-            chunked = True
-        elif key == b"connection":
-            options = {option.strip().lower() for option in value.split(b",")}
-            dropped |= options - {b"close", b"keep-alive", b"upgrade", b""}
-        elif key == b"trailer":
-            lines += (b"Trailer", b": ", value, b"\r\n")
-        elif key == NOT_SENT:
-            not_sent = True
-    if dropped:
-        lines = _without(lines, dropped)
-    return ResponseHead(
-        status=status,
-        reason=reason,
-        lines=b"".join(lines),
-        content_length=content_length,
-        chunked=chunked,
-        keep_alive=keep_alive,
-        field_count=len(fields),
-        not_sent=not_sent,
-    )
-
-
-def response_bytes(head: ResponseHead) -> bytes:
-    """The head of an answer with a length as it goes to a client whose connection stays."""
-    return b"HTTP/1.1 %d %b\r\n%bContent-Length: %d\r\n\r\n" % (
-        head.status, head.reason, head.lines, head.content_length or 0,
-    )  # fmt: skip
-
-
 def has_no_body(status: int, method: bytes) -> bool:
     """Whether a response to `method` with `status` ends with its head (RFC 9112 section 6.3)."""
     return method == b"HEAD" or status == 204 or status == 304 or status < 200
@@ -389,11 +181,3 @@ def head_size(fields: list[Field]) -> int:
 def may_trail(name: bytes) -> bool:
     """Whether a field may stand in trailers (RFC 9110 section 6.5.1)."""
     return name.lower() not in _FORBIDDEN_IN_TRAILERS
-
-
-def trailer_bytes(trailers: list[Field]) -> bytes:
-    """The last chunk with its trailers; fields that must not stand there are left out."""
-    if not trailers:
-        return b"0\r\n\r\n"
-    lines = [b"%b: %b\r\n" % field for field in trailers if may_trail(field[0])]
-    return b"0\r\n" + b"".join(lines) + b"\r\n"

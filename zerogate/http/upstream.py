@@ -11,10 +11,10 @@ from zerogate.clock import now
 from zerogate.gate import Gate
 from zerogate.http.exchange import Exchange
 from zerogate.http.h1.client import ClientConnection
-from zerogate.http.heads import request_bytes
 from zerogate.http.sides import Connections
 from zerogate.http.sweep import NEVER, Sweep
 from zerogate.http.tls_transport import TlsTransport
+from zerogate.http.write_heads import request_bytes
 from zerogate.runtime.interface import Address
 from zerogate.tasks import Nursery
 

@@ -5,7 +5,8 @@ from typing import Any
 from zerogate.errors import Refusal
 from zerogate.gate import Gate
 from zerogate.http.exchange import Exchange
-from zerogate.http.heads import Field, RequestHead, ResponseHead, parse_request, parse_response
+from zerogate.http.heads import Field, RequestHead, ResponseHead
+from zerogate.http.parse_heads import parse_request, parse_response
 from zerogate.http.sides import PLAIN, BodyMemory, Timers
 from zerogate.http.tunnel import Tunnel
 

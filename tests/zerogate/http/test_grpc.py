@@ -19,7 +19,9 @@ from zerogate.http.grpc import (
     is_serving,
     parse_timeout,
 )
-from zerogate.http.heads import BadMessageError, Field, RequestHead, parse_request, request_bytes
+from zerogate.http.heads import BadMessageError, Field, RequestHead
+from zerogate.http.parse_heads import parse_request
+from zerogate.http.write_heads import request_bytes
 
 
 def head_of(*fields: Field, content_type: bytes = b"application/grpc", target: bytes = b"/p.S/M") -> RequestHead:

@@ -3,7 +3,9 @@
 import pytest
 
 from zerogate.http.handshake import accept_of, check_acceptance, mask_of, take_offer
-from zerogate.http.heads import BadMessageError, Field, RequestHead, parse_request, request_bytes
+from zerogate.http.heads import BadMessageError, Field, RequestHead
+from zerogate.http.parse_heads import parse_request
+from zerogate.http.write_heads import request_bytes
 
 KEY = b"dGhlIHNhbXBsZSBub25jZQ=="
 ACCEPT = b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo="

@@ -8,7 +8,8 @@ from tests.zerogate.http.dialogue import Sides, exchange_of, request
 from tests.zerogate.http.frames import BINARY, CLOSE, PING, TEXT, closing, frame
 from zerogate.http.exchange import ENDED, TUNNEL, Exchange, IllegalTransitionError
 from zerogate.http.handshake import mask_of, take_offer
-from zerogate.http.heads import ResponseHead, parse_response
+from zerogate.http.heads import ResponseHead
+from zerogate.http.parse_heads import parse_response
 from zerogate.http.sides import Timers
 from zerogate.http.tunnel import CLOSE_S, LEAVE_S, Tunnel
 from zerogate.http.websocket import FrameFollower, close_frame

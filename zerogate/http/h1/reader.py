@@ -21,10 +21,10 @@ from zerogate.http.heads import (
     BadMessageError,
     Field,
     RequestHead,
-    framing_line,
     head_size,
-    parse_request,
 )
+from zerogate.http.parse_heads import parse_request
+from zerogate.http.write_heads import framing_line
 
 NO_FIELDS: Final[list[Field]] = []
 MOST_EARLY_BYTES: Final = 64 * 1024

@@ -22,11 +22,12 @@ from zerogate.http.h1.memo import HEAD_END, KEPT_BYTES, HeadMemo, is_one_head
 from zerogate.http.h1.reader import NO_FIELDS, RequestReader
 from zerogate.http.h1.tunnel_ends import ClientEnd
 from zerogate.http.h2.frames import PREFACE_LINE
-from zerogate.http.heads import BadMessageError, Field, RequestHead, ResponseHead, response_bytes, trailer_bytes
+from zerogate.http.heads import BadMessageError, Field, RequestHead, ResponseHead
 from zerogate.http.server import DRAIN_HEAD_S, Server
 from zerogate.http.sides import PLAIN, Arrival
 from zerogate.http.sweep import NEVER
 from zerogate.http.tunnel import Tunnel
+from zerogate.http.write_heads import response_bytes, trailer_bytes
 
 HEAD_TIMEOUT_S: Final = 30.0
 """For a whole head; nginx allows 60 s, Go's servers none."""
@@ -368,7 +369,7 @@ class ServerConnection(asyncio.Protocol):
 
     def send_data(self, data: bytes) -> None:
         if self._ending == CHUNKED:
-            self._out += (b"%x\r\n" % len(data), data, b"\r\n")
+            self._out.append(b"%x\r\n%b\r\n" % (len(data), data))
         else:
             self._out.append(data)
 

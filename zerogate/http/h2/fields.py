@@ -13,15 +13,8 @@ from zerogate.http.h1.memo import KEPT_BYTES, HeadMemo
 from zerogate.http.h2.frames import PROTOCOL_ERROR, ViolationError
 from zerogate.http.h2.hpack import HpackField, list_bytes
 from zerogate.http.handshake import WEBSOCKET
-from zerogate.http.heads import (
-    MAX_FIELDS,
-    MAX_HEAD_BYTES,
-    BadMessageError,
-    Field,
-    RequestHead,
-    ResponseHead,
-    parse_request,
-)
+from zerogate.http.heads import MAX_FIELDS, MAX_HEAD_BYTES, BadMessageError, Field, RequestHead, ResponseHead
+from zerogate.http.parse_heads import parse_request
 
 REQUEST_PSEUDO: Final = frozenset({b":method", b":scheme", b":authority", b":path", b":protocol"})
 RESPONSE_PSEUDO: Final = frozenset({b":status"})

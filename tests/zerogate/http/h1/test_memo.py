@@ -14,7 +14,8 @@ from activator.hold import Hold
 from zerogate.clock import now
 from zerogate.gate import Gate
 from zerogate.http.exchange import Exchange
-from zerogate.http.h1 import client, server
+from zerogate.http.h1 import answer_reader, server
+from zerogate.http.h1 import turn as turns
 from zerogate.http.h1.client import ClientConnection
 from zerogate.http.h1.memo import KEPT_BYTES, KEPT_HEADS, SEEN_HEADS, HeadMemo, is_one_head
 from zerogate.http.h1.server import ServerConnection
@@ -183,7 +184,7 @@ def _empty() -> Iterator[None]:
 
 
 def forget() -> None:
-    for memo in (client._HEADS, server._HEADS):
+    for memo in (answer_reader.HEADS, server._HEADS):
         memo.known.clear()
         memo._seen.clear()
 
@@ -203,21 +204,21 @@ turn = st.tuples(
 @example([([2, 0], 1, [48]), ([2], 1, [49])])
 @example([([0], 9, [39]), ([0], 0, [])])
 @example([([2], 4, []), ([2], 0, [])])
-def test_known_heads_change_nothing_that_either_side_sees(turns: list[tuple[list[int], int, list[int]]]) -> None:
+def test_known_heads_change_nothing_that_either_side_sees(script: list[tuple[list[int], int, list[int]]]) -> None:
     forget()
     with asyncio.Runner() as runner:
         with pytest.MonkeyPatch.context() as without:
             without.setattr(server, "KEPT_BYTES", 0)
-            without.setattr(client, "KEPT_BYTES", 0)
-            expected = runner.run(play(turns))
+            without.setattr(turns, "KEPT_BYTES", 0)
+            expected = runner.run(play(script))
         assert not server._KNOWN
         for _ in range(3):
-            assert runner.run(play(turns)) == expected
+            assert runner.run(play(script)) == expected
 
 
 async def test_a_head_is_known_from_its_third_coming_on() -> None:
     for coming in range(3):
-        assert len(server._KNOWN) == len(client._KNOWN) == (coming > 1)
+        assert len(server._KNOWN) == len(answer_reader.HEADS.known) == (coming > 1)
         await play([([0], 0, [])])
 
 
@@ -226,7 +227,7 @@ async def test_what_its_parser_has_to_follow_is_never_known(request_: int) -> No
     for _ in range(4):
         await play([([request_], 3, [])])
     assert not server._KNOWN
-    assert not client._KNOWN
+    assert not answer_reader.HEADS.known
 
 
 def test_two_clients_share_a_head_and_not_an_address() -> None:

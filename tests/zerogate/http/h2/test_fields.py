@@ -4,7 +4,8 @@ import pytest
 
 from zerogate.http.h2.fields import fields_of, request_head, response_fields, trailers_of
 from zerogate.http.h2.frames import PROTOCOL_ERROR, ViolationError
-from zerogate.http.heads import BadMessageError, Field, RequestHead, ResponseHead, request_bytes
+from zerogate.http.heads import BadMessageError, Field, RequestHead, ResponseHead
+from zerogate.http.write_heads import request_bytes
 
 BASE: list[Field] = [(b":method", b"GET"), (b":scheme", b"http"), (b":path", b"/a?b"), (b":authority", b"chat:80")]
 

@@ -1,0 +1,386 @@
+"""Turns on a connection to a replica: one request and its answer after the other. Pure.
+
+An exchange that is given the connection asks; bytes, their end and the loss of the connection come in as method calls,
+and what they mean goes out as calls on the exchange, on the transport and on the pool. It never waits. Any doubt about
+where an answer ends closes the connection instead of giving it back.
+
+The states of a turn and what may follow what stand in `turn_states`. Bytes that come when nothing was asked, or in the
+read that brought the end of the answer before, are nobody's: they close the connection too.
+
+Invariants: an illegal transition raises and changes nothing; an exchange that has asked hears of exactly one end, or
+has let go by itself (`abort`, `finish`); a connection is given back only between two reads' meanings, whole.
+Subclassed by `client`, the protocol around it: one call per read is all that the layer may cost.
+"""
+
+from typing import Any, Protocol
+
+from zerogate.http.exchange import Exchange
+from zerogate.http.h1.answer_reader import HEADS, AnswerReader
+from zerogate.http.h1.memo import HEAD_END, KEPT_BYTES
+from zerogate.http.h1.turn_states import (
+    ASK,
+    ASKED,
+    BEGIN_BODY,
+    BEGIN_ENDLESS,
+    BODY,
+    CLOSE,
+    CLOSED,
+    COUNTED,
+    EARLY,
+    END,
+    END_OF_FILE,
+    ENDED,
+    EVENTS,
+    HEAD,
+    HEADED,
+    IDLE,
+    KNOW,
+    NEXT,
+    OPEN,
+    READ_OVER,
+    SKIP_BODY,
+    SPENT,
+    STATES,
+    SWITCH,
+    TUNNEL,
+    UNTIL_CLOSE,
+    IllegalTransitionError,
+)
+from zerogate.http.h1.turned_away import TurnedAway
+from zerogate.http.handshake import check_acceptance
+from zerogate.http.heads import MAX_HEAD_BYTES, BadMessageError, Field, ResponseHead, has_no_body
+from zerogate.http.tunnel import Tunnel
+from zerogate.http.write_heads import trailer_bytes
+
+
+class Keeper(Protocol):
+    """Where a connection belongs: the pool of its replica."""
+
+    may_turn_away: bool
+    """Whether a sidecar of ours answers there: only then a refusal as not sent is believed."""
+    heard_s: float
+    """When the last byte came on any of its connections."""
+
+    def give_back(self, connection: Any, now_s: float) -> None:
+        """It is idle and may be used again."""
+
+    def on_lost(self, connection: Any) -> None:
+        """It is closed."""
+
+    def request_bytes(self, exchange: Exchange) -> bytes:
+        """The head of the request as it goes to this replica."""
+
+
+class Turns:
+    """See the module's text. `idle_since_s` is set by the pool while it lies there."""
+
+    __slots__ = (
+        "_body_left", "_exchange", "_has_asked", "_is_chunked", "_is_last", "_now_s", "_pool", "_reader", "_switch",
+        "_transport", "idle_since_s", "state", "was_streamed",
+    )  # fmt: skip
+
+    may_refuse = False
+    """HTTP/1.1 has no way to say so."""
+
+    def __init__(self, pool: Keeper) -> None:
+        self.state = IDLE
+        self._pool = pool
+        self._reader = AnswerReader(self)
+        self._transport: Any = None
+        self._exchange: Exchange | TurnedAway | None = None
+        self._body_left = 0
+        """Of a body that is counted."""
+        self._is_chunked = False
+        """The request's body is."""
+        self._has_asked = False
+        """The request's last byte was written."""
+        self._is_last = False
+        """The answer to this HEAD is the last one of its connection."""
+        self._switch: ResponseHead | None = None
+        """The 101 that opens a WebSocket."""
+        self._now_s = 0.0
+        self.idle_since_s = 0.0
+        self.was_streamed = False
+        """Whether the last answer was chunked."""
+
+    def _step(self, event: int) -> None:
+        state = NEXT[self.state].get(event)
+        if state is None:
+            raise IllegalTransitionError(f"a connection that is {STATES[self.state]} cannot {EVENTS[event]}")
+        self.state = state
+
+    # What the exchange asks for
+
+    def send_head(self, exchange: Exchange) -> None:
+        """Begin `exchange` on this connection."""
+        self._begin(exchange, has_asked=not exchange.head.has_body)
+        self._transport.write(self._pool.request_bytes(exchange))
+
+    def send_whole(self, exchange: Exchange, body: bytes) -> None:
+        """One write for both: a sixth of what a chat request costs."""
+        self._begin(exchange, has_asked=True)
+        self._transport.write(self._pool.request_bytes(exchange) + body)
+
+    def _begin(self, exchange: Exchange, *, has_asked: bool) -> None:
+        if self.state == IDLE:
+            self.state = ASKED
+        else:
+            self._step(ASK)
+        self._exchange = exchange
+        self._has_asked = has_asked
+        self._is_chunked = exchange.head.chunked
+        self.was_streamed = False
+
+    def send_data(self, data: bytes) -> None:
+        if self._is_chunked:
+            self._transport.write(b"%x\r\n%b\r\n" % (len(data), data))
+        else:
+            self._transport.write(data)
+
+    def send_end(self, trailers: list[Field]) -> None:
+        if self._has_asked:
+            raise IllegalTransitionError("a request that was sent cannot end once more")
+        self._has_asked = True
+        if self._is_chunked:
+            self._transport.write(trailer_bytes(trailers))
+
+    def pause(self) -> None:
+        if self.state != CLOSED:
+            self._transport.pause_reading()
+
+    def resume(self) -> None:
+        if self.state != CLOSED:
+            self._transport.resume_reading()
+
+    def finish(self) -> None:
+        self._exchange = None
+        if self.state != CLOSED:
+            self._step(CLOSE)
+            self._transport.close()
+            self._pool.on_lost(self)
+
+    def abort(self) -> None:
+        self._exchange = None
+        self.close()
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether a request may be sent on it now."""
+        return self.state != CLOSED and not self._transport.is_closing()
+
+    def close(self) -> None:
+        """End it at once; what it carries hears nothing."""
+        if self.state != CLOSED:
+            self._step(CLOSE)
+            self._transport.abort()
+            self._pool.on_lost(self)
+
+    # What the transport tells
+
+    def take(self, data: bytes, now_s: float) -> None:
+        """A read."""
+        exchange = self._exchange
+        if exchange is None:
+            self.close()
+            return
+        self._now_s = self._pool.heard_s = now_s
+        state = self.state
+        if state == ASKED and isinstance(exchange, Exchange):
+            end = data.find(HEAD_END) + len(HEAD_END)
+            if (
+                len(HEAD_END) <= end <= KEPT_BYTES
+                and isinstance(exchange, Exchange)
+                and exchange.head.method != b"HEAD"
+            ):
+                raw = data[:end]
+                head = HEADS.known.get(raw)
+                if head is not None:
+                    length = head.content_length or 0
+                    size = len(data) - end
+                    if size == length and self._has_asked:
+                        self.state = IDLE
+                        self._exchange = None
+                        self._pool.give_back(self, now_s)
+                        exchange.on_response(head, data[end:], now_s)
+                        return
+                    if size <= length:
+                        self._begin_counted(exchange, head, data[end:])
+                        return
+                elif HEADS.comes_again(raw):
+                    self.state = HEAD
+                    self._read(exchange, raw, data[end:], learns=True)
+                    return
+            self.state = HEAD
+        elif state == COUNTED:
+            self._take_counted(exchange, data)
+            return
+        self._read(exchange, data)
+
+    def _begin_counted(self, exchange: Exchange, head: ResponseHead, data: bytes) -> None:
+        """The head was known: count its body instead of parsing it."""
+        self._step(KNOW)
+        self._body_left = head.content_length or 0
+        exchange.on_response_head(head, self._now_s)
+        self._take_counted(exchange, data)
+
+    def _take_counted(self, exchange: Exchange | TurnedAway, data: bytes) -> None:
+        """A piece of a counted body. Bytes beyond it are nobody's: the connection is not used again."""
+        left = self._body_left - len(data)
+        if left > 0:
+            self._body_left = left
+            if data:
+                exchange.on_response_data(data, self._now_s)
+            exchange.downstream.flush()
+            return
+        if data:
+            exchange.on_response_data(data[:left] if left else data, self._now_s)
+        self._finish([], keep_alive=not left)
+
+    def _read(self, exchange: Exchange | TurnedAway, data: bytes, rest: bytes = b"", *, learns: bool = False) -> None:
+        """Let the reader read."""
+        reader = self._reader
+        try:
+            behind = reader.learn(data, rest) if learns else reader.feed(data)
+        except BadMessageError as bad:
+            if self.state == HEADED:
+                self._is_last = True
+            else:
+                self._fail(str(bad))
+        else:
+            if behind is not None:
+                self._open(behind)
+        state = self.state
+        if state in (BODY, HEAD, UNTIL_CLOSE):
+            # only now: one read brings the head together with much of the body
+            if reader.head_bytes > MAX_HEAD_BYTES:
+                what = "head" if state == HEAD else "trailer section"
+                self._fail(f"the {what} of the answer is larger than {MAX_HEAD_BYTES} bytes")
+            else:
+                exchange.downstream.flush()
+        elif state == HEADED:
+            reader.renew()
+            self._finish([], keep_alive=not self._is_last)
+        elif state in (SPENT, EARLY):
+            self._step(READ_OVER)
+        elif state == TUNNEL:
+            exchange.downstream.flush()
+
+    def on_end_of_file(self) -> None:
+        """The replica sends no more. Over TLS this is its goodbye: a connection lost without one was cut."""
+        self._step(END_OF_FILE)
+
+    def on_lost(self, failure: Exception | None, now_s: float) -> None:
+        """The connection is gone, by our own doing too."""
+        self._reader.close()
+        state = self.state
+        if state == CLOSED:
+            return
+        self._step(CLOSE)
+        exchange, self._exchange = self._exchange, None
+        self._pool.on_lost(self)
+        if exchange is None:
+            return
+        if state == ENDED and failure is None:
+            exchange.on_response_end([], now_s)
+        else:
+            exchange.on_upstream_lost(str(failure) if failure is not None else "the connection was closed", now_s)
+
+    def on_writable(self, writable: bool) -> None:
+        """Whether the replica takes more."""
+        if self._exchange is not None:
+            self._exchange.on_upstream_writable(writable)
+
+    # What the reader tells
+
+    def on_begin(self) -> None:
+        if self.state != HEAD:
+            raise BadMessageError("more bytes than one answer", 502)
+
+    def on_head(self, head: ResponseHead, fields: list[Field]) -> None:
+        exchange = self._exchange
+        if not isinstance(exchange, Exchange):
+            raise BadMessageError("more bytes than one answer", 502)
+        if head.status == 101:
+            self._check_switch(exchange, head, fields)
+        elif head.status < 200:
+            exchange.on_informational(head.status, head.reason, head.lines)
+        else:
+            self._begin_answer(exchange, head)
+
+    def _begin_answer(self, exchange: Exchange, head: ResponseHead) -> None:
+        method = exchange.head.method
+        if method == b"HEAD":
+            # over only after this read: the parser takes what may lie behind for the body that the length announces
+            self._step(SKIP_BODY)
+            self._is_last = not head.keep_alive
+        elif head.chunked or head.content_length is not None or has_no_body(head.status, method):
+            self._step(BEGIN_BODY)
+        else:
+            self._step(BEGIN_ENDLESS)
+        self.was_streamed = head.chunked
+        if head.not_sent and self._pool.may_turn_away:
+            self._exchange = TurnedAway(exchange)
+        else:
+            exchange.on_response_head(head, self._now_s)
+
+    def on_body(self, data: bytes) -> None:
+        if self.state == HEADED:
+            raise BadMessageError("a body where there is none", 502)
+        self._reader.head_bytes = 0
+        if self._exchange is not None:
+            self._exchange.on_response_data(data, self._now_s)
+
+    def on_end(self, trailers: list[Field], *, keep_alive: bool) -> None:
+        if self.state == BODY:
+            self._finish(trailers, keep_alive=keep_alive)
+
+    def _finish(self, trailers: list[Field], *, keep_alive: bool) -> None:
+        """The answer is complete: give the connection back or close it, then say so."""
+        exchange, self._exchange = self._exchange, None
+        if exchange is None:
+            return
+        if keep_alive and self._has_asked:
+            self._step(END)
+            if exchange.is_stalled:
+                self._transport.resume_reading()
+            self._pool.give_back(self, self._now_s)
+        else:
+            self.close()
+        exchange.on_response_end(trailers, self._now_s)
+
+    def _fail(self, cause: str) -> None:
+        exchange, self._exchange = self._exchange, None
+        self.close()
+        if exchange is not None:
+            exchange.on_upstream_lost(cause, self._now_s)
+
+    # A WebSocket
+
+    def _check_switch(self, exchange: Exchange, head: ResponseHead, fields: list[Field]) -> None:
+        key = exchange.head.websocket_key
+        if key is None:
+            raise BadMessageError("the replica changed the protocol without being asked to", 502)
+        try:
+            check_acceptance(fields, key)
+        except BadMessageError as bad:
+            exchange.on_bad_switch(str(bad), self._now_s)
+        else:
+            self._step(SWITCH)
+            self._switch = head
+
+    def _open(self, behind: bytes) -> None:
+        """The parser stands behind a 101: from here on it is a tunnel, if it was asked for and is right."""
+        exchange, head = self._exchange, self._switch
+        if head is None or not isinstance(exchange, Exchange):
+            self._fail("the replica changed the protocol without being asked to")
+            return
+        self._step(OPEN)
+        self._switch = None
+        tunnel = exchange.on_switched(head, self._now_s)
+        if self.state == TUNNEL:
+            self.on_tunnel(tunnel)
+            if behind:
+                tunnel.on_replica_data(behind, self._now_s)
+
+    def on_tunnel(self, tunnel: Tunnel) -> None:
+        """What the replica sends from now on is the tunnel's; for the protocol around it."""
