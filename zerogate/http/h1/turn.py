@@ -12,7 +12,7 @@ has let go by itself (`abort`, `finish`); a connection is given back only betwee
 Subclassed by `client`, the protocol around it: one call per read is all that the layer may cost.
 """
 
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from zerogate.http.exchange import Exchange
 from zerogate.http.h1.answer_reader import HEADS, AnswerReader
@@ -111,25 +111,23 @@ class Turns:
 
     # What the exchange asks for
 
-    def send_head(self, exchange: Exchange) -> None:
-        """Begin `exchange` on this connection."""
-        self._begin(exchange, has_asked=not exchange.head.has_body)
-        self._transport.write(self._pool.request_bytes(exchange))
-
-    def send_whole(self, exchange: Exchange, body: bytes) -> None:
-        """One write for both: a sixth of what a chat request costs."""
-        self._begin(exchange, has_asked=True)
-        self._transport.write(self._pool.request_bytes(exchange) + body)
-
-    def _begin(self, exchange: Exchange, *, has_asked: bool) -> None:
+    def send_head(self, exchange: Exchange, body: bytes | None = None) -> None:
+        """Begin `exchange` on this connection; `body`: the whole of its body."""
         if self.state == IDLE:
             self.state = ASKED
         else:
             self._step(ASK)
+        head = exchange.head
         self._exchange = exchange
-        self._has_asked = has_asked
-        self._is_chunked = exchange.head.chunked
+        self._has_asked = body is not None or not head.has_body
+        self._is_chunked = head.chunked
         self.was_streamed = False
+        data = self._pool.request_bytes(exchange)
+        self._transport.write(data if body is None else data + body)
+
+    def send_whole(self, exchange: Exchange, body: bytes) -> None:
+        """One write for both: a sixth of what a chat request costs."""
+        self.send_head(exchange, body)
 
     def send_data(self, data: bytes) -> None:
         if self._is_chunked:
@@ -185,7 +183,9 @@ class Turns:
             return
         self._now_s = self._pool.heard_s = now_s
         state = self.state
-        if state == ASKED and isinstance(exchange, Exchange):
+        if state == ASKED:
+            if TYPE_CHECKING:
+                assert isinstance(exchange, Exchange)
             end = data.find(HEAD_END) + len(HEAD_END)
             if (
                 len(HEAD_END) <= end <= KEPT_BYTES

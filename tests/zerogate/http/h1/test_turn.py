@@ -140,6 +140,20 @@ class Pool:
         return b"%b / HTTP/1.1\r\n\r\n" % exchange.head.method
 
 
+class SlowClient(Client):
+    """May have enough in the midst of what one read of the replica brings, as a transport says within a write."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.exchange: Exchange | None = None
+        self.fills = False
+
+    def send_data(self, data: bytes) -> None:
+        super().send_data(data)
+        if self.fills and self.exchange is not None:
+            self.exchange.on_downstream_writable(False, 0.0)
+
+
 class TurnMachine(RuleBasedStateMachine):
     """A replica that says anything, a client that does anything, and the clock."""
 
@@ -150,7 +164,7 @@ class TurnMachine(RuleBasedStateMachine):
         self.now_s = 0.0
         self.coming = b""
         self.exchange: Exchange | None = None
-        self.all: list[tuple[Exchange, Client]] = []
+        self.all: list[tuple[Exchange, SlowClient]] = []
         self.ends: list[Exchange] = []
         self.waits = 0
 
@@ -178,9 +192,9 @@ class TurnMachine(RuleBasedStateMachine):
             self._ask("GET", None, chunked=False)
 
     def _ask(self, method: str, size: int | None, *, chunked: bool) -> None:
-        client = Client()
+        client = SlowClient()
         head = request(method, body=None if chunked else size, chunked=chunked)
-        self.exchange = exchange = Exchange(client, head, self.now_s)
+        self.exchange = client.exchange = exchange = Exchange(client, head, self.now_s)
         self.all.append((exchange, client))
         exchange.give_to(self)
         if not head.has_body:
@@ -219,11 +233,13 @@ class TurnMachine(RuleBasedStateMachine):
             self.exchange.on_request_end([], self.now_s)
 
     @precondition(lambda self: self.exchange is not None and self.exchange.phase != OVER)
-    @rule(does=st.sampled_from(["stalls", "takes", "takes", "leaves"]))
+    @rule(does=st.sampled_from(["stalls", "fills", "fills", "takes", "leaves"]))
     def client_does(self, does: str) -> None:
         assert self.exchange is not None
         if does == "leaves":
             self.exchange.on_downstream_gone(self.now_s)
+        elif does == "fills":
+            self.all[-1][1].fills = True
         else:
             self.exchange.on_downstream_writable(does == "takes", self.now_s)
 
@@ -350,6 +366,22 @@ def test_an_illegal_transition_raises_and_changes_nothing(state: int, event: int
         with pytest.raises(IllegalTransitionError, match=STATES[state].replace("(", ".")):
             turns._step(event)
         assert turns.state == state
+
+
+KEPT = ["counted", "empty", "chunked", "no content", "a hint before"]
+
+
+@pytest.mark.parametrize("size", [1, 1000])
+@pytest.mark.parametrize("answer", [name for name in ANSWERS if "turned away" not in name])
+def test_a_connection_is_kept_behind_a_whole_answer_with_an_end_of_its_own_and_nothing_else(
+    answer: str, size: int
+) -> None:
+    turns, machine = started("POST", body=0)
+    data = ANSWERS[answer]
+    for at in range(0, len(data), size):
+        turns.take(data[at : at + size], 0.0)
+    assert bool(machine.pool.idle) == (answer in KEPT)
+    assert machine.all[0][0].result is not Result.SERVED or answer in [*KEPT, "two", "the last one"]
 
 
 def test_a_connection_that_carries_a_request_does_not_take_another() -> None:
