@@ -13,10 +13,23 @@ from typing import Any, Final
 from zerogate.clock import now
 from zerogate.counters import Result
 from zerogate.errors import Refusal
-from zerogate.http.answers import render, render_for
+from zerogate.http.answers import render
 from zerogate.http.exchange import ANSWERING, Exchange
 from zerogate.http.h1 import peer
-from zerogate.http.h1.answer import CHUNKED, COUNTED, UNTIL_CLOSE, framing, own_answer
+from zerogate.http.h1.answer import UNTIL_CLOSE, own_answer
+from zerogate.http.h1.answering import Answering
+from zerogate.http.h1.connection_states import (
+    BEGIN,
+    CLOSE,
+    CLOSING,
+    LINGER,
+    LOSE,
+    NEW,
+    OPEN,
+    SWITCH,
+    TUNNEL,
+    next_state,
+)
 from zerogate.http.h1.linger import STALLED_S, Linger
 from zerogate.http.h1.memo import HEAD_END, KEPT_BYTES, HeadMemo, is_one_head
 from zerogate.http.h1.reader import NO_FIELDS, RequestReader
@@ -27,7 +40,6 @@ from zerogate.http.server import DRAIN_HEAD_S, Server
 from zerogate.http.sides import PLAIN, Arrival
 from zerogate.http.sweep import NEVER
 from zerogate.http.tunnel import Tunnel
-from zerogate.http.write_heads import response_bytes, trailer_bytes
 
 HEAD_TIMEOUT_S: Final = 30.0
 """For a whole head; nginx allows 60 s, Go's servers none."""
@@ -37,8 +49,6 @@ HEAD_BYTES_PER_S: Final = 500
 and then."""
 KEEP_ALIVE_S: Final = 75.0
 """nginx's default; longer than the 60 s of the usual cloud balancer, which must close first."""
-SKIP_BYTES: Final = 256 * 1024
-"""Rest of an unread body that is dropped to keep the connection: what one read brings."""
 PAUSED_S: Final = 0.05
 """A connection that is not read for longer is watched for its client's end; most pauses are over before."""
 WHOLE_BYTES: Final = 32 * 1024
@@ -55,46 +65,38 @@ _PAUSED_PIPELINE: Final = 2
 _PAUSED_OUTPUT: Final = 4
 
 
-class ServerConnection(asyncio.Protocol):
+class ServerConnection(Answering, asyncio.Protocol):
     """See the module's text."""
 
-    http_version = "1.1"
-
     __slots__ = (
-        "_body_left", "_closing", "_current", "_early", "_ending", "_gone_watch", "_heir", "_idle_since_s",
-        "_is_blocked", "_last_word", "_linger", "_made_s", "_now_s", "_out", "_paused", "_pipelined", "_reader",
-        "_receiving", "_server", "_transport", "_unsent_bytes", "arrival", "memory", "peer", "tick", "visit_s",
+        "_body_left", "_early", "_gone_watch", "_heir", "_idle_since_s", "_is_blocked", "_last_word", "_linger",
+        "_made_s", "_now_s", "_paused", "_pipelined", "_reader", "_receiving", "_unsent_bytes", "arrival", "memory",
+        "peer", "state", "tick", "visit_s",
     )  # fmt: skip
 
     def __init__(self, server: Server, *, arrival: Arrival = PLAIN, peer: bytes = b"") -> None:
         """`peer`: the client's address where it is not the transport's."""
-        self._server = server
+        super().__init__(server)
+        self.state = NEW
         self.memory = server.memory
         self.tick = 0
         self.visit_s = NEVER
         self._reader = RequestReader(self)
-        self._transport: Any = None
         self.arrival = arrival
         self.peer = peer
         """The client's address, as text."""
-        self._current: Exchange | None = None
         self._receiving: Exchange | None = None
         self._pipelined: deque[Exchange] | None = None
         self._body_left = 0
         """Bytes of a body that is counted: its head was known, and the reader has seen nothing of the message."""
-        self._early: bytes | None = b""
-        """What came before it was clear that this is HTTP/1.1; None from then on."""
+        self._early = b""
+        """What came before it was clear that this is HTTP/1.1."""
         self._last_word: Refusal | None = None
-        self._out: list[bytes] = []
         self._paused = 0
         self._is_blocked = False
         """The client does not take what it is sent."""
         self._unsent_bytes = 0
         """What the client had not taken at the last look, of a connection that is being closed."""
-        self._closing = False
-        """No further request is taken, and no answer begins."""
-        self._ending = COUNTED
-        """How the body of the answer that is being sent ends."""
         self._gone_watch: int | None = None
         """The descriptor by which the client's end is watched for."""
         self._linger: Linger | None = None
@@ -103,12 +105,15 @@ class ServerConnection(asyncio.Protocol):
         self._now_s = 0.0
         self._idle_since_s = self._made_s = 0.0
 
+    def _step(self, event: int) -> None:
+        self.state = next_state(self.state, event)
+
     # The transport
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
         if transport.get_extra_info("ssl_object") is not None:
-            self._early = None  # over TLS the version is ALPN's to choose (RFC 9113 section 3.2)
+            self._step(BEGIN)  # over TLS the version is ALPN's to choose (RFC 9113 section 3.2)
         self.peer = self.peer or peer.address(transport)
         self._idle_since_s = self._made_s = now()
         refusal = self._server.enter(self, self.peer)
@@ -119,7 +124,7 @@ class ServerConnection(asyncio.Protocol):
         self._server.sweep.watch(self, self._request_by_s())
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._closing = True
+        self._step(LOSE)
         self._forget_gone()
         self._server.leave(self, self.peer)
         self._server.sweep.forget(self)
@@ -132,18 +137,14 @@ class ServerConnection(asyncio.Protocol):
         self._reader.close()
 
     def data_received(self, data: bytes) -> None:
-        if self._closing:
-            if self._linger is not None:
-                self._linger.take(len(data))
-            return
-        if self._early is not None:
-            data = self._first(data)
+        if self.state != OPEN:
+            data = self._first(data) if self.state == NEW else self._drop(data)
             if not data:
                 return
         self._now_s = now_s = now()
         if self._body_left:
             data = self._take_body(data)
-            if not data or self._closing:
+            if not data or self.state >= CLOSING:
                 return
         if self._current is None and self._reader.is_between and not self._is_blocked:
             end = data.find(HEAD_END) + len(HEAD_END)
@@ -174,18 +175,27 @@ class ServerConnection(asyncio.Protocol):
 
     def _first(self, data: bytes) -> bytes:
         """The first bytes, to be read here; none where they are the preface of HTTP/2, or may still become it."""
-        data = (self._early or b"") + data
+        data = self._early + data
         if not data.startswith(PREFACE_LINE):
-            is_open = PREFACE_LINE.startswith(data)
-            self._early = data if is_open else None
-            return b"" if is_open else data
-        self._closing = True
+            if PREFACE_LINE.startswith(data):
+                self._early = data
+                return b""
+            self._early = b""
+            self._step(BEGIN)
+            return data
+        self._step(LOSE)
         self._server.sweep.forget(self)
         self._reader.close()
         # 1.5 MiB that hardly any sidecar needs; a gateway has loaded it for its TLS port
         from zerogate.http.h2.server import ServerConnection as Http2Connection
 
         Http2Connection(self._server, arrival=self.arrival, peer=self.peer).take_over(self, self._transport, data)
+        return b""
+
+    def _drop(self, data: bytes) -> bytes:
+        """Nothing is read any more; returns what is left of it."""
+        if self._linger is not None:
+            self._linger.take(len(data))
         return b""
 
     def _learn(self, raw: bytes) -> bool:
@@ -200,7 +210,7 @@ class ServerConnection(asyncio.Protocol):
         """What lies behind a head in the same read."""
         if self._body_left:
             data = self._take_body(data)
-        if data and (self._heir is not None or not self._closing):
+        if data and (self._heir is not None or self.state < CLOSING):
             self._feed(data)
 
     def _take_body(self, data: bytes) -> bytes:
@@ -220,7 +230,7 @@ class ServerConnection(asyncio.Protocol):
         try:
             self._reader.feed(data)
         except BadMessageError as bad:
-            if not self._closing:
+            if self.state < CLOSING:
                 self._refuse_message(bad.status, str(bad))
             return False
         if self._heir is not None and (early := self._reader.take_early()):
@@ -234,7 +244,7 @@ class ServerConnection(asyncio.Protocol):
         sent. The transport by itself would wait until all that was written is taken, which may be never."""
         if self._current is not None:
             self._transport.abort()
-        elif not self._closing:
+        elif self.state < CLOSING:
             self._shut()
 
     def pause_writing(self) -> None:
@@ -246,7 +256,7 @@ class ServerConnection(asyncio.Protocol):
         self._is_blocked = False
         if self._current is not None:
             self._current.on_downstream_writable(True, now())
-        elif not self._closing:
+        elif self.state < CLOSING:
             self._go_further()
 
     # What the reader tells
@@ -255,7 +265,7 @@ class ServerConnection(asyncio.Protocol):
         self._idle_since_s = self._now_s
 
     def on_head(self, head: RequestHead) -> None:
-        if self._closing:
+        if self.state >= CLOSING:
             raise BadMessageError("a request after the last one of its connection")
         if head.upgrade is not None and self._is_handed_over(head):
             return
@@ -274,7 +284,7 @@ class ServerConnection(asyncio.Protocol):
         protocol = make(head) if make is not None and may_have else None
         if protocol is None:
             return False
-        self._closing = True
+        self._step(LOSE)
         self._heir = protocol
         self._reader.ends_here()
         self._server.leave(self, self.peer)
@@ -331,7 +341,7 @@ class ServerConnection(asyncio.Protocol):
     def _say(self, refusal: Refusal) -> None:
         """Answer outside of any request, as the last thing on this connection."""
         answer = render(refusal, openai_shape=False)
-        self._closing = True
+        self._step(CLOSE)
         self._transport.write(own_answer(answer.status, answer.headers, answer.body, b"GET", close=True))
 
     # What an exchange asks for
@@ -345,76 +355,10 @@ class ServerConnection(asyncio.Protocol):
     def resume_body(self) -> None:
         self._resume(_PAUSED_BODY)
 
-    def send_informational(self, status: int, reason: bytes, lines: bytes) -> None:
-        self._transport.write(b"HTTP/1.1 %d %b\r\n%b\r\n" % (status, reason, lines))
-
-    def send_head(self, head: ResponseHead, *, extra: bytes, has_body: bool) -> None:
-        exchange = self._current
-        assert exchange is not None
-        self._ending, line = framing(head, has_body=has_body, http_1_0=exchange.head.http_1_0)
-        self._out.append(
-            b"HTTP/1.1 %d %b\r\n%b%b%b%b\r\n" % (head.status, head.reason, head.lines, line, extra, self._persistence())
-        )
-
-    def _persistence(self) -> bytes:
-        exchange = self._current
-        if (
-            exchange is None
-            or self._ending == UNTIL_CLOSE
-            or self._server.answers_are_last
-            or not exchange.head.keep_alive
-        ):
-            return b"Connection: close\r\n"
-        return b"Connection: keep-alive\r\n" if exchange.head.http_1_0 else b""
-
-    def send_data(self, data: bytes) -> None:
-        if self._ending == CHUNKED:
-            self._out.append(b"%x\r\n%b\r\n" % (len(data), data))
-        else:
-            self._out.append(data)
-
-    def send_end(self, trailers: list[Field]) -> None:
-        if self._ending == CHUNKED:
-            self._out.append(trailer_bytes(trailers))
-        self.flush()
-
-    def send_whole(self, head: ResponseHead, body: bytes, *, extra: bytes) -> None:
-        exchange = self._current
-        assert exchange is not None
-        if exchange.head.is_plain and not extra and not self._server.answers_are_last:
-            self._transport.write((head.whole or response_bytes(head)) + body)
-            return
-        self.send_head(head, extra=extra, has_body=True)
-        self.send_data(body)
-        self.send_end(NO_FIELDS)
-
-    def flush(self) -> None:
-        """Write what was sent since the last flush: one system call for all that one read of the replica brought."""
-        out = self._out
-        if out:
-            self._out = []
-            self._transport.write(out[0] if len(out) == 1 else b"".join(out))
-
-    def send_refusal(self, refusal: Refusal, *, extra: bytes) -> None:
-        exchange = self._current
-        assert exchange is not None
-        answer = render_for(refusal, exchange.head)
-        self._send_own(answer.status, answer.headers, answer.body, extra)
-
-    def send_answer(self, status: int, headers: tuple[Field, ...], body: bytes) -> None:
-        self._send_own(status, headers, body, b"")
-
-    def _send_own(self, status: int, headers: tuple[Field, ...], body: bytes, extra: bytes) -> None:
-        exchange = self._current
-        assert exchange is not None
-        close = self._persistence() == b"Connection: close\r\n" or not self._can_skip_body(exchange)
-        self._ending = UNTIL_CLOSE if close else COUNTED
-        self._transport.write(own_answer(status, headers, body, exchange.head.method, close=close, extra=extra))
-
     def reset(self) -> None:
         """Close without the end of the answer; with a reset where only the close itself would mark the end."""
         self.flush()
-        self._closing = True
+        self._step(CLOSE)
         if self._ending == UNTIL_CLOSE:
             peer.reset(self._transport)
         else:
@@ -431,6 +375,7 @@ class ServerConnection(asyncio.Protocol):
             b"HTTP/1.1 101 %b\r\n%bConnection: Upgrade\r\nUpgrade: websocket\r\n%b\r\n"
             % (head.reason, head.lines, extra)
         )
+        self._step(SWITCH)
         transport.set_protocol(ClientEnd(self, tunnel, transport))
         peer.watch_line(transport)
         if early := self._reader.take_early():
@@ -442,9 +387,8 @@ class ServerConnection(asyncio.Protocol):
         self._transport.write(data)
 
     def end_tunnel(self, *, lingers: bool) -> None:
-        if self._closing:
+        if self.state != TUNNEL:
             return
-        self._closing = True
         self._transport.set_protocol(self)
         if lingers:
             self._start_linger()
@@ -454,13 +398,12 @@ class ServerConnection(asyncio.Protocol):
     def on_ended(self, exchange: Exchange) -> None:
         """The exchange is over: the next pipelined one, the next request, or the end of the connection."""
         self._current = None
-        if exchange.result is Result.ABANDONED or exchange.result is Result.CUT or self._closing:
-            self._closing = True
+        if exchange.result is Result.ABANDONED or exchange.result is Result.CUT or self.state >= CLOSING:
+            self._step(CLOSE)
             if exchange.result is Result.ABANDONED:
                 self._transport.close()
             return
         if not exchange.is_request_done and not self._can_skip_body(exchange):
-            self._closing = True
             self._start_linger()
             return
         if self._ending == UNTIL_CLOSE or self._server.answers_are_last or not exchange.head.keep_alive:
@@ -481,17 +424,8 @@ class ServerConnection(asyncio.Protocol):
         elif self._paused:
             self._resume(_PAUSED_BODY | _PAUSED_PIPELINE | _PAUSED_OUTPUT)
 
-    def _can_skip_body(self, exchange: Exchange) -> bool:
-        """Whether what is left of the request's body is nothing, or little enough to be read and dropped."""
-        head = exchange.head
-        if exchange.is_request_done or not head.has_body:
-            return True
-        if head.content_length is None or (head.expects_continue and not exchange.bytes_in):
-            return False
-        return head.content_length - exchange.bytes_in <= SKIP_BYTES
-
     def _next(self) -> None:
-        if self._current is None and self._pipelined and not self._closing and not self._is_blocked:
+        if self._current is None and self._pipelined and self.state < CLOSING and not self._is_blocked:
             self._now_s = now()
             exchange = self._current = self._pipelined.popleft()
             if not self._pipelined:
@@ -501,7 +435,7 @@ class ServerConnection(asyncio.Protocol):
     # Reading, idling, leaving
 
     def _pause(self, reason: int) -> None:
-        if not self._paused and not self._closing:
+        if not self._paused and self.state < CLOSING:
             self._transport.pause_reading()
             self._server.sweep.watch(self, now() + PAUSED_S)
         self._paused |= reason
@@ -509,7 +443,7 @@ class ServerConnection(asyncio.Protocol):
     def _resume(self, reason: int) -> None:
         if self._paused:
             self._paused &= ~reason
-            if not self._paused and not self._closing:
+            if not self._paused and self.state < CLOSING:
                 self._transport.resume_reading()
                 self._forget_gone()
 
@@ -527,7 +461,7 @@ class ServerConnection(asyncio.Protocol):
 
     def abort(self) -> None:
         """Cut whatever is on its way."""
-        self._closing = True
+        self._step(CLOSE)
         self._transport.abort()
 
     def close_if_idle(self) -> None:
@@ -543,7 +477,7 @@ class ServerConnection(asyncio.Protocol):
 
     def _shut(self) -> None:
         """Close behind what was written, if the client goes on taking it."""
-        self._closing = True
+        self._step(CLOSE)
         self._transport.close()
         self._unsent_bytes = self.buffered_bytes
         if self._unsent_bytes:
@@ -561,6 +495,7 @@ class ServerConnection(asyncio.Protocol):
             self._paused = 0
             self._transport.resume_reading()
             self._forget_gone()
+        self._step(LINGER)
         self._linger = Linger(self._transport, now())
         self._server.sweep.watch(self, self._linger.until_s)
 
@@ -574,7 +509,7 @@ class ServerConnection(asyncio.Protocol):
             return deadline_s if deadline_s is not None or self._current is not None else now_s + KEEP_ALIVE_S
         if self._linger is not None:
             return self._linger.due(now_s)
-        if self._closing:
+        if self.state >= CLOSING:
             return self._due_shut(now_s) if self._unsent_bytes else None
         deadline_s = self._request_by_s()
         if now_s >= deadline_s:

@@ -457,3 +457,11 @@ def test_reads_of_a_body_are_told_at_once() -> None:
     turns.take(CHUNKED + b"2\r\nok\r\n", 0.0)
     assert turns.state == BODY
     assert machine.all[0][0].bytes_out == 2
+
+
+def test_a_client_that_has_enough_in_the_last_read_of_its_answer_does_not_leave_the_connection_paused() -> None:
+    turns, machine = started()
+    machine.all[0][1].fills = True
+    turns.take(ANSWERS["chunked"], 0.0)
+    assert machine.pool.idle == [turns]
+    assert turns._transport.is_reading
