@@ -57,6 +57,9 @@ REPLAY_BYTES: Final = 64 * 1024
 REFUSABLE_BYTES: Final = 16 * 1024 * 1024
 """The same until a sidecar has let it in, which takes a round trip."""
 
+_NO_TRAILERS: Final[list[Field]] = []
+"""Never changed: an exchange gets another list with the end of its request."""
+
 
 class IllegalTransitionError(ZerogateError):
     """A bug: an event that cannot happen in this phase. The exchange is unchanged."""
@@ -90,7 +93,7 @@ class Exchange:
         self.replay_bytes = 0
         """How much of the body is kept after it was sent."""
         self.is_request_done = not head.has_body
-        self.trailers: list[Field] = []
+        self.trailers = _NO_TRAILERS
         self.attempts = 0
         self.avoids: Destination[Exchange] | None = None
         """Where its last attempt failed; for whoever has a choice."""

@@ -42,8 +42,8 @@ NEXT: Final[dict[int, dict[int, int]]] = {
     LINGERING: {CLOSE: LINGERING, LOSE: OVER},
     OVER: {CLOSE: OVER, LOSE: OVER},
 }
-"""The next state by state and event; an event that is not there is not legal. A replica's 101 may still come for a client
-that is being cut."""
+"""The next state by state and event; an event that is not there is not legal. A replica's 101 may still come for a
+client that is being cut."""
 
 
 class IllegalTransitionError(ZerogateError):

@@ -412,7 +412,7 @@ class ServerConnection(Answering, asyncio.Protocol):
         self._idle_since_s = self._now_s
         if self._is_blocked:
             self._pause(_PAUSED_OUTPUT)
-        else:
+        elif self._pipelined or self._paused or self._last_word is not None:
             self._go_further()
 
     def _go_further(self) -> None:

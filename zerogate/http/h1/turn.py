@@ -12,7 +12,7 @@ has let go by itself (`abort`, `finish`); a connection is given back only betwee
 Subclassed by `client`, the protocol around it: one call per read is all that the layer may cost.
 """
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from zerogate.http.exchange import Exchange
 from zerogate.http.h1.answer_reader import HEADS, AnswerReader
@@ -51,6 +51,8 @@ from zerogate.http.handshake import check_acceptance
 from zerogate.http.heads import MAX_HEAD_BYTES, BadMessageError, Field, ResponseHead, has_no_body
 from zerogate.http.tunnel import Tunnel
 from zerogate.http.write_heads import trailer_bytes
+
+_IN_ANSWER: Final = frozenset({HEAD, BODY, UNTIL_CLOSE})
 
 
 class Keeper(Protocol):
@@ -250,7 +252,7 @@ class Turns:
             if behind is not None:
                 self._open(behind)
         state = self.state
-        if state in (BODY, HEAD, UNTIL_CLOSE):
+        if state in _IN_ANSWER:
             # only now: one read brings the head together with much of the body
             if reader.head_bytes > MAX_HEAD_BYTES:
                 what = "head" if state == HEAD else "trailer section"
