@@ -24,7 +24,8 @@ from activator.takers import Takers
 from activator.terms import most_hold_s, priority_of, timers_of
 from zerogate.clock import wall
 from zerogate.errors import Refusal
-from zerogate.http.exchange import CONNECTING, Exchange
+from zerogate.http.exchange import Exchange
+from zerogate.http.phases import CONNECTING
 from zerogate.http.requests import MEMORY_FULL, Requests
 from zerogate.http.sides import Destination
 from zerogate.http.tunnel import Tunnel

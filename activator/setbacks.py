@@ -15,7 +15,8 @@ from activator.health import verdict
 from activator.reach import MAX_ATTEMPTS
 from activator.takers import Takers
 from zerogate.counters import Result, ServiceCounters
-from zerogate.http.exchange import CONNECTING, Exchange
+from zerogate.http.exchange import Exchange
+from zerogate.http.phases import CONNECTING
 from zerogate.http.sides import Destination
 from zerogate.http.upstream import Choose, Upstream
 

@@ -11,7 +11,8 @@ from typing import Final
 
 from gateway.peeked import Peek, Peeked
 from zerogate.errors import Refusal
-from zerogate.http.exchange import ROUTING, Exchange
+from zerogate.http.exchange import Exchange
+from zerogate.http.phases import ROUTING
 from zerogate.http.requests import MEMORY_FULL
 
 REQUEST_LIMIT_BYTES: Final = 64 * 1024 * 1024

@@ -22,7 +22,8 @@ from msgspec.structs import replace
 from queueproxy.grants import Grants, Holder
 from zerogate.errors import Refusal
 from zerogate.gate import Gate
-from zerogate.http.exchange import CONNECTING, REPLAY_BYTES, Exchange
+from zerogate.http.exchange import REPLAY_BYTES, Exchange
+from zerogate.http.phases import CONNECTING
 from zerogate.http.requests import MEMORY_FULL, Requests
 from zerogate.http.sides import Destination, Timers
 from zerogate.http.tunnel import Tunnel

@@ -18,7 +18,8 @@ from zerogate.counters import Result
 from zerogate.errors import Refusal
 from zerogate.gate import Gate
 from zerogate.http.account import HEAD_OVERHEAD_BYTES
-from zerogate.http.exchange import CONNECTING, HELD, SENT, Exchange
+from zerogate.http.exchange import Exchange
+from zerogate.http.phases import CONNECTING, HELD, SENT
 from zerogate.policy import Policy
 
 

@@ -9,7 +9,8 @@ from tests.activator.test_hold import World
 from tests.zerogate.http.dialogue import Sides, request
 from zerogate.affinity import Affinity
 from zerogate.counters import Result
-from zerogate.http.exchange import HELD, ROUTING, Exchange
+from zerogate.http.exchange import Exchange
+from zerogate.http.phases import HELD, ROUTING
 from zerogate.http.sides import BodyMemory
 
 PROMPT = Affinity("prompt", size_bytes=64)

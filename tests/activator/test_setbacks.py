@@ -9,7 +9,8 @@ from activator.health import FAILURES, MOST_OUT_S
 from activator.setbacks import REST_S
 from tests.activator.test_hold import World
 from tests.zerogate.http.dialogue import Sides, request
-from zerogate.http.exchange import HELD, Exchange
+from zerogate.http.exchange import Exchange
+from zerogate.http.phases import HELD
 
 
 def served_by(world: World, count: int) -> set[str]:

@@ -9,7 +9,8 @@ from queueproxy.grants import KEPT_S
 from queueproxy.slots import Bounds, Slots
 from tests.zerogate.http.dialogue import Sides, request, response
 from zerogate.counters import Result
-from zerogate.http.exchange import CONNECTING, ENDED, HELD, SENT, Exchange
+from zerogate.http.exchange import Exchange
+from zerogate.http.phases import CONNECTING, ENDED, HELD, SENT
 from zerogate.http.sides import BodyMemory, Timers
 
 

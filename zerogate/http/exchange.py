@@ -3,14 +3,9 @@
 An exchange is made when a request head has been read and ends exactly once, as one of `Result`. Events come in as
 method calls (from the downstream connection, the upstream connection, the pool and the timer sweep); what is to be
 done goes out as calls on the `Downstream`, the `UpstreamConnection` and the `Owner` that it was given. It never waits,
-so nothing it does can be interleaved with anything else.
+so nothing it does can be interleaved with anything else. Its phases, and which may follow which, stand in `phases`.
 
-    ROUTING ──► HELD ──► CONNECTING ──► SENT ──► ANSWERING ──► ENDED
-       └───────────────────►┘  ▲▼ unsent  │▲▼ unsent    every phase ──► ENDED
-                              HELD        │HELD
-                                          └──► TUNNEL: a WebSocket's frames, in `zerogate.http.tunnel`
-
-The request's body is independent of that: chunks are kept while there is nowhere to send them (up to a mark, then the
+The request's body is independent of them: chunks are kept while there is nowhere to send them (up to a mark, then the
 client is not read any more), are passed on as they come afterwards, and stay a little longer where they may have to be
 sent again.
 """
@@ -19,39 +14,30 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from zerogate.counters import Result
-from zerogate.errors import Refusal, ZerogateError
+from zerogate.errors import Refusal
+from zerogate.http.deadlines import NO_CONNECTION, Overdue, exceeded, running
 from zerogate.http.heads import Field, RequestHead, ResponseHead, has_no_body
 from zerogate.http.heartbeat import HeldStream, asks_for_stream
+from zerogate.http.phases import (
+    ANSWERING,
+    CONNECTING,
+    ENDED,
+    HELD,
+    NEXT,
+    PHASES,
+    ROUTING,
+    SENT,
+    TUNNEL,
+    IllegalTransitionError,
+)
 from zerogate.http.sides import DEFAULT_TIMERS, BodyReader, Destination, Downstream, Owner, UpstreamConnection
 from zerogate.http.trace import Trace
 from zerogate.http.tunnel import Tunnel
-
-ROUTING: Final = 0
-HELD: Final = 1
-CONNECTING: Final = 2
-SENT: Final = 3
-ANSWERING: Final = 4
-TUNNEL: Final = 5
-ENDED: Final = 6
-PHASES: Final = ("routing", "held", "connecting", "sent", "answering", "a tunnel", "ended")
-
-_LEGAL: Final = (
-    frozenset({HELD, CONNECTING, ENDED}),
-    frozenset({CONNECTING, ENDED}),
-    frozenset({SENT, HELD, CONNECTING, ENDED}),
-    frozenset({ANSWERING, TUNNEL, HELD, CONNECTING, ENDED}),
-    frozenset({ENDED}),
-    frozenset({ENDED}),
-    frozenset[int](),
-)
 
 NEVER: Final = float("inf")
 
 BUFFER_BYTES: Final = 64 * 1024
 """Body kept while there is nowhere to send it, before the client is paused; uvloop's own high-water mark."""
-STALLED_S: Final = 600.0
-"""A client that takes nothing for so long keeps a slot of a GPU from others; nginx gives it one minute. Who takes 100
-bytes a second is never stalled."""
 REPLAY_BYTES: Final = 64 * 1024
 """Body kept after it was sent, where the request may be sent again."""
 REFUSABLE_BYTES: Final = 16 * 1024 * 1024
@@ -59,10 +45,6 @@ REFUSABLE_BYTES: Final = 16 * 1024 * 1024
 
 _NO_TRAILERS: Final[list[Field]] = []
 """Never changed: an exchange gets another list with the end of its request."""
-
-
-class IllegalTransitionError(ZerogateError):
-    """A bug: an event that cannot happen in this phase. The exchange is unchanged."""
 
 
 class Exchange:
@@ -121,7 +103,7 @@ class Exchange:
         """Set before it is placed, where it is traced."""
 
     def _to(self, phase: int) -> None:
-        if phase not in _LEGAL[self.phase]:
+        if phase not in NEXT[self.phase]:
             raise IllegalTransitionError(f"an exchange cannot go from {PHASES[self.phase]} to {PHASES[phase]}")
         self.phase = phase
 
@@ -526,12 +508,19 @@ class Exchange:
                     self._beat(now_s)
                 return min(self.deadline_s, self.beat_at_s)
             if self.head.timeout_s is not None and now_s >= self.received_s + self.head.timeout_s:
-                self._exceed(now_s)
+                self._time_out(exceeded(self.head.timeout_s), now_s)
             elif self.owner is not None:
                 self.owner.on_hold_timeout(self, now_s)
             return None
         if phase in (CONNECTING, SENT, ANSWERING):
-            return self._due_running(now_s)
+            found = running(self, now_s)
+            if not isinstance(found, Overdue):
+                return found
+            if found.code == NO_CONNECTION:
+                self._unsent(found.why, now_s)
+            else:
+                self._time_out(found, now_s)
+            return None
         if phase == TUNNEL and self.tunnel is not None:
             return self.tunnel.due(now_s)
         if phase == ROUTING:
@@ -556,57 +545,20 @@ class Exchange:
         stream.beat()
         self.beat_at_s = now_s + (self.timers.heartbeat_s or NEVER)
 
-    def _due_running(self, now_s: float) -> float | None:
-        timers = self.timers
-        total_s = self.dispatched_s + timers.total_s if timers.total_s is not None else float("inf")
-        if now_s >= total_s:
-            self._time_out("total_timeout", f"it did not end within {timers.total_s:g} s", now_s)
-            return None
-        if self.head.timeout_s is not None:
-            if now_s >= self.received_s + self.head.timeout_s:
-                self._exceed(now_s)
-                return None
-            total_s = min(total_s, self.received_s + self.head.timeout_s)
-        if self.phase == CONNECTING:
-            if now_s >= self.deadline_s:
-                self._unsent(f"no connection within {timers.connect_s:g} s", now_s)
-                return None
-            deadline_s = self.deadline_s
-        elif self.phase == SENT and (self.is_request_done or self.head.chunked):
-            deadline_s = self.deadline_s
-            if now_s >= deadline_s:
-                why = f"the replica sent no answer within {timers.first_byte_s:g} s"
-                self._time_out("first_byte_timeout", why, now_s)
-                return None
-        else:
-            if self.is_stalled:
-                deadline_s = self.last_byte_s + STALLED_S
-                if now_s < deadline_s:
-                    return min(deadline_s, total_s, now_s + timers.idle_s)  # from then on silence counts, if it reads
-                self._time_out("client_stalled", f"its client took nothing for {STALLED_S:g} s", now_s)
-                return None
-            deadline_s = self.last_byte_s + timers.idle_s
-            if now_s >= deadline_s:
-                self._time_out("idle_timeout", f"no byte came for {timers.idle_s:g} s", now_s)
-                return None
-        return min(deadline_s, total_s)
-
     @property
     def left_s(self) -> float | None:
         """What is left of the time that a client of gRPC allows, at the last byte; None where it sets no deadline."""
         timeout_s = self.head.timeout_s
         return None if timeout_s is None else self.received_s + timeout_s - self.last_byte_s
 
-    def _exceed(self, now_s: float) -> None:
-        self._time_out("deadline_exceeded", f"its client allowed {self.head.timeout_s:g} s", now_s)
-
-    def _time_out(self, code: str, why: str, now_s: float) -> None:
+    def _time_out(self, timer: Overdue, now_s: float) -> None:
         self._drop_connection()
         if self.phase == ANSWERING:
-            self._cut(code, now_s)
+            self._cut(timer.code, now_s)
         else:
             where = self.upstream.service if self.upstream is not None else "the service"
-            self.refuse(Refusal(status=504, code=code, detail=f"The request to {where} was ended: {why}."), now_s)
+            detail = f"The request to {where} was ended: {timer.why}."
+            self.refuse(Refusal(status=504, code=timer.code, detail=detail), now_s)
 
     def _run_until(self, deadline_s: float) -> None:
         self.deadline_s = deadline_s

@@ -7,18 +7,9 @@ import pytest
 
 from tests.zerogate.http.dialogue import Connection, Sides, exchange_of, request, response
 from zerogate.errors import Refusal
-from zerogate.http.exchange import (
-    ANSWERING,
-    BUFFER_BYTES,
-    CONNECTING,
-    ENDED,
-    HELD,
-    REPLAY_BYTES,
-    SENT,
-    STALLED_S,
-    Exchange,
-    IllegalTransitionError,
-)
+from zerogate.http.deadlines import STALLED_S
+from zerogate.http.exchange import BUFFER_BYTES, REPLAY_BYTES, Exchange
+from zerogate.http.phases import ANSWERING, CONNECTING, ENDED, HELD, SENT, IllegalTransitionError
 from zerogate.http.sides import Timers
 
 

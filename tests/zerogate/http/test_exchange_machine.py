@@ -12,8 +12,9 @@ from tests.zerogate.http.dialogue import request, response
 from zerogate.counters import Result
 from zerogate.errors import Refusal
 from zerogate.gate import Gate
-from zerogate.http.exchange import ANSWERING, CONNECTING, ENDED, HELD, ROUTING, SENT, Exchange
+from zerogate.http.exchange import Exchange
 from zerogate.http.heads import Field, RequestHead, ResponseHead
+from zerogate.http.phases import ANSWERING, CONNECTING, ENDED, HELD, ROUTING, SENT
 from zerogate.http.sides import PLAIN, BodyMemory, Timers, TunnelClient
 
 REFUSAL = Refusal(status=503, code="x", detail="x")

@@ -6,10 +6,11 @@ import pytest
 
 from tests.zerogate.http.dialogue import Sides, exchange_of, request
 from zerogate.errors import Refusal
-from zerogate.http.exchange import HELD, Exchange
+from zerogate.http.exchange import Exchange
 from zerogate.http.heads import RequestHead, ResponseHead
 from zerogate.http.heartbeat import ERROR_BYTES, PEEKED_BYTES
 from zerogate.http.parse_heads import parse_response
+from zerogate.http.phases import HELD
 from zerogate.http.sides import Timers
 
 CHAT = b'{"model": "m", "messages": [{"role": "user", "content": "\\"stream\\": false"}], "stream": true}'

@@ -6,10 +6,11 @@ from hypothesis import strategies as st
 
 from tests.zerogate.http.dialogue import Sides, exchange_of, request
 from tests.zerogate.http.frames import BINARY, CLOSE, PING, TEXT, closing, frame
-from zerogate.http.exchange import ENDED, TUNNEL, Exchange, IllegalTransitionError
+from zerogate.http.exchange import Exchange
 from zerogate.http.handshake import mask_of, take_offer
 from zerogate.http.heads import ResponseHead
 from zerogate.http.parse_heads import parse_response
+from zerogate.http.phases import ENDED, TUNNEL, IllegalTransitionError
 from zerogate.http.sides import Timers
 from zerogate.http.tunnel import CLOSE_S, LEAVE_S, Tunnel
 from zerogate.http.websocket import FrameFollower, close_frame

@@ -14,7 +14,7 @@ from zerogate.clock import now
 from zerogate.counters import Result
 from zerogate.errors import Refusal
 from zerogate.http.answers import render
-from zerogate.http.exchange import ANSWERING, Exchange
+from zerogate.http.exchange import Exchange
 from zerogate.http.h1 import peer
 from zerogate.http.h1.answer import UNTIL_CLOSE, own_answer
 from zerogate.http.h1.answering import Answering
@@ -36,6 +36,7 @@ from zerogate.http.h1.reader import NO_FIELDS, RequestReader
 from zerogate.http.h1.tunnel_ends import ClientEnd
 from zerogate.http.h2.frames import PREFACE_LINE
 from zerogate.http.heads import BadMessageError, Field, RequestHead, ResponseHead
+from zerogate.http.phases import ANSWERING
 from zerogate.http.server import DRAIN_HEAD_S, Server
 from zerogate.http.sides import PLAIN, Arrival
 from zerogate.http.sweep import NEVER

@@ -14,8 +14,7 @@ from tests.zerogate.http.test_exchange_machine import Client
 from zerogate.counters import Result
 from zerogate.errors import Refusal
 from zerogate.gate import Gate
-from zerogate.http.exchange import ENDED as OVER
-from zerogate.http.exchange import SENT, Exchange
+from zerogate.http.exchange import Exchange
 from zerogate.http.h1 import turn_states
 from zerogate.http.h1.turn import Turns
 from zerogate.http.h1.turn_states import (
@@ -31,6 +30,8 @@ from zerogate.http.h1.turn_states import (
     STATES,
     IllegalTransitionError,
 )
+from zerogate.http.phases import ENDED as OVER
+from zerogate.http.phases import SENT
 from zerogate.http.sides import Timers
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"

@@ -9,12 +9,13 @@ from hypothesis import strategies as st
 
 from tests.zerogate.http.dialogue import Sides, exchange_of, request
 from zerogate.errors import Refusal
-from zerogate.http.exchange import ANSWERING, ENDED, SENT, Exchange
+from zerogate.http.exchange import Exchange
 from zerogate.http.h2 import frames as f
 from zerogate.http.h2.client import ClientConnection
 from zerogate.http.h2.client_stream import ClientStream
 from zerogate.http.h2.replica_heads import request_fields
 from zerogate.http.heads import Field, ResponseHead
+from zerogate.http.phases import ANSWERING, ENDED, SENT
 
 
 class Client(Sides):
