@@ -52,6 +52,7 @@ from zerogate.http.heads import MAX_HEAD_BYTES, BadMessageError, Field, Response
 from zerogate.http.tunnel import Tunnel
 from zerogate.http.write_heads import trailer_bytes
 
+_KNOWN: Final = HEADS.known
 _IN_ANSWER: Final = frozenset({HEAD, BODY, UNTIL_CLOSE})
 
 
@@ -195,7 +196,7 @@ class Turns:
                 and exchange.head.method != b"HEAD"
             ):
                 raw = data[:end]
-                head = HEADS.known.get(raw)
+                head = _KNOWN.get(raw)
                 if head is not None:
                     length = head.content_length or 0
                     size = len(data) - end
