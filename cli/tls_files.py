@@ -51,7 +51,9 @@ def load_tls(box: BoxFile) -> LoadedTls:
         if tls is None:
             continue
         try:
-            context = replica_context(tls.authority, tls.pair, verify=tls.verify)
+            context = replica_context(
+                tls.authority, tls.pair, verify=tls.verify, http_2=service.policy.protocol == "h2"
+            )
         except DefinitionError as error:
             errors.append(_placed(error, box, f"services.{service.name}.tls.{error.key}"))
         else:

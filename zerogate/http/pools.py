@@ -11,7 +11,7 @@ def make_pool(
     secured: Secured | None = None,
 ) -> ReplicaPool:  # fmt: skip
     """An empty pool. `host`: sent instead of the client's own; `secured`: TLS on the way."""
-    if protocol == "h2c":
+    if protocol != "http1":
         # not loaded where nobody asks for it: a sidecar is in every pod
         from zerogate.http.h2.pool import SharedPool
 

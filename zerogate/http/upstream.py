@@ -18,7 +18,7 @@ from zerogate.http.tls_transport import TlsTransport
 from zerogate.runtime.interface import Address
 from zerogate.tasks import Nursery
 
-ReplicaProtocol = Literal["http1", "h2c"]
+ReplicaProtocol = Literal["http1", "h2c", "h2"]
 """The words of the policy's `protocol`."""
 
 UNSAFE_IDLE_S: Final = 2.0
@@ -232,6 +232,8 @@ def cause_of(failure: OSError) -> str:
     """Why there is no connection, for a person."""
     if isinstance(failure, ssl.SSLCertVerificationError):
         return f"its certificate is not accepted: {failure.verify_message or failure}"
+    if isinstance(failure, ssl.SSLError) and "NO_APPLICATION_PROTOCOL" in (failure.reason or ""):
+        return "TLS failed: it does not speak the version of HTTP that it was offered by ALPN"
     if isinstance(failure, ssl.SSLError):
         return f"TLS failed: {(failure.reason or str(failure)).replace('_', ' ').lower()}"
     return failure.strerror or str(failure)
@@ -240,7 +242,10 @@ def cause_of(failure: OSError) -> str:
 class ReplicaPool(Connections[Exchange], Protocol):
     """The way to one replica, whatever is spoken on it."""
 
-    protocol: ReplicaProtocol
+    @property
+    def protocol(self) -> ReplicaProtocol:
+        """What is spoken on it."""
+
     address: Address
     host: bytes | None
     asked_s: float
