@@ -108,7 +108,9 @@ def _load(pair: KeyPair, clients: ClientCertificates | None) -> tuple[ssl.SSLCon
     return context, certificate
 
 
-def replica_context(authority: str | None, pair: KeyPair | None, *, verify: bool, http_2: bool = False) -> ssl.SSLContext:
+def replica_context(
+    authority: str | None, pair: KeyPair | None, *, verify: bool, http_2: bool = False
+) -> ssl.SSLContext:
     """How replicas are talked to. Without an authority the system's are trusted. Raises DefinitionError with the key
     `ca`, `certificate` or `key`."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

@@ -38,8 +38,8 @@ def request_fields(
     head: RequestHead, *, client: bytes, host: bytes | None = None, proto: bytes = b"http", identity: bytes = b"",
     lines: bytes | None = None, scheme: bytes = b"http",
 ) -> list[HpackField]:  # fmt: skip
-    """The head as it goes to a replica, without `grpc-timeout`; the arguments are those of `heads.request_bytes`, and `scheme`
-    tells whether the replica is spoken to over TLS."""
+    """The head as it goes to a replica, without `grpc-timeout`; the arguments are those of `heads.request_bytes`;
+    `scheme` tells whether the replica is spoken to over TLS."""
     own = head.host
     node = b'"[%b]"' % client if b":" in client else client if client != UNIX_PEER else b"_unix"
     element = b"for=%b;host=%b;proto=%b" % (node, own if own.isalnum() else b'"%b"' % own, proto)

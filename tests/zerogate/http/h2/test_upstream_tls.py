@@ -24,6 +24,7 @@ from zerogate.http.upstream import Secured
 from zerogate.policy import Policy
 
 pytestmark = pytest.mark.uvloop
+TEMPORARY = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
 GET = b"GET /hello HTTP/1.1\r\nHost: chat\r\nConnection: close\r\n\r\n"
 
 
@@ -168,12 +169,12 @@ async def test_a_server_of_grpc_over_tls_takes_calls_of_all_kinds(authority: Aut
 async def test_nginx_is_spoken_to_in_http_2(authority: Authority, tmp_path: Path) -> None:
     pair = authority.issue(tmp_path, "replica", names=["replica.test"])
     port = free_port()
+    folders = "".join(f"{kind}_temp_path {tmp_path}/{kind};" for kind in TEMPORARY)
     (tmp_path / "nginx.conf").write_text(
-        f"daemon off; master_process off; pid {tmp_path}/pid; error_log {tmp_path}/error.log;\n"
-        "events {}\nhttp { access_log off;\n"
-        + "".join(f"{kind}_temp_path {tmp_path}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
-        + f"server {{ listen 127.0.0.1:{port} ssl http2; ssl_certificate {pair.certificate};\n"
-        f"ssl_certificate_key {pair.key}; location / {{ return 200 '$server_protocol $scheme $ssl_server_name'; }} }} }}\n"
+        f"daemon off; master_process off; pid {tmp_path}/pid; error_log {tmp_path}/error.log; events {{}}\n"
+        f"http {{ access_log off; {folders} server {{ listen 127.0.0.1:{port} ssl http2;\n"
+        f"ssl_certificate {pair.certificate}; ssl_certificate_key {pair.key};\n"
+        "location / { return 200 '$server_protocol $scheme $ssl_server_name'; } } }\n"
     )
     assert NGINX is not None
     process = await asyncio.create_subprocess_exec(

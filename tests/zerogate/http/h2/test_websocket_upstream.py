@@ -128,13 +128,12 @@ async def test_the_replicas_close_code_reaches_the_client() -> None:
 
 
 async def test_a_client_that_vanishes_is_a_loss_for_the_replica_and_frees_its_slot() -> None:
-    async with real() as (one, app):
-        async with socket_of(one) as ws:
-            ws.transport.abort()
-            (exchange,) = await one.end_of(1)
-            assert exchange.result == "abandoned"
-            assert one.hold.replicas["chat-1"].gate.in_flight == 0
-            assert await asyncio.wait_for(app.closed.get(), 10) in (1005, 1006)
+    async with real() as (one, app), socket_of(one) as ws:
+        ws.transport.abort()
+        (exchange,) = await one.end_of(1)
+        assert exchange.result == "abandoned"
+        assert one.hold.replicas["chat-1"].gate.in_flight == 0
+        assert await asyncio.wait_for(app.closed.get(), 10) in (1005, 1006)
 
 
 async def test_a_drain_closes_with_1001_on_both_sides() -> None:
