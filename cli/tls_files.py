@@ -22,7 +22,7 @@ from zerogate.http.certificates import (
     server_contexts,
     stamp,
 )
-from zerogate.http.upstream import Secured
+from zerogate.http.dial import Secured
 
 WARN_S: Final = 14 * 86400.0
 """Of 90 days, automatic renewal happens at 30: with 14 left it has failed for two weeks."""

@@ -6,10 +6,11 @@ import random
 from activator.holds import Holds
 from zerogate.clock import now
 from zerogate.http.certificates import replica_context
+from zerogate.http.dial import Secured
 from zerogate.http.exchange import Exchange
 from zerogate.http.h2.pool import SharedPool
 from zerogate.http.sweep import Sweep
-from zerogate.http.upstream import EndpointWay, Pool, Secured
+from zerogate.http.upstream import EndpointWay, Pool
 from zerogate.policy import Policy
 from zerogate.runtime.interface import Address
 from zerogate.tasks import Nursery

@@ -1,7 +1,8 @@
 """Which way a replica is spoken to: its pool of connections, by the policy's `protocol`."""
 
+from zerogate.http.dial import Secured
 from zerogate.http.sweep import Sweep
-from zerogate.http.upstream import Pool, ReplicaPool, ReplicaProtocol, Secured
+from zerogate.http.upstream import Pool, ReplicaPool, ReplicaProtocol
 from zerogate.runtime.interface import Address
 from zerogate.tasks import Nursery
 

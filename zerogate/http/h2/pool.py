@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Final
 
 from zerogate.clock import now
+from zerogate.http.dial import Secured, cause_of, open_connection
 from zerogate.http.exchange import Exchange
 from zerogate.http.grpc import format_timeout
 from zerogate.http.h2.client import ClientConnection
@@ -18,7 +19,7 @@ from zerogate.http.h2.client_stream import ClientStream
 from zerogate.http.h2.hpack import HpackField
 from zerogate.http.h2.replica_heads import request_fields
 from zerogate.http.sweep import NEVER, Sweep
-from zerogate.http.upstream import ReplicaProtocol, Secured, cause_of, open_connection
+from zerogate.http.upstream import ReplicaProtocol
 from zerogate.runtime.interface import Address
 from zerogate.tasks import Nursery
 

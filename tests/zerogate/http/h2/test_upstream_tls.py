@@ -20,7 +20,7 @@ from tests.zerogate.http.h2.hypercorn_server import Echo, hypercorn
 from tests.zerogate.http.h2.replica import Replica, echo
 from tests.zerogate.http.rig import Rig, replica, rig
 from zerogate.http.certificates import KeyPair, replica_context
-from zerogate.http.upstream import Secured
+from zerogate.http.dial import Secured
 from zerogate.policy import Policy
 
 pytestmark = pytest.mark.uvloop
