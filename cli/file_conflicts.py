@@ -36,15 +36,26 @@ def address_conflicts(box: BoxFile) -> Iterator[DefinitionError]:
                 hint = "Each delivery would be traced in turn; write where the collector listens, usually port 4318."
                 yield DefinitionError(f"{box.trace_to} is zerogate itself ({name})", key="trace-to", hint=hint)
     for service in box.services.values():
-        if service.endpoint is not None and service.endpoint.is_secure and service.policy.protocol == "h2c":
-            problem = f"h2c is HTTP/2 without TLS, and the endpoint is {service.endpoint}"
-            hint = "Take protocol out: endpoints over TLS are spoken to in HTTP/1.1 in this version."
-            yield DefinitionError(problem, key=_key(box, service, "policy"), hint=hint)
+        yield from _misspoken(box, service)
         for name, own in own_addresses.items():
             if service.endpoint is not None and _leads_to(service.endpoint.address, own):
                 problem = f"{service.endpoint} is zerogate itself ({name})"
                 hint = "A request would be passed on in a circle; write where the model server listens."
                 yield DefinitionError(problem, key=_key(box, service, "endpoint"), hint=hint)
+
+
+def _misspoken(box: BoxFile, service: ServiceDefinition) -> Iterator[DefinitionError]:
+    """Each of the two words for HTTP/2 says whether there is TLS below it, and so does the address."""
+    endpoint, protocol = service.endpoint, service.policy.protocol
+    is_secure = endpoint is not None and endpoint.is_secure
+    where = f"the endpoint is {endpoint}" if endpoint is not None else "replicas of a command are spoken to without it"
+    if protocol == "h2c" and is_secure:
+        problem, hint = f"h2c is HTTP/2 without TLS, and {where}", "Write h2, which is HTTP/2 over TLS."
+    elif protocol == "h2" and not is_secure:
+        problem, hint = f"h2 is HTTP/2 over TLS, and {where}", "Write h2c, which is HTTP/2 without TLS."
+    else:
+        return
+    yield DefinitionError(problem, key=_key(box, service, "protocol"), hint=hint)
 
 
 def _overlap(one: Address, other: Address) -> bool:

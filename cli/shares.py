@@ -9,8 +9,9 @@ from pathlib import Path
 
 from cli.box import BoxFile, ServiceDefinition, definition_hash
 from gateway.route_table import Route, route_for
+from zerogate.http.dial import Secured
 from zerogate.http.server import ConnectionLimits
-from zerogate.http.upstream import EndpointWay, Secured
+from zerogate.http.upstream import EndpointWay
 from zerogate.local.definition import LocalDefinition
 from zerogate.policy import Policy
 

@@ -22,7 +22,7 @@ from zerogate.http.certificates import (
     server_contexts,
     stamp,
 )
-from zerogate.http.upstream import Secured
+from zerogate.http.dial import Secured
 
 WARN_S: Final = 14 * 86400.0
 """Of 90 days, automatic renewal happens at 30: with 14 left it has failed for two weeks."""
@@ -51,7 +51,9 @@ def load_tls(box: BoxFile) -> LoadedTls:
         if tls is None:
             continue
         try:
-            context = replica_context(tls.authority, tls.pair, verify=tls.verify)
+            context = replica_context(
+                tls.authority, tls.pair, verify=tls.verify, http_2=service.policy.protocol == "h2"
+            )
         except DefinitionError as error:
             errors.append(_placed(error, box, f"services.{service.name}.tls.{error.key}"))
         else:

@@ -130,7 +130,7 @@ def _tried(attempt: Attempt, ended_s: float) -> Tried:
         replica=upstream.id,
         address=pool.address if pool is not None else None,
         is_secure=pool is not None and pool.is_secure,
-        http_version="2" if pool is not None and pool.protocol == "h2c" else "1.1",
+        http_version="2" if pool is not None and pool.protocol != "http1" else "1.1",
         dispatched_s=attempt.dispatched_s,
         sent_s=attempt.sent_s,
         ended_s=ended_s if attempt.ended_s is None else attempt.ended_s,

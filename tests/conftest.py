@@ -17,7 +17,12 @@ RUN_TOKEN = f"ZEROGATE_TEST_RUN={uuid.uuid4().hex}"
 def pytest_asyncio_loop_factories(
     config: pytest.Config, item: pytest.Item
 ) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
-    """`@pytest.mark.uvloop` runs a test on uvloop, everything else on the stock loop."""
+    """`@pytest.mark.uvloop` runs a test on uvloop, `both_loops` on both, everything else on the stock loop.
+
+    Marks of the test and its module only: those of one of its parameters are not known yet.
+    """
+    if item.get_closest_marker("both_loops"):
+        return {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
     if item.get_closest_marker("uvloop"):
         return {"uvloop": uvloop.new_event_loop}
     return {"asyncio": asyncio.new_event_loop}

@@ -127,15 +127,19 @@ class Handler(grpc.GenericRpcHandler):  # type: ignore[misc]
         return self.methods.get(call_details.method)
 
 
-def serve(port: int, *, health: Health | None, max_streams: int = 0) -> tuple[Any, int, Calls]:
-    """A server that takes calls; itself, its port, what it saw."""
+def serve(
+    port: int, *, health: Health | None, max_streams: int = 0, credentials: Any = None
+) -> tuple[Any, int, Calls]:  # fmt: skip
+    """A server that takes calls, over TLS with credentials; itself, its port, what it saw."""
     calls = Calls()
     options = [("grpc.so_reuseport", 0)]
     if max_streams:
         options.append(("grpc.max_concurrent_streams", max_streams))
     server = grpc.server(futures.ThreadPoolExecutor(64), options=options)
     server.add_generic_rpc_handlers((Handler(calls.methods, health.methods if health is not None else {}),))
-    port = server.add_insecure_port(f"127.0.0.1:{port}")
+    address = f"127.0.0.1:{port}"
+    secure = credentials is not None
+    port = server.add_secure_port(address, credentials) if secure else server.add_insecure_port(address)
     server.start()
     return server, port, calls
 

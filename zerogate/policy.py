@@ -60,7 +60,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     """Names by which the model is asked for; `/v1/models` shows the first, the others are aliases."""
 
     # the replica
-    protocol: Literal["http1", "h2c"] = "http1"
+    protocol: Literal["http1", "h2c", "h2"] = "http1"
     """What is spoken to it; what clients speak is their own choice."""
     ready_path: str = "/health"
     health_paths: tuple[str, ...] = ()

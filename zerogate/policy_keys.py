@@ -217,9 +217,9 @@ _ROWS: Final = (
         reason="Only the owner knows them.",
     ),
     Key(
-        name="protocol", field="protocol", kind=Choice(("http1", "h2c")),
-        doc="What is spoken to the replicas: HTTP/1.1, or HTTP/2 without TLS (`h2c`), which gRPC needs. "
-        "Clients may speak either, whatever is written here.",
+        name="protocol", field="protocol", kind=Choice(("http1", "h2c", "h2")),
+        doc="What is spoken to the replicas: HTTP/1.1, or HTTP/2, which gRPC needs: `h2c` without TLS, `h2` over TLS, "
+        "which only an `https://` endpoint has. Clients may speak either, whatever is written here.",
         reason="Every model server speaks it; HTTP/2 costs more per request.",
     ),
     Key(

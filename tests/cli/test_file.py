@@ -294,7 +294,22 @@ def test_the_hash_is_the_same_tomorrow() -> None:
     assert one == "9cff027a6259"
 
 
-def test_h2c_is_not_for_an_endpoint_over_tls() -> None:
-    with pytest.raises(DefinitionErrors, match="h2c is HTTP/2 without TLS, and the endpoint is https://h"):
-        box(service("endpoint: https://h\npolicy: {protocol: h2c}"))
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        (
+            "endpoint: https://h\npolicy: {protocol: h2c}",
+            "h2c is HTTP/2 without TLS, and the endpoint is https://h. Write h2",
+        ),
+        (
+            "endpoint: http://h\npolicy: {protocol: h2}",
+            "h2 is HTTP/2 over TLS, and the endpoint is http://h:80. Write h2c",
+        ),
+        ("command: x\npolicy: {protocol: h2}", "h2 is HTTP/2 over TLS, and replicas of a command .*Write h2c"),
+    ],
+)
+def test_the_word_for_http_2_and_the_address_agree_about_tls(lines: str, said: str) -> None:
+    with pytest.raises(DefinitionErrors, match=said):
+        box(service(lines))
+    assert box(service("endpoint: https://h\npolicy: {protocol: h2}")).services["chat"].policy.protocol == "h2"
     assert box(service("endpoint: http://h\npolicy: {protocol: h2c}")).services["chat"].policy.protocol == "h2c"

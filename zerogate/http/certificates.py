@@ -19,7 +19,8 @@ CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20"
 """Of TLS 1.2: forward secrecy and authenticated encryption, nothing else. TLS 1.3 has only such."""
 ALPN: Final = ("h2", "http/1.1")
 """What is offered to clients, best first; `zerogate.http.entrance` says who speaks it."""
-REPLICA_ALPN: Final = ("http/1.1",)
+REPLICA_ALPN: Final = {False: ("http/1.1",), True: ("h2",)}
+"""What is offered to replicas, by whether HTTP/2 is to be spoken: one word, since the policy has decided."""
 
 _NO_CHECK_TIME: Final = 0x200000
 """X509_V_FLAG_NO_CHECK_TIME of openssl/x509_vfy.h: an expired certificate can be described, too."""
@@ -107,13 +108,15 @@ def _load(pair: KeyPair, clients: ClientCertificates | None) -> tuple[ssl.SSLCon
     return context, certificate
 
 
-def replica_context(authority: str | None, pair: KeyPair | None, *, verify: bool) -> ssl.SSLContext:
+def replica_context(
+    authority: str | None, pair: KeyPair | None, *, verify: bool, http_2: bool = False
+) -> ssl.SSLContext:
     """How replicas are talked to. Without an authority the system's are trusted. Raises DefinitionError with the key
     `ca`, `certificate` or `key`."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers(CIPHERS)
-    context.set_alpn_protocols(REPLICA_ALPN)
+    context.set_alpn_protocols(REPLICA_ALPN[http_2])
     if not verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE

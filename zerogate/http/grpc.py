@@ -38,6 +38,8 @@ _UNIT_S: Final = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b
 _MOST: Final = 99_999_999
 _PLAIN: Final = frozenset(range(0x20, 0x7F)) - {0x25}
 _MESSAGE_BYTES: Final = 2048
+_PREFIX_BYTES: Final = 5
+"""Of a message: a flag, and its length in four bytes."""
 """Of a message before its escapes: together with the other fields it stays below the 8 KiB of a head that clients of
 gRPC take."""
 
@@ -75,6 +77,46 @@ def encode_message(text: str) -> bytes:
     if len(raw) > _MESSAGE_BYTES:
         raw = raw[:_MESSAGE_BYTES].decode("utf-8", "ignore").encode() + "…".encode()
     return b"".join(bytes((byte,)) if byte in _PLAIN else b"%%%02X" % byte for byte in raw)
+
+
+class MessageFollower:
+    """Where the messages of a stream end, by their prefixes of five bytes: nothing else of them is looked at."""
+
+    __slots__ = ("_left", "_prefix")
+
+    def __init__(self) -> None:
+        self._prefix = b""
+        """The beginning of a prefix whose rest has not come."""
+        self._left = 0
+        """Bytes of the present message that have not come."""
+
+    @property
+    def is_at_boundary(self) -> bool:
+        """Whether all that has come is whole messages."""
+        return not self._left and not self._prefix
+
+    def feed(self, data: bytes) -> None:
+        """Follow a piece of the body."""
+        at, size = 0, len(data)
+        while at < size:
+            if self._left:
+                step = min(self._left, size - at)
+                self._left -= step
+            else:
+                step = min(_PREFIX_BYTES - len(self._prefix), size - at)
+                self._prefix += data[at : at + step]
+                if len(self._prefix) == _PREFIX_BYTES:
+                    self._left = int.from_bytes(self._prefix[1:], "big")
+                    self._prefix = b""
+            at += step
+
+
+def late_trailers(code: str) -> list[tuple[bytes, bytes]]:
+    """The end of a stream of messages that took too long. `code`: of the timer, as in refusals."""
+    return [
+        (b"grpc-status", b"%d" % DEADLINE_EXCEEDED),
+        (b"grpc-message", encode_message(f"The call was ended before its answer was complete ({code}).")),
+    ]
 
 
 def message(payload: bytes) -> bytes:

@@ -16,7 +16,8 @@ from zerogate.http.heads import BadMessageError, Field, RequestHead
 WEBSOCKET: Final = b"websocket"
 VERSION: Final = b"13"
 KEY_BYTES: Final = 16
-_KEY: Final = b"sec-websocket-key"
+KEY: Final = b"sec-websocket-key"
+ACCEPT: Final = b"sec-websocket-accept"
 _VERSION: Final = b"sec-websocket-version"
 _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 """RFC 6455 section 1.3."""
@@ -32,9 +33,9 @@ def take_offer(head: RequestHead) -> None:
         raise BadMessageError("a WebSocket is opened with GET")
     if head.has_body:
         raise BadMessageError("a request that opens a WebSocket has no body")
-    fields = _values(head.lines, (_KEY, _VERSION))
+    fields = _values(head.lines, (KEY, _VERSION))
     _check_version(fields[_VERSION])
-    keys = fields[_KEY]
+    keys = fields[KEY]
     if len(keys) != 1 or _nonce(keys[0]) is None:
         raise BadMessageError(f"a WebSocket needs one Sec-WebSocket-Key of {KEY_BYTES} bytes in base64")
     head.websocket_key = keys[0].strip()
@@ -45,9 +46,9 @@ def take_offer(head: RequestHead) -> None:
 def take_connect(head: RequestHead, nonce: bytes) -> None:
     """The same for an extended CONNECT (RFC 8441), which has no key: `nonce`, 16 random bytes, is what the replica is
     asked with over HTTP/1.1."""
-    fields = _values(head.lines, (_KEY, _VERSION))
+    fields = _values(head.lines, (KEY, _VERSION))
     _check_version(fields[_VERSION])
-    if fields[_KEY]:
+    if fields[KEY]:
         raise BadMessageError("an extended CONNECT has no Sec-WebSocket-Key")
     head.websocket_key = base64.b64encode(nonce)
     head.lines += b"Sec-WebSocket-Key: %b\r\n" % head.websocket_key
@@ -62,7 +63,7 @@ def check_acceptance(fields: list[Field], key: bytes) -> None:
     """Hold a replica's 101 to the `key` that it was sent. Raises BadMessageError."""
     upgrades = [value for name, value in fields if name.lower() == b"upgrade"]
     options = [value for name, value in fields if name.lower() == b"connection"]
-    accepts = [value.strip() for name, value in fields if name.lower() == b"sec-websocket-accept"]
+    accepts = [value.strip() for name, value in fields if name.lower() == ACCEPT]
     if len(upgrades) != 1 or upgrades[0].strip().lower() != WEBSOCKET:
         raise BadMessageError("the replica did not upgrade to a WebSocket", 502)
     if not any(b"upgrade" in _tokens(value) for value in options):

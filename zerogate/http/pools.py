@@ -1,7 +1,8 @@
 """Which way a replica is spoken to: its pool of connections, by the policy's `protocol`."""
 
+from zerogate.http.dial import Secured
 from zerogate.http.sweep import Sweep
-from zerogate.http.upstream import Pool, ReplicaPool, ReplicaProtocol, Secured
+from zerogate.http.upstream import Pool, ReplicaPool, ReplicaProtocol
 from zerogate.runtime.interface import Address
 from zerogate.tasks import Nursery
 
@@ -11,7 +12,7 @@ def make_pool(
     secured: Secured | None = None,
 ) -> ReplicaPool:  # fmt: skip
     """An empty pool. `host`: sent instead of the client's own; `secured`: TLS on the way."""
-    if protocol == "h2c":
+    if protocol != "http1":
         # not loaded where nobody asks for it: a sidecar is in every pod
         from zerogate.http.h2.pool import SharedPool
 

@@ -1,24 +1,23 @@
 """One replica as the request path sees it: its gate, its address, its pool of connections."""
 
 import asyncio
-import ssl
-from collections.abc import Callable
-from typing import Final, Literal, Protocol, TypeVar
+from collections.abc import Callable, Iterator
+from typing import Final, Literal, Protocol
 
 import msgspec
 
 from zerogate.clock import now
 from zerogate.gate import Gate
+from zerogate.http.dial import Secured, cause_of, open_connection
 from zerogate.http.exchange import Exchange
 from zerogate.http.h1.client import ClientConnection
 from zerogate.http.sides import Connections
 from zerogate.http.sweep import NEVER, Sweep
-from zerogate.http.tls_transport import TlsTransport
 from zerogate.http.write_heads import request_bytes
 from zerogate.runtime.interface import Address
 from zerogate.tasks import Nursery
 
-ReplicaProtocol = Literal["http1", "h2c"]
+ReplicaProtocol = Literal["http1", "h2c", "h2"]
 """The words of the policy's `protocol`."""
 
 UNSAFE_IDLE_S: Final = 2.0
@@ -32,13 +31,6 @@ MAX_IDLE: Final = 256
 """Idle connections kept per replica; a busy one has as many as requests."""
 
 
-class Secured(msgspec.Struct, frozen=True):
-    """TLS to a replica: what is trusted and shown, and the name that its certificate has to be for."""
-
-    context: ssl.SSLContext
-    server_name: str
-
-
 class EndpointWay(msgspec.Struct, frozen=True):
     """The way to a service that runs elsewhere. `host`: what it is asked for in the Host field."""
 
@@ -48,7 +40,11 @@ class EndpointWay(msgspec.Struct, frozen=True):
 
 
 class Pool:
-    """Connections to one replica. Bounded by the slots of its gate; idle ones by `MAX_IDLE` and `IDLE_S`."""
+    """Connections to one replica. Bounded by the slots of its gate; idle ones by `MAX_IDLE` and `IDLE_S`.
+
+    Who finds no idle one asks for a new one, and takes whatever comes first: that one, another's, or one that became
+    idle meanwhile. What comes too late for anybody is idle.
+    """
 
     protocol: ReplicaProtocol = "http1"
 
@@ -81,6 +77,11 @@ class Pool:
         self._holder = holder
         self._way = (host, holder)
         self._idle: list[ClientConnection] = []
+        self._waiting: dict[Exchange, int] = {}
+        """Who waits for a connection, in order, with the attempt: later ones have nothing to do with it. Never more of
+        them want one still than `_connecting`."""
+        self._connecting = 0
+        """Connections on their way. One for each that asked, which may have found another one since."""
         self._is_closed = False
         self._outlives_streams = False
         """Whether the replica was seen to keep a connection after a streamed answer."""
@@ -88,6 +89,16 @@ class Pool:
     def take(self, exchange: Exchange, now_s: float) -> ClientConnection | None:
         """An idle connection, the one used last; or None: `exchange` is told when a new one is there or failed."""
         self.asked_s = now_s
+        connection = self._find(exchange, now_s)
+        if connection is None:
+            self._waiting.pop(exchange, None)
+            self._waiting[exchange] = exchange.attempts
+            self._connecting += 1
+            self._nursery.start(self._connect(exchange, exchange.attempts), name=f"connect to {self.address}")
+        return connection
+
+    def _find(self, exchange: Exchange, now_s: float) -> ClientConnection | None:
+        """An idle connection that this exchange may ride on."""
         is_idempotent = exchange.head.is_idempotent
         oldest_s = now_s - (IDLE_S if is_idempotent else UNSAFE_IDLE_S)
         at = len(self._idle)
@@ -100,7 +111,6 @@ class Pool:
             elif is_idempotent or self._is_proven(connection, now_s):
                 del self._idle[at]
                 return connection
-        self._nursery.start(self._connect(exchange, exchange.attempts), name=f"connect to {self.address}")
         return None
 
     def _is_proven(self, connection: ClientConnection, now_s: float) -> bool:
@@ -113,20 +123,58 @@ class Pool:
         return True
 
     async def _connect(self, exchange: Exchange, attempt: int) -> None:
-        """Connect for an attempt of the exchange; by the time it is there, another one may be under way."""
+        """One more connection. It was asked for by an attempt of this exchange, and goes to whoever waits longest."""
         try:
             async with asyncio.timeout(exchange.timers.connect_s + 1.0):  # the exchange gives up by itself before
                 connection = await open_connection(self.address, self._secured, ClientConnection(self))
         except OSError as failure:
-            if exchange.attempts == attempt:
-                exchange.on_connect_failed(cause_of(failure), now())
+            self._connecting -= 1
+            self._tell(exchange, attempt, cause_of(failure))
             return
+        except BaseException:
+            self._connecting -= 1
+            raise
+        self._connecting -= 1
         if self.on_reached is not None:
             self.on_reached()
-        if exchange.wants_connection and exchange.attempts == attempt and not self._is_closed:
-            exchange.on_connection(connection, now())
-        else:
+        first = next(self._wanting(), None) if not self._is_closed else None
+        if first is None:
             self.give_back(connection, now())
+        else:
+            del self._waiting[first]
+            first.on_connection(connection, now())
+
+    def _wanting(self) -> Iterator[Exchange]:
+        """Those that still wait, in their order; the others are forgotten."""
+        for exchange, attempt in tuple(self._waiting.items()):
+            if self._waiting.get(exchange) != attempt:
+                continue  # while this was looped over
+            if exchange.wants_connection and exchange.attempts == attempt:
+                yield exchange
+            else:
+                del self._waiting[exchange]
+
+    def _tell(self, exchange: Exchange, attempt: int, cause: str) -> None:
+        """A connect has failed: tell who asked for it, or, where that one was served by another's, the first of those
+        that wait for more connections than are on their way."""
+        waiting = list(self._wanting())
+        if exchange in waiting and exchange.attempts == attempt:
+            told: Exchange | None = exchange
+        else:
+            told = waiting[0] if len(waiting) > self._connecting else None
+        if told is not None:
+            del self._waiting[told]
+            told.on_connect_failed(cause, now())
+
+    def _serve(self) -> None:
+        """Give what became idle to those that wait for a connection still."""
+        for exchange in self._wanting():
+            if not self._idle:
+                return
+            connection = self._find(exchange, now())
+            if connection is not None:
+                del self._waiting[exchange]
+                exchange.on_connection(connection, now())
 
     @property
     def is_secure(self) -> bool:
@@ -146,6 +194,9 @@ class Pool:
             return
         connection.idle_since_s = now_s
         self._idle.append(connection)
+        if self._waiting:
+            # not now: it is in the midst of telling its last exchange
+            asyncio.get_running_loop().call_soon(self._serve)
         if not self.tick:
             self._sweep.watch(self, now_s + IDLE_S)
 
@@ -168,6 +219,9 @@ class Pool:
         self._sweep.forget(self)
         while self._idle:
             self._idle.pop().close()
+        for exchange in self._wanting():
+            del self._waiting[exchange]
+            exchange.on_connect_failed("the replica is not used any more", now())
 
     def request_bytes(self, exchange: Exchange) -> bytes:
         """The head of the request as it goes to this replica."""
@@ -190,57 +244,13 @@ class Pool:
         return data
 
 
-ConnectionT = TypeVar("ConnectionT", bound=asyncio.Protocol)
-
-
-async def open_connection(address: Address, secured: Secured | None, connection: ConnectionT) -> ConnectionT:
-    """Make the connection: over TCP or a Unix socket, with TLS or without. Raises OSError, of which TLS's are some."""
-    if secured is None:
-        await _open(address, lambda: connection)
-        return connection
-    is_ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    def ready(tls: TlsTransport) -> ConnectionT:
-        if not is_ready.done():
-            is_ready.set_result(None)
-        return connection
-
-    def failed(tls: TlsTransport, failure: Exception | None) -> None:
-        if not is_ready.done():
-            is_ready.set_exception(failure or ConnectionResetError("the connection was closed in the handshake"))
-
-    tls = TlsTransport(secured.context, ready, failed, server_name=secured.server_name)
-    try:
-        await _open(address, lambda: tls)
-        await is_ready
-    except BaseException:
-        is_ready.cancel()
-        tls.abort()
-        raise
-    return connection
-
-
-async def _open(address: Address, protocol: Callable[[], asyncio.Protocol]) -> None:
-    loop = asyncio.get_running_loop()
-    if address.path:
-        await loop.create_unix_connection(protocol, address.path)
-    else:
-        await loop.create_connection(protocol, address.host, address.port)
-
-
-def cause_of(failure: OSError) -> str:
-    """Why there is no connection, for a person."""
-    if isinstance(failure, ssl.SSLCertVerificationError):
-        return f"its certificate is not accepted: {failure.verify_message or failure}"
-    if isinstance(failure, ssl.SSLError):
-        return f"TLS failed: {(failure.reason or str(failure)).replace('_', ' ').lower()}"
-    return failure.strerror or str(failure)
-
-
 class ReplicaPool(Connections[Exchange], Protocol):
     """The way to one replica, whatever is spoken on it."""
 
-    protocol: ReplicaProtocol
+    @property
+    def protocol(self) -> ReplicaProtocol:
+        """What is spoken on it."""
+
     address: Address
     host: bytes | None
     asked_s: float

@@ -32,7 +32,7 @@ class LocalDefinition(msgspec.Struct, frozen=True, kw_only=True):
     """Added to zerogate's own environment."""
     cwd: Path | None = None
     """None: zerogate's own."""
-    protocol: Literal["http1", "h2c"] = "http1"
+    protocol: Literal["http1", "h2c", "h2"] = "http1"
     """In which it is asked whether it is ready."""
     ready_path: str = "/health"
     ready_below: int = 500

@@ -11,12 +11,13 @@ from activator.hold import Hold
 from zerogate.clock import now
 from zerogate.gate import Gate
 from zerogate.http.certificates import ServerContexts
+from zerogate.http.dial import Secured
 from zerogate.http.entrance import NOBODY, Entrance, TrustedSenders
 from zerogate.http.exchange import Exchange
 from zerogate.http.pools import make_pool
 from zerogate.http.server import Server
 from zerogate.http.sweep import Sweep
-from zerogate.http.upstream import Secured, Upstream
+from zerogate.http.upstream import Upstream
 from zerogate.policy import Policy
 from zerogate.runtime.interface import Address
 from zerogate.tasks import Nursery

@@ -206,9 +206,9 @@ async def test_no_port_passes_on_what_a_client_says_of_its_own_certificate() -> 
 CLOSE_DELIMITED = b"HTTP/1.1 200 OK\r\n\r\n"
 
 
-@pytest.mark.parametrize("loop", ["asyncio", pytest.param("uvloop", marks=pytest.mark.uvloop)])
+@pytest.mark.both_loops
 async def test_an_answer_that_ends_with_its_connection_ends_with_a_goodbye_if_it_is_whole(
-    authority: Authority, contexts: ServerContexts, loop: str
+    authority: Authority, contexts: ServerContexts
 ) -> None:
     tls = authority.trusted()
     async with rig(script=answering(CLOSE_DELIMITED + b"all", then_close=True), contexts=contexts) as one:
@@ -228,10 +228,8 @@ def _whole(tls: ssl.SSLContext, port: int) -> bytes:
         return said.partition(b"\r\n\r\n")[2]
 
 
-@pytest.mark.parametrize("loop", ["asyncio", pytest.param("uvloop", marks=pytest.mark.uvloop)])
-async def test_an_answer_that_was_cut_ends_without_a_goodbye(
-    authority: Authority, contexts: ServerContexts, loop: str
-) -> None:
+@pytest.mark.both_loops
+async def test_an_answer_that_was_cut_ends_without_a_goodbye(authority: Authority, contexts: ServerContexts) -> None:
     async def dies(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await read_request(reader)
         writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n")

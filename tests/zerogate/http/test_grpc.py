@@ -13,10 +13,12 @@ from zerogate.http.answers import render_for
 from zerogate.http.grpc import (
     HEALTH_NOT_SERVING,
     HEALTH_SERVING,
+    MessageFollower,
     encode_message,
     format_timeout,
     is_grpc,
     is_serving,
+    message,
     parse_timeout,
 )
 from zerogate.http.heads import BadMessageError, Field, RequestHead
@@ -203,3 +205,17 @@ def test_a_request_on_its_replica_ends_at_its_deadline(is_answering: bool) -> No
     said = sides.hear()
     assert said[0] == "replica: abort"
     assert said[1].startswith("client: reset" if is_answering else "client: refused 504 deadline_exceeded")
+
+
+@given(st.lists(st.binary(max_size=300), max_size=4), st.data())
+def test_messages_are_followed_however_their_bytes_are_cut(messages: list[bytes], data: st.DataObject) -> None:
+    stream = b"".join(message(one) for one in messages)
+    ends = {0}
+    for one in messages:
+        ends.add(max(ends) + 5 + len(one))
+    cuts = sorted(data.draw(st.sets(st.integers(0, len(stream)))) | {len(stream)})
+    follower, at = MessageFollower(), 0
+    for cut in cuts:
+        follower.feed(stream[at:cut])
+        at = cut
+        assert follower.is_at_boundary is (at in ends)

@@ -29,8 +29,8 @@ async def connect(path: Path) -> Client:
     return Client(*await asyncio.open_unix_connection(str(path)))
 
 
-@pytest.mark.parametrize("loop", ["asyncio", pytest.param("uvloop", marks=pytest.mark.uvloop)])
-async def test_requests_come_through_a_unix_socket_whose_file_goes_with_it(tmp_path: Path, loop: str) -> None:
+@pytest.mark.both_loops
+async def test_requests_come_through_a_unix_socket_whose_file_goes_with_it(tmp_path: Path) -> None:
     path = tmp_path / "traffic.sock"
 
     async def heads(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -49,8 +49,8 @@ async def test_requests_come_through_a_unix_socket_whose_file_goes_with_it(tmp_p
         assert not path.exists()
 
 
-@pytest.mark.parametrize("loop", ["asyncio", pytest.param("uvloop", marks=pytest.mark.uvloop)])
-async def test_a_client_of_a_unix_socket_that_leaves_while_it_is_not_read_is_noticed(tmp_path: Path, loop: str) -> None:
+@pytest.mark.both_loops
+async def test_a_client_of_a_unix_socket_that_leaves_while_it_is_not_read_is_noticed(tmp_path: Path) -> None:
     path = tmp_path / "traffic.sock"
     async with rig() as one:
         listener = Listener(one.server, bind(unix(path), what="listen"))
@@ -109,8 +109,8 @@ async def test_the_file_of_a_successor_is_left_alone(tmp_path: Path) -> None:
             assert path.exists()
 
 
-@pytest.mark.parametrize("loop", ["asyncio", pytest.param("uvloop", marks=pytest.mark.uvloop)])
-async def test_whoever_connected_before_the_port_closes_is_served_and_later_ones_are_refused(loop: str) -> None:
+@pytest.mark.both_loops
+async def test_whoever_connected_before_the_port_closes_is_served_and_later_ones_are_refused() -> None:
     async with rig(script=echo) as one:
         sock = bind(Address("127.0.0.1", 0), what="listen")
         port = sock.getsockname()[1]

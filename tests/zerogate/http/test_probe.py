@@ -17,12 +17,6 @@ BUSY = b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n"
 Script = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
-@pytest.fixture(params=["stock", pytest.param("uvloop", marks=pytest.mark.uvloop)])
-def on(request: pytest.FixtureRequest) -> str:
-    """Run the test on both loops."""
-    return str(request.param)
-
-
 @asynccontextmanager
 async def serving(script: Script) -> AsyncIterator[Address]:
     async def run(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -69,7 +63,7 @@ class Server:
                 return
 
 
-@pytest.mark.usefixtures("on")
+@pytest.mark.both_loops
 async def test_it_tells_of_readiness_once_and_asks_no_more() -> None:
     server, changes = Server(BUSY), Changes()
     async with serving(server) as address:
@@ -90,7 +84,7 @@ async def test_it_tells_of_readiness_once_and_asks_no_more() -> None:
         probe.close()
 
 
-@pytest.mark.usefixtures("on")
+@pytest.mark.both_loops
 async def test_a_refused_connection_is_asked_again_until_somebody_listens() -> None:
     changes = Changes()
     with socket.socket() as holder:
@@ -108,7 +102,7 @@ async def test_a_refused_connection_is_asked_again_until_somebody_listens() -> N
     probe.close()
 
 
-@pytest.mark.usefixtures("on")
+@pytest.mark.both_loops
 @pytest.mark.parametrize(
     ("reply", "is_ready"),
     [
@@ -126,7 +120,7 @@ async def test_what_counts_as_ready(reply: bytes, is_ready: bool) -> None:
         assert await answers(address, "/health", timeout_s=5 if is_ready else 0.1) is is_ready
 
 
-@pytest.mark.usefixtures("on")
+@pytest.mark.both_loops
 async def test_a_server_that_takes_the_question_and_stays_silent_is_asked_again_after_the_timeout() -> None:
     connections: list[asyncio.StreamWriter] = []
 
@@ -147,7 +141,7 @@ async def test_a_server_that_takes_the_question_and_stays_silent_is_asked_again_
         probe.close()
 
 
-@pytest.mark.usefixtures("on")
+@pytest.mark.both_loops
 async def test_a_ready_server_may_leave_fewer_questions_unanswered_than_its_patience() -> None:
     silent = False
     asked = 0
@@ -174,7 +168,7 @@ async def test_a_ready_server_may_leave_fewer_questions_unanswered_than_its_pati
         probe.close()
 
 
-@pytest.mark.usefixtures("on")
+@pytest.mark.both_loops
 async def test_with_a_ready_interval_it_also_tells_when_readiness_is_lost() -> None:
     server, changes = Server(OK), Changes()
     async with serving(server) as address:
@@ -188,7 +182,7 @@ async def test_with_a_ready_interval_it_also_tells_when_readiness_is_lost() -> N
         probe.close()
 
 
-@pytest.mark.usefixtures("on")
+@pytest.mark.both_loops
 async def test_a_server_that_closes_idle_connections_does_not_count_as_lost() -> None:
     async def one_each(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         count.append(await reader.readuntil(b"\r\n\r\n"))
@@ -206,7 +200,7 @@ async def test_a_server_that_closes_idle_connections_does_not_count_as_lost() ->
         probe.close()
 
 
-@pytest.mark.usefixtures("on")
+@pytest.mark.both_loops
 async def test_closing_in_the_midst_of_a_question_leaves_nothing_behind() -> None:
     questions: asyncio.Queue[bytes] = asyncio.Queue()
     ends: asyncio.Queue[bytes] = asyncio.Queue()
@@ -241,7 +235,7 @@ async def test_a_server_on_a_unix_socket_is_asked_until_it_is_there(tmp_path: Pa
     server.close()
 
 
-@pytest.mark.usefixtures("on")
+@pytest.mark.both_loops
 async def test_a_server_that_is_doubted_is_not_ready_until_it_answers_again() -> None:
     server, changes = Server(OK), Changes()
     async with serving(server) as address:

@@ -50,7 +50,7 @@ class World:
         return self.pool.take(Exchange(Sides(), request(method=method), now_s), now_s)
 
 
-def test_the_connection_that_was_used_last_is_taken_first() -> None:
+async def test_the_connection_that_was_used_last_is_taken_first() -> None:
     world = World()
     old, new = world.idle(100.0), world.idle(101.0)
     assert [world.take("POST", 101.0) for _ in range(3)] == [new, old, None]
@@ -58,14 +58,14 @@ def test_the_connection_that_was_used_last_is_taken_first() -> None:
 
 
 @pytest.mark.parametrize(("method", "longest_s"), [("GET", IDLE_S), ("POST", UNSAFE_IDLE_S)])
-def test_a_connection_that_was_idle_for_too_long_is_closed_instead(method: str, longest_s: float) -> None:
+async def test_a_connection_that_was_idle_for_too_long_is_closed_instead(method: str, longest_s: float) -> None:
     world = World()
     connection = world.idle(100.0)
     assert world.take(method, 100.0 + longest_s + 0.1) is None
     assert not connection.is_usable
 
 
-def test_a_post_does_not_follow_a_streamed_answer_before_its_connection_has_outlived_it() -> None:
+async def test_a_post_does_not_follow_a_streamed_answer_before_its_connection_has_outlived_it() -> None:
     world = World()
     counted, streamed = world.idle(100.0), world.idle(100.0, streamed=True)
     assert world.take("POST", 100.0) is counted
@@ -74,12 +74,12 @@ def test_a_post_does_not_follow_a_streamed_answer_before_its_connection_has_outl
     assert world.idle(101.0, streamed=True) is world.take("POST", 101.0)
 
 
-def test_a_request_that_may_be_repeated_takes_it_at_once() -> None:
+async def test_a_request_that_may_be_repeated_takes_it_at_once() -> None:
     world = World()
     assert world.idle(100.0, streamed=True) is world.take("GET", 100.0)
 
 
-def test_a_replica_that_closes_after_a_streamed_answer_is_not_trusted_any_more() -> None:
+async def test_a_replica_that_closes_after_a_streamed_answer_is_not_trusted_any_more() -> None:
     world = World()
     world.idle(100.0, streamed=True)
     assert world.take("POST", 101.0) is not None

@@ -12,7 +12,8 @@ from tests.zerogate.http.rig import Script, echo, read_request, replica, rig
 from zerogate.clock import now
 from zerogate.gate import Gate
 from zerogate.http.certificates import ClientCertificates, KeyPair, replica_context, server_contexts
-from zerogate.http.upstream import Pool, Secured, Upstream
+from zerogate.http.dial import Secured
+from zerogate.http.upstream import Pool, Upstream
 from zerogate.policy import Policy
 from zerogate.runtime.interface import Address
 
@@ -42,9 +43,9 @@ async def get(tls: ssl.SSLContext, way: Secured, script: Script = echo) -> bytes
         return await client.rest()
 
 
-@pytest.mark.parametrize("loop", ["asyncio", pytest.param("uvloop", marks=pytest.mark.uvloop)])
+@pytest.mark.both_loops
 async def test_a_replica_is_reached_over_tls_and_its_connection_used_again(
-    authority: Authority, tmp_path: Path, loop: str
+    authority: Authority, tmp_path: Path
 ) -> None:
     tls = server_context(authority, tmp_path)
     async with replica(echo, tls=tls) as port, rig() as one:

@@ -22,9 +22,9 @@ from tests.zerogate.http.rig import Rig, answering, read_request, rig
 from zerogate.clock import now
 from zerogate.counters import Result
 from zerogate.http.certificates import replica_context, server_contexts
+from zerogate.http.dial import Secured
 from zerogate.http.h1.server import ServerConnection as HttpConnection
 from zerogate.http.handshake import accept_of
-from zerogate.http.upstream import Secured
 from zerogate.policy import Policy
 
 Handler = Callable[[ServerConnection], Awaitable[None]]
@@ -107,10 +107,8 @@ async def test_r3_close_codes_and_reasons_are_kept_both_ways() -> None:
     assert one.hold.counters.status_classes[1] == 2
 
 
-@pytest.mark.parametrize("loop", ["asyncio", pytest.param("uvloop", marks=pytest.mark.uvloop)])
-async def test_over_tls_to_the_client_and_to_the_replica_messages_and_codes_pass_both_ways(
-    loop: str, tmp_path: Path
-) -> None:
+@pytest.mark.both_loops
+async def test_over_tls_to_the_client_and_to_the_replica_messages_and_codes_pass_both_ways(tmp_path: Path) -> None:
     authority = Authority()
     contexts = server_contexts([authority.issue(tmp_path, "server")], None)
     known = Secured(replica_context(authority.write(tmp_path / "ca.crt"), None, verify=True), "127.0.0.1")
@@ -460,8 +458,8 @@ async def test_a_key_is_16_bytes_whatever_they_are() -> None:
         await one.end_of(1)
 
 
-@pytest.mark.parametrize("loop", ["asyncio", pytest.param("uvloop", marks=pytest.mark.uvloop)])
-async def test_it_passes_over_tls_on_both_sides(tmp_path: Path, loop: str) -> None:
+@pytest.mark.both_loops
+async def test_it_passes_over_tls_on_both_sides(tmp_path: Path) -> None:
     authority = Authority()
     contexts = server_contexts([authority.issue(tmp_path, "server", names=["replica.test"])], None)
     way = Secured(replica_context(authority.write(tmp_path / "ca.crt"), None, verify=True), "replica.test")

@@ -26,6 +26,8 @@ KEEP_ALIVE_PROBES: Final = 2
 """A machine that is gone is found by the kernel's own questions, half a minute after its last word. PING is not used
 for it: a model server that computes on its loop answers late, and servers of gRPC take one in five minutes for an
 attack."""
+FINISH_S: Final = 1.0
+"""For a replica to end the stream of a WebSocket that is closed: a round trip and what it has to write before."""
 REST_S: Final = 0.02
 SPARE: Final = 1
 """Servers may count a stream for a moment after they have sent its end, as gRPC's do, and refuse the next one of a full
@@ -67,6 +69,8 @@ class ClientConnection(asyncio.Protocol):
         self._idle_since_s = now()
         self._is_blocked = False
         self._is_retired = False
+        self._agreed: str | None = "h2"
+        """What ALPN has chosen, where there is TLS."""
         self._has_refused = False
         self.is_resting = False
         """It refused a stream a moment ago."""
@@ -79,6 +83,12 @@ class ClientConnection(asyncio.Protocol):
         self._is_open = True
         _notice_death(transport.get_extra_info("socket"))
         self.state = Connection(self, self._make, is_server=False, limits=LIMITS, now_s=now())
+        tls = transport.get_extra_info("ssl_object")
+        if tls is not None:
+            self._agreed = tls.selected_alpn_protocol()
+            if self._agreed != "h2":
+                self.settled.set()
+                return
         self._write()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -114,7 +124,8 @@ class ClientConnection(asyncio.Protocol):
     def open(self, stream: ClientStream, exchange: Exchange) -> None:
         """Begin the exchange on this stream."""
         self._opening = stream
-        self.state.open(self._pool.request_fields(exchange), end=not exchange.head.has_body)
+        head = exchange.head
+        self.state.open(self._pool.request_fields(exchange), end=not head.has_body and head.websocket_key is None)
 
     def _make(self, id: int, receive_window: int, send_window: int) -> Stream:  # noqa: A002
         stream = self._opening
@@ -126,6 +137,10 @@ class ClientConnection(asyncio.Protocol):
     def flush_later(self, exchange: Exchange) -> None:
         """Its client is written to once all of this read is looked at."""
         self._unflushed[exchange] = None
+
+    def end_soon(self, stream: ClientStream) -> None:
+        """Our end of the stream is given; the replica has a while for its own."""
+        self._loop.call_later(FINISH_S, stream.give_up)
 
     def on_stream_over(self) -> None:
         """One of its streams has ended."""
@@ -173,10 +188,12 @@ class ClientConnection(asyncio.Protocol):
     @property
     def failure(self) -> str | None:
         """Why it cannot be used, if it cannot."""
+        if self._agreed != "h2":
+            return f"it does not speak HTTP/2 over TLS (by ALPN it chose {self._agreed or 'nothing'})"
         if self._is_open and self.state.failure is None:
             return None
         reason = self.state.failure.reason if self.state.failure is not None else "the connection was closed"
-        return reason if self.state.has_settings else f"it does not speak HTTP/2 without TLS ({reason})"
+        return reason if self.state.has_settings else f"it does not speak HTTP/2 ({reason})"
 
     def abort(self) -> None:
         """Close at once; the streams are told."""

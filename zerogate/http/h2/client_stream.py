@@ -3,6 +3,10 @@
 What the replica says that it did not look at (REFUSED_STREAM, streams beyond GOAWAY's last) is told as refused, and may
 be sent again whatever its method; any other reset is an answer that will not come, and is not repeated. An answer
 without one meaning is reset, whatever of it was passed on before is cut.
+
+A WebSocket is an extended CONNECT here (RFC 8441): a 2xx opens it, DATA are its bytes, the stream's ends are those of
+its connection. Behind its Close a replica ends the stream, and is reset where it does not: hypercorn forgets a stream
+with its Close, and fails with the whole connection when an end comes behind it.
 """
 
 from typing import Final, Protocol
@@ -13,15 +17,17 @@ from zerogate.http.exchange import Exchange
 from zerogate.http.h2 import frames as f
 from zerogate.http.h2.connection import Connection
 from zerogate.http.h2.hpack import HpackField
-from zerogate.http.h2.replica_heads import answer_head, answer_trailers, trailer_fields
-from zerogate.http.h2.streams import CLOSED, Stream
-from zerogate.http.heads import BadMessageError, Field, has_no_body
+from zerogate.http.h2.replica_heads import acceptance, answer_head, answer_trailers, trailer_fields
+from zerogate.http.h2.streams import CLOSED, HALF_REMOTE, Stream
+from zerogate.http.heads import BadMessageError, Field, ResponseHead, has_no_body
+from zerogate.http.tunnel import Tunnel
 
 _NO_FIELDS: Final[list[Field]] = []
 _NO_WEBSOCKET: Final = Refusal(
     status=501,
     code="websocket_over_h2c",
-    detail="The service is spoken to in HTTP/2, over which WebSockets are not available in this version.",
+    detail="The service is spoken to in HTTP/2, and its replica does not take WebSockets over it "
+    "(no SETTINGS_ENABLE_CONNECT_PROTOCOL, RFC 8441).",
     hopeless=True,
 )
 
@@ -37,6 +43,9 @@ class SharedConnection(Protocol):
     def flush_later(self, exchange: Exchange) -> None:
         """Its client is written to once all of this read is looked at."""
 
+    def end_soon(self, stream: "ClientStream") -> None:
+        """Our end of the stream is given: call its `give_up` after a while."""
+
     def on_refused(self) -> None:
         """The replica did not take a stream."""
 
@@ -47,18 +56,21 @@ class SharedConnection(Protocol):
 class ClientStream(Stream):
     """One exchange on a shared connection. Made before it is opened, which `send_head` does."""
 
-    __slots__ = ("_connection", "_exchange")
+    __slots__ = ("_connection", "_exchange", "_is_finishing", "_tunnel")
 
     may_refuse = True
 
     def __init__(self, connection: SharedConnection) -> None:
         self._connection = connection
         self._exchange: Exchange | None = None
+        self._tunnel: Tunnel | None = None
+        self._is_finishing = False
+        """A WebSocket that is closed: only the replica's end of the stream is still to come."""
 
     # What the exchange asks for
 
     def send_head(self, exchange: Exchange) -> None:
-        if exchange.head.websocket_key is not None:
+        if exchange.head.websocket_key is not None and not self._connection.state.peer_connect_protocol:
             exchange.refuse(_NO_WEBSOCKET, now())
             return
         self._exchange = exchange
@@ -84,11 +96,38 @@ class ClientStream(Stream):
         self._connection.state.resume(self)
 
     def finish(self) -> None:
-        """As `abort`: there is no WebSocket here that could be finished."""
-        self.abort()
+        if self._tunnel is None:
+            self.abort()
+            return
+        _, replicas_code = self._tunnel.close_codes
+        self._exchange = self._tunnel = None
+        state = self._connection.state
+        if not self.has_sent_end and (self.state == HALF_REMOTE or replicas_code is None):
+            state.send_end(self, [])  # otherwise the replica ends first, as a server does (RFC 6455 section 7.1.1)
+        if self.is_over:
+            self._connection.on_stream_over()
+            return
+        self._is_finishing = True
+        state.resume(self)  # its end lies behind what is dropped
+        self._connection.end_soon(self)
+
+    def give_up(self) -> None:
+        """The replica has had its time to end the stream."""
+        if self._is_finishing:
+            self._is_finishing = False
+            self._connection.state.reset(self, f.CANCEL)
+            self._connection.on_stream_over()
+
+    def _on_finished(self) -> None:
+        if self._is_finishing:
+            self._is_finishing = False
+            if not self.has_sent_end:
+                self._connection.state.send_end(self, [])
+            self._connection.on_stream_over()
 
     def abort(self) -> None:
         exchange, self._exchange = self._exchange, None
+        self._tunnel = None
         if exchange is not None:
             self._connection.state.reset(self, f.CANCEL)
             self._connection.on_stream_over()
@@ -123,6 +162,9 @@ class ClientStream(Stream):
         except BadMessageError as error:
             self._break(str(error))
             return
+        if exchange.head.websocket_key is not None and 200 <= head.status < 300:
+            self._open_tunnel(exchange, head, exchange.head.websocket_key, ended)
+            return
         self.body_left = 0 if has_no_body(head.status, method) else head.content_length
         exchange.on_response_head(head, self._connection.state.now_s, is_whole=ended)
         if ended:
@@ -130,15 +172,30 @@ class ClientStream(Stream):
         else:
             self._connection.flush_later(exchange)
 
+    def _open_tunnel(self, exchange: Exchange, head: ResponseHead, key: bytes, ended: bool) -> None:
+        """The replica has taken the WebSocket; what it says is told as the 101 that answers the client's key."""
+        now_s = self._connection.state.now_s
+        if ended:
+            exchange.on_bad_switch("it ended the stream that it had accepted", now_s)
+            return
+        self._tunnel = exchange.on_switched(acceptance(head, key), now_s)
+
     def on_data(self, data: bytes) -> None:
+        if self._tunnel is not None:
+            self._tunnel.on_replica_data(data, self._connection.state.now_s)
+            return
         exchange = self._exchange
         if exchange is not None:
             exchange.on_response_data(data, self._connection.state.now_s)
             self._connection.flush_later(exchange)
 
     def on_end(self, trailers: list[HpackField]) -> None:
+        if self._tunnel is not None:
+            self._tunnel.on_replica_lost(self._connection.state.now_s)
+            return
         exchange = self._exchange
         if exchange is None:
+            self._on_finished()
             return
         try:
             fields = answer_trailers(trailers) if trailers else _NO_FIELDS
@@ -164,7 +221,9 @@ class ClientStream(Stream):
 
     def on_reset(self, code: int, reason: str, *, by_peer: bool) -> None:
         exchange, self._exchange = self._exchange, None
+        self._tunnel = None
         if exchange is None:
+            self._on_finished()
             return
         if by_peer and code == f.REFUSED_STREAM:
             self._connection.on_refused()

@@ -1,7 +1,7 @@
 """The state of one HTTP/2 connection, for both roles. Pure: bytes in, calls on streams, bytes out.
 
-Here is what the peer's frames mean; the half that sends is `outgoing`. Invariants:
-- What the peer sends is counted against its windows; a stream's window opens again only while its body is not paused.
+Here is what the peer's frames mean; which streams there are is `lifetimes`, what is sent is `outgoing`. Invariants:
+- What the peer sends is counted against its windows.
 - Everything that a peer can send without end is bounded (`limits`); whoever exceeds a bound gets GOAWAY.
 - After `receive` found a violation of the connection, nothing is read or sent any more but the last GOAWAY.
 
@@ -9,37 +9,15 @@ Here is what the peer's frames mean; the half that sends is `outgoing`. Invarian
 """
 
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Protocol
 
 from zerogate.http.h2 import frames as f
 from zerogate.http.h2.frames import ViolationError
 from zerogate.http.h2.hpack import Decoder, HpackField
-from zerogate.http.h2.limits import RESETS, WORTH, Budget, Limits
-from zerogate.http.h2.outgoing import Asked, Outgoing
-from zerogate.http.h2.streams import (
-    CLOSED,
-    GET_DATA,
-    GET_END,
-    GET_HEADERS,
-    HALF_LOCAL,
-    HALF_REMOTE,
-    NEXT,
-    RESET,
-    SEND_END,
-    IllegalTransitionError,
-    Stream,
-)
-
-REMEMBERED: Final = 256
-"""Streams that ended last: two times as many as run at once may still have frames on their way; a client that opens
-more remembers more."""
-
-_ENDED: Final = 0
-_RESET_BY_US: Final = 1
-_RESET_BY_PEER: Final = 2
-
-StreamMaker = Callable[[int, int, int], Stream]
-"""`make(id, receive_window, send_window)`"""
+from zerogate.http.h2.lifetimes import RESET_BY_PEER, RESET_BY_US, Lifetimes, StreamMaker
+from zerogate.http.h2.limits import RESETS, Budget, Limits
+from zerogate.http.h2.outgoing import Asked
+from zerogate.http.h2.streams import CLOSED, GET_DATA, GET_HEADERS, NEXT, RESET, Stream
 
 
 class Sink(Asked, Protocol):
@@ -58,15 +36,12 @@ class Sink(Asked, Protocol):
         """The connection cannot go on: write what is left to `take`, and close. The streams are told by `close`."""
 
 
-class Connection(Outgoing):
+class Connection(Lifetimes):
     """See the module's text."""
 
     __slots__ = (
-        "_block", "_block_bytes", "_block_count", "_block_flags", "_block_stream", "_closed", "_decoder",
-        "_expects_preface", "_handlers", "_is_server", "_last_allowed", "_limits", "_make", "_next_id",
-        "_receive_window", "_remembers", "_resets", "_rest", "block_since_s", "failure", "goaway_sent",
-        "has_settings", "last_stream", "peer_connect_protocol", "peer_goaway", "peer_head_bytes",
-        "peer_initial_window", "peer_streams",
+        "_block", "_block_bytes", "_block_count", "_block_flags", "_block_stream", "_decoder", "_expects_preface",
+        "_handlers", "_resets", "_rest", "block_since_s", "has_settings", "peer_connect_protocol", "peer_head_bytes",
     )  # fmt: skip
 
     def __init__(
@@ -74,30 +49,13 @@ class Connection(Outgoing):
         settings: dict[int, int] | None = None,
     ) -> None:  # fmt: skip
         """`settings`: announced besides those that follow from `limits`, such as ENABLE_CONNECT_PROTOCOL."""
-        super().__init__(sink, now_s)
+        super().__init__(sink, make_stream, is_server=is_server, limits=limits, now_s=now_s)
         self._sink: Sink = sink
-        self._make = make_stream
-        self._is_server = is_server
-        self._limits = limits
-        self.last_stream = 0
-        """The highest stream of the peer that was taken."""
-        self._next_id = 2 if is_server else 1
-        self._closed: dict[int, int] = {}
-        self._remembers = REMEMBERED
         self.has_settings = False
         """The peer's first SETTINGS have come."""
-        self.failure: ViolationError | None = None
-        """Why the connection cannot go on."""
-        self.peer_initial_window = f.DEFAULT_WINDOW
-        self.peer_streams: int | None = None
-        """Streams that the peer takes at a time; None where it did not say."""
         self.peer_head_bytes: int | None = None
         self.peer_connect_protocol = False
         """RFC 8441."""
-        self.peer_goaway: int | None = None
-        """The last stream that the peer will look at; None while it takes new ones."""
-        self.goaway_sent = False
-        self._last_allowed = f.MAX_WINDOW
         self.block_since_s: float | None = None
         """Since when a field block is incomplete."""
         self._expects_preface = len(f.PREFACE) if is_server else 0
@@ -108,7 +66,6 @@ class Connection(Outgoing):
         self._block_flags = 0
         self._block_bytes = 0
         self._block_count = 0
-        self._receive_window = limits.connection_window_bytes
         self._resets = Budget(*RESETS, now_s)
         self._handlers: dict[int, Callable[[int, int, bytes], None]] = {
             f.DATA: self._on_data,
@@ -211,26 +168,6 @@ class Connection(Outgoing):
 
     # Frames of streams
 
-    def _find(self, stream_id: int, what: str) -> Stream | None:
-        """The stream; None where the frame belongs to one that we have reset and is let pass. Raises ViolationError."""
-        stream = self.streams.get(stream_id)
-        if stream is not None:
-            return stream
-        cause = self._closed.get(stream_id)
-        if cause == _RESET_BY_US:
-            return None
-        if cause is None and self._is_idle(stream_id):
-            raise ViolationError(f.PROTOCOL_ERROR, f"{what} on a stream that was never opened (section 5.1)")
-        raise ViolationError(f.STREAM_CLOSED, f"{what} on a stream that is closed (section 5.1)")
-
-    def _is_idle(self, stream_id: int) -> bool:
-        if self._is_ours(stream_id):
-            return stream_id >= self._next_id
-        return stream_id > self.last_stream
-
-    def _is_ours(self, stream_id: int) -> bool:
-        return stream_id % 2 == 0 if self._is_server else stream_id % 2 == 1
-
     def _on_data(self, flags: int, stream_id: int, payload: bytes) -> None:
         size = len(payload)
         self._count_received(size)
@@ -262,32 +199,6 @@ class Connection(Outgoing):
             stream.unreleased_bytes += size
             if not stream.is_paused and stream.unreleased_bytes * 2 >= self._limits.stream_window_bytes:
                 self._open_window(stream)
-
-    def _count_body(self, stream: Stream, size: int, ended: bool) -> None:
-        assert stream.body_left is not None
-        stream.body_left -= size
-        if stream.body_left < 0 or (ended and stream.body_left):
-            raise ViolationError(f.PROTOCOL_ERROR, "DATA does not match content-length (section 8.1.1)", stream.id)
-
-    def _count_received(self, size: int) -> None:
-        self._receive_window -= size
-        if self._receive_window < 0:
-            raise ViolationError(f.FLOW_CONTROL_ERROR, "DATA beyond the connection's window (section 6.9.1)")
-        full = self._limits.connection_window_bytes
-        if self._receive_window * 2 < full:
-            self._emit(f.window_frame(0, full - self._receive_window))
-            self._receive_window = full
-
-    def _open_window(self, stream: Stream) -> None:
-        size, stream.unreleased_bytes = stream.unreleased_bytes, 0
-        if size and stream.state not in (HALF_REMOTE, CLOSED):
-            stream.receive_window += size
-            self._emit(f.window_frame(stream.id, size))
-
-    def _end_received(self, stream: Stream) -> None:
-        stream.step(GET_END)
-        if stream.state == CLOSED:
-            self._forget(stream, _ENDED)
 
     def _on_headers(self, flags: int, stream_id: int, payload: bytes) -> None:
         block = f.without_padding(payload) if flags & f.PADDED else payload
@@ -352,17 +263,6 @@ class Connection(Outgoing):
         if self._find(stream_id, "HEADERS") is None:
             self._spend_noise()
 
-    def _accept(self, stream_id: int) -> Stream:
-        """A new stream of the peer."""
-        self.last_stream = stream_id
-        if stream_id > self._last_allowed or len(self.streams) >= self._limits.streams:
-            raise ViolationError(f.REFUSED_STREAM, "more streams than were allowed (section 5.1.2)", stream_id)
-        stream = self._make(stream_id, self._limits.stream_window_bytes, self.peer_initial_window)
-        self.streams[stream_id] = stream
-        self.idle_since_s = None
-        self._noise.give(WORTH)
-        return stream
-
     def _on_trailers(self, stream: Stream, fields: list[HpackField], ended: bool) -> None:
         if not ended:
             raise ViolationError(f.PROTOCOL_ERROR, "trailers without the end of the stream (section 8.1)", stream.id)
@@ -385,7 +285,7 @@ class Connection(Outgoing):
             self._spend_reset()
         (code,) = f.WORD.unpack(payload)
         stream.step(RESET)
-        self._forget(stream, _RESET_BY_PEER)
+        self._forget(stream, RESET_BY_PEER)
         stream.on_reset(code, f"the peer ended the stream ({f.error_name(code)})", by_peer=True)
 
     def _on_window(self, flags: int, stream_id: int, payload: bytes) -> None:
@@ -469,7 +369,7 @@ class Connection(Outgoing):
         for stream in tuple(self.streams.values()):
             if stream.id > last and self._is_ours(stream.id) and stream.state != CLOSED:
                 stream.step(RESET)
-                self._forget(stream, _RESET_BY_US)
+                self._forget(stream, RESET_BY_US)
                 stream.on_reset(f.REFUSED_STREAM, "the peer is going away", by_peer=True)
         self._sink.on_goaway(last, code, reason)
 
@@ -483,25 +383,11 @@ class Connection(Outgoing):
             return  # PRIORITY of a wrong length on an idle stream: RST_STREAM must not be sent for it (section 6.4)
         self._emit(f.reset_frame(error.stream, error.code))
         if stream is None:
-            self._remember(error.stream, _RESET_BY_US)
+            self._remember(error.stream, RESET_BY_US)
             return
         stream.step(RESET)
-        self._forget(stream, _RESET_BY_US)
+        self._forget(stream, RESET_BY_US)
         stream.on_reset(error.code, error.reason, by_peer=False)
-
-    def _forget(self, stream: Stream, cause: int) -> None:
-        stream.state = CLOSED
-        stream.queue = None
-        stream.queued_bytes = 0
-        self._ready.pop(stream.id, None)
-        self.streams.pop(stream.id, None)
-        self._remember(stream.id, cause)
-
-    def _remember(self, stream_id: int, cause: int) -> None:
-        closed = self._closed
-        closed[stream_id] = cause
-        if len(closed) > self._remembers:
-            del closed[next(iter(closed))]
 
     def _fail(self, error: ViolationError) -> None:
         self.failure = error
@@ -517,7 +403,7 @@ class Connection(Outgoing):
         for stream in tuple(self.streams.values()):
             if stream.state != CLOSED:
                 stream.step(RESET)
-                self._forget(stream, _RESET_BY_PEER)
+                self._forget(stream, RESET_BY_PEER)
                 stream.on_reset(f.CONNECT_ERROR, reason, by_peer=True)
 
     def fail(self, code: int, reason: str) -> None:
@@ -543,92 +429,9 @@ class Connection(Outgoing):
         """Whether the peer was told of the last stream that is taken."""
         return self._last_allowed != f.MAX_WINDOW
 
-    def reap(self, now_s: float) -> None:
-        """Reset streams that wait for nothing but the peer since `Limits.stalled_s`: for a window for the rest of our
-        message, or for the rest of a message that nobody reads."""
-        self.now_s = now_s
-        for stream in tuple(self.streams.values()):
-            is_stalled = stream.is_ending if stream.queue else stream.is_stopping and stream.state == HALF_LOCAL
-            if not is_stalled:
-                continue
-            if stream.stalled_since_s is None:
-                stream.stalled_since_s = now_s
-            elif now_s - stream.stalled_since_s >= self._limits.stalled_s:
-                self.reset(stream, f.CANCEL if stream.queue else f.NO_ERROR)
-
-    # What the streams' owners ask for
-
-    @property
-    def can_open(self) -> bool:
-        """Whether one more stream of ours may be opened now."""
-        return (
-            self.failure is None
-            and self.peer_goaway is None
-            and not self.goaway_sent
-            and (self.peer_streams is None or len(self.streams) < self.peer_streams)
-            and self._next_id <= f.MAX_WINDOW
-        )
-
-    def open(self, fields: list[HpackField], *, end: bool) -> Stream:
-        """Send a request's head on a new stream; `end`: it has no body. Raises IllegalTransitionError."""
-        if not self.can_open:
-            raise IllegalTransitionError("the connection takes no further stream")
-        stream = self._make(self._next_id, self._limits.stream_window_bytes, self.peer_initial_window)
-        self._next_id += 2
-        self.streams[stream.id] = stream
-        self._remembers = max(self._remembers, 2 * len(self.streams))
-        self.idle_since_s = None
-        self._noise.give(WORTH)
-        self.send_head(stream, fields, end=end)
-        return stream
-
-    def stop(self, stream: Stream) -> None:
-        """What the peer may still send of its message is of no use: end the stream once ours has been sent (8.1).
-
-        A bounded rest is let come and dropped, up to `reap`: many a client takes the reset that would spare it for a
-        failure, or waits for a window before it reads what it was told.
-        """
-        stream.is_stopping = True
-        if self._is_bounded(stream):
-            self.resume(stream)
-            return
-        stream.is_paused = True
-        if stream.state == HALF_LOCAL:
-            self.reset(stream, f.NO_ERROR)
-
-    def _is_bounded(self, stream: Stream) -> bool:
-        """Whether the rest of the peer's message is announced and no more than what may be read for nothing."""
-        return stream.body_left is not None and stream.body_left <= self._limits.dropped_bytes
-
-    def reset(self, stream: Stream, code: int) -> None:
-        """End a stream at once. Nothing is told; of a stream that is closed nothing happens."""
-        if stream.state != CLOSED:
-            stream.step(RESET)
-            self._forget(stream, _RESET_BY_US)
-            if self.failure is None:
-                self._emit(f.reset_frame(stream.id, code))
-
-    def pause(self, stream: Stream) -> None:
-        """The other side takes nothing of this body: do not open its window."""
-        stream.is_paused = True
-
-    def resume(self, stream: Stream) -> None:
-        """The other side takes more."""
-        if stream.is_paused:
-            stream.is_paused = False
-            if stream.unreleased_bytes * 2 >= self._limits.stream_window_bytes:
-                self._open_window(stream)
-
     def ping(self, payload: bytes) -> None:
         """Ask for an `on_pong`; eight bytes."""
         self._emit(f.frame(f.PING, 0, 0, payload))
-
-    def _end_sent(self, stream: Stream) -> None:
-        stream.step(SEND_END)
-        if stream.state == CLOSED:
-            self._forget(stream, _ENDED)
-        elif stream.is_stopping and not self._is_bounded(stream):
-            self.reset(stream, f.NO_ERROR)
 
 
 def _is_informational(fields: list[HpackField]) -> bool:

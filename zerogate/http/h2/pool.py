@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Final
 
 from zerogate.clock import now
+from zerogate.http.dial import Secured, cause_of, open_connection
 from zerogate.http.exchange import Exchange
 from zerogate.http.grpc import format_timeout
 from zerogate.http.h2.client import ClientConnection
@@ -18,7 +19,7 @@ from zerogate.http.h2.client_stream import ClientStream
 from zerogate.http.h2.hpack import HpackField
 from zerogate.http.h2.replica_heads import request_fields
 from zerogate.http.sweep import NEVER, Sweep
-from zerogate.http.upstream import ReplicaProtocol, Secured, cause_of, open_connection
+from zerogate.http.upstream import ReplicaProtocol
 from zerogate.runtime.interface import Address
 from zerogate.tasks import Nursery
 
@@ -35,8 +36,6 @@ UNSAFE_IDLE_S: Final = 2.0
 
 class SharedPool:
     """See the module's text."""
-
-    protocol: ReplicaProtocol = "h2c"
 
     def __init__(
         self, address: Address, sweep: Sweep, nursery: Nursery, *, host: bytes | None = None,
@@ -182,6 +181,11 @@ class SharedPool:
         self.on_leaving(connection)
 
     @property
+    def protocol(self) -> ReplicaProtocol:
+        """HTTP/2, over TLS or without."""
+        return "h2c" if self._secured is None else "h2"
+
+    @property
     def is_secure(self) -> bool:
         """Whether it goes over TLS."""
         return self._secured is not None
@@ -190,19 +194,20 @@ class SharedPool:
         """The head of the request as it goes to this replica."""
         head = exchange.head
         client, arrival = exchange.downstream.peer, exchange.downstream.arrival
+        way = (self.host, b"https" if self._secured is not None else b"http")
         sent = head.sent_fields
         if exchange.trace is not None:
             fields = request_fields(
-                head, client=client, host=self.host, proto=arrival.scheme, identity=arrival.identity,
+                head, client=client, host=self.host, proto=arrival.scheme, identity=arrival.identity, scheme=way[1],
                 lines=exchange.trace.sent(exchange),
             )  # fmt: skip
-        elif sent is not None and sent[2] is arrival and sent[0] == client and sent[1] == self.host:
+        elif sent is not None and sent[2] is arrival and sent[0] == client and sent[1] == way:
             fields = sent[3]
         else:
             fields = request_fields(
-                head, client=client, host=self.host, proto=arrival.scheme, identity=arrival.identity
-            )  # fmt: skip
-            head.sent_fields = (client, self.host, arrival, fields)
+                head, client=client, host=self.host, proto=arrival.scheme, identity=arrival.identity, scheme=way[1]
+            )
+            head.sent_fields = (client, way, arrival, fields)
         left_s = exchange.left_s
         return fields if left_s is None else [*fields, (b"grpc-timeout", format_timeout(left_s), False)]
 

@@ -13,6 +13,7 @@ from zerogate.http.h1.memo import KEPT_BYTES, HeadMemo
 from zerogate.http.h2.fields import NO_PSEUDO, RESPONSE_PSEUDO, split
 from zerogate.http.h2.frames import ViolationError
 from zerogate.http.h2.hpack import HpackField, list_bytes
+from zerogate.http.handshake import ACCEPT, KEY, WEBSOCKET, accept_of
 from zerogate.http.heads import (
     MAX_FIELDS,
     RESPONSE_SPECIAL,
@@ -35,22 +36,25 @@ _KNOWN: Final = _ANSWERS.known
 
 def request_fields(
     head: RequestHead, *, client: bytes, host: bytes | None = None, proto: bytes = b"http", identity: bytes = b"",
-    lines: bytes | None = None,
+    lines: bytes | None = None, scheme: bytes = b"http",
 ) -> list[HpackField]:  # fmt: skip
-    """The head as it goes to a replica, without `grpc-timeout`; the arguments are those of `heads.request_bytes`."""
+    """The head as it goes to a replica, without `grpc-timeout`; the arguments are those of `heads.request_bytes`;
+    `scheme` tells whether the replica is spoken to over TLS."""
     own = head.host
     node = b'"[%b]"' % client if b":" in client else client if client != UNIX_PEER else b"_unix"
     element = b"for=%b;host=%b;proto=%b" % (node, own if own.isalnum() else b'"%b"' % own, proto)
+    opens_websocket = head.websocket_key is not None
     fields: list[HpackField] = [
-        (b":method", head.method, False),
-        (b":scheme", b"http", False),
+        (b":method", b"CONNECT" if opens_websocket else head.method, False),
+        *(((b":protocol", WEBSOCKET, False),) if opens_websocket else ()),
+        (b":scheme", scheme, False),
         (b":authority", own if host is None else host, False),
         (b":path", head.target, False),
     ]
     for line in (head.lines if lines is None else lines).split(b"\r\n"):
         name, _, value = line.partition(b": ")
-        if name:
-            key = name.lower()
+        key = name.lower()
+        if name and key != KEY:
             fields.append((key, value, key in _SECRET))
     if head.content_length is not None and not head.chunked:
         fields.append((b"content-length", b"%d" % head.content_length, False))
@@ -66,6 +70,16 @@ def request_fields(
         (b"forwarded", b"%b, %b" % (head.forwarded, element) if head.forwarded else element, False),
     )
     return fields
+
+
+def acceptance(head: ResponseHead, key: bytes) -> ResponseHead:
+    """A replica's answer to an extended CONNECT, as the 101 that answers the client's `key` (RFC 8441 section 5)."""
+    lines = [line for line in head.lines.split(b"\r\n") if line and not line.lower().startswith(ACCEPT + b":")]
+    return ResponseHead(
+        status=101, reason=b"Switching Protocols",
+        lines=b"".join(line + b"\r\n" for line in (*lines, b"Sec-WebSocket-Accept: " + accept_of(key))),
+        content_length=None, chunked=False, keep_alive=False, field_count=head.field_count,
+    )  # fmt: skip
 
 
 def trailer_fields(trailers: list[Field]) -> list[HpackField]:

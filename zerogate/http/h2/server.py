@@ -1,4 +1,4 @@
-"""The client's side of HTTP/2: one connection on its transport, and a `Downstream` for each of its streams.
+"""The client's side of HTTP/2: one connection on its transport; its streams are `server_stream`'s.
 
 The state is `connection.Connection`'s; here are the transport, the clock, the sweep and the exchanges. Whatever a turn
 of the loop brings is written at its end, in one piece. A connection comes to be here by ALPN, or because its first
@@ -6,31 +6,22 @@ bytes are the preface of HTTP/2 (`take_over`).
 """
 
 import asyncio
-import os
 from typing import Any, Final
 
 from zerogate.clock import now
-from zerogate.counters import Result
-from zerogate.errors import Refusal
-from zerogate.http.answers import render, render_for
-from zerogate.http.exchange import Exchange
 from zerogate.http.h1 import peer
 from zerogate.http.h1.linger import Linger
 from zerogate.http.h1.peer import address
 from zerogate.http.h2 import frames as f
 from zerogate.http.h2.connection import Connection
-from zerogate.http.h2.fields import fields_of, own_fields, request_head, response_fields, trailers_of
 from zerogate.http.h2.frames import ViolationError
-from zerogate.http.h2.hpack import HpackField
 from zerogate.http.h2.limits import Limits
-from zerogate.http.h2.streams import CLOSED, Stream
-from zerogate.http.handshake import KEY_BYTES, take_connect
-from zerogate.http.heads import BadMessageError, Field, ResponseHead, may_trail
+from zerogate.http.h2.server_stream import ServerStream
+from zerogate.http.h2.streams import Stream
 from zerogate.http.server import Connection as AnyConnection
 from zerogate.http.server import Server
-from zerogate.http.sides import PLAIN, Arrival, BodyMemory
+from zerogate.http.sides import PLAIN, Arrival
 from zerogate.http.sweep import NEVER
-from zerogate.http.tunnel import Tunnel
 
 LIMITS: Final = Limits()
 KEEP_ALIVE_S: Final = 75.0
@@ -44,191 +35,6 @@ GOAWAY_S: Final = 1.0
 PATIENCE_S: Final = 10.0
 """How long the word of leaving waits for an instant without a stream: clients by the Python library `h2`, httpx among
 them, take nothing after a GOAWAY and fail all streams that still run. Those that never rest (gRPC) need it to move."""
-
-
-class ServerStream(Stream):
-    """One request of a client: what its exchange sees of it."""
-
-    http_version = "2"
-    __slots__ = (
-        "_early", "_exchange", "_owner", "_server", "_tunnel", "arrival", "memory", "peer", "tick", "visit_s",
-    )  # fmt: skip
-
-    def __init__(self, owner: "ServerConnection", id: int, receive_window: int, send_window: int) -> None:  # noqa: A002
-        super().__init__(id, receive_window=receive_window, send_window=send_window)
-        self._owner = owner
-        self._server = owner.server
-        self._exchange: Exchange | None = None
-        self._tunnel: Tunnel | None = None
-        self._early: list[bytes] | None = None
-        """What came of a WebSocket before it was open: at most a window, which is not opened before."""
-        self.memory: BodyMemory = owner.server.memory
-        self.peer = owner.peer
-        self.arrival = owner.arrival
-        self.tick = 0
-        self.visit_s = NEVER
-
-    # What the connection tells
-
-    def on_head(self, fields: list[HpackField], ended: bool) -> None:
-        now_s = self._owner.core.now_s
-        try:
-            head = request_head(fields, ended=ended)
-            if head.upgrade is not None:
-                take_connect(head, os.urandom(KEY_BYTES))
-                self._early = []
-                self._owner.core.pause(self)
-        except BadMessageError as bad:
-            self._server.bad_requests += 1
-            self._say(bad, is_head=(b":method", b"HEAD", False) in fields)
-            return
-        except ViolationError as malformed:
-            self._server.bad_requests += 1
-            raise ViolationError(malformed.code, malformed.reason, self.id) from None
-        self.body_left = head.content_length
-        self._exchange = exchange = Exchange(self, head, now_s)
-        self._server.place(exchange, now_s)
-
-    def _say(self, bad: BadMessageError, *, is_head: bool) -> None:
-        """Answer a request that is not taken."""
-        detail = str(bad)[0].upper() + str(bad)[1:] + "."
-        answer = render(
-            Refusal(status=bad.status, code="bad_request", detail=detail, hopeless=True), openai_shape=False
-        )
-        self._send_own(answer.status, answer.headers, answer.body, b"", is_head=is_head)
-        self._owner.core.stop(self)
-
-    def on_data(self, data: bytes) -> None:
-        if self._tunnel is not None:
-            self._tunnel.on_client_data(data, self._owner.core.now_s)
-        elif self._early is not None:
-            self._early.append(data)
-        elif self._exchange is not None:
-            self._exchange.on_request_data(data, self._owner.core.now_s)
-
-    def on_end(self, trailers: list[HpackField]) -> None:
-        exchange = self._exchange
-        try:
-            fields = trailers_of(trailers) if trailers else []
-        except ViolationError as malformed:
-            raise ViolationError(malformed.code, malformed.reason, self.id) from None
-        if self._tunnel is not None:
-            self._tunnel.on_client_end(self._owner.core.now_s)
-        elif exchange is not None and self._early is not None:
-            exchange.on_downstream_gone(self._owner.core.now_s)
-            self._owner.core.reset(self, f.CANCEL)
-        elif exchange is not None and exchange.head.has_body:
-            exchange.on_request_end(fields, self._owner.core.now_s)
-
-    def on_reset(self, code: int, reason: str, *, by_peer: bool) -> None:
-        if self._exchange is not None:
-            self._exchange.on_downstream_gone(now())
-
-    def on_writable(self, writable: bool) -> None:
-        if self._exchange is not None:
-            self._exchange.on_downstream_writable(writable, now())
-
-    # What the exchange asks for
-
-    def send_informational(self, status: int, reason: bytes, lines: bytes) -> None:
-        self._owner.core.send_head(self, [(b":status", b"%d" % status, False), *fields_of(lines)])
-
-    def send_head(self, head: ResponseHead, *, extra: bytes, has_body: bool) -> None:
-        fields = response_fields(head, extra=extra, has_body=has_body)
-        self._owner.core.send_head(self, fields, end=not has_body)
-
-    def send_data(self, data: bytes) -> None:
-        if not self.has_sent_end:
-            self._owner.core.send_data(self, data)
-
-    def send_end(self, trailers: list[Field]) -> None:
-        if not self.has_sent_end:
-            fields = [(name.lower(), value.strip(), False) for name, value in trailers if may_trail(name)]
-            self._owner.core.send_end(self, fields)
-
-    def send_whole(self, head: ResponseHead, body: bytes, *, extra: bytes) -> None:
-        core = self._owner.core
-        core.send_head(self, response_fields(head, extra=extra, has_body=True))
-        core.send_data(self, body)
-        core.send_end(self, [])
-
-    def flush(self) -> None:
-        """All streams of the connection are written at the end of the turn."""
-
-    def send_refusal(self, refusal: Refusal, *, extra: bytes) -> None:
-        exchange = self._exchange
-        assert exchange is not None
-        answer = render_for(refusal, exchange.head)
-        is_head = exchange.head.method == b"HEAD"
-        self._send_own(answer.status, answer.headers, answer.body, extra, is_head=is_head)
-
-    def send_answer(self, status: int, headers: tuple[Field, ...], body: bytes) -> None:
-        exchange = self._exchange
-        assert exchange is not None
-        self._send_own(status, headers, body, b"", is_head=exchange.head.method == b"HEAD")
-
-    def _send_own(self, status: int, headers: tuple[Field, ...], body: bytes, extra: bytes, *, is_head: bool) -> None:
-        core = self._owner.core
-        is_bare = is_head or not body
-        core.send_head(self, own_fields(status, headers, len(body), extra), end=is_bare)
-        if not is_bare:
-            core.send_data(self, body)
-            core.send_end(self, [])
-
-    def reset(self) -> None:
-        self._owner.core.reset(self, f.INTERNAL_ERROR)
-
-    def pause_body(self) -> None:
-        self._owner.core.pause(self)
-
-    def resume_body(self) -> None:
-        self._owner.core.resume(self)
-
-    @property
-    def tunnel_side(self) -> "ServerStream":
-        return self
-
-    def send_switch(self, head: ResponseHead, tunnel: Tunnel, *, extra: bytes) -> None:
-        core, exchange = self._owner.core, self._exchange
-        assert exchange is not None
-        fields = [field for field in fields_of(head.lines + extra) if field[0] != b"sec-websocket-accept"]
-        core.send_head(self, [(b":status", b"200", False), *fields])
-        self._tunnel = tunnel
-        self._owner.watch_line()
-        early, self._early = self._early, None
-        core.resume(self)
-        for data in early or ():
-            tunnel.on_client_data(data, core.now_s)
-        if self._server.is_draining:
-            exchange.leave_tunnel(now())
-
-    def send_frames(self, data: bytes) -> None:
-        if not self.has_sent_end:
-            self._owner.core.send_data(self, data)
-
-    def end_tunnel(self, *, lingers: bool) -> None:
-        self._tunnel = None
-        if not self.has_sent_end:
-            self._owner.core.send_end(self, [])
-            self._owner.core.stop(self)
-
-    def leave_tunnel(self) -> None:
-        """Close the WebSocket, if it is one."""
-        if self._exchange is not None:
-            self._exchange.leave_tunnel(now())
-
-    def watch(self, deadline_s: float) -> None:
-        self._server.sweep.watch(self, deadline_s)
-
-    def due(self, now_s: float) -> float | None:
-        """The sweep's visit."""
-        return self._exchange.due(now_s) if self._exchange is not None else None
-
-    def on_ended(self, exchange: Exchange) -> None:
-        self._exchange = None
-        self._server.sweep.forget(self)
-        if self.state != CLOSED and exchange.result in (Result.SERVED, Result.REFUSED):
-            self._owner.core.stop(self)
 
 
 class ServerConnection(asyncio.Protocol):

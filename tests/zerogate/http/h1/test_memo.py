@@ -113,7 +113,7 @@ class Connected(Pool):
         self.connections: list[tuple[ClientConnection, Transport]] = []
 
     def take(self, exchange: Exchange, now_s: float) -> ClientConnection | None:
-        if (idle := super().take(exchange, now_s)) is not None:
+        if (idle := self._find(exchange, now_s)) is not None:
             return idle
         self.connections.append((ClientConnection(self), Transport()))
         connection, transport = self.connections[-1]

@@ -32,7 +32,7 @@ class HeardStream(Stream):
 
     def on_head(self, fields: list[HpackField], ended: bool) -> None:
         named = {name: value for name, value, _ in fields}
-        if b"content-length" in named:
+        if named.get(b"content-length", b"").isdigit():
             self.body_left = int(named[b"content-length"])
         first = " ".join(value.decode() for name, value, _ in fields if name in (b":method", b":path", b":status"))
         self._say(f"head {first}{' end' if ended else ''}")

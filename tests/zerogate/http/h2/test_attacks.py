@@ -253,3 +253,13 @@ def test_a_budget_comes_back_with_time_and_with_work() -> None:
     assert [budget.spend(11.0) for _ in range(2)] == [True, False]
     budget.give(5)
     assert [budget.spend(11.0) for _ in range(3)] == [True, True, False]
+
+
+def test_priorities_that_go_in_a_circle_are_not_looked_at() -> None:
+    talk = Talk()
+    for stream, above in ((1, 3), (3, 5), (5, 1), (7, 7)):
+        talk.send(f.frame(f.PRIORITY, 0, stream, f.WORD.pack(above) + b"\xff"))
+    block = talk.encoder.encode(GET)
+    talk.send(f.frame(f.HEADERS, f.HAS_PRIORITY | 5, 1, f.WORD.pack(1 | 2**31) + b"\0" + block))
+    assert talk.connection.failure is None
+    assert "stream 1: head GET / end" in talk.hear()

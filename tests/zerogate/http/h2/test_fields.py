@@ -2,24 +2,15 @@
 
 import pytest
 
+from tests.zerogate.http.h2.corpus import BASE, MALFORMED, REFUSED, without
 from zerogate.http.h2.fields import fields_of, request_head, response_fields, trailers_of
 from zerogate.http.h2.frames import PROTOCOL_ERROR, ViolationError
 from zerogate.http.heads import BadMessageError, Field, RequestHead, ResponseHead
 from zerogate.http.write_heads import request_bytes
 
-BASE: list[Field] = [(b":method", b"GET"), (b":scheme", b"http"), (b":path", b"/a?b"), (b":authority", b"chat:80")]
-
 
 def head(*more: Field, base: list[Field] = BASE, ended: bool = True) -> RequestHead:
     return request_head([(name, value, False) for name, value in (*base, *more)], ended=ended)
-
-
-def without(name: bytes, *more: Field) -> list[Field]:
-    return [*(field for field in BASE if field[0] != name), *more]
-
-
-def instead(name: bytes, value: bytes) -> list[Field]:
-    return [(name, value) if field[0] == name else field for field in BASE]
 
 
 def test_a_request_means_the_same_as_in_http_1() -> None:
@@ -57,76 +48,12 @@ def test_te_is_not_passed_on() -> None:
     assert b"te" not in head((b"te", b"trailers")).lines
 
 
-MALFORMED = {
-    "8.2.1 upper case": ([*BASE, (b"X-A", b"b")], True),
-    "8.2.1 a colon in a name": ([*BASE, (b"x:a", b"b")], True),
-    "8.2.1 a space in a name": ([*BASE, (b"x a", b"b")], True),
-    "8.2.1 a line break in a name": ([*BASE, (b"x\r\nhost", b"b")], True),
-    "8.2.1 a high byte in a name": ([*BASE, (b"x\xff", b"b")], True),
-    "8.2.1 no name": ([*BASE, (b"", b"b")], True),
-    "8.2.1 a line feed in a value": ([*BASE, (b"x", b"a\nb: c")], True),
-    "8.2.1 a line break in a value": ([*BASE, (b"x", b"a\r\nb: c")], True),
-    "8.2.1 NUL in a value": ([*BASE, (b"x", b"a\0")], True),
-    "8.2.1 a line feed in the last value": ([*BASE, (b"x", b"a\n")], True),
-    "8.2.1 a line feed in a crumb": ([*BASE, (b"cookie", b"a\n")], True),
-    "8.2.1 a space before a value": ([*BASE, (b"x", b" a")], True),
-    "8.2.1 a tab behind a value": ([*BASE, (b"x", b"a\t")], True),
-    "8.2.2 connection": ([*BASE, (b"connection", b"close")], True),
-    "8.2.2 keep-alive": ([*BASE, (b"keep-alive", b"1")], True),
-    "8.2.2 proxy-connection": ([*BASE, (b"proxy-connection", b"close")], True),
-    "8.2.2 transfer-encoding": ([*BASE, (b"transfer-encoding", b"chunked")], False),
-    "8.2.2 upgrade": ([*BASE, (b"upgrade", b"h2c")], True),
-    "8.2.2 TE gzip": ([*BASE, (b"te", b"trailers, gzip")], True),
-    "8.3 a pseudo-field behind a field": ([*BASE[:3], (b"x", b"a"), BASE[3]], True),
-    "8.3 a pseudo-field behind a crumb": ([*BASE[:3], (b"cookie", b"a"), BASE[3]], True),
-    "8.3 an unknown pseudo-field": ([*BASE, (b":version", b"2")], True),
-    "8.3 one of answers": ([*BASE, (b":status", b"200")], True),
-    "8.3.1 two methods": ([*BASE, (b":method", b"GET")], True),
-    "8.3.1 two paths": ([*BASE, (b":path", b"/")], True),
-    "8.3.1 no method": (without(b":method"), True),
-    "8.3.1 no scheme": (without(b":scheme"), True),
-    "8.3.1 no path": (without(b":path"), True),
-    "8.3.1 an empty path": (instead(b":path", b""), True),
-    "8.3.1 a path without a slash": (instead(b":path", b"a"), True),
-    "8.3.1 a path that is a URL": (instead(b":path", b"http://a/"), True),
-    "8.3.1 a star for GET": (instead(b":path", b"*"), True),
-    "8.3.1 a space in a path": (instead(b":path", b"/a HTTP/1.1\r\nx: y"), True),
-    "8.3.1 a line break in a method": (instead(b":method", b"GET / HTTP/1.1\r\nx: y\r\n"), True),
-    "8.3.1 another scheme": (instead(b":scheme", b"ftp"), True),
-    "8.3.1 a scheme with a line break": (instead(b":scheme", b"http\r\nx: y"), True),
-    "8.3.1 authority and Host disagree": ([*BASE, (b"host", b"other")], True),
-    "8.3.1 two Hosts": (without(b":authority", (b"host", b"a"), (b"host", b"a")), True),
-    "8.3.1 authority and two Hosts": ([*BASE, (b"host", b"chat:80"), (b"host", b"chat:80")], True),
-    "8.1.1 two lengths": ([*BASE, (b"content-length", b"1"), (b"content-length", b"1")], False),
-    "8.1.1 a signed length": ([*BASE, (b"content-length", b"+1")], False),
-    "8.1.1 a list of lengths": ([*BASE, (b"content-length", b"1, 1")], False),
-    "8.1.1 an empty length": ([*BASE, (b"content-length", b"")], False),
-    "8.1.1 a length without a body": ([*BASE, (b"content-length", b"1")], True),
-    "8.5 CONNECT with a path": ([(b":method", b"CONNECT"), *BASE[1:]], True),
-    "8441 a protocol without CONNECT": ([*BASE, (b":protocol", b"websocket")], True),
-}
-
-
 @pytest.mark.parametrize("case", MALFORMED.values(), ids=MALFORMED.keys())
 def test_a_malformed_request_ends_its_stream(case: tuple[list[Field], bool]) -> None:
     fields, ended = case
     with pytest.raises(ViolationError) as caught:
         head(base=fields, ended=ended)
     assert caught.value.code == PROTOCOL_ERROR
-
-
-REFUSED = {
-    "CONNECT": ([(b":method", b"CONNECT"), (b":authority", b"a:1")], 405),
-    "extended CONNECT for another protocol": ([(b":method", b"CONNECT"), *BASE[1:], (b":protocol", b"x")], 501),
-    "no authority": (without(b":authority"), 400),
-    "an authority with a user": (instead(b":authority", b"user@chat"), 400),
-    "an authority with a path": (instead(b":authority", b"chat/a"), 400),
-    "a fragment": (instead(b":path", b"/a#b"), 400),
-    "a long path": (instead(b":path", b"/" + b"a" * 17_000), 414),
-    "many fields": ([*BASE, *[(b"x", b"y")] * 129], 431),
-    "a large head": ([*BASE, *[(b"x", b"y" * 1000)] * 64], 431),
-    "another expectation": ([*BASE, (b"expect", b"200-maybe")], 417),
-}
 
 
 @pytest.mark.parametrize("case", REFUSED.values(), ids=REFUSED.keys())

@@ -163,3 +163,42 @@ async def test_the_replica_of_a_traced_request_gets_the_attempt_as_its_parent() 
     exchange.trace = None
     assert world.pool.request_fields(exchange) == untraced
     await world.close()
+
+
+async def test_who_waits_while_a_connection_opens_takes_a_place_that_becomes_free_on_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The second connection says nothing, and is not waited for."""
+    go = asyncio.Event()
+
+    async def first(peer: Peer) -> None:
+        asked = await peer.request()
+        await go.wait()
+        peer.answer(asked.stream, b"first")
+        await echo(peer)
+
+    opened = 0
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal opened
+        opened += 1
+        if opened == 1:
+            await Replica(first, settings={f.MAX_CONCURRENT_STREAMS: 1})(reader, writer)
+        else:
+            await reader.read()
+            await asyncio.Event().wait()
+
+    async with replica(script) as port:
+        world = World(port)
+        one = world.dispatch()
+        async with asyncio.timeout(10):
+            while one.connection is None:
+                await asyncio.sleep(0.005)
+        two = world.dispatch()
+        async with asyncio.timeout(10):
+            while opened < 2:
+                await asyncio.sleep(0.005)
+        assert two.connection is None
+        go.set()
+        await world.until_said("client: end", count=2)
+        await world.close()
