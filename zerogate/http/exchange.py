@@ -293,6 +293,8 @@ class Exchange:
         if self.connection is not None:
             if writable:
                 self.connection.resume()
+                if self.phase == SENT:
+                    self._run_until(now_s + self.timers.first_byte_s)  # what was sent meanwhile was not read
             else:
                 self.connection.pause()
 
@@ -569,7 +571,7 @@ class Exchange:
                 self._unsent(f"no connection within {timers.connect_s:g} s", now_s)
                 return None
             deadline_s = self.deadline_s
-        elif self.phase == SENT and (self.is_request_done or self.head.chunked):
+        elif self.phase == SENT and (self.is_request_done or self.head.chunked) and not self.is_stalled:
             deadline_s = self.deadline_s
             if now_s >= deadline_s:
                 why = f"the replica sent no answer within {timers.first_byte_s:g} s"

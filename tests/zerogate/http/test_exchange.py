@@ -327,6 +327,22 @@ def test_a_refusal_in_the_middle_of_an_answer_cuts_it() -> None:
     assert sides.hear() == ["client: reset", "owner: cut replica_lost"]
 
 
+def test_a_replica_is_not_blamed_for_an_answer_that_is_not_read_because_its_client_takes_nothing() -> None:
+    sides = Sides()
+    exchange = exchange_of(sides)
+    exchange.hold(object(), deadline_s=60.0, now_s=0.0)
+    exchange.on_downstream_writable(False, 1.0)  # a comment of the hold was the last that it took
+    exchange.dispatch(sides, 2.0)
+    sides.hear()
+    assert exchange.due(2.0 + sides.timers.first_byte_s) is not None
+    exchange.on_downstream_writable(True, 100.0)
+    assert sides.hear() == ["replica: resume"]
+    assert exchange.due(101.0) == 100.0 + sides.timers.first_byte_s
+    exchange.on_downstream_writable(False, 110.0)
+    exchange.due(110.0 + STALLED_S)
+    assert sides.hear()[-1] == "owner: refused client_stalled"
+
+
 @pytest.mark.parametrize("body", [0, 3])
 def test_a_client_that_stopped_taking_before_there_was_a_replica_pauses_it_at_once(body: int) -> None:
     sides = Sides()

@@ -10,7 +10,7 @@ from zerogate.http.exchange import ENDED, TUNNEL, Exchange, IllegalTransitionErr
 from zerogate.http.handshake import mask_of, take_offer
 from zerogate.http.heads import ResponseHead, parse_response
 from zerogate.http.sides import Timers
-from zerogate.http.tunnel import CLOSE_S, LEAVE_S, Tunnel
+from zerogate.http.tunnel import CLOSE_S, HALF_CLOSED_S, LEAVE_S, Tunnel
 from zerogate.http.websocket import FrameFollower, close_frame
 
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
@@ -82,7 +82,7 @@ def test_a_client_that_closes_and_stops_sending_still_gets_the_close_of_the_repl
     tunnel.on_client_data(frame(CLOSE, b"", mask=MASK), 2.0)
     tunnel.on_client_end(2.0)
     sides.hear()
-    assert sides.visit_s == 2.0 + CLOSE_S
+    assert sides.visit_s == 2.0 + HALF_CLOSED_S
     tunnel.on_replica_data(frame(CLOSE, b""), 2.1)
     assert sides.hear() == ["client: 8800", "replica: finish", "client: finish", "owner: served"]
 
@@ -93,9 +93,39 @@ def test_it_does_not_wait_for_ever_for_a_replica_to_close() -> None:
     tunnel.on_client_data(frame(CLOSE, b"", mask=MASK), 2.0)
     tunnel.on_client_end(2.0)
     sides.hear()
-    assert exchange.due(2.1) == 2.0 + CLOSE_S
-    exchange.due(2.0 + CLOSE_S)
+    assert exchange.due(2.1) == 2.0 + HALF_CLOSED_S
+    exchange.due(2.0 + HALF_CLOSED_S)
     assert sides.hear() == ["replica: finish", "client: finish", "owner: cut close_timeout"]
+
+
+@pytest.mark.parametrize(
+    ("closes", "ends"),
+    [("client", "client: finish"), ("replica", "client: finish, lingering")],
+)
+def test_a_close_that_the_other_side_does_not_answer_ends_it_in_time_whatever_else_still_comes(
+    closes: str, ends: str
+) -> None:
+    sides = Sides()
+    exchange, tunnel = opened(sides)
+    if closes == "client":
+        tunnel.on_client_data(closing(1000, mask=MASK), 2.0)
+        tunnel.on_replica_data(frame(TEXT, b"more"), 9.0)
+    else:
+        tunnel.on_replica_data(closing(1000), 2.0)
+        tunnel.on_client_data(frame(TEXT, b"more", mask=MASK), 9.0)
+    assert sides.visit_s == 2.0 + CLOSE_S
+    assert exchange.due(2.0 + CLOSE_S - 0.1) == 2.0 + CLOSE_S
+    sides.hear()
+    assert exchange.due(2.0 + CLOSE_S) is None
+    assert sides.hear() == ["replica: finish", ends, "owner: cut close_timeout"]
+
+
+def test_leaving_gives_no_more_time_to_a_close_that_is_missing_already() -> None:
+    sides = Sides()
+    exchange, tunnel = opened(sides)
+    tunnel.on_client_data(closing(1000, mask=MASK), 2.0)
+    exchange.leave_tunnel(3.0)
+    assert exchange.due(3.0) == 2.0 + CLOSE_S
 
 
 def test_a_replica_that_is_gone_ends_it_and_the_client_gets_no_close() -> None:
