@@ -201,6 +201,10 @@ class Hold(Requests):
         exchange.give_to(self)
         if not self._is_dirty:
             self._touch()
+        if exchange.downstream.memory.is_short and exchange.downstream.memory.look():
+            self.meter.arrive(now_s)
+            exchange.refuse(MEMORY_FULL, now_s)
+            return
         if self._is_picky:
             self._look_and_place(exchange, now_s)
             return

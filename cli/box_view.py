@@ -162,7 +162,8 @@ class BoxView:
             lost_connections=self._running.lost_connections(),
             certificates=self._running.tls.ends(),
             dropped_log_lines=self._running.access_log.dropped,
-            body_bytes=self._running.server.memory.used_bytes,
+            body_bytes=self._running.server.memory.body_bytes,
+            answer_bytes=self._running.server.memory.answer_bytes,
             traces=self._running.tracing.fates if self._running.tracing is not None else {},
         )
 

@@ -31,6 +31,7 @@ from zerogate.http.upstream import ReplicaPool, Upstream
 MAX_ATTEMPTS: Final = 3
 """A pooled connection may be closed under a request (the server was idle too long); twice in a row is a fault."""
 LONGEST_RETRY_AFTER_S: Final = 60.0
+_MEMORY_FULL: Final = replace(MEMORY_FULL, not_sent=True)
 
 
 class Bounds(msgspec.Struct, frozen=True, kw_only=True):
@@ -179,7 +180,10 @@ class Slots(Requests):
         exchange.give_to(self)
         name = exchange.head.holder
         way = self._own if name is None else self._ways.get(name, self._own)
-        if not self.gate.is_open:
+        memory = exchange.downstream.memory
+        if memory.is_short and memory.look():
+            exchange.refuse(_MEMORY_FULL, now_s)
+        elif not self.gate.is_open:
             self._turn_away(exchange, way, self._why_shut, now_s)
         elif way.gate.try_enter():
             self.meter.enter(now_s)
@@ -204,7 +208,7 @@ class Slots(Requests):
 
     def _wait_or_refuse(self, exchange: Exchange, now_s: float) -> None:
         if exchange.head.has_body and exchange.downstream.memory.is_full:
-            exchange.refuse(replace(MEMORY_FULL, not_sent=True), now_s)
+            exchange.refuse(_MEMORY_FULL, now_s)
             return
         hold_s, wait_s = self.bounds.hold_s, exchange.head.wait_s
         deadline_s = now_s + (hold_s if wait_s is None else min(hold_s, wait_s))

@@ -10,7 +10,7 @@ from queueproxy.slots import Bounds, Slots
 from tests.zerogate.http.dialogue import Sides, request, response
 from zerogate.counters import Result
 from zerogate.http.exchange import CONNECTING, ENDED, HELD, SENT, Exchange
-from zerogate.http.sides import BodyMemory, Timers
+from zerogate.http.sides import BufferMemory, Timers
 
 
 class Replica(Sides):
@@ -55,12 +55,23 @@ def test_those_that_wait_go_elsewhere_when_the_replica_is_not_ready_any_more() -
 
 def test_with_no_memory_left_a_body_that_would_have_to_wait_goes_elsewhere_and_a_get_waits() -> None:
     sides = Replica()
-    sides.memory = BodyMemory(limit_bytes=0)
+    sides.memory = BufferMemory(limit_bytes=0)
     slots = ready(sides)
     arrive(slots, sides)
     sides.hear()
     refused = arrive(slots, sides, method="POST", body=10)
     assert (refused.code, arrive(slots, sides).phase) == ("memory_full", HELD)
+
+
+def test_while_clients_do_not_take_their_answers_everybody_goes_elsewhere_until_they_do() -> None:
+    sides = Replica()
+    sides.memory = BufferMemory(limit_bytes=1000)
+    slots = ready(sides)
+    sides.memory.keep_answer(1000)
+    refused = arrive(slots, sides)
+    assert (refused.code, slots.meter.refused, slots.meter.in_flight) == ("memory_full", 1, 0)
+    sides.memory.drop_answer(1000)
+    assert arrive(slots, sides).phase == SENT
 
 
 def test_without_a_limit_nobody_waits() -> None:

@@ -5,6 +5,7 @@
 """
 
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 import msgspec
@@ -39,22 +40,71 @@ class Timers(msgspec.Struct, frozen=True, kw_only=True):
 DEFAULT_TIMERS: Final = Timers()
 
 
-BODY_MEMORY_BYTES: Final = 1024 * 1024 * 1024
+BUFFER_MEMORY_BYTES: Final = 1024 * 1024 * 1024
 """Sixteen of the largest bodies that are searched for their model."""
+_ANSWERS_OWN: Final = 8
+"""One part of so many is not for bodies: full queues must not stop the answers whose ends free them."""
+_ENOUGH: Final = 16
+"""Short until one part of so many is free again, so that it does not change with each client that takes a little."""
 
 
-class BodyMemory:
-    """Bytes of request bodies kept in one process, against a bound that new requests are refused at."""
+def _unheard(is_short: bool) -> None:
+    """Nobody asked to be told."""
 
-    __slots__ = ("limit_bytes", "used_bytes")
 
-    def __init__(self, limit_bytes: int = BODY_MEMORY_BYTES) -> None:
+class BufferMemory:
+    """Bytes that one process keeps against one bound: of request bodies, and of answers that slow clients leave.
+
+    Of an answer they are counted while its client's connection says that it takes no more, so that what is written
+    through costs nothing. Bodies stop at `is_full`. Answers that reach the bound make it short: who is new is refused,
+    and each answer goes on as fast as its own client takes it, so none of them waits for another. `on_short` is told of
+    both changes.
+    """
+
+    __slots__ = ("answer_bytes", "is_short", "limit_bytes", "on_short", "used_bytes")
+
+    def __init__(self, limit_bytes: int = BUFFER_MEMORY_BYTES) -> None:
         self.limit_bytes = limit_bytes
         self.used_bytes = 0
+        """Of bodies and answers together."""
+        self.answer_bytes = 0
+        self.is_short = False
+        """As of the last look."""
+        self.on_short: Callable[[bool], None] = _unheard
 
     @property
     def is_full(self) -> bool:
-        return self.used_bytes >= self.limit_bytes
+        """Whether no more of bodies is to be kept."""
+        return self.used_bytes >= self.limit_bytes - self.limit_bytes // _ANSWERS_OWN
+
+    @property
+    def body_bytes(self) -> int:
+        return self.used_bytes - self.answer_bytes
+
+    def keep_answer(self, size: int) -> None:
+        """So much of an answer waits for its client."""
+        self.answer_bytes += size
+        self.used_bytes += size
+        if not self.is_short and self.used_bytes >= self.limit_bytes:
+            self._turn(True)
+
+    def drop_answer(self, size: int) -> None:
+        """It was taken, or is of no use any more."""
+        self.answer_bytes -= size
+        self.used_bytes -= size
+        if self.is_short:
+            self.look()
+
+    def look(self) -> bool:
+        """Whether it is short now: bodies that are gone are not told."""
+        enough_bytes = self.limit_bytes - self.limit_bytes // _ENOUGH
+        if self.is_short and (self.used_bytes < enough_bytes or not self.answer_bytes):
+            self._turn(False)
+        return self.is_short
+
+    def _turn(self, is_short: bool) -> None:
+        self.is_short = is_short
+        self.on_short(is_short)
 
 
 class Arrival(msgspec.Struct, frozen=True):
@@ -73,7 +123,7 @@ class Downstream(Protocol[ExchangeT]):
     """The client's side of an exchange: one HTTP/1.1 connection, or one stream of a later version."""
 
     @property
-    def memory(self) -> BodyMemory: ...
+    def memory(self) -> BufferMemory: ...
     @property
     def visit_s(self) -> float:
         """When `exchange.due` will be called at the latest."""

@@ -6,7 +6,7 @@ from zerogate.errors import Refusal
 from zerogate.gate import Gate
 from zerogate.http.exchange import Exchange
 from zerogate.http.heads import Field, RequestHead, ResponseHead, parse_request, parse_response
-from zerogate.http.sides import PLAIN, BodyMemory, Timers
+from zerogate.http.sides import PLAIN, BufferMemory, Timers
 from zerogate.http.tunnel import Tunnel
 
 
@@ -33,7 +33,7 @@ class Sides:
     def __init__(self, *, connected: bool = True, timers: Timers | None = None) -> None:
         self.said: list[str] = []
         self.timers = timers or Timers(connect_s=5, first_byte_s=60, idle_s=30)
-        self.memory = BodyMemory()
+        self.memory = BufferMemory()
         self.visit_s = float("inf")
         self.connected = connected
         self.service = "chat"

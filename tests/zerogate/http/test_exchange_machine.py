@@ -14,7 +14,7 @@ from zerogate.errors import Refusal
 from zerogate.gate import Gate
 from zerogate.http.exchange import ANSWERING, CONNECTING, ENDED, HELD, ROUTING, SENT, Exchange
 from zerogate.http.heads import Field, RequestHead, ResponseHead
-from zerogate.http.sides import PLAIN, BodyMemory, Timers, TunnelClient
+from zerogate.http.sides import PLAIN, BufferMemory, Timers, TunnelClient
 
 REFUSAL = Refusal(status=503, code="x", detail="x")
 
@@ -23,7 +23,7 @@ class Client:
     """Takes an answer only in the order that HTTP knows."""
 
     def __init__(self) -> None:
-        self.memory = BodyMemory()
+        self.memory = BufferMemory()
         self.visit_s = 0.0
         self.peer = b"192.0.2.1"
         self.http_version = "1.1"

@@ -61,7 +61,7 @@ class ServerConnection(asyncio.Protocol):
 
     __slots__ = (
         "_body_left", "_closing", "_current", "_early", "_ending", "_gone_watch", "_idle_since_s",
-        "_is_blocked", "_last_word", "_linger", "_made_s", "_now_s", "_out", "_paused", "_pipelined", "_reader",
+        "_is_blocked", "_kept_bytes", "_last_word", "_linger", "_made_s", "_now_s", "_out", "_paused", "_pipelined", "_reader",
         "_receiving", "_server", "_transport", "_unsent_bytes", "arrival", "memory", "peer", "tick", "visit_s",
     )  # fmt: skip
 
@@ -88,6 +88,8 @@ class ServerConnection(asyncio.Protocol):
         self._paused = 0
         self._is_blocked = False
         """The client does not take what it is sent."""
+        self._kept_bytes = 0
+        """What it counts for in the memory because of that."""
         self._unsent_bytes = 0
         """What the client had not taken at the last look, of a connection that is being closed."""
         self._closing = False
@@ -118,6 +120,7 @@ class ServerConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._closing = True
         self._forget_gone()
+        self._count_kept(0)
         self._server.leave(self, self.peer)
         self._server.sweep.forget(self)
         waiting, self._pipelined = self._pipelined, None
@@ -234,15 +237,28 @@ class ServerConnection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._is_blocked = True
+        self._count_kept(self.buffered_bytes)
         if self._current is not None:
             self._current.on_downstream_writable(False, now())
 
     def resume_writing(self) -> None:
         self._is_blocked = False
+        self._count_kept(0)
         if self._current is not None:
             self._current.on_downstream_writable(True, now())
         elif not self._closing:
             self._go_further()
+
+    def _count_kept(self, size: int) -> None:
+        before, self._kept_bytes = self._kept_bytes, size
+        if before:
+            self.memory.drop_answer(before)
+        if size:
+            self.memory.keep_answer(size)
+
+    def squeeze(self, is_short: bool) -> None:
+        """Let less, or as much as usual, of an answer wait."""
+        self._transport.set_write_buffer_limits(high=0 if is_short else None)
 
     # What the reader tells
 

@@ -23,12 +23,13 @@ from zerogate.http.h2.fields import fields_of, own_fields, request_head, respons
 from zerogate.http.h2.frames import ViolationError
 from zerogate.http.h2.hpack import HpackField
 from zerogate.http.h2.limits import Limits
+from zerogate.http.h2.outgoing import HIGH_BYTES
 from zerogate.http.h2.streams import CLOSED, Stream
 from zerogate.http.handshake import KEY_BYTES, take_connect
 from zerogate.http.heads import BadMessageError, Field, ResponseHead, may_trail
 from zerogate.http.server import Connection as AnyConnection
 from zerogate.http.server import Server
-from zerogate.http.sides import PLAIN, Arrival, BodyMemory
+from zerogate.http.sides import PLAIN, Arrival, BufferMemory
 from zerogate.http.sweep import NEVER
 from zerogate.http.tunnel import Tunnel
 
@@ -51,7 +52,8 @@ class ServerStream(Stream):
 
     http_version = "2"
     __slots__ = (
-        "_early", "_exchange", "_owner", "_server", "_tunnel", "arrival", "memory", "peer", "tick", "visit_s",
+        "_early", "_exchange", "_kept_bytes", "_owner", "_server", "_tunnel", "arrival", "memory", "peer", "tick",
+        "visit_s",
     )  # fmt: skip
 
     def __init__(self, owner: "ServerConnection", id: int, receive_window: int, send_window: int) -> None:  # noqa: A002
@@ -62,7 +64,9 @@ class ServerStream(Stream):
         self._tunnel: Tunnel | None = None
         self._early: list[bytes] | None = None
         """What came of a WebSocket before it was open: at most a window, which is not opened before."""
-        self.memory: BodyMemory = owner.server.memory
+        self.memory: BufferMemory = owner.server.memory
+        self._kept_bytes = 0
+        """What it counts for in the memory."""
         self.peer = owner.peer
         self.arrival = owner.arrival
         self.tick = 0
@@ -125,8 +129,19 @@ class ServerStream(Stream):
             self._exchange.on_downstream_gone(now())
 
     def on_writable(self, writable: bool) -> None:
+        self._count_kept(0 if writable else self.queued_bytes)
         if self._exchange is not None:
             self._exchange.on_downstream_writable(writable, now())
+
+    def on_over(self) -> None:
+        self._count_kept(0)
+
+    def _count_kept(self, size: int) -> None:
+        before, self._kept_bytes = self._kept_bytes, size
+        if before:
+            self.memory.drop_answer(before)
+        if size:
+            self.memory.keep_answer(size)
 
     # What the exchange asks for
 
@@ -359,6 +374,10 @@ class ServerConnection(asyncio.Protocol):
         """Cut whatever is on its way."""
         self._is_closing = True
         self._transport.abort()
+
+    def squeeze(self, is_short: bool) -> None:
+        """Let less, or as much as usual, of each answer wait."""
+        self.core.high_bytes = 0 if is_short else HIGH_BYTES
 
     def close_if_idle(self) -> None:
         """Tell the client that we leave; its streams are answered, and the connection is closed after the last."""
