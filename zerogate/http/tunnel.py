@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 LEAVE_S: Final = 30.0
 """For the rest of a frame and the Close of both sides, once we want to leave: the drain's own deadline on one box."""
 CLOSE_S: Final = 10.0
-"""For a side to answer the Close of the other one; Python's websockets, and so uvicorn, give up waiting after as long."""
+"""For a side to answer the Close of the other one; Python's websockets, and so uvicorn, wait as long."""
 HALF_CLOSED_S: Final = 2.0
 """The same for a replica whose client has stopped sending as well; a client gone altogether looks so too."""
 

@@ -55,16 +55,14 @@ def test_bodies_that_are_gone_are_seen_at_the_next_look_and_without_answers_it_i
 
 
 async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """`/large`, or a stream of events: one at once, and one for each byte that comes afterwards."""
-    head, _ = await read_request(reader)
-    if b"/large" in head:
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(LARGE))
-        for at in range(0, len(LARGE), 1 << 18):
-            writer.write(LARGE[at : at + (1 << 18)])
+    """`/large`, and whatever else is short."""
+    while True:
+        head, _ = await read_request(reader)
+        body = LARGE if b"/large" in head else b"ok"
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body))
+        for at in range(0, len(body), 1 << 18):
+            writer.write(body[at : at + (1 << 18)])
             await writer.drain()
-    elif b"/ok" in head:
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
-    await reader.read()
 
 
 async def comes(what: Callable[[], bool]) -> None:

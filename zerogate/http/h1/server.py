@@ -61,8 +61,9 @@ class ServerConnection(asyncio.Protocol):
 
     __slots__ = (
         "_body_left", "_closing", "_current", "_early", "_ending", "_gone_watch", "_idle_since_s",
-        "_is_blocked", "_kept_bytes", "_last_word", "_linger", "_made_s", "_now_s", "_out", "_paused", "_pipelined", "_reader",
-        "_receiving", "_server", "_transport", "_unsent_bytes", "arrival", "memory", "peer", "tick", "visit_s",
+        "_is_blocked", "_kept_bytes", "_last_word", "_linger", "_made_s", "_now_s", "_out", "_paused", "_pipelined",
+        "_reader", "_receiving", "_server", "_transport", "_unsent_bytes", "arrival", "memory", "peer", "tick",
+        "visit_s",
     )  # fmt: skip
 
     def __init__(self, server: Server, *, arrival: Arrival = PLAIN, peer: bytes = b"") -> None:
