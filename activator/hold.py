@@ -111,6 +111,11 @@ class Hold(Requests):
         return self._takers.has_trusted
 
     @property
+    def doubted(self) -> frozenset[str]:
+        """The ready replicas that have stopped answering, by id."""
+        return self._takers.doubted
+
+    @property
     def is_blocked(self) -> bool:
         """Whether requests are refused because the service cannot be started at the moment."""
         return self._blocked is not None and self._clock() < self._blocked[1]
@@ -312,6 +317,9 @@ class Hold(Requests):
         if found is Next.AGAIN:
             self._hold_again(exchange, now_s)
             return
+        if found is Next.AFTER_PAUSE:
+            self._rest(exchange, now_s)
+            return
         if found is Next.OVER_BUDGET:
             exchange.refuse(refusals.over_budget(self.service, cause), now_s)
         else:
@@ -329,10 +337,24 @@ class Hold(Requests):
     def _hold_again(self, exchange: Exchange, now_s: float) -> None:
         if self._refuse_if_blocked(exchange, now_s):
             return
-        deadline_s = now_s + most_hold_s(self.policy, exchange) - exchange.hold_s
+        deadline_s = self._hold_until_s(exchange, now_s)
         self.wait_again(exchange, now_s, deadline_s=deadline_s, priority=priority_of(self.policy, exchange))
         self._listener.on_wake(self.service)
         self._release(now_s)
+
+    def _rest(self, exchange: Exchange, now_s: float) -> None:
+        if not self._refuse_if_blocked(exchange, now_s):
+            self.rest(exchange, now_s, deadline_s=self._hold_until_s(exchange, now_s))
+            self._setbacks.pause(exchange, self._end_rest)
+        self._release(now_s)
+
+    def _end_rest(self, exchange: Exchange) -> None:
+        if self.line_up(exchange, priority=priority_of(self.policy, exchange)):
+            self._listener.on_wake(self.service)
+            self._release(self._clock())
+
+    def _hold_until_s(self, exchange: Exchange, now_s: float) -> float:
+        return now_s + most_hold_s(self.policy, exchange) - exchange.hold_s
 
     def on_tunnel(self, exchange: Exchange, now_s: float) -> None:
         assert exchange.upstream is not None

@@ -25,6 +25,8 @@ class ServiceSample(msgspec.Struct, frozen=True, kw_only=True):
     meter: Meter
     replicas: Mapping[str, int] = {}
     """Replicas by state; states that are missing count 0."""
+    doubted: int = 0
+    """Of them, or of an endpoint, those that are ready and have stopped answering."""
     desired: int | None = None
     """Null for services that are never scaled."""
     decisions: Mapping[str, int] = {}
@@ -97,6 +99,12 @@ FAMILIES: Final = (
     ),
     Family("zerogate_desired_replicas", "gauge", "Replicas wanted now.", value(lambda sample: sample.desired)),
     Family("zerogate_replicas", "gauge", "Replicas that exist now, by state.", by("state", _replicas)),
+    Family(
+        "zerogate_replicas_doubted",
+        "gauge",
+        "Ready replicas that have stopped answering.",
+        value(lambda sample: sample.doubted),
+    ),
     Family(
         "zerogate_replica_seconds_total",
         "counter",
