@@ -21,7 +21,7 @@ from activator.health import LEAST_FAILING
 from activator.prompt_reader import PromptReader
 from activator.setbacks import Next, Setbacks
 from activator.takers import Takers
-from activator.terms import most_hold_s, priority_of, timers_of
+from activator.terms import most_hold_s, priority_of, terms_of
 from zerogate.clock import wall
 from zerogate.errors import Refusal
 from zerogate.http.exchange import CONNECTING, Exchange
@@ -88,7 +88,7 @@ class Hold(Requests):
     def configure(self, policy: Policy) -> None:
         """Apply a policy to what comes and to what already waits or runs."""
         self.policy = policy
-        self.timers = timers_of(policy)
+        self.terms = terms_of(policy)
         self._affinity = policy.affinity
         self._is_picky = policy.affinity is not None or policy.body_limit_bytes is not None
         """Whether a request is looked at before a replica is sought for it."""

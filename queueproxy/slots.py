@@ -24,7 +24,7 @@ from zerogate.errors import Refusal
 from zerogate.gate import Gate
 from zerogate.http.exchange import CONNECTING, REPLAY_BYTES, Exchange
 from zerogate.http.requests import MEMORY_FULL, Requests
-from zerogate.http.sides import Destination, Timers
+from zerogate.http.sides import Destination, RequestTerms
 from zerogate.http.tunnel import Tunnel
 from zerogate.http.upstream import ReplicaPool, Upstream
 
@@ -53,12 +53,12 @@ class Slots(Requests):
     """See the module's text. `on_empty` is called when the last request has left after `close`."""
 
     def __init__(
-        self, service: str, bounds: Bounds, timers: Timers, pool: ReplicaPool, *, on_empty: Callable[[], None]
+        self, service: str, bounds: Bounds, terms: RequestTerms, pool: ReplicaPool, *, on_empty: Callable[[], None]
     ) -> None:
         super().__init__(queue_limit=bounds.queue_limit, queue_bytes=bounds.queue_bytes)
         self.service = service
         self.bounds = bounds
-        self.timers = timers
+        self.terms = terms
         self.gate = Gate(limit=bounds.limit, release_limit=bounds.limit or bounds.release_limit)
         self.gate.close()
         self.grants = Grants(self.gate)

@@ -1,5 +1,6 @@
 """What follows from failed attempts, as requests and their holds see it."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -138,7 +139,12 @@ def test_what_broke_off_rests_for_a_while_by_chance_and_is_held_meanwhile() -> N
     world.replica("a")
     pauses: list[float] = []
     setbacks: Any = world.hold._setbacks
-    setbacks._call_later = lambda delay_s, call: (pauses.append(delay_s), world.call_later(delay_s, call))
+
+    def call_later(delay_s: float, call: Callable[[], None]) -> None:
+        pauses.append(delay_s)
+        world.call_later(delay_s, call)
+
+    setbacks._call_later = call_later
     exchange = lose_one(world)
     assert (exchange.phase, world.hold.meter.held, world.hold.queue.length) == (HELD, 1, 0)
     other = world.arrive()

@@ -10,7 +10,7 @@ from queueproxy.slots import Bounds, Slots
 from tests.zerogate.http.dialogue import Sides, request, response
 from zerogate.counters import Result
 from zerogate.http.exchange import CONNECTING, ENDED, HELD, SENT, Exchange
-from zerogate.http.sides import BufferMemory, Timers
+from zerogate.http.sides import BufferMemory, RequestTerms
 
 
 class Replica(Sides):
@@ -20,7 +20,7 @@ class Replica(Sides):
 def slots_of(sides: Sides, *, limit: int = 1, queue_limit: int = 2, emptied: list[bool] | None = None) -> Slots:
     bounds = Bounds(limit=limit, queue_limit=queue_limit, queue_bytes=1 << 20, hold_s=10.0)
     heard = emptied if emptied is not None else []
-    return Slots("chat", bounds, Timers(), cast(Any, sides), on_empty=lambda: heard.append(True))
+    return Slots("chat", bounds, RequestTerms(), cast(Any, sides), on_empty=lambda: heard.append(True))
 
 
 def arrive(slots: Slots, sides: Sides, now_s: float = 0.0, **fields: Any) -> Exchange:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 import msgspec
+from msgspec.structs import replace
 
 from zerogate.errors import Refusal
 from zerogate.gate import Gate
@@ -20,8 +21,9 @@ if TYPE_CHECKING:
 ExchangeT = TypeVar("ExchangeT", contravariant=True)
 
 
-class Timers(msgspec.Struct, frozen=True, kw_only=True):
-    """What bounds a request besides the hold: timers in seconds, of which `total` runs from dispatch, and a length."""
+class RequestTerms(msgspec.Struct, frozen=True, kw_only=True):
+    """On which terms a request is served: its timers in seconds, of which `total` runs from dispatch, the most of its
+    body, and what else its owner decides about it once for all. How long it is held is for its owner alone."""
 
     connect_s: float = 5.0
     first_byte_s: float = 600.0
@@ -37,7 +39,31 @@ class Timers(msgspec.Struct, frozen=True, kw_only=True):
     """Most bytes of a request's body."""
 
 
-DEFAULT_TIMERS: Final = Timers()
+DEFAULT_TERMS: Final = RequestTerms()
+
+
+class Timeouts(Protocol):
+    """The timers as users set them, in seconds: a policy's, or a sidecar's."""
+
+    @property
+    def connect_timeout_s(self) -> float: ...
+    @property
+    def first_byte_timeout_s(self) -> float: ...
+    @property
+    def idle_stream_timeout_s(self) -> float: ...
+    @property
+    def total_timeout_s(self) -> float | None: ...
+
+
+def with_timeouts(terms: RequestTerms, timeouts: Timeouts) -> RequestTerms:
+    """The same terms with these timers."""
+    return replace(
+        terms,
+        connect_s=timeouts.connect_timeout_s,
+        first_byte_s=timeouts.first_byte_timeout_s,
+        idle_s=timeouts.idle_stream_timeout_s,
+        total_s=timeouts.total_timeout_s,
+    )
 
 
 BUFFER_MEMORY_BYTES: Final = 1024 * 1024 * 1024
@@ -209,7 +235,7 @@ class Owner(Protocol[ExchangeT]):
     One that never sends anything to a replica inherits the methods about WebSockets.
     """
 
-    timers: Timers
+    terms: RequestTerms
 
     def on_unsent(self, exchange: ExchangeT, cause: str, now_s: float) -> None:
         """Nothing of the request took effect on its replica: place it elsewhere, hold it again, or refuse it."""
@@ -225,7 +251,7 @@ class Owner(Protocol[ExchangeT]):
         return
 
     def on_quiet(self, exchange: ExchangeT, now_s: float) -> None:
-        """The WebSocket has had no data frame for `timers.quiet_s`."""
+        """The WebSocket has had no data frame for `terms.quiet_s`."""
         return
 
     def on_roused(self, exchange: ExchangeT, now_s: float) -> None:

@@ -85,7 +85,7 @@ class Tunnel:
     ) -> None:  # fmt: skip
         self._exchange = exchange
         self._mask = mask_of(key)
-        self._quiet_s = exchange.timers.quiet_s
+        self._quiet_s = exchange.terms.quiet_s
         self._to_client = _Way(write_to_client, masked=False)
         self._to_replica = _Way(write_to_replica, masked=True)
         self._closing_until_s: float | None = None

@@ -115,7 +115,7 @@ class Pool:
     async def _connect(self, exchange: Exchange, attempt: int) -> None:
         """Connect for an attempt of the exchange; by the time it is there, another one may be under way."""
         try:
-            async with asyncio.timeout(exchange.timers.connect_s + 1.0):  # the exchange gives up by itself before
+            async with asyncio.timeout(exchange.terms.connect_s + 1.0):  # the exchange gives up by itself before
                 connection = await open_connection(self.address, self._secured, ClientConnection(self))
         except OSError as failure:
             if exchange.attempts == attempt:

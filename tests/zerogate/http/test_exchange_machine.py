@@ -14,7 +14,7 @@ from zerogate.errors import Refusal
 from zerogate.gate import Gate
 from zerogate.http.exchange import ANSWERING, CONNECTING, ENDED, HELD, ROUTING, SENT, Exchange
 from zerogate.http.heads import Field, RequestHead, ResponseHead
-from zerogate.http.sides import PLAIN, BufferMemory, Timers, TunnelClient
+from zerogate.http.sides import PLAIN, BufferMemory, RequestTerms, TunnelClient
 
 REFUSAL = Refusal(status=503, code="x", detail="x")
 
@@ -170,7 +170,7 @@ class ExchangeMachine(RuleBasedStateMachine):
         head: RequestHead = request(
             method, body=None if is_chunked else size, chunked=is_chunked, accept="text/event-stream", **fields
         )
-        self.timers = Timers(
+        self.terms = RequestTerms(
             connect_s=5, first_byte_s=60, idle_s=30, total_s=200, retries_stale=stale, heartbeat_s=15 if beat else None
         )
         self.client = Client()

@@ -9,7 +9,7 @@ from tests.zerogate.http.frames import BINARY, CLOSE, PING, TEXT, closing, frame
 from zerogate.http.exchange import ENDED, TUNNEL, Exchange, IllegalTransitionError
 from zerogate.http.handshake import mask_of, take_offer
 from zerogate.http.heads import ResponseHead, parse_response
-from zerogate.http.sides import Timers
+from zerogate.http.sides import RequestTerms
 from zerogate.http.tunnel import CLOSE_S, HALF_CLOSED_S, LEAVE_S, Tunnel
 from zerogate.http.websocket import FrameFollower, close_frame
 
@@ -203,16 +203,16 @@ def test_leaving_has_an_end() -> None:
     assert sides.hear() == ["replica: finish", "client: finish, lingering", "owner: cut close_timeout"]
 
 
-@pytest.mark.parametrize("timers", [Timers(first_byte_s=1, idle_s=1, total_s=1)])
-def test_no_timer_cuts_it(timers: Timers) -> None:
-    sides = Sides(timers=timers)
+@pytest.mark.parametrize("terms", [RequestTerms(first_byte_s=1, idle_s=1, total_s=1)])
+def test_no_timer_cuts_it(terms: RequestTerms) -> None:
+    sides = Sides(terms=terms)
     exchange, _ = opened(sides)
     assert exchange.due(1e9) is None
     assert exchange.phase == TUNNEL
 
 
 def test_it_is_quiet_without_data_frames_and_pings_are_none() -> None:
-    sides = Sides(timers=Timers(quiet_s=10))
+    sides = Sides(terms=RequestTerms(quiet_s=10))
     exchange, tunnel = opened(sides, now_s=0.0)
     assert sides.visit_s == 10
     tunnel.on_client_data(frame(TEXT, b"x", mask=MASK), 4.0)
@@ -265,7 +265,7 @@ class Life:
     """A tunnel whose sides are read by followers of their own: what they are sent has to be frames."""
 
     def __init__(self) -> None:
-        self.sides = Sides(timers=Timers(quiet_s=5))
+        self.sides = Sides(terms=RequestTerms(quiet_s=5))
         self.exchange, self.tunnel = opened(self.sides)
         self.to_client, self.to_replica = FrameFollower(masked=False), FrameFollower(masked=True)
         self.now_s = 1.0
