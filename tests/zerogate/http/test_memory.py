@@ -9,7 +9,8 @@ from zerogate.http.sides import BufferMemory
 GET = b"GET %b HTTP/1.1\r\nHost: chat\r\n\r\n"
 LARGE = b"0123456789abcdef" * (1 << 20)
 """More than the kernel takes for a client that does not read."""
-LIMIT_BYTES = 96 * 1024
+LIMIT_BYTES = 64 * 1024
+"""One connection that is full."""
 
 
 def memory_of(limit_bytes: int) -> tuple[BufferMemory, list[bool]]:

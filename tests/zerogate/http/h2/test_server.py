@@ -337,7 +337,7 @@ async def test_what_a_stream_has_not_taken_counts_against_the_memory_until_it_is
 
     async with rig(script=large) as one, asking(one) as peer:
         memory = one.server.memory
-        memory.limit_bytes = 80_000
+        memory.limit_bytes = 64 * 1024
         peer.acknowledges = False
         stream = await peer.ask("/")
         async with asyncio.timeout(10):
