@@ -21,7 +21,7 @@ from activator.health import LEAST_FAILING
 from activator.prompt_reader import PromptReader
 from activator.setbacks import Next, Setbacks
 from activator.takers import Takers
-from activator.terms import most_hold_s, priority_of, timers_of
+from activator.terms import most_hold_s, priority_of, terms_of
 from zerogate.clock import wall
 from zerogate.errors import Refusal
 from zerogate.http.exchange import Exchange
@@ -89,7 +89,7 @@ class Hold(Requests):
     def configure(self, policy: Policy) -> None:
         """Apply a policy to what comes and to what already waits or runs."""
         self.policy = policy
-        self.timers = timers_of(policy)
+        self.terms = terms_of(policy)
         self._affinity = policy.affinity
         self._is_picky = policy.affinity is not None or policy.body_limit_bytes is not None
         """Whether a request is looked at before a replica is sought for it."""
@@ -110,6 +110,11 @@ class Hold(Requests):
     def has_trusted(self) -> bool:
         """Whether a replica that is not in doubt takes requests."""
         return self._takers.has_trusted
+
+    @property
+    def doubted(self) -> frozenset[str]:
+        """The ready replicas that have stopped answering, by id."""
+        return self._takers.doubted
 
     @property
     def is_blocked(self) -> bool:
@@ -202,6 +207,10 @@ class Hold(Requests):
         exchange.give_to(self)
         if not self._is_dirty:
             self._touch()
+        if exchange.downstream.memory.is_short and exchange.downstream.memory.look():
+            self.meter.arrive(now_s)
+            exchange.refuse(MEMORY_FULL, now_s)
+            return
         if self._is_picky:
             self._look_and_place(exchange, now_s)
             return
@@ -309,6 +318,9 @@ class Hold(Requests):
         if found is Next.AGAIN:
             self._hold_again(exchange, now_s)
             return
+        if found is Next.AFTER_PAUSE:
+            self._rest(exchange, now_s)
+            return
         if found is Next.OVER_BUDGET:
             exchange.refuse(refusals.over_budget(self.service, cause), now_s)
         else:
@@ -326,10 +338,24 @@ class Hold(Requests):
     def _hold_again(self, exchange: Exchange, now_s: float) -> None:
         if self._refuse_if_blocked(exchange, now_s):
             return
-        deadline_s = now_s + most_hold_s(self.policy, exchange) - exchange.hold_s
+        deadline_s = self._hold_until_s(exchange, now_s)
         self.wait_again(exchange, now_s, deadline_s=deadline_s, priority=priority_of(self.policy, exchange))
         self._listener.on_wake(self.service)
         self._release(now_s)
+
+    def _rest(self, exchange: Exchange, now_s: float) -> None:
+        if not self._refuse_if_blocked(exchange, now_s):
+            self.rest(exchange, now_s, deadline_s=self._hold_until_s(exchange, now_s))
+            self._setbacks.pause(exchange, self._end_rest)
+        self._release(now_s)
+
+    def _end_rest(self, exchange: Exchange) -> None:
+        if self.line_up(exchange, priority=priority_of(self.policy, exchange)):
+            self._listener.on_wake(self.service)
+            self._release(self._clock())
+
+    def _hold_until_s(self, exchange: Exchange, now_s: float) -> float:
+        return now_s + most_hold_s(self.policy, exchange) - exchange.hold_s
 
     def on_tunnel(self, exchange: Exchange, now_s: float) -> None:
         assert exchange.upstream is not None

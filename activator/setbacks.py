@@ -23,6 +23,9 @@ from zerogate.http.upstream import Choose, Upstream
 REST_S: Final = 0.1
 """After a failed connect a replica gets nothing for about so long: its end is about to be told, or it is full. Between
 half and one and a half of it, by chance: many gateways that lost the same replica do not come back in step."""
+PAUSE_S: Final = 0.025
+"""Most time between the first attempt that broke off and the next one (Envoy's base), twice as much with each further
+one; how much of it, by chance: what one replica's end broke off does not meet the others in one instant."""
 _STEPS: Final = 1000
 
 log = logging.getLogger(__name__)
@@ -32,6 +35,8 @@ class Next(Enum):
     """What becomes of a request whose attempt failed."""
 
     AGAIN = auto()
+    AFTER_PAUSE = auto()
+    """The same, but not at once."""
     HOPELESS = auto()
     """It was tried often enough."""
     HOPELESS_FOR_ALL = auto()
@@ -80,7 +85,12 @@ class Setbacks:
         if is_news and not self._budget.take(requests, now_s):
             return Next.OVER_BUDGET
         self._counters.retries_by_why[why] += 1
-        return Next.AGAIN
+        return Next.AGAIN if why == "connect" else Next.AFTER_PAUSE
+
+    def pause(self, exchange: Exchange, then: Callable[[Exchange], None]) -> None:
+        """Call `then` when the request may be sent again."""
+        pause_s = PAUSE_S * 2.0 ** (exchange.attempts - 1) * self._choose(_STEPS + 1) / _STEPS
+        self._call_later(pause_s, lambda: then(exchange))
 
     def turn_away(self, upstream: Destination[Exchange], now_s: float) -> None:
         """A sidecar had no slot. Not a failure, and not for the budget: the replica saw nothing, and its sidecar says

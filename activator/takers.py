@@ -80,6 +80,11 @@ class Takers:
         self._settle()
 
     @property
+    def doubted(self) -> frozenset[str]:
+        """The ready ones that answer nothing, by id."""
+        return frozenset(one.id for one in self._doubted if one in self.ready)
+
+    @property
     def has_trusted(self) -> bool:
         """Whether a replica that is not in doubt is ready."""
         return any(upstream not in self._doubted for upstream in self.ready)

@@ -3,22 +3,19 @@
 import sys
 
 from zerogate.http.exchange import Exchange
-from zerogate.http.sides import Timers
+from zerogate.http.sides import RequestTerms, with_timeouts
 from zerogate.policy import Policy
 
 
-def timers_of(policy: Policy) -> Timers:
-    """What bounds each of its requests."""
-    return Timers(
-        connect_s=policy.connect_timeout_s,
-        first_byte_s=policy.first_byte_timeout_s,
-        idle_s=policy.idle_stream_timeout_s,
-        total_s=policy.total_timeout_s,
+def terms_of(policy: Policy) -> RequestTerms:
+    """What holds for each of its requests."""
+    terms = RequestTerms(
         heartbeat_s=policy.hold_heartbeat_s,
         retries_stale=policy.retry == "stale",
         quiet_s=policy.idle_timeout_s if policy.idle_websocket == "quiet" else None,
         body_limit_bytes=policy.body_limit_bytes or sys.maxsize,
     )
+    return with_timeouts(terms, policy)
 
 
 def most_hold_s(policy: Policy, exchange: Exchange) -> float:

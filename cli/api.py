@@ -28,7 +28,8 @@ class ReplicaStatus(msgspec.Struct, frozen=True, kw_only=True):
     """One replica that is not gone."""
 
     id: str
-    state: Literal["starting", "ready", "draining"]
+    state: Literal["starting", "ready", "draining", "doubted"]
+    """Doubted: it is ready and has stopped answering; it gets new requests only where no other one is ready."""
     address: str
     """`host:port` where it takes requests."""
     age_s: float
@@ -89,7 +90,7 @@ class ServiceStatus(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     kind: Literal["command", "endpoint"]
     """Runs here as child processes, or elsewhere: then it is never scaled."""
-    state: Literal["zero", "starting", "ready", "draining", "suspended", "elsewhere"]
+    state: Literal["zero", "starting", "ready", "draining", "suspended", "elsewhere", "doubted"]
     """The one word for all its replicas: the best that any of them has."""
     desired: int
     min_replicas: int

@@ -62,17 +62,18 @@ class BoxView:
         state = self._running.autoscaler.view(name) if definition.command is not None else None
         meter = hold.meter
         decision = state.decision if state is not None else None
+        doubted = hold.doubted
         last_ending = self._running.history.of(name).last_ending
         now_s = now()
         return api.ServiceStatus(
             name=name,
             kind="endpoint" if state is None else "command",
-            state=state_word(state),
+            state=state_word(state, doubted),
             desired=decision.desired if decision is not None else 0,
             min_replicas=policy.min_replicas,
             max_replicas=policy.max_replicas,
             replicas=tuple(
-                replica_status(one, now_s, in_flight=self._running.holds.busy(one.id))
+                replica_status(one, now_s, in_flight=self._running.holds.busy(one.id), is_doubted=one.id in doubted)
                 for one in (state.replicas if state is not None else ())
             ),
             in_flight=meter.in_flight,
@@ -99,7 +100,8 @@ class BoxView:
         return (*self._running.holds.notices(name), *warnings)
 
     def explain(self, name: str) -> api.Explanation:
-        self._scaled(name)
+        if self._definition(name).command is None:
+            return api.Explanation(service=name)  # nobody decides about what runs elsewhere
         state = self._running.autoscaler.view(name)
         entries = self._running.autoscaler.decisions(name)
         now_s = now()
@@ -162,7 +164,8 @@ class BoxView:
             lost_connections=self._running.lost_connections(),
             certificates=self._running.tls.ends(),
             dropped_log_lines=self._running.access_log.dropped,
-            body_bytes=self._running.server.memory.used_bytes,
+            body_bytes=self._running.server.memory.body_bytes,
+            answer_bytes=self._running.server.memory.answer_bytes,
             traces=self._running.tracing.fates if self._running.tracing is not None else {},
         )
 
@@ -179,6 +182,7 @@ class BoxView:
                 counters=hold.counters,
                 meter=hold.meter,
                 replicas=_by_state(state.replicas) if state is not None else {},
+                doubted=len(hold.doubted),
                 desired=state.asked if state is not None else None,
                 decisions=history.decisions,
                 endings=history.endings,

@@ -25,6 +25,8 @@ class ServiceSample(msgspec.Struct, frozen=True, kw_only=True):
     meter: Meter
     replicas: Mapping[str, int] = {}
     """Replicas by state; states that are missing count 0."""
+    doubted: int = 0
+    """Of them, or of an endpoint, those that are ready and have stopped answering."""
     desired: int | None = None
     """Null for services that are never scaled."""
     decisions: Mapping[str, int] = {}
@@ -62,6 +64,8 @@ class ProcessSample(msgspec.Struct, frozen=True, kw_only=True):
     """Of the access log."""
     body_bytes: int = 0
     """Bytes of request bodies kept now."""
+    answer_bytes: int = 0
+    """Bytes of answers that wait for slow clients now."""
     traces: Mapping[str, int] = {}
     """Requests that were to be traced, by what became of their spans; empty where tracing is off."""
 
@@ -95,6 +99,12 @@ FAMILIES: Final = (
     ),
     Family("zerogate_desired_replicas", "gauge", "Replicas wanted now.", value(lambda sample: sample.desired)),
     Family("zerogate_replicas", "gauge", "Replicas that exist now, by state.", by("state", _replicas)),
+    Family(
+        "zerogate_replicas_doubted",
+        "gauge",
+        "Ready replicas that have stopped answering.",
+        value(lambda sample: sample.doubted),
+    ),
     Family(
         "zerogate_replica_seconds_total",
         "counter",
@@ -155,6 +165,7 @@ def process_text(process: ProcessSample, dialect: Dialect = Dialect.TEXT) -> str
         ("zerogate_bad_requests_total", "counter", "Messages that were no valid request.", process.bad_requests),
         ("zerogate_access_log_dropped_total", "counter", "Lines that nobody took.", process.dropped_log_lines),
         ("zerogate_body_bytes", "gauge", "Bytes of request bodies kept in memory now.", process.body_bytes),
+        ("zerogate_answer_bytes", "gauge", "Bytes of answers that wait for slow clients now.", process.answer_bytes),
     )
     text = [f"{head(name, kind, says, dialect)}{name} {number(value)}\n" for name, kind, says, value in single]
     text.append(head("zerogate_build_info", "gauge", "Always 1; the label says which version runs.", dialect))

@@ -34,7 +34,7 @@ from zerogate.http.entrance import Entrance
 from zerogate.http.exchange import Exchange
 from zerogate.http.listener import Listener, bind
 from zerogate.http.server import Server
-from zerogate.http.sides import BodyMemory
+from zerogate.http.sides import BufferMemory
 from zerogate.http.sweep import Sweep
 from zerogate.local.runtime import LocalRuntime
 from zerogate.output import STDOUT, Output
@@ -90,7 +90,7 @@ class RunningBox:
         self.tracing = self._tracing(box)
         self.server = Server(
             self.tracing.place if self.tracing is not None else self.ingress.place, self.sweep,
-            memory=BodyMemory(box.body_memory_bytes),
+            memory=BufferMemory(box.body_memory_bytes),
             limits=shares.connection_limits(box),
         )  # fmt: skip
         self.tls = CertificateWatch(box, self._use_certificates)

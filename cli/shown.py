@@ -1,5 +1,6 @@
 """What the parts keep, as the admin API shows it. Pure."""
 
+from collections.abc import Collection
 from typing import Literal
 
 from autoscaler.decision import Decision
@@ -7,16 +8,20 @@ from autoscaler.status import ServiceState
 from cli import api
 from zerogate.runtime.interface import BackOff, Ended, Replica, ReplicaState
 
-Word = Literal["zero", "starting", "ready", "draining", "suspended", "elsewhere"]
+Word = Literal["zero", "starting", "ready", "draining", "suspended", "elsewhere", "doubted"]
 
 
-def state_word(state: ServiceState | None) -> Word:
-    """The one word for all replicas: the best that any of them has. None: the service runs elsewhere."""
+def state_word(state: ServiceState | None, doubted: Collection[str]) -> Word:
+    """The one word for all replicas: the best that any of them has. None: the service runs elsewhere.
+
+    `doubted`: by id, those that are ready and have stopped answering.
+    """
     if state is None:
-        return "elsewhere"
+        return "doubted" if doubted else "elsewhere"
     there = {replica.state for replica in state.replicas}
     if ReplicaState.READY in there:
-        return "ready"
+        ready = {replica.id for replica in state.replicas if replica.state is ReplicaState.READY}
+        return "doubted" if ready <= set(doubted) else "ready"
     if ReplicaState.STARTING in there:
         return "starting"
     if state.back_off is not None:
@@ -24,11 +29,11 @@ def state_word(state: ServiceState | None) -> Word:
     return "draining" if ReplicaState.DRAINING in there else "zero"
 
 
-def replica_status(replica: Replica, now_s: float, *, in_flight: int) -> api.ReplicaStatus:
+def replica_status(replica: Replica, now_s: float, *, in_flight: int, is_doubted: bool) -> api.ReplicaStatus:
     """One replica that is not gone."""
     match replica.state:
         case ReplicaState.READY:
-            word: Literal["starting", "ready", "draining"] = "ready"
+            word: Literal["starting", "ready", "draining", "doubted"] = "doubted" if is_doubted else "ready"
         case ReplicaState.STARTING:
             word = "starting"
         case _:

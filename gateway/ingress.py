@@ -21,7 +21,7 @@ from zerogate.counters import Result, ServiceCounters
 from zerogate.errors import Refusal
 from zerogate.http.exchange import Exchange
 from zerogate.http.heads import Field
-from zerogate.http.sides import DEFAULT_TIMERS, Owner
+from zerogate.http.sides import DEFAULT_TERMS, Owner
 
 PROBES: Final = (b"kube-probe/", b"GoogleHC/", b"ELB-HealthChecker/", b"Amazon-Route53-Health-Check-Service")
 """How health checkers of platforms name themselves: none of them is a user."""
@@ -35,7 +35,7 @@ _READS: Final = frozenset({b"GET", b"HEAD"})
 class Ingress(Owner[Exchange]):
     """See the module's text. Owner of the exchanges that have no service (yet)."""
 
-    timers = DEFAULT_TIMERS
+    terms = DEFAULT_TERMS
 
     def __init__(self, holds: Holds, call_soon: CallSoon, note: Callable[[str, Exchange], None]) -> None:
         """`note(service, exchange)` is told of each end, with "" for the service, for the access log."""

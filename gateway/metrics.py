@@ -47,6 +47,7 @@ _SUMMED: Final = (
     ("zerogate_bad_requests_total", "counter", "Messages that were no valid request.", "bad_requests"),
     ("zerogate_access_log_dropped_total", "counter", "Lines that nobody took.", "dropped_log_lines"),
     ("zerogate_body_bytes", "gauge", "Bytes of request bodies kept in memory now.", "body_bytes"),
+    ("zerogate_answer_bytes", "gauge", "Bytes of answers that wait for slow clients now.", "answer_bytes"),
 )
 """Families of the process: name, kind, what it says, and the name among the figures."""
 

@@ -276,7 +276,8 @@ class Worker:
             "resident_bytes": used.resident_bytes,
             "open_files": used.open_files,
             "connections": len(server.connections),
-            "body_bytes": server.memory.used_bytes,
+            "body_bytes": server.memory.body_bytes,
+            "answer_bytes": server.memory.answer_bytes,
         }
         return Figures(counters, gauges)
 

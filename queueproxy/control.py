@@ -7,12 +7,14 @@ never to a gateway that does not read. `docs/decisions/011-grants.md` says why i
 
 import asyncio
 import logging
+from collections import Counter
 from typing import Any, Final
 
 from queueproxy.grants import Holder
 from queueproxy.slots import Slots
 from zerogate.clock import now
 from zerogate.control import BEAT_S, PROTOCOL, SILENCE_S, ControlError, Lines, Terms, is_name, line, read_demand
+from zerogate.http.h1 import peer
 from zerogate.http.heads import RequestHead
 from zerogate.http.sweep import NEVER, Sweep
 
@@ -20,6 +22,11 @@ log = logging.getLogger("queueproxy")
 
 MOST_GATEWAYS: Final = 256
 """Each gateway and activator has one; beyond it a gateway sends without being told how many."""
+MOST_FROM_ONE: Final = 32
+"""Of one client address: a pod has one, a host with as many workers has 32. Whoever claims requests that do not exist
+must not get all places by that either."""
+MOST_RECORDS: Final = 1024
+_FULL: Final = b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 
 
 class Control:
@@ -31,6 +38,9 @@ class Control:
         self.visit_s = NEVER
         self.connections: dict[bytes, ControlConnection] = {}
         """By the gateway's name."""
+        self._by_client: Counter[bytes] = Counter()
+        self._records: dict[bytes, tuple[int, float]] = {}
+        """By client address: what the last one that lapsed from there has to answer for, should it come again."""
         self.is_leaving = False
         """The replica is about to go: gateways are told that it is not ready, whatever else is still taken."""
         self._sweep = sweep
@@ -55,18 +65,38 @@ class Control:
         for connection in tuple(self.connections.values()):
             connection.close()
 
-    def on_made(self, connection: "ControlConnection") -> None:
-        """A gateway has come; an older connection of the same one is dead, only not known to be."""
+    def on_made(self, connection: "ControlConnection", now_s: float) -> Holder | None:
+        """A gateway has come; an older connection of the same one is dead, only not known to be.
+
+        None where too many have come from there.
+        """
         before = self.connections.get(connection.name)
         if before is not None:
             before.close()
+        client = connection.client
+        if self._by_client[client] >= MOST_FROM_ONE:
+            return None
+        self._by_client[client] += 1
         self.connections[connection.name] = connection
-        self._sweep.watch(self, now() + BEAT_S)
+        self._sweep.watch(self, now_s + BEAT_S)
+        holder = self.slots.join(connection.name, now_s)
+        holder.remember(*self._records.get(client, (0, 0.0)), now_s)
+        return holder
 
-    def on_lost(self, connection: "ControlConnection") -> None:
+    def on_lost(self, connection: "ControlConnection", holder: Holder, now_s: float) -> None:
         """A gateway has gone."""
+        client = connection.client
+        self._by_client[client] -= 1
+        if not self._by_client[client]:
+            del self._by_client[client]
         if self.connections.get(connection.name) is connection:
             del self.connections[connection.name]
+        self.slots.part(holder, now_s)
+        if holder.lapses:
+            self._records.pop(client, None)
+            self._records[client] = (holder.lapses, max(now_s, holder.penance_until_s))
+            if len(self._records) > MOST_RECORDS:
+                del self._records[next(iter(self._records))]
 
     def due(self, now_s: float) -> float | None:
         """Take back slots that are kept for too long, speak where nothing was said, part from the silent."""
@@ -94,6 +124,8 @@ class ControlConnection(asyncio.Protocol):
 
     def __init__(self, control: Control, name: bytes) -> None:
         self.name = name
+        self.client = b""
+        """Its address."""
         self._control = control
         self._slots = control.slots
         self._holder: Holder | None = None
@@ -105,9 +137,14 @@ class ControlConnection(asyncio.Protocol):
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
+        self.client = peer.address(transport)
         now_s = self._heard_at_s = now()
-        self._control.on_made(self)
-        self._holder = self._slots.join(self.name, now_s)
+        self._holder = self._control.on_made(self, now_s)
+        if self._holder is None:
+            log.warning("gateway %s is one too many from %s", self.name.decode(), self.client.decode())
+            transport.write(_FULL)
+            transport.close()
+            return
         log.info("gateway %s has come", self.name.decode())
         transport.write(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: %b\r\n\r\n" % PROTOCOL)
         self.tell()
@@ -116,8 +153,7 @@ class ControlConnection(asyncio.Protocol):
         holder, self._holder = self._holder, None
         if holder is not None:
             log.info("gateway %s has gone", self.name.decode())
-            self._control.on_lost(self)
-            self._slots.part(holder, now())
+            self._control.on_lost(self, holder, now())
 
     def data_received(self, data: bytes) -> None:
         now_s = self._heard_at_s = now()

@@ -7,8 +7,11 @@ Called by the slots; what came of it is told to the gateways by `queueproxy.cont
 
 Invariants: the sum of the allowances is never above the limit after `settle`; the replica's own gate has the last
 word, so no allowance lets too many in; a slot that is kept for a waiting holder is kept for `KEPT_S` at most unless the
-holder speaks again; nobody waits for ever: a free slot goes to who has least, and of equals to who entered longest ago,
-unless all of them have entered a moment ago: then to who has just left one, whose next request is on its way already.
+holder speaks again. Of those that let one lapse last time, one of eight slots is kept for one after the other, and for
+who did so twice running none for a while, which doubles each time: whoever says that requests wait and sends none costs
+others next to nothing. Nobody waits for ever: a free slot goes to who has least, and of equals to who entered longest
+ago, unless all of them have entered a moment ago: then to who has just left one, whose next request is on its way
+already.
 """
 
 from typing import Final
@@ -22,6 +25,15 @@ and longer than any loop of ours is held up. A stopped process loses it after th
 TURN_S: Final = 0.05
 """For so long a slot goes back to who used it last before another one with as many has its turn. Requests that are
 longer change hands each time; of shorter ones, dealt at each end, every fourth met a slot that was somebody else's."""
+FORGIVEN: Final = 1
+"""Slots in a row that may lapse: a loop that is held up, or a process that is stopped, loses one."""
+PROBATION_SHARE: Final = 8
+"""One slot of so many, and one in any case, may be kept for those that let their last one lapse."""
+PENANCE_S: Final = 1.0
+"""Twenty times what the lapse cost."""
+LONGEST_PENANCE_S: Final = 64.0
+"""250 liars then cost a fifth of one slot, and an honest gateway that was stopped again and again waits no longer while
+others want all slots; where one is free it enters at once, and all is forgiven."""
 NEVER: Final = float("inf")
 
 
@@ -29,8 +41,8 @@ class Holder(Gate):
     """The gate of one sender. `allowance`: its requests that may be inside; `kept`: unused slots kept for it."""
 
     __slots__ = (
-        "_gate", "_grants", "allowance", "coming", "is_contended", "is_refused", "is_silent", "kept", "kept_since_s",
-        "served_at_s", "stands", "turn", "waiting",
+        "_gate", "_grants", "allowance", "coming", "is_contended", "is_put_off", "is_refused", "is_silent", "kept",
+        "kept_since_s", "lapses", "penance_until_s", "served_at_s", "stands", "turn", "vain_s", "waiting",
     )  # fmt: skip
 
     def __init__(self, gate: Gate, grants: "Grants", *, stands: bool) -> None:
@@ -47,6 +59,14 @@ class Holder(Gate):
         self.kept_since_s = 0.0
         self.is_silent = False
         """It was kept a slot and did not come: it does not count as waiting until it speaks."""
+        self.vain_s = 0.0
+        """How long slots were kept for it that it gave back unused, since it entered or lapsed last."""
+        self.lapses = 0
+        """Slots that were kept for it in vain since it entered last."""
+        self.penance_until_s = -NEVER
+        """Until then none is kept for it."""
+        self.is_put_off = False
+        """Others that let their last slot lapse are tried first."""
         self.stands = stands
         """Whether it keeps unused slots while nobody waits."""
         self.turn = 0
@@ -89,6 +109,12 @@ class Holder(Gate):
         if self.kept:
             self.kept -= 1
             grants.kept -= 1
+            self.kept_since_s = grants.now_s
+        self.vain_s = 0.0
+        if self.lapses:
+            self.lapses = 0
+            self.penance_until_s = -NEVER
+            self.is_put_off = False
         if self.in_flight > self.allowance:
             grants.is_stale = True
 
@@ -102,9 +128,31 @@ class Holder(Gate):
                 grants.is_stale = True
 
     @property
-    def wants(self) -> int:
-        """Requests that want a slot: those that wait and those that come, if it can be reckoned with."""
+    def claims(self) -> int:
+        """Requests that want a slot by its own word: those that wait and those that come."""
         return 0 if self.is_silent else self.waiting + self.coming
+
+    @property
+    def wants(self) -> int:
+        """As many of them as slots are kept for."""
+        if not self.lapses:
+            return self.claims
+        return 0 if self.is_put_off else min(self.claims, 1)
+
+    def remember(self, lapses: int, penance_until_s: float, now_s: float) -> None:
+        """It came from where somebody lapsed so often, a while ago: to come again does not clear it of that."""
+        if now_s < penance_until_s + LONGEST_PENANCE_S and lapses > self.lapses:
+            self.lapses = lapses
+            self.penance_until_s = penance_until_s
+
+    def lapse(self, now_s: float) -> None:
+        """A slot was kept for it in vain."""
+        self.is_silent = True
+        self.vain_s = 0.0
+        self.lapses += 1
+        if self.lapses > FORGIVEN:
+            penance_s = PENANCE_S * 2.0 ** min(self.lapses - FORGIVEN - 1, 16)
+            self.penance_until_s = now_s + min(penance_s, LONGEST_PENANCE_S)
 
 
 class Grants:
@@ -141,6 +189,8 @@ class Grants:
     def part(self, holder: Holder, now_s: float) -> None:
         """A gateway has gone; what it has inside leaves by itself."""
         self.holders.remove(holder)
+        if holder.kept:
+            holder.lapse(now_s)
         holder.stands = False
         holder.waiting = holder.coming = holder.kept = 0
         self.settle(now_s)
@@ -151,8 +201,12 @@ class Grants:
         if waiting != holder.waiting or coming != holder.coming or holder.is_silent:
             holder.waiting = waiting
             holder.coming = coming
-            holder.is_silent = False
-            self.settle(now_s)
+            was_silent, holder.is_silent = holder.is_silent, False
+            if holder.lapses > FORGIVEN or (holder.lapses and not was_silent):
+                # 250 that change their word all the time would take a core
+                self.due_s = min(self.due_s, max(holder.penance_until_s, now_s + KEPT_S))
+            else:
+                self.settle(now_s)
 
     def check(self, now_s: float) -> None:
         """Take back what was kept too long."""
@@ -160,7 +214,7 @@ class Grants:
             return
         for holder in self.holders:
             if holder.kept and now_s >= holder.kept_since_s + KEPT_S:
-                holder.is_silent = True
+                holder.lapse(now_s)
         self.settle(now_s)
 
     def settle(self, now_s: float) -> None:
@@ -176,9 +230,17 @@ class Grants:
         # as in `Gate.may_release`: WebSockets stay for hours, and the pacing of a crowd does not count them
         inside = gate.in_flight if gate.limit else gate.in_flight - gate.lasting
         free = max(0, gate.release_limit - inside)
+        self._put_off(now_s)
         ordered = self._in_turn(now_s)
         claims = [
-            Claim(one.in_flight, one.wants, one.kept, min(free, max(0, one.allowance - one.in_flight)), one.stands)
+            Claim(
+                one.in_flight,
+                one.wants,
+                one.kept,
+                min(free, max(0, one.allowance - one.in_flight)),
+                one.stands,
+                one.claims - one.wants,
+            )
             for one in ordered
         ]
         for holder, grant in zip(ordered, share(free, claims), strict=True):
@@ -187,10 +249,27 @@ class Grants:
         for holder in holders:
             holder.is_contended = self.wanted > holder.wants
         self.kept = sum(holder.kept for holder in holders)
-        is_short = any(holder.wants > holder.kept for holder in holders)
-        self.due_s = (
-            min((one.kept_since_s + KEPT_S for one in holders if one.kept), default=NEVER) if is_short else NEVER
-        )
+        self.due_s = self._next_look(now_s)
+
+    def _next_look(self, now_s: float) -> float:
+        """When a slot that is kept is dealt anew, or somebody's penance is over."""
+        holders = self.holders
+        pardoned = (one.penance_until_s for one in holders if one.penance_until_s > now_s and one.claims)
+        due_s = min(pardoned, default=NEVER)
+        if any(holder.wants > holder.kept for holder in holders):
+            due_s = min(due_s, min((one.kept_since_s + KEPT_S for one in holders if one.kept), default=NEVER))
+        return due_s
+
+    def _put_off(self, now_s: float) -> None:
+        """Of those that let their last slot lapse, choose whom one is kept for: who did so least often comes first."""
+        lapsed = [one for one in self.holders if one.lapses]
+        if not lapsed:
+            return
+        places = max(1, self.gate.release_limit // PROBATION_SHARE)
+        for one in sorted(lapsed, key=lambda one: (not one.kept, one.lapses, one.penance_until_s)):
+            wants = one.claims > 0 and now_s >= one.penance_until_s
+            one.is_put_off = not wants or places <= 0
+            places -= wants
 
     def _in_turn(self, now_s: float) -> list[Holder]:
         """Of those with as many slots, who comes first."""
@@ -203,7 +282,9 @@ class Grants:
 
     def _grant(self, holder: Holder, grant: int, now_s: float) -> None:
         kept = min(grant, holder.wants) if holder is not self.own else 0
-        if kept > holder.kept:
-            holder.kept_since_s = now_s
+        if kept and not holder.kept:
+            holder.kept_since_s = now_s - holder.vain_s
+        elif holder.kept and not kept and not holder.is_silent:
+            holder.vain_s = now_s - holder.kept_since_s  # to say "nothing waits" now and then must not keep slots free
         holder.kept = kept
         holder.allowance = holder.in_flight + grant

@@ -26,7 +26,7 @@ from zerogate.http.listener import Listener, bind
 from zerogate.http.pools import make_pool
 from zerogate.http.probe import Probe
 from zerogate.http.server import Server
-from zerogate.http.sides import Timers
+from zerogate.http.sides import RequestTerms, with_timeouts
 from zerogate.http.sweep import Sweep
 from zerogate.process import usage
 from zerogate.stats import Stat
@@ -56,7 +56,7 @@ class Sidecar:
         self.pool = make_pool(settings.protocol, settings.upstream, sweep, self.nursery)
         self.admin = Admin(self, drain_deadline_s=settings.drain_deadline_s, clock=now)
         self.slots = Slots(
-            settings.service, _bounds(settings), _timers(settings), self.pool, on_empty=self.admin.on_empty
+            settings.service, _bounds(settings), _terms(settings), self.pool, on_empty=self.admin.on_empty
         )  # fmt: skip
         self.probe = Probe(
             settings.upstream, settings.probe_path, self._on_change,
@@ -220,11 +220,5 @@ def _bounds(settings: Settings) -> Bounds:
     )
 
 
-def _timers(settings: Settings) -> Timers:
-    return Timers(
-        connect_s=settings.connect_timeout_s,
-        first_byte_s=settings.first_byte_timeout_s,
-        idle_s=settings.idle_stream_timeout_s,
-        total_s=settings.total_timeout_s,
-        quiet_s=settings.websocket_quiet_after_s,
-    )
+def _terms(settings: Settings) -> RequestTerms:
+    return with_timeouts(RequestTerms(quiet_s=settings.websocket_quiet_after_s), settings)

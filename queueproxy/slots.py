@@ -25,13 +25,14 @@ from zerogate.gate import Gate
 from zerogate.http.exchange import REPLAY_BYTES, Exchange
 from zerogate.http.phases import CONNECTING
 from zerogate.http.requests import MEMORY_FULL, Requests
-from zerogate.http.sides import Destination, Timers
+from zerogate.http.sides import Destination, RequestTerms
 from zerogate.http.tunnel import Tunnel
 from zerogate.http.upstream import ReplicaPool, Upstream
 
 MAX_ATTEMPTS: Final = 3
 """A pooled connection may be closed under a request (the server was idle too long); twice in a row is a fault."""
 LONGEST_RETRY_AFTER_S: Final = 60.0
+_MEMORY_FULL: Final = replace(MEMORY_FULL, not_sent=True)
 
 
 class Bounds(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,12 +54,12 @@ class Slots(Requests):
     """See the module's text. `on_empty` is called when the last request has left after `close`."""
 
     def __init__(
-        self, service: str, bounds: Bounds, timers: Timers, pool: ReplicaPool, *, on_empty: Callable[[], None]
+        self, service: str, bounds: Bounds, terms: RequestTerms, pool: ReplicaPool, *, on_empty: Callable[[], None]
     ) -> None:
         super().__init__(queue_limit=bounds.queue_limit, queue_bytes=bounds.queue_bytes)
         self.service = service
         self.bounds = bounds
-        self.timers = timers
+        self.terms = terms
         self.gate = Gate(limit=bounds.limit, release_limit=bounds.limit or bounds.release_limit)
         self.gate.close()
         self.grants = Grants(self.gate)
@@ -180,7 +181,10 @@ class Slots(Requests):
         exchange.give_to(self)
         name = exchange.head.holder
         way = self._own if name is None else self._ways.get(name, self._own)
-        if not self.gate.is_open:
+        memory = exchange.downstream.memory
+        if memory.is_short and memory.look():
+            exchange.refuse(_MEMORY_FULL, now_s)
+        elif not self.gate.is_open:
             self._turn_away(exchange, way, self._why_shut, now_s)
         elif way.gate.try_enter():
             self.meter.enter(now_s)
@@ -205,7 +209,7 @@ class Slots(Requests):
 
     def _wait_or_refuse(self, exchange: Exchange, now_s: float) -> None:
         if exchange.head.has_body and exchange.downstream.memory.is_full:
-            exchange.refuse(replace(MEMORY_FULL, not_sent=True), now_s)
+            exchange.refuse(_MEMORY_FULL, now_s)
             return
         hold_s, wait_s = self.bounds.hold_s, exchange.head.wait_s
         deadline_s = now_s + (hold_s if wait_s is None else min(hold_s, wait_s))

@@ -2,8 +2,9 @@
 
 `share` is the whole rule. Requests that are inside stay where they are, so only free slots are dealt, in this order:
 what is kept for a holder whose requests are on their way stays its own; then
-whoever waits gets more, the one with least altogether first; what is left stands where it stood before, so that a
-holder that had many slots need not ask for them again; and what never stood anywhere goes to all alike.
+whoever waits gets more, the one with least altogether first; then whoever says so and is not believed; what is left
+stands where it stood before, so that a holder that had many slots need not ask for them again; and what never stood
+anywhere goes to all alike.
 
 Invariants: all free slots are dealt where anybody takes them, and never more; nobody who waits goes without while
 somebody who does not wait stands with an unused slot. Called by the sidecar's grants.
@@ -18,7 +19,8 @@ class Claim(msgspec.Struct, frozen=True):
     """What one holder has and wants: requests inside, and others that want in.
 
     `kept`: slots that it was dealt for them and has not used yet. `standing`: those and all its other unused slots.
-    `stands`: whether unused slots may stand granted to it while nobody wants them.
+    `stands`: whether unused slots may stand granted to it while nobody wants them. `doubtful`: others of which it says
+    that they want in.
     """
 
     in_flight: int
@@ -26,6 +28,7 @@ class Claim(msgspec.Struct, frozen=True):
     kept: int = 0
     standing: int = 0
     stands: bool = True
+    doubtful: int = 0
 
 
 def share(free: int, claims: Sequence[Claim]) -> list[int]:
@@ -33,6 +36,7 @@ def share(free: int, claims: Sequence[Claim]) -> list[int]:
     dealing = _Dealing(free, claims)
     dealing.deal([min(claim.waiting, claim.kept) for claim in claims])
     dealing.deal([claim.waiting - slots for claim, slots in zip(claims, dealing.slots, strict=True)])
+    dealing.deal([claim.doubtful for claim in claims])
     dealing.deal(
         [max(0, claim.standing - slots) * claim.stands for claim, slots in zip(claims, dealing.slots, strict=True)]
     )

@@ -34,6 +34,9 @@ def _lines(status: ServiceStatus, explanation: Explanation, zone: tzinfo | None)
     name = f"[bold]{escape(status.name)}[/bold]"
     if status.kind == "endpoint":
         yield f"{name} runs elsewhere ({status.endpoint}): zerogate routes to it and never scales it."
+        yield f"Now {status.in_flight} of its requests run and {status.held} are held; {status.requests} came so far."
+        if not status.notices:
+            yield "Its requests show nothing amiss."
         yield from (escape(notice) for notice in status.notices)
         return
     ready = sum(replica.state == "ready" for replica in status.replicas)

@@ -19,6 +19,7 @@ _STYLES = {
     "starting": "yellow",
     "draining": "yellow",
     "suspended": "red",
+    "doubted": "red",
     "zero": "dim",
     "elsewhere": "dim",
 }

@@ -65,6 +65,12 @@ class World:
         exchange.on_response_head(response(status), self.now_s)
         exchange.on_response_end([], self.now_s)
 
+    def end_pauses(self) -> None:
+        """All short pauses are over."""
+        later, self.later = self.later, []
+        for call in later:
+            call()
+
     def fail_often(self, replica: Any) -> None:
         """As many requests of the replica fail as it takes to be left out."""
         for _ in range(FAILURES):
@@ -492,7 +498,9 @@ class HoldMachine(RuleBasedStateMachine):
         running = self.running()
         held = [one for one in self.exchanges if one.result is None and one.upstream is None]
         assert hold.meter.in_flight == len(running)
-        assert hold.meter.held == hold.queue.length == len(held)
+        resting = len(hold._resting)
+        assert hold.meter.held == hold.queue.length + resting == len(held)
+        assert not resting or self.world.later, "a timer will end the rest"
         assert len(self.world.ended) + len(running) + len(held) == len(self.exchanges)
 
     @invariant()

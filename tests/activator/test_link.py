@@ -141,8 +141,11 @@ async def test_when_the_connection_ends_the_allowance_stays_and_it_connects_agai
 async def test_a_sidecar_that_makes_no_sense_is_asked_again(said: bytes) -> None:
     async with world() as it:
         (await it.taken()).writer.write(said)
-        (await it.taken()).tell()
+        again = await it.taken()
+        assert it.gateway.hold.ready == 0
+        again.tell(allowance=2)
         await it.gateway.until_ready()
+        assert it.link.gate.release_limit == 2
 
 
 async def test_a_refused_connection_is_proof_that_the_replica_is_gone() -> None:
@@ -153,6 +156,7 @@ async def test_a_refused_connection_is_proof_that_the_replica_is_gone() -> None:
         it.link.address = Address("127.0.0.1", 1)
         sidecar.writer.close()
         await it.gateway.until_ready(0)
+        assert not it.link.gate.is_open
 
 
 async def test_a_server_that_does_not_know_the_upgrade_is_sent_to_by_the_policy() -> None:

@@ -129,8 +129,10 @@ def test_an_answer_on_the_ready_path_ends_the_doubt_at_once() -> None:
     scene.request()
     scene.pass_s(UNTIL_DOUBTED_S)
     assert scene.notices()
+    assert scene.hold.doubted == {"a"}
     scene.questions[0].answer()
     assert not scene.notices()
+    assert not scene.hold.doubted
 
 
 def test_a_replica_that_streams_is_never_asked() -> None:

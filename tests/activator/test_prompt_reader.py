@@ -11,7 +11,7 @@ from zerogate.affinity import Affinity
 from zerogate.counters import Result
 from zerogate.http.exchange import Exchange
 from zerogate.http.phases import HELD, ROUTING
-from zerogate.http.sides import BodyMemory
+from zerogate.http.sides import BufferMemory
 
 PROMPT = Affinity("prompt", size_bytes=64)
 FULL_BYTES = LEAD_BYTES + 64
@@ -149,7 +149,7 @@ def test_a_prompt_whose_replicas_went_meanwhile_is_held() -> None:
 def test_with_no_memory_left_a_prompt_is_not_waited_for() -> None:
     world = world_of()
     sides = Sides()
-    sides.memory = BodyMemory(limit_bytes=0)
+    sides.memory = BufferMemory(limit_bytes=0)
     exchange = Exchange(sides, request("POST", body=1000), world.now_s)
     world.hold.place(exchange, world.now_s)
     assert exchange.upstream is not None
@@ -158,7 +158,7 @@ def test_with_no_memory_left_a_prompt_is_not_waited_for() -> None:
 def test_with_no_memory_left_a_body_that_would_have_to_wait_is_refused_and_a_get_waits() -> None:
     world = World()
     sides = Sides()
-    sides.memory = BodyMemory(limit_bytes=0)
+    sides.memory = BufferMemory(limit_bytes=0)
     exchange = Exchange(sides, request("POST", body=1000), world.now_s)
     world.hold.place(exchange, world.now_s)
     assert (exchange.status, exchange.code) == (503, "memory_full")

@@ -1,14 +1,17 @@
 """What follows from failed attempts, as requests and their holds see it."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from activator.budget import BURST_S, FLOOR_PER_S
 from activator.health import FAILURES, MOST_OUT_S
-from activator.setbacks import REST_S
+from activator.setbacks import PAUSE_S, REST_S
 from tests.activator.test_hold import World
 from tests.zerogate.http.dialogue import Sides, request
+from zerogate.counters import Result
+from zerogate.errors import Refusal
 from zerogate.http.exchange import Exchange
 from zerogate.http.phases import HELD
 
@@ -121,13 +124,53 @@ def test_what_broke_off_is_sent_again_to_another_replica_where_there_is_one() ->
         exchange = world.arrive()
         assert exchange.upstream is a
         exchange.on_upstream_lost("connection reset", world.now_s)
+        world.end_pauses()
         assert exchange.upstream is b
         world.answer(exchange)
     assert served_by(world, 3) == {"b"}
     world.hold.close_gate("a")
     alone = world.arrive()
     alone.on_upstream_lost("connection reset", world.now_s)
+    world.end_pauses()
     assert alone.upstream is b
+
+
+def test_what_broke_off_rests_for_a_while_by_chance_and_is_held_meanwhile() -> None:
+    world = World(concurrency_limit=1)
+    world.replica("a")
+    pauses: list[float] = []
+    setbacks: Any = world.hold._setbacks
+
+    def call_later(delay_s: float, call: Callable[[], None]) -> None:
+        pauses.append(delay_s)
+        world.call_later(delay_s, call)
+
+    setbacks._call_later = call_later
+    exchange = lose_one(world)
+    assert (exchange.phase, world.hold.meter.held, world.hold.queue.length) == (HELD, 1, 0)
+    other = world.arrive()
+    assert other.upstream is not None, "its slot is free for others meanwhile"
+    world.answer(other)
+    world.end_pauses()
+    assert (exchange.attempts, world.hold.meter.held, world.hold.meter.in_flight) == (2, 0, 1)
+    setbacks._choose = lambda count: count - 1
+    exchange.on_upstream_lost("connection reset", world.now_s)
+    assert pauses == [0.0, 2 * PAUSE_S], "at most twice as long as the first"
+    world.end_pauses()
+    world.answer(exchange)
+    assert exchange.result is Result.SERVED
+    assert world.hold.counters.retries_by_why["lost"] == 2
+
+
+def test_a_rest_ends_with_its_client_or_its_service() -> None:
+    world = World()
+    world.replica("a")
+    gone, refused = lose_one(world), lose_one(world)
+    gone.on_downstream_gone(world.now_s)
+    world.hold.close(Refusal(status=404, code="service_removed", detail="It was removed."), world.now_s)
+    assert (gone.result, refused.code) == (Result.ABANDONED, "service_removed")
+    world.end_pauses()
+    assert (world.hold.meter.held, world.hold.queue.length, world.hold.meter.in_flight) == (0, 0, 0)
 
 
 def lose_one(world: World) -> Exchange:
@@ -137,11 +180,18 @@ def lose_one(world: World) -> Exchange:
     return exchange
 
 
+def send_again(world: World) -> Exchange:
+    """The same, and its rest is over."""
+    exchange = lose_one(world)
+    world.end_pauses()
+    return exchange
+
+
 def test_over_the_budget_a_request_is_told_instead_of_sent_again() -> None:
     world = World(target_concurrency=100)
     world.replica("a")
     most = int(FLOOR_PER_S * BURST_S)
-    exchanges = [lose_one(world) for _ in range(most + 3)]
+    exchanges = [send_again(world) for _ in range(most + 3)]
     assert [one.attempts for one in exchanges] == [2] * most + [1] * 3
     assert {(one.status, one.code) for one in exchanges[most:]} == {(503, "retry_budget_spent")}
     assert world.hold.counters.retries_by_why == {"connect": 0, "lost": most, "turned_away": 0}

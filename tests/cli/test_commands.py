@@ -104,7 +104,9 @@ def test_explain_shows_why_starts_are_suspended_with_what_was_printed(admin_url:
 
 
 def test_explain_says_that_an_endpoint_is_never_scaled(admin_url: str) -> None:
-    assert "never scales it" in run("explain", "whisper", admin=admin_url).stdout
+    said = run("explain", "whisper", admin=admin_url).stdout
+    assert "never scales it" in said
+    assert "of its requests run and" in said
 
 
 def test_plan_shows_the_next_transitions(admin_url: str) -> None:

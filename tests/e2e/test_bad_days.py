@@ -82,11 +82,16 @@ async def test_a_replica_that_hangs_is_said_passed_over_and_taken_back(tmp_path:
         (notice,) = status["notices"]
         assert notice.startswith(f"{hung['id']} does not answer its ready path /health since 1")
         assert "1 request inside. New requests go to other replicas." in notice
+        assert (status["state"], {one["id"] for one in status["replicas"] if one["state"] == "doubted"}) == (
+            "ready", {hung["id"]},
+        )  # fmt: skip
+        assert (await box.metrics())['zerogate_replicas_doubted{service="chat"}'] == 1
         for number in range(20):
             assert (await box.get("chat", f"/{number}")).status_code == 200
         os.kill(hung["pid"], signal.SIGCONT)
         assert (await stuck).status_code == 200
         await box.until("chat", lambda status: not status["notices"])
+        assert (await box.metrics())['zerogate_replicas_doubted{service="chat"}'] == 0
 
 
 async def test_a_disk_full_for_logs_keeps_no_model_from_running(tmp_path: Path) -> None:

@@ -71,6 +71,7 @@ async def test_an_endpoint_is_routed_and_measured_and_never_scaled(tmp_path: Pat
             assert "server-timing" not in answer.headers
             status = await box.status("away")
             assert (status["kind"], status["state"], status["replicas"]) == ("endpoint", "elsewhere", [])
+            assert await box.decisions("away") == {"service": "away", "decision": None, "earlier": []}
             assert (status["requests"], status["in_flight"], status["held"]) == (1, 0, 0)
             assert await box.ended("away") == {"served": 1}
             assert "zerogate_desired_replicas" not in {

@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import pytest
 
-from queueproxy.control import MOST_GATEWAYS, Control, ControlConnection
+from queueproxy.control import MOST_FROM_ONE, MOST_GATEWAYS, Control, ControlConnection
 from queueproxy.slots import Slots
 from tests.queueproxy.test_slots import Replica, arrive, ready
 from tests.queueproxy.world import world
@@ -18,7 +18,8 @@ from zerogate.control import BEAT_S, SILENCE_S
 class Transport:
     """Writes down what is written."""
 
-    def __init__(self) -> None:
+    def __init__(self, client: str) -> None:
+        self.client = client
         self.written: list[bytes] = []
         self.is_closed = False
 
@@ -27,6 +28,12 @@ class Transport:
 
     def abort(self) -> None:
         self.is_closed = True
+
+    def close(self) -> None:
+        self.is_closed = True
+
+    def get_extra_info(self, name: str) -> object:
+        return (self.client, 4711) if name == "peername" else None
 
     def heard(self) -> list[dict[str, Any]]:
         """The messages since the last call."""
@@ -49,10 +56,10 @@ class Desk:
         self.slots: Slots = ready(self.sides, **bounds)
         self.control = Control(self.slots, cast(Any, Sweep()))
 
-    def come(self, name: str = "a") -> tuple[ControlConnection, Transport]:
+    def come(self, name: str = "a", client: str = "192.0.2.1") -> tuple[ControlConnection, Transport]:
         connection = self.control.take(request(zerogate_holder=name))
         assert isinstance(connection, ControlConnection)
-        transport = Transport()
+        transport = Transport(client)
         connection.connection_made(transport)
         return connection, transport
 
@@ -163,6 +170,33 @@ def test_who_has_no_name_or_comes_as_one_too_many_is_not_taken() -> None:
     for number in range(MOST_GATEWAYS):
         desk.control.connections[b"%d" % number] = cast(Any, None)
     assert desk.control.take(request(zerogate_holder="a")) is None
+
+
+async def test_one_client_address_has_a_part_of_the_places_and_gets_them_back() -> None:
+    desk = Desk(limit=3)
+    mine = [desk.come(f"a{number}") for number in range(MOST_FROM_ONE)]
+    refused, transport = desk.come("b")
+    assert transport.written[0].startswith(b"HTTP/1.1 503 ")
+    assert transport.is_closed
+    refused.connection_lost(None)
+    assert desk.come("c", "192.0.2.2")[1].written[0].startswith(b"HTTP/1.1 101 ")
+    assert len(desk.slots.grants.holders) == 1 + MOST_FROM_ONE + 1
+    mine[0][0].connection_lost(None)
+    assert desk.come("b")[1].written[0].startswith(b"HTTP/1.1 101 ")
+
+
+async def test_to_come_again_does_not_clear_an_address_of_slots_that_lapsed() -> None:
+    desk = Desk(limit=1)
+    liar, _ = desk.come("liar")
+    desk.come("other", "192.0.2.2")
+    liar.data_received(b'{"waiting":5,"in_flight":0}\n')
+    holder = desk.slots.grants.holders[1]
+    assert holder.kept == 1
+    liar.connection_lost(None)
+    assert holder.lapses == 1, "it was kept a slot, and left"
+    desk.come("liar-2")
+    desk.come("another", "192.0.2.3")
+    assert [one.lapses for one in desk.slots.grants.holders] == [0, 0, 1, 0]
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """Who may have which slots, with gateways whose messages come late, in any order between each other, or not at all."""
 
-from itertools import groupby
+from collections.abc import Callable
+from itertools import groupby, pairwise
 
 import pytest
 from hypothesis import settings
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from activator.remote_gate import RemoteGate
-from queueproxy.grants import KEPT_S, NEVER, TURN_S, Grants, Holder
+from queueproxy.grants import KEPT_S, NEVER, PROBATION_SHARE, TURN_S, Grants, Holder
 from zerogate.control import Demand, Terms
 from zerogate.gate import Gate
 
@@ -361,6 +362,75 @@ def test_without_a_limit_warm_requests_always_enter_and_held_ones_by_the_release
     two.requests += 1
     two.give_request()
     assert two.inside == 1
+
+
+class Liars:
+    """Senders that say that requests wait and send none. `say(number, step)`: what one of them says at a step."""
+
+    def __init__(self, world: World, count: int, say: Callable[[int, int], int]) -> None:
+        self.world = world
+        self.say = say
+        self.holders = [Holder(world.gate, world.grants, stands=True) for _ in range(count)]
+        for holder in self.holders:
+            world.grants.join(holder, world.now_s)
+
+    def speak(self, step: int) -> None:
+        for number, holder in enumerate(self.holders):
+            self.world.grants.report(holder, self.say(number, step), 0, self.world.now_s)
+
+
+@pytest.mark.parametrize(
+    "say",
+    [
+        pytest.param(lambda _, __: 100, id="at-all-times"),
+        pytest.param(lambda number, step: 100 * ((number + step) % 5 > 0), id="taken-back-before-it-lapses"),
+    ],
+)
+def test_an_honest_gateway_gets_nearly_all_slots_beside_250_that_claim_requests_and_send_none(
+    say: Callable[[int, int], int],
+) -> None:
+    limit, step_s, length_s, spared_s, span_s = 8, 0.01, 0.04, 3.0, 2.0
+    world = World(limit)
+    liars = Liars(world, 250, say)
+    honest = world.join()
+    busy = 0
+    for step in range(int((spared_s + span_s) / step_s)):
+        while honest.waiting < limit:
+            honest.arrive()
+        liars.speak(step)
+        world.deliver_all()
+        if step % round(length_s / step_s) == 0:
+            world.finish_all()
+            world.deliver_all()
+        if step * step_s >= spared_s:
+            busy += honest.inside
+        world.pass_time(step_s)
+    assert busy * step_s / (limit * span_s) >= 1 - 1 / PROBATION_SHARE
+
+
+def test_who_lets_one_slot_lapse_is_forgiven_and_who_does_it_again_waits_twice_as_long_each_time() -> None:
+    world = World(1)
+    liar, honest = Liars(world, 1, lambda _, __: 1), world.join()
+    holder = liar.holders[0]
+    kept = []
+    for step in range(3000):
+        while honest.waiting < 1:
+            honest.arrive()
+        before = holder.kept
+        liar.speak(step)
+        world.finish_all()
+        world.deliver_all()
+        if holder.kept > before:
+            kept.append(round(world.now_s, 1))
+        world.pass_time(STEP_S * 10)
+    gaps = [later - sooner for sooner, later in pairwise(kept)]
+    assert len(kept) <= 8
+    assert [round(gap) for gap in gaps[1:5]] == [1, 2, 4, 8]
+    world.grants.now_s = world.now_s
+    holder.lapses, holder.penance_until_s = 3, world.now_s + 4
+    world.finish_all()
+    assert holder.try_enter()
+    assert (holder.lapses, holder.penance_until_s) == (0, -NEVER)
 
 
 class AnyOrder(RuleBasedStateMachine):

@@ -9,7 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from queueproxy.metrics import FAMILIES, text
 from queueproxy.slots import Bounds, Slots
 from tests.zerogate.http.dialogue import Sides
-from zerogate.http.sides import DEFAULT_TIMERS
+from zerogate.http.sides import DEFAULT_TERMS
 from zerogate.process import Usage
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -21,7 +21,7 @@ class Pool(Sides):
 
 def _text(service: str) -> str:
     bounds = Bounds(limit=1, queue_limit=2, queue_bytes=1000, hold_s=1.0)
-    slots = Slots(service, bounds, DEFAULT_TIMERS, cast(Any, Pool()), on_empty=lambda: None)
+    slots = Slots(service, bounds, DEFAULT_TERMS, cast(Any, Pool()), on_empty=lambda: None)
     slots.counters.first_byte.observe(0.2)
     slots.counters.refuse("queue_full")
     usage = Usage(cpu_s=1.5, resident_bytes=1000, open_files=3, most_open_files=10)

@@ -11,7 +11,7 @@ from tests.zerogate.http.dialogue import Sides, request, response
 from zerogate.counters import Result
 from zerogate.http.exchange import Exchange
 from zerogate.http.phases import CONNECTING, ENDED, HELD, SENT
-from zerogate.http.sides import BodyMemory, Timers
+from zerogate.http.sides import BufferMemory, RequestTerms
 
 
 class Replica(Sides):
@@ -21,7 +21,7 @@ class Replica(Sides):
 def slots_of(sides: Sides, *, limit: int = 1, queue_limit: int = 2, emptied: list[bool] | None = None) -> Slots:
     bounds = Bounds(limit=limit, queue_limit=queue_limit, queue_bytes=1 << 20, hold_s=10.0)
     heard = emptied if emptied is not None else []
-    return Slots("chat", bounds, Timers(), cast(Any, sides), on_empty=lambda: heard.append(True))
+    return Slots("chat", bounds, RequestTerms(), cast(Any, sides), on_empty=lambda: heard.append(True))
 
 
 def arrive(slots: Slots, sides: Sides, now_s: float = 0.0, **fields: Any) -> Exchange:
@@ -56,12 +56,23 @@ def test_those_that_wait_go_elsewhere_when_the_replica_is_not_ready_any_more() -
 
 def test_with_no_memory_left_a_body_that_would_have_to_wait_goes_elsewhere_and_a_get_waits() -> None:
     sides = Replica()
-    sides.memory = BodyMemory(limit_bytes=0)
+    sides.memory = BufferMemory(limit_bytes=0)
     slots = ready(sides)
     arrive(slots, sides)
     sides.hear()
     refused = arrive(slots, sides, method="POST", body=10)
     assert (refused.code, arrive(slots, sides).phase) == ("memory_full", HELD)
+
+
+def test_while_clients_do_not_take_their_answers_everybody_goes_elsewhere_until_they_do() -> None:
+    sides = Replica()
+    sides.memory = BufferMemory(limit_bytes=1000)
+    slots = ready(sides)
+    sides.memory.keep_answer(1000)
+    refused = arrive(slots, sides)
+    assert (refused.code, slots.meter.refused, slots.meter.in_flight) == ("memory_full", 1, 0)
+    sides.memory.drop_answer(1000)
+    assert arrive(slots, sides).phase == SENT
 
 
 def test_without_a_limit_nobody_waits() -> None:

@@ -28,9 +28,9 @@ def test_pouring_raises_the_lowest_first(amount: int, levels: list[int], room: l
 
 
 def claim(
-    in_flight: int = 0, waiting: int = 0, standing: int = 0, *, kept: int = 0, stands: bool = True
+    in_flight: int = 0, waiting: int = 0, standing: int = 0, *, kept: int = 0, stands: bool = True, doubtful: int = 0
 ) -> Claim:  # fmt: skip
-    return Claim(in_flight, waiting, kept, standing, stands)
+    return Claim(in_flight, waiting, kept, standing, stands, doubtful)
 
 
 @pytest.mark.parametrize(
@@ -50,12 +50,14 @@ def claim(
         (4, [claim(waiting=1, stands=False), claim()], [1, 3]),
         (4, [claim(stands=False, standing=4), claim()], [0, 4]),
         (3, [claim(standing=9), claim(standing=2)], [2, 1]),
+        (3, [claim(2, waiting=2), claim(standing=3), claim(doubtful=9)], [2, 0, 1]),
     ],
     ids=["nobody", "idle: alike", "idle: the busy one has enough", "one waits for all", "what is left stands",
          "what stood stays", "who has less gets more", "of equals the first", "what is on its way stays",
          "what stood and was left is dealt anew",
          "unused and not waiting: taken back", "what comes by itself gets what it waits for",
-         "and keeps nothing", "fewer slots than stood: the largest is cut"],
+         "and keeps nothing", "fewer slots than stood: the largest is cut",
+         "who is not believed comes after those that wait and before those that do not"],
 )  # fmt: skip
 def test_free_slots_are_dealt(free: int, claims: list[Claim], dealt: list[int]) -> None:
     assert share(free, claims) == dealt

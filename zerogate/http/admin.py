@@ -15,7 +15,7 @@ from zerogate.errors import Refusal
 from zerogate.exposition import CONTENT_TYPE
 from zerogate.http.exchange import Exchange
 from zerogate.http.heads import Field, RequestHead
-from zerogate.http.sides import DEFAULT_TIMERS, Owner
+from zerogate.http.sides import DEFAULT_TERMS, Owner
 
 JSON: Final[tuple[Field, ...]] = ((b"Content-Type", b"application/json"), (b"Cache-Control", b"no-store"))
 TEXT: Final[tuple[Field, ...]] = ((b"Content-Type", CONTENT_TYPE.encode()),)
@@ -53,7 +53,7 @@ class Desk(Owner[Exchange]):
     `late` at the latest. `where`: a sentence that says what is asked for elsewhere.
     """
 
-    timers = DEFAULT_TIMERS
+    terms = DEFAULT_TERMS
 
     def __init__(
         self,

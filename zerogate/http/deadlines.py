@@ -1,7 +1,7 @@
 """Which timer of a request that was sent to a replica is over. Pure.
 
-Five timers bound a request (`zerogate.http.sides.Timers`), and a client of gRPC sets one of its own; the hold's is its
-owner's. Asked by `exchange` at each visit of the sweep; what is then done about it is decided there.
+Five timers bound a request (`zerogate.http.sides.RequestTerms`), and a client of gRPC sets one of its own; the hold's
+is its owner's. Asked by `exchange` at each visit of the sweep; what is then done about it is decided there.
 """
 
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -29,10 +29,10 @@ class Overdue(NamedTuple):
 
 def running(exchange: "Exchange", now_s: float) -> float | Overdue:
     """The timer that is over, or when to look again; its phase is connecting, sent or answering."""
-    timers = exchange.timers
-    total_s = exchange.dispatched_s + timers.total_s if timers.total_s is not None else float("inf")
+    terms = exchange.terms
+    total_s = exchange.dispatched_s + terms.total_s if terms.total_s is not None else float("inf")
     if now_s >= total_s:
-        return Overdue("total_timeout", f"it did not end within {timers.total_s:g} s")
+        return Overdue("total_timeout", f"it did not end within {terms.total_s:g} s")
     allowed_s = exchange.head.timeout_s
     if allowed_s is not None:
         if now_s >= exchange.received_s + allowed_s:
@@ -40,20 +40,20 @@ def running(exchange: "Exchange", now_s: float) -> float | Overdue:
         total_s = min(total_s, exchange.received_s + allowed_s)
     if exchange.phase == CONNECTING:
         if now_s >= exchange.deadline_s:
-            return Overdue(NO_CONNECTION, f"no connection within {timers.connect_s:g} s")
+            return Overdue(NO_CONNECTION, f"no connection within {terms.connect_s:g} s")
         return min(exchange.deadline_s, total_s)
-    if exchange.phase == SENT and (exchange.is_request_done or exchange.head.chunked):
+    if exchange.phase == SENT and not exchange.is_stalled and (exchange.is_request_done or exchange.head.chunked):
         if now_s >= exchange.deadline_s:
-            return Overdue("first_byte_timeout", f"the replica sent no answer within {timers.first_byte_s:g} s")
+            return Overdue("first_byte_timeout", f"the replica sent no answer within {terms.first_byte_s:g} s")
         return min(exchange.deadline_s, total_s)
     if exchange.is_stalled:
         deadline_s = exchange.last_byte_s + STALLED_S
         if now_s >= deadline_s:
             return Overdue("client_stalled", f"its client took nothing for {STALLED_S:g} s")
-        return min(deadline_s, total_s, now_s + timers.idle_s)  # from then on silence counts, if it reads
-    deadline_s = exchange.last_byte_s + timers.idle_s
+        return min(deadline_s, total_s, now_s + terms.idle_s)  # from then on silence counts, if it reads
+    deadline_s = exchange.last_byte_s + terms.idle_s
     if now_s >= deadline_s:
-        return Overdue("idle_timeout", f"no byte came for {timers.idle_s:g} s")
+        return Overdue("idle_timeout", f"no byte came for {terms.idle_s:g} s")
     return min(deadline_s, total_s)
 
 

@@ -30,7 +30,7 @@ from zerogate.http.phases import (
     TUNNEL,
     IllegalTransitionError,
 )
-from zerogate.http.sides import DEFAULT_TIMERS, BodyReader, Destination, Downstream, Owner, UpstreamConnection
+from zerogate.http.sides import DEFAULT_TERMS, BodyReader, Destination, Downstream, Owner, UpstreamConnection
 from zerogate.http.trace import Trace
 from zerogate.http.tunnel import Tunnel
 
@@ -51,10 +51,41 @@ class Exchange:
     """See the module's text. Attributes are for reading; only methods change them."""
 
     __slots__ = (
-        "attempts", "avoids", "beat_at_s", "buffered_bytes", "bytes_in", "bytes_out", "chunks", "code", "connection",
-        "deadline_s", "dispatched_s", "downstream", "ended_s", "first_byte_s", "head", "held_at_s", "hold_s", "is_cold",
-        "is_request_done", "is_stalled", "keep_bytes", "last_byte_s", "owner", "phase", "reader", "received_s",
-        "replay_bytes", "result", "status", "ticket", "timers", "trace", "trailers", "tunnel", "upstream",
+        "attempts",
+        "avoids",
+        "beat_at_s",
+        "buffered_bytes",
+        "bytes_in",
+        "bytes_out",
+        "chunks",
+        "code",
+        "connection",
+        "deadline_s",
+        "dispatched_s",
+        "downstream",
+        "ended_s",
+        "first_byte_s",
+        "head",
+        "held_at_s",
+        "hold_s",
+        "is_cold",
+        "is_request_done",
+        "is_stalled",
+        "keep_bytes",
+        "last_byte_s",
+        "owner",
+        "phase",
+        "reader",
+        "received_s",
+        "replay_bytes",
+        "result",
+        "status",
+        "terms",
+        "ticket",
+        "trace",
+        "trailers",
+        "tunnel",
+        "upstream",
     )  # fmt: skip
 
     def __init__(self, downstream: "Downstream[Exchange]", head: RequestHead, now_s: float) -> None:
@@ -63,7 +94,7 @@ class Exchange:
         self.received_s = now_s
         self.phase = ROUTING
         self.owner: Owner[Exchange] | None = None
-        self.timers = DEFAULT_TIMERS
+        self.terms = DEFAULT_TERMS
         self.upstream: Destination[Exchange] | None = None
         self.connection: UpstreamConnection[Exchange] | None = None
         self.reader: BodyReader | None = None
@@ -116,7 +147,7 @@ class Exchange:
     def give_to(self, owner: "Owner[Exchange]") -> None:
         """From now on `owner` places it and is told of its end."""
         self.owner = owner
-        self.timers = owner.timers
+        self.terms = owner.terms
 
     def hold(self, ticket: object, *, deadline_s: float, now_s: float, keep_bytes: int = BUFFER_BYTES) -> None:
         """Wait for capacity until `deadline_s`, and keep so much of the body meanwhile."""
@@ -127,7 +158,7 @@ class Exchange:
         self.ticket = ticket
         self.held_at_s = now_s
         self.deadline_s = deadline_s
-        beat_s = self.timers.heartbeat_s
+        beat_s = self.terms.heartbeat_s
         if beat_s is not None:
             self.beat_at_s = now_s + beat_s
             deadline_s = min(deadline_s, self.beat_at_s)
@@ -147,7 +178,7 @@ class Exchange:
         if connection is not None:
             self.on_connection(connection, now_s)
         else:
-            self._run_until(now_s + self.timers.connect_s)
+            self._run_until(now_s + self.terms.connect_s)
 
     def refuse(self, refusal: Refusal, now_s: float) -> None:
         """Answer in zerogate's own name that it is not served; before any byte of an answer only."""
@@ -183,7 +214,7 @@ class Exchange:
     @property
     def is_over_limit(self) -> bool:
         """Whether its body is, or says that it will be, longer than its owner takes."""
-        limit_bytes = self.timers.body_limit_bytes
+        limit_bytes = self.terms.body_limit_bytes
         return self.bytes_in > limit_bytes or (self.head.content_length or 0) > limit_bytes
 
     def end_over_limit(self, now_s: float) -> None:
@@ -192,7 +223,7 @@ class Exchange:
             self._drop_connection()
             self._cut("body_over_limit", now_s)
         elif self.phase < ANSWERING:
-            detail = f"The body is longer than {self.timers.body_limit_bytes} bytes, the most that is taken here."
+            detail = f"The body is longer than {self.terms.body_limit_bytes} bytes, the most that is taken here."
             self.refuse(Refusal(status=413, code="body_over_limit", detail=detail, hopeless=True), now_s)
 
     def read_body(self, reader: BodyReader, now_s: float) -> None:
@@ -220,7 +251,7 @@ class Exchange:
         size = len(data)
         self.bytes_in += size
         self.last_byte_s = now_s
-        if self.bytes_in > self.timers.body_limit_bytes:
+        if self.bytes_in > self.terms.body_limit_bytes:
             self.end_over_limit(now_s)
             return
         if self.phase == SENT or self.phase == ANSWERING:
@@ -253,7 +284,7 @@ class Exchange:
         self.trailers = trailers
         if self.phase == SENT:
             if self.head.has_body and self.connection is not None:
-                self.deadline_s = now_s + self.timers.first_byte_s
+                self.deadline_s = now_s + self.terms.first_byte_s
                 self.connection.send_end(trailers)
         elif self.phase == ANSWERING:
             if self.connection is not None:
@@ -278,6 +309,8 @@ class Exchange:
         if self.connection is not None:
             if writable:
                 self.connection.resume()
+                if self.phase == SENT:
+                    self._run_until(now_s + self.terms.first_byte_s)  # what was sent meanwhile was not read
             else:
                 self.connection.pause()
 
@@ -290,7 +323,7 @@ class Exchange:
         self.phase = SENT
         self.connection = connection
         self.last_byte_s = now_s
-        self._run_until(now_s + self.timers.first_byte_s)
+        self._run_until(now_s + self.terms.first_byte_s)
         head, chunks = self.head, self.chunks
         if not head.has_body:
             connection.send_head(self)
@@ -407,7 +440,7 @@ class Exchange:
     @property
     def _may_repeat(self) -> bool:
         """Whether it may be sent again although it may have arrived."""
-        return self.head.is_idempotent or self.timers.retries_stale
+        return self.head.is_idempotent or self.terms.retries_stale
 
     def on_turned_away(self, now_s: float) -> None:
         """The sidecar had no place for it: the replica saw nothing of it."""
@@ -460,8 +493,8 @@ class Exchange:
         self.tunnel = tunnel = Tunnel(
             self, key, now_s, write_to_client=client.send_frames, write_to_replica=connection.send_data
         )
-        if self.timers.quiet_s is not None:
-            self.downstream.watch(now_s + self.timers.quiet_s)
+        if self.terms.quiet_s is not None:
+            self.downstream.watch(now_s + self.terms.quiet_s)
         if self.owner is not None:
             self.owner.on_tunnel(self, now_s)
         client.send_switch(head, tunnel, extra=self.timing() if self.ticket is not None else b"")
@@ -524,10 +557,10 @@ class Exchange:
         if phase == TUNNEL and self.tunnel is not None:
             return self.tunnel.due(now_s)
         if phase == ROUTING:
-            deadline_s = self.last_byte_s + DEFAULT_TIMERS.idle_s
+            deadline_s = self.last_byte_s + DEFAULT_TERMS.idle_s
             if now_s < deadline_s:
                 return deadline_s
-            detail = f"No byte of the request's body came for {DEFAULT_TIMERS.idle_s:g} s."
+            detail = f"No byte of the request's body came for {DEFAULT_TERMS.idle_s:g} s."
             self.refuse(Refusal(status=408, code="body_timeout", detail=detail), now_s)
         return None
 
@@ -536,14 +569,14 @@ class Exchange:
         stream = self.downstream
         if not isinstance(stream, HeldStream):
             if not self.is_request_done:
-                self.beat_at_s = now_s + (self.timers.heartbeat_s or NEVER)
+                self.beat_at_s = now_s + (self.terms.heartbeat_s or NEVER)
                 return
             if not asks_for_stream(self.head, self.chunks):
                 self.beat_at_s = NEVER
                 return
             stream = self.downstream = HeldStream(stream, self.head)
         stream.beat()
-        self.beat_at_s = now_s + (self.timers.heartbeat_s or NEVER)
+        self.beat_at_s = now_s + (self.terms.heartbeat_s or NEVER)
 
     @property
     def left_s(self) -> float | None:
@@ -562,7 +595,7 @@ class Exchange:
 
     def _run_until(self, deadline_s: float) -> None:
         self.deadline_s = deadline_s
-        total_s = self.timers.total_s
+        total_s = self.terms.total_s
         if total_s is not None and self.dispatched_s + total_s < deadline_s:
             deadline_s = self.dispatched_s + total_s
         timeout_s = self.head.timeout_s
@@ -573,7 +606,7 @@ class Exchange:
 
     def _watch_silence(self, now_s: float) -> None:
         """From now on silence counts: be seen when it has lasted too long, which may be before the present visit."""
-        deadline_s = now_s + self.timers.idle_s
+        deadline_s = now_s + self.terms.idle_s
         if deadline_s < self.downstream.visit_s:
             self.downstream.watch(deadline_s)
 

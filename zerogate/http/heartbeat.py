@@ -15,7 +15,7 @@ import msgspec
 from zerogate.errors import Refusal
 from zerogate.http.answers import render
 from zerogate.http.heads import Field, RequestHead, ResponseHead, field_of
-from zerogate.http.sides import Arrival, BodyMemory, Downstream, TunnelClient
+from zerogate.http.sides import Arrival, BufferMemory, Downstream, TunnelClient
 
 PEEKED_BYTES: Final = 1024 * 1024
 """Bodies of at most this size are asked whether they want a stream; decoding one takes about a millisecond."""
@@ -76,7 +76,7 @@ class HeldStream:
     # What an exchange asks for
 
     @property
-    def memory(self) -> BodyMemory:
+    def memory(self) -> BufferMemory:
         return self._client.memory
 
     @property

@@ -4,7 +4,8 @@ What the activator's hold and the sidecar's slots have in common: a bounded queu
 whatever was taken for a request is given back when it ends. Which replica takes it, and what a refused one is told, is
 decided by the two.
 
-Invariant: a request is counted as held exactly while its ticket waits, as in flight exactly while it has a slot.
+Invariant: a request is counted as held exactly while its ticket waits or it rests, as in flight exactly while it has a
+slot.
 """
 
 from collections.abc import Callable
@@ -22,8 +23,8 @@ from zerogate.meter import Meter
 MEMORY_FULL: Final = Refusal(
     status=503,
     code="memory_full",
-    detail="The bodies of requests that wait or are searched have reached the most that is kept of them "
-    "(`body-memory`). Try again in a moment.",
+    detail="The bodies of requests that wait or are searched, and what clients have not taken of their answers, have "
+    "reached the most that is kept of them (`body-memory`). Try again in a moment.",
     retry_after_s=1.0,
 )
 
@@ -40,6 +41,8 @@ class Requests:
         self.counters = ServiceCounters()
         self.queue: AdmissionQueue[Exchange] = AdmissionQueue(limit=queue_limit, limit_bytes=queue_bytes)
         self.on_waiting: Callable[[], None] = _unheard
+        self._resting: dict[Exchange, None] = {}
+        """Held, and not in the queue yet."""
 
     def wait(self, exchange: Exchange, now_s: float, *, deadline_s: float, priority: int = 0) -> bool:
         """Hold it at the end of its line; False where the queue is full."""
@@ -53,6 +56,21 @@ class Requests:
         """Hold it at the head of its line: it had its turn and was not sent. No bound applies."""
         ticket = self.queue.put_back(exchange, size_bytes=held_bytes(exchange), priority=priority)
         self._hold(exchange, ticket, deadline_s, now_s)
+
+    def rest(self, exchange: Exchange, now_s: float, *, deadline_s: float) -> None:
+        """Hold it out of line: nothing is sent for it until `line_up`."""
+        self.meter.hold(now_s)
+        self._resting[exchange] = None
+        exchange.hold(exchange.ticket, deadline_s=deadline_s, now_s=now_s, keep_bytes=kept_bytes(exchange))
+
+    def line_up(self, exchange: Exchange, *, priority: int = 0) -> bool:
+        """Its rest is over: it goes to the head of its line. False where it has ended meanwhile."""
+        if exchange not in self._resting:
+            return False
+        del self._resting[exchange]
+        exchange.ticket = self.queue.put_back(exchange, size_bytes=held_bytes(exchange), priority=priority)
+        self.on_waiting()
+        return True
 
     def _hold(self, exchange: Exchange, ticket: Ticket[Exchange], deadline_s: float, now_s: float) -> None:
         self.meter.hold(now_s)
@@ -74,6 +92,8 @@ class Requests:
             self.meter.unhold(now_s)
             self.on_waiting()
             ticket.waiter.refuse(refusal, now_s)
+        for exchange in tuple(self._resting):
+            exchange.refuse(refusal, now_s)
 
     def take_out(self, exchange: Exchange, now_s: float) -> Destination[Exchange]:
         """It was not sent after all: its slot is free. Returns the replica that it was for."""
@@ -95,6 +115,9 @@ class Requests:
                 self.queue.leave(ticket)
                 self.meter.unhold(now_s)
                 self.on_waiting()
+        if self._resting and exchange in self._resting:
+            del self._resting[exchange]
+            self.meter.unhold(now_s)
         upstream = exchange.upstream
         if upstream is not None:
             if exchange.tunnel is None:

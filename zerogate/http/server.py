@@ -5,6 +5,7 @@ lost, and is counted in between.
 """
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import Final, Protocol
 
@@ -15,8 +16,10 @@ from zerogate.errors import Refusal
 from zerogate.http.exchange import Placer
 from zerogate.http.gone import GoneWatch
 from zerogate.http.heads import RequestHead
-from zerogate.http.sides import BodyMemory
+from zerogate.http.sides import BufferMemory
 from zerogate.http.sweep import NEVER, Sweep
+
+log = logging.getLogger(__name__)
 
 DRAIN_HEAD_S: Final = 2.0
 """For heads that are on their way when the process leaves: three round trips of a slow line. Nobody waits for more."""
@@ -30,6 +33,9 @@ class Connection(Protocol):
 
     def abort(self) -> None:
         """Cut whatever is on its way."""
+
+    def squeeze(self, is_short: bool) -> None:
+        """Let less, or as much as usual, of an answer wait for its client before its replica is read no further."""
 
     @property
     def buffered_bytes(self) -> int:
@@ -51,11 +57,12 @@ class Server:
     """See the module's text. The counters only grow."""
 
     def __init__(
-        self, place: Placer, sweep: Sweep, *, memory: BodyMemory | None = None, limits: ConnectionLimits = NO_LIMITS
+        self, place: Placer, sweep: Sweep, *, memory: BufferMemory | None = None, limits: ConnectionLimits = NO_LIMITS
     ) -> None:
         self.place = place
         self.sweep = sweep
-        self.memory = memory or BodyMemory()
+        self.memory = memory or BufferMemory()
+        self.memory.on_short = self._on_short
         self.gone = GoneWatch()
         self.limits = limits
         self.connections: set[Connection] = set()
@@ -86,6 +93,14 @@ class Server:
         if limits.per_client and count > limits.per_client:
             return self._too_many(f"{limits.per_client} connections from this address are open, the most it may have")
         return None
+
+    def _on_short(self, is_short: bool) -> None:
+        if is_short:
+            log.warning("answers that clients do not take have filled the memory for buffers: new requests get 503")
+        else:
+            log.info("there is memory for buffers again")
+        for connection in tuple(self.connections):
+            connection.squeeze(is_short)
 
     def _too_many(self, what: str) -> Refusal:
         self.turned_away += 1

@@ -5,9 +5,11 @@
 """
 
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 import msgspec
+from msgspec.structs import replace
 
 from zerogate.errors import Refusal
 from zerogate.gate import Gate
@@ -19,8 +21,9 @@ if TYPE_CHECKING:
 ExchangeT = TypeVar("ExchangeT", contravariant=True)
 
 
-class Timers(msgspec.Struct, frozen=True, kw_only=True):
-    """What bounds a request besides the hold: timers in seconds, of which `total` runs from dispatch, and a length."""
+class RequestTerms(msgspec.Struct, frozen=True, kw_only=True):
+    """On which terms a request is served: its timers in seconds, of which `total` runs from dispatch, the most of its
+    body, and what else its owner decides about it once for all. How long it is held is for its owner alone."""
 
     connect_s: float = 5.0
     first_byte_s: float = 600.0
@@ -36,25 +39,98 @@ class Timers(msgspec.Struct, frozen=True, kw_only=True):
     """Most bytes of a request's body."""
 
 
-DEFAULT_TIMERS: Final = Timers()
+DEFAULT_TERMS: Final = RequestTerms()
 
 
-BODY_MEMORY_BYTES: Final = 1024 * 1024 * 1024
+class Timeouts(Protocol):
+    """The timers as users set them, in seconds: a policy's, or a sidecar's."""
+
+    @property
+    def connect_timeout_s(self) -> float: ...
+    @property
+    def first_byte_timeout_s(self) -> float: ...
+    @property
+    def idle_stream_timeout_s(self) -> float: ...
+    @property
+    def total_timeout_s(self) -> float | None: ...
+
+
+def with_timeouts(terms: RequestTerms, timeouts: Timeouts) -> RequestTerms:
+    """The same terms with these timers."""
+    return replace(
+        terms,
+        connect_s=timeouts.connect_timeout_s,
+        first_byte_s=timeouts.first_byte_timeout_s,
+        idle_s=timeouts.idle_stream_timeout_s,
+        total_s=timeouts.total_timeout_s,
+    )
+
+
+BUFFER_MEMORY_BYTES: Final = 1024 * 1024 * 1024
 """Sixteen of the largest bodies that are searched for their model."""
+_ANSWERS_OWN: Final = 8
+"""One part of so many is not for bodies: full queues must not stop the answers whose ends free them."""
+_ENOUGH: Final = 16
+"""Short until one part of so many is free again, so that it does not change with each client that takes a little."""
 
 
-class BodyMemory:
-    """Bytes of request bodies kept in one process, against a bound that new requests are refused at."""
+def _unheard(is_short: bool) -> None:
+    """Nobody asked to be told."""
 
-    __slots__ = ("limit_bytes", "used_bytes")
 
-    def __init__(self, limit_bytes: int = BODY_MEMORY_BYTES) -> None:
+class BufferMemory:
+    """Bytes that one process keeps against one bound: of request bodies, and of answers that slow clients leave.
+
+    Of an answer they are counted while its client's connection says that it takes no more, so that what is written
+    through costs nothing. Bodies stop at `is_full`. Answers that reach the bound make it short: who is new is refused,
+    and each answer goes on as fast as its own client takes it, so none of them waits for another. `on_short` is told of
+    both changes.
+    """
+
+    __slots__ = ("answer_bytes", "is_short", "limit_bytes", "on_short", "used_bytes")
+
+    def __init__(self, limit_bytes: int = BUFFER_MEMORY_BYTES) -> None:
         self.limit_bytes = limit_bytes
         self.used_bytes = 0
+        """Of bodies and answers together."""
+        self.answer_bytes = 0
+        self.is_short = False
+        """As of the last look."""
+        self.on_short: Callable[[bool], None] = _unheard
 
     @property
     def is_full(self) -> bool:
-        return self.used_bytes >= self.limit_bytes
+        """Whether no more of bodies is to be kept."""
+        return self.used_bytes >= self.limit_bytes - self.limit_bytes // _ANSWERS_OWN
+
+    @property
+    def body_bytes(self) -> int:
+        return self.used_bytes - self.answer_bytes
+
+    def keep_answer(self, size: int) -> None:
+        """So much of an answer waits for its client."""
+        self.answer_bytes += size
+        self.used_bytes += size
+        if not self.is_short and self.used_bytes >= self.limit_bytes:
+            self._turn(True)
+
+    def drop_answer(self, size: int) -> None:
+        """It was taken, or is of no use any more."""
+        self.answer_bytes -= size
+        self.used_bytes -= size
+        if self.is_short:
+            self.look()
+
+    def look(self) -> bool:
+        """Whether it is short now: bodies that are gone are not told."""
+        enough_bytes = self.limit_bytes - self.limit_bytes // _ENOUGH
+        if self.is_short and (self.used_bytes < enough_bytes or not self.answer_bytes):
+            self._turn(False)
+        return self.is_short
+
+    def _turn(self, is_short: bool) -> None:
+        self.is_short = is_short
+        self.on_short(is_short)
 
 
 class Arrival(msgspec.Struct, frozen=True):
@@ -73,7 +149,7 @@ class Downstream(Protocol[ExchangeT]):
     """The client's side of an exchange: one HTTP/1.1 connection, or one stream of a later version."""
 
     @property
-    def memory(self) -> BodyMemory: ...
+    def memory(self) -> BufferMemory: ...
     @property
     def visit_s(self) -> float:
         """When `exchange.due` will be called at the latest."""
@@ -159,7 +235,7 @@ class Owner(Protocol[ExchangeT]):
     One that never sends anything to a replica inherits the methods about WebSockets.
     """
 
-    timers: Timers
+    terms: RequestTerms
 
     def on_unsent(self, exchange: ExchangeT, cause: str, now_s: float) -> None:
         """Nothing of the request took effect on its replica: place it elsewhere, hold it again, or refuse it."""
@@ -175,7 +251,7 @@ class Owner(Protocol[ExchangeT]):
         return
 
     def on_quiet(self, exchange: ExchangeT, now_s: float) -> None:
-        """The WebSocket has had no data frame for `timers.quiet_s`."""
+        """The WebSocket has had no data frame for `terms.quiet_s`."""
         return
 
     def on_roused(self, exchange: ExchangeT, now_s: float) -> None:

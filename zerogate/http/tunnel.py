@@ -4,7 +4,7 @@ Bytes go through as they come; a `FrameFollower` for each way knows where frames
 between two frames when one side has to leave (1001), and what is no frame is not passed on: whoever sent it is told
 1002. No Close is ever invented for a side that vanished: the other one sees its connection end without one, which its
 API shows as 1006. No timer cuts a tunnel; with `quiet_s` its owner is told when no data frame came for so long (pings
-and pongs are none), and when one came again.
+and pongs are none), and when one came again. Only once a side has said Close, the other one has `CLOSE_S` for its own.
 
     open ──► leaving (our Close is put in at the next boundary of each way) ──► over
       └──────────────────────────────────────────────────────────────────────►┘
@@ -25,8 +25,10 @@ if TYPE_CHECKING:
 
 LEAVE_S: Final = 30.0
 """For the rest of a frame and the Close of both sides, once we want to leave: the drain's own deadline on one box."""
-CLOSE_S: Final = 2.0
-"""For a replica to answer the Close of a client that has stopped sending; a client gone altogether looks the same."""
+CLOSE_S: Final = 10.0
+"""For a side to answer the Close of the other one; Python's websockets, and so uvicorn, wait as long."""
+HALF_CLOSED_S: Final = 2.0
+"""The same for a replica whose client has stopped sending as well; a client gone altogether looks so too."""
 
 
 class _Way:
@@ -83,7 +85,7 @@ class Tunnel:
     ) -> None:  # fmt: skip
         self._exchange = exchange
         self._mask = mask_of(key)
-        self._quiet_s = exchange.timers.quiet_s
+        self._quiet_s = exchange.terms.quiet_s
         self._to_client = _Way(write_to_client, masked=False)
         self._to_replica = _Way(write_to_replica, masked=True)
         self._closing_until_s: float | None = None
@@ -117,8 +119,17 @@ class Tunnel:
             self._on_data_frame(now_s)
         if follower.violation and not way.is_shut:
             self._violated(way, now_s)
-        elif follower.is_over and self._to_client.follower.is_over and self._to_replica.follower.is_over:
-            self._end(Result.SERVED, "", now_s)
+        elif follower.is_over:
+            if self._to_client.follower.is_over and self._to_replica.follower.is_over:
+                self._end(Result.SERVED, "", now_s)
+            elif self._closing_until_s is None:
+                self._end_by(now_s + CLOSE_S)
+
+    def _end_by(self, until_s: float) -> None:
+        """Wait so long for the Close that is missing, or as long as was said before."""
+        if self._closing_until_s is None or until_s < self._closing_until_s:
+            self._closing_until_s = until_s
+            self._exchange.downstream.watch(until_s)
 
     def _on_data_frame(self, now_s: float) -> None:
         self.data_s = now_s
@@ -143,8 +154,7 @@ class Tunnel:
         if self._to_replica.follower.close_code is None or self._to_client.follower.is_over:
             self.on_client_lost(now_s)
             return
-        self._closing_until_s = now_s + CLOSE_S
-        self._exchange.downstream.watch(self._closing_until_s)
+        self._end_by(now_s + HALF_CLOSED_S)
 
     def on_client_lost(self, now_s: float) -> None:
         """The client's connection is gone."""
@@ -165,8 +175,7 @@ class Tunnel:
         if self.is_leaving:
             return
         self.is_leaving = True
-        self._closing_until_s = now_s + LEAVE_S
-        self._exchange.downstream.watch(self._closing_until_s)
+        self._end_by(now_s + LEAVE_S)
         self._to_client.leave(close_frame(GOING_AWAY))
         self._to_replica.leave(close_frame(GOING_AWAY, mask=self._mask))
 

@@ -125,7 +125,7 @@ class Pool:
     async def _connect(self, exchange: Exchange, attempt: int) -> None:
         """One more connection. It was asked for by an attempt of this exchange, and goes to whoever waits longest."""
         try:
-            async with asyncio.timeout(exchange.timers.connect_s + 1.0):  # the exchange gives up by itself before
+            async with asyncio.timeout(exchange.terms.connect_s + 1.0):  # the exchange gives up by itself before
                 connection = await open_connection(self.address, self._secured, ClientConnection(self))
         except OSError as failure:
             self._connecting -= 1

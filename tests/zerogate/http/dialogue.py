@@ -7,7 +7,7 @@ from zerogate.gate import Gate
 from zerogate.http.exchange import Exchange
 from zerogate.http.heads import Field, RequestHead, ResponseHead
 from zerogate.http.parse_heads import parse_request, parse_response
-from zerogate.http.sides import PLAIN, BodyMemory, Timers
+from zerogate.http.sides import PLAIN, BufferMemory, RequestTerms
 from zerogate.http.tunnel import Tunnel
 
 
@@ -31,10 +31,10 @@ def response(status: int = 200, *, length: int | None = None) -> ResponseHead:
 class Sides:
     """Downstream, upstream connection, pool, upstream and owner in one recorder: `said` is the dialogue."""
 
-    def __init__(self, *, connected: bool = True, timers: Timers | None = None) -> None:
+    def __init__(self, *, connected: bool = True, terms: RequestTerms | None = None) -> None:
         self.said: list[str] = []
-        self.timers = timers or Timers(connect_s=5, first_byte_s=60, idle_s=30)
-        self.memory = BodyMemory()
+        self.terms = terms or RequestTerms(connect_s=5, first_byte_s=60, idle_s=30)
+        self.memory = BufferMemory()
         self.visit_s = float("inf")
         self.connected = connected
         self.service = "chat"

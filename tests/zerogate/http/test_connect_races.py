@@ -13,7 +13,7 @@ from tests.zerogate.http.rig import echo, replica, rig
 from tests.zerogate.http.test_dial import leaving_nothing_open, refusing, silent
 from zerogate.http import upstream as upstream_module
 from zerogate.http.exchange import Exchange
-from zerogate.http.sides import Timers
+from zerogate.http.sides import RequestTerms
 from zerogate.http.sweep import Sweep
 from zerogate.http.upstream import MAX_IDLE, Pool, Upstream
 from zerogate.policy import Policy
@@ -224,7 +224,7 @@ async def test_a_listener_that_never_accepts_holds_up_nobody_for_longer_than_the
     with silent() as dead:
         async with rig(Policy(connect_timeout_s=0.2)) as one, leaving_nothing_open():
             pool = Pool(Address(*dead.where), one.sweep, one.nursery)
-            sides = Sides(timers=Timers(connect_s=-0.8))  # the pool adds the second that the exchange is ahead
+            sides = Sides(terms=RequestTerms(connect_s=-0.8))  # the pool adds the second that the exchange is ahead
             exchange = exchange_of(sides)
             exchange.dispatch(Upstream(service="chat", id="chat-1", gate=sides.gate, pool=pool), 0.0)
             async with asyncio.timeout(5):

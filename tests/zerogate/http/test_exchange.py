@@ -10,7 +10,7 @@ from zerogate.errors import Refusal
 from zerogate.http.deadlines import STALLED_S
 from zerogate.http.exchange import BUFFER_BYTES, REPLAY_BYTES, Exchange
 from zerogate.http.phases import ANSWERING, CONNECTING, ENDED, HELD, SENT, IllegalTransitionError
-from zerogate.http.sides import Timers
+from zerogate.http.sides import RequestTerms
 
 
 def dispatched(sides: Any, exchange: Exchange, now_s: float = 1.0) -> Exchange:
@@ -99,7 +99,7 @@ def test_a_failed_connect_is_unsent_whatever_the_method() -> None:
 def test_what_was_sent_and_not_answered_goes_out_again_only_where_that_is_safe(
     method: str, stale: bool, body: int, again: bool
 ) -> None:
-    sides = Sides(timers=Timers(retries_stale=stale))
+    sides = Sides(terms=RequestTerms(retries_stale=stale))
     exchange = dispatched(sides, exchange_of(sides, request(method, body=body or None)))
     if body:
         exchange.on_request_data(b"x" * body, 1.0)
@@ -195,7 +195,7 @@ class TestTimers:
         assert sides.hear()[-1] == "owner: refused idle_timeout"
 
     def test_the_total_runs_from_dispatch_not_from_the_hold(self) -> None:
-        sides = Sides(timers=Timers(total_s=20.0))
+        sides = Sides(terms=RequestTerms(total_s=20.0))
         exchange = exchange_of(sides)
         exchange.hold(object(), deadline_s=600.0, now_s=0.0)
         exchange.dispatch(sides, 500.0)
@@ -318,6 +318,22 @@ def test_a_refusal_in_the_middle_of_an_answer_cuts_it() -> None:
     assert sides.hear() == ["client: reset", "owner: cut replica_lost"]
 
 
+def test_a_replica_is_not_blamed_for_an_answer_that_is_not_read_because_its_client_takes_nothing() -> None:
+    sides = Sides()
+    exchange = exchange_of(sides)
+    exchange.hold(object(), deadline_s=60.0, now_s=0.0)
+    exchange.on_downstream_writable(False, 1.0)  # a comment of the hold was the last that it took
+    exchange.dispatch(sides, 2.0)
+    sides.hear()
+    assert exchange.due(2.0 + sides.terms.first_byte_s) is not None
+    exchange.on_downstream_writable(True, 100.0)
+    assert sides.hear() == ["replica: resume"]
+    assert exchange.due(101.0) == 100.0 + sides.terms.first_byte_s
+    exchange.on_downstream_writable(False, 110.0)
+    exchange.due(110.0 + STALLED_S)
+    assert sides.hear()[-1] == "owner: refused client_stalled"
+
+
 @pytest.mark.parametrize("body", [0, 3])
 def test_a_client_that_stopped_taking_before_there_was_a_replica_pauses_it_at_once(body: int) -> None:
     sides = Sides()
@@ -334,7 +350,7 @@ def test_a_client_that_stopped_taking_before_there_was_a_replica_pauses_it_at_on
 
 
 def test_a_client_that_takes_nothing_is_no_idle_replica_but_has_ten_minutes() -> None:
-    sides = Sides(timers=Timers(idle_s=30))
+    sides = Sides(terms=RequestTerms(idle_s=30))
     exchange = dispatched(sides, exchange_of(sides))
     exchange.on_response_head(response(), 2.0)
     exchange.on_downstream_writable(False, 3.0)
@@ -350,7 +366,7 @@ def test_a_client_that_takes_nothing_is_no_idle_replica_but_has_ten_minutes() ->
 
 @pytest.mark.parametrize("phase", ["routing", "held", "connecting", "sent"])
 def test_a_body_over_its_limit_is_refused_as_long_as_no_answer_has_begun(phase: str) -> None:
-    sides = Sides(connected=phase == "sent", timers=Timers(body_limit_bytes=3))
+    sides = Sides(connected=phase == "sent", terms=RequestTerms(body_limit_bytes=3))
     exchange = exchange_of(sides, request("POST", chunked=True))
     if phase == "held":
         exchange.hold(object(), deadline_s=60, now_s=0.0)
@@ -369,7 +385,7 @@ def test_a_body_over_its_limit_is_refused_as_long_as_no_answer_has_begun(phase: 
 
 
 def test_a_body_over_its_limit_cuts_an_answer_that_has_begun() -> None:
-    sides = Sides(timers=Timers(body_limit_bytes=3))
+    sides = Sides(terms=RequestTerms(body_limit_bytes=3))
     exchange = dispatched(sides, exchange_of(sides, request("POST", chunked=True)))
     exchange.on_response_head(response(), 1.0)
     sides.hear()

@@ -15,7 +15,7 @@ from zerogate.gate import Gate
 from zerogate.http.exchange import Exchange
 from zerogate.http.heads import Field, RequestHead, ResponseHead
 from zerogate.http.phases import ANSWERING, CONNECTING, ENDED, HELD, ROUTING, SENT
-from zerogate.http.sides import PLAIN, BodyMemory, Timers, TunnelClient
+from zerogate.http.sides import PLAIN, BufferMemory, RequestTerms, TunnelClient
 
 REFUSAL = Refusal(status=503, code="x", detail="x")
 
@@ -24,7 +24,7 @@ class Client:
     """Takes an answer only in the order that HTTP knows."""
 
     def __init__(self) -> None:
-        self.memory = BodyMemory()
+        self.memory = BufferMemory()
         self.visit_s = 0.0
         self.peer = b"192.0.2.1"
         self.http_version = "1.1"
@@ -171,7 +171,7 @@ class ExchangeMachine(RuleBasedStateMachine):
         head: RequestHead = request(
             method, body=None if is_chunked else size, chunked=is_chunked, accept="text/event-stream", **fields
         )
-        self.timers = Timers(
+        self.terms = RequestTerms(
             connect_s=5, first_byte_s=60, idle_s=30, total_s=200, retries_stale=stale, heartbeat_s=15 if beat else None
         )
         self.client = Client()

@@ -11,7 +11,7 @@ from zerogate.http.heads import RequestHead, ResponseHead
 from zerogate.http.heartbeat import ERROR_BYTES, PEEKED_BYTES
 from zerogate.http.parse_heads import parse_response
 from zerogate.http.phases import HELD
-from zerogate.http.sides import Timers
+from zerogate.http.sides import RequestTerms
 
 CHAT = b'{"model": "m", "messages": [{"role": "user", "content": "\\"stream\\": false"}], "stream": true}'
 WEBSOCKET = request("GET", accept="text/event-stream")
@@ -26,7 +26,7 @@ def answer(status: int = 200, content_type: str = "text/event-stream; charset=ut
 
 
 def held(sides: Sides, body: bytes = CHAT, head: RequestHead | None = None, *, beat_s: float | None = 15.0) -> Exchange:
-    sides.timers = Timers(heartbeat_s=beat_s)
+    sides.terms = RequestTerms(heartbeat_s=beat_s)
     exchange = exchange_of(sides, head or request("POST", body=len(body), content_type="application/json"))
     exchange.give_to(sides)
     exchange.hold(object(), deadline_s=540.0, now_s=0.0)
@@ -131,7 +131,7 @@ def test_nothing_is_said_unless_the_policy_asks_for_it() -> None:
 
 def test_a_request_that_has_not_come_whole_is_asked_again_later() -> None:
     sides = Sides()
-    sides.timers = Timers(heartbeat_s=15.0)
+    sides.terms = RequestTerms(heartbeat_s=15.0)
     exchange = exchange_of(sides, request("POST", body=len(CHAT), content_type="application/json"))
     exchange.give_to(sides)
     exchange.hold(object(), deadline_s=540.0, now_s=0.0)

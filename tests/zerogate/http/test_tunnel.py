@@ -11,8 +11,8 @@ from zerogate.http.handshake import mask_of, take_offer
 from zerogate.http.heads import ResponseHead
 from zerogate.http.parse_heads import parse_response
 from zerogate.http.phases import ENDED, TUNNEL, IllegalTransitionError
-from zerogate.http.sides import Timers
-from zerogate.http.tunnel import CLOSE_S, LEAVE_S, Tunnel
+from zerogate.http.sides import RequestTerms
+from zerogate.http.tunnel import CLOSE_S, HALF_CLOSED_S, LEAVE_S, Tunnel
 from zerogate.http.websocket import FrameFollower, close_frame
 
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
@@ -84,7 +84,7 @@ def test_a_client_that_closes_and_stops_sending_still_gets_the_close_of_the_repl
     tunnel.on_client_data(frame(CLOSE, b"", mask=MASK), 2.0)
     tunnel.on_client_end(2.0)
     sides.hear()
-    assert sides.visit_s == 2.0 + CLOSE_S
+    assert sides.visit_s == 2.0 + HALF_CLOSED_S
     tunnel.on_replica_data(frame(CLOSE, b""), 2.1)
     assert sides.hear() == ["client: 8800", "replica: finish", "client: finish", "owner: served"]
 
@@ -95,9 +95,39 @@ def test_it_does_not_wait_for_ever_for_a_replica_to_close() -> None:
     tunnel.on_client_data(frame(CLOSE, b"", mask=MASK), 2.0)
     tunnel.on_client_end(2.0)
     sides.hear()
-    assert exchange.due(2.1) == 2.0 + CLOSE_S
-    exchange.due(2.0 + CLOSE_S)
+    assert exchange.due(2.1) == 2.0 + HALF_CLOSED_S
+    exchange.due(2.0 + HALF_CLOSED_S)
     assert sides.hear() == ["replica: finish", "client: finish", "owner: cut close_timeout"]
+
+
+@pytest.mark.parametrize(
+    ("closes", "ends"),
+    [("client", "client: finish"), ("replica", "client: finish, lingering")],
+)
+def test_a_close_that_the_other_side_does_not_answer_ends_it_in_time_whatever_else_still_comes(
+    closes: str, ends: str
+) -> None:
+    sides = Sides()
+    exchange, tunnel = opened(sides)
+    if closes == "client":
+        tunnel.on_client_data(closing(1000, mask=MASK), 2.0)
+        tunnel.on_replica_data(frame(TEXT, b"more"), 9.0)
+    else:
+        tunnel.on_replica_data(closing(1000), 2.0)
+        tunnel.on_client_data(frame(TEXT, b"more", mask=MASK), 9.0)
+    assert sides.visit_s == 2.0 + CLOSE_S
+    assert exchange.due(2.0 + CLOSE_S - 0.1) == 2.0 + CLOSE_S
+    sides.hear()
+    assert exchange.due(2.0 + CLOSE_S) is None
+    assert sides.hear() == ["replica: finish", ends, "owner: cut close_timeout"]
+
+
+def test_leaving_gives_no_more_time_to_a_close_that_is_missing_already() -> None:
+    sides = Sides()
+    exchange, tunnel = opened(sides)
+    tunnel.on_client_data(closing(1000, mask=MASK), 2.0)
+    exchange.leave_tunnel(3.0)
+    assert exchange.due(3.0) == 2.0 + CLOSE_S
 
 
 def test_a_replica_that_is_gone_ends_it_and_the_client_gets_no_close() -> None:
@@ -175,16 +205,16 @@ def test_leaving_has_an_end() -> None:
     assert sides.hear() == ["replica: finish", "client: finish, lingering", "owner: cut close_timeout"]
 
 
-@pytest.mark.parametrize("timers", [Timers(first_byte_s=1, idle_s=1, total_s=1)])
-def test_no_timer_cuts_it(timers: Timers) -> None:
-    sides = Sides(timers=timers)
+@pytest.mark.parametrize("terms", [RequestTerms(first_byte_s=1, idle_s=1, total_s=1)])
+def test_no_timer_cuts_it(terms: RequestTerms) -> None:
+    sides = Sides(terms=terms)
     exchange, _ = opened(sides)
     assert exchange.due(1e9) is None
     assert exchange.phase == TUNNEL
 
 
 def test_it_is_quiet_without_data_frames_and_pings_are_none() -> None:
-    sides = Sides(timers=Timers(quiet_s=10))
+    sides = Sides(terms=RequestTerms(quiet_s=10))
     exchange, tunnel = opened(sides, now_s=0.0)
     assert sides.visit_s == 10
     tunnel.on_client_data(frame(TEXT, b"x", mask=MASK), 4.0)
@@ -237,7 +267,7 @@ class Life:
     """A tunnel whose sides are read by followers of their own: what they are sent has to be frames."""
 
     def __init__(self) -> None:
-        self.sides = Sides(timers=Timers(quiet_s=5))
+        self.sides = Sides(terms=RequestTerms(quiet_s=5))
         self.exchange, self.tunnel = opened(self.sides)
         self.to_client, self.to_replica = FrameFollower(masked=False), FrameFollower(masked=True)
         self.now_s = 1.0

@@ -70,9 +70,9 @@ class ServerConnection(Answering, asyncio.Protocol):
     """See the module's text."""
 
     __slots__ = (
-        "_body_left", "_early", "_gone_watch", "_heir", "_idle_since_s", "_is_blocked", "_last_word", "_linger",
-        "_made_s", "_now_s", "_paused", "_pipelined", "_reader", "_receiving", "_unsent_bytes", "arrival", "memory",
-        "peer", "state", "tick", "visit_s",
+        "_body_left", "_early", "_gone_watch", "_heir", "_idle_since_s", "_is_blocked", "_kept_bytes", "_last_word",
+        "_linger", "_made_s", "_now_s", "_paused", "_pipelined", "_reader", "_receiving", "_unsent_bytes", "arrival",
+        "memory", "peer", "state", "tick", "visit_s",
     )  # fmt: skip
 
     def __init__(self, server: Server, *, arrival: Arrival = PLAIN, peer: bytes = b"") -> None:
@@ -96,6 +96,8 @@ class ServerConnection(Answering, asyncio.Protocol):
         self._paused = 0
         self._is_blocked = False
         """The client does not take what it is sent."""
+        self._kept_bytes = 0
+        """What it counts for in the memory because of that."""
         self._unsent_bytes = 0
         """What the client had not taken at the last look, of a connection that is being closed."""
         self._gone_watch: int | None = None
@@ -127,6 +129,7 @@ class ServerConnection(Answering, asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._step(LOSE)
         self._forget_gone()
+        self._count_kept(0)
         self._server.leave(self, self.peer)
         self._server.sweep.forget(self)
         waiting, self._pipelined = self._pipelined, None
@@ -250,15 +253,28 @@ class ServerConnection(Answering, asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._is_blocked = True
+        self._count_kept(self.buffered_bytes)
         if self._current is not None:
             self._current.on_downstream_writable(False, now())
 
     def resume_writing(self) -> None:
         self._is_blocked = False
+        self._count_kept(0)
         if self._current is not None:
             self._current.on_downstream_writable(True, now())
         elif self.state < CLOSING:
             self._go_further()
+
+    def _count_kept(self, size: int) -> None:
+        before, self._kept_bytes = self._kept_bytes, size
+        if before:
+            self.memory.drop_answer(before)
+        if size:
+            self.memory.keep_answer(size)
+
+    def squeeze(self, is_short: bool) -> None:
+        """Let less, or as much as usual, of an answer wait."""
+        self._transport.set_write_buffer_limits(high=0 if is_short else None)
 
     # What the reader tells
 

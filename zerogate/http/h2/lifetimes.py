@@ -213,6 +213,8 @@ class Lifetimes(Outgoing):
         stream.state = CLOSED
         stream.queue = None
         stream.queued_bytes = 0
+        if not stream.is_writable:
+            stream.on_over()
         self._ready.pop(stream.id, None)
         self.streams.pop(stream.id, None)
         self._remember(stream.id, cause)

@@ -34,7 +34,7 @@ class Outgoing:
 
     __slots__ = (
         "_asked", "_encoder", "_is_blocked", "_noise", "_out", "_out_bytes", "_ready", "_sink", "_tail_at",
-        "_tail_stream", "idle_since_s", "now_s", "send_window", "streams",
+        "_tail_stream", "high_bytes", "idle_since_s", "now_s", "send_window", "streams",
     )  # fmt: skip
 
     def __init__(self, sink: Asked, now_s: float) -> None:
@@ -44,6 +44,8 @@ class Outgoing:
         """Those that are neither idle nor closed."""
         self.idle_since_s: float | None = now_s
         """Since when there is no stream; None while there is one."""
+        self.high_bytes = HIGH_BYTES
+        """Of a stream's queue, above which nothing more should be given to it."""
         self.send_window = f.DEFAULT_WINDOW
         self._encoder = Encoder()
         self._noise = Budget(*NOISE, now_s)
@@ -100,7 +102,7 @@ class Outgoing:
         if stream.send_window > 0:
             self._ready[stream.id] = stream
             self._pump()
-        if stream.queued_bytes > HIGH_BYTES and stream.is_writable:
+        if stream.queued_bytes > self.high_bytes and stream.is_writable:
             stream.is_writable = False
             stream.on_writable(False)
 

@@ -103,7 +103,7 @@ class SharedPool:
         if any(connection.is_resting for connection in self._connections):
             return  # a replica that has too much gets no more by another way
         self._is_connecting = True
-        timeout_s = self._waiting[0][0].timers.connect_s if self._waiting else UNSAFE_IDLE_S
+        timeout_s = self._waiting[0][0].terms.connect_s if self._waiting else UNSAFE_IDLE_S
         self._nursery.start(self._connect(timeout_s), name=f"connect to {self.address}")
 
     async def _connect(self, timeout_s: float) -> None:

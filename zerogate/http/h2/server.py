@@ -16,6 +16,7 @@ from zerogate.http.h2 import frames as f
 from zerogate.http.h2.connection import Connection
 from zerogate.http.h2.frames import ViolationError
 from zerogate.http.h2.limits import Limits
+from zerogate.http.h2.outgoing import HIGH_BYTES
 from zerogate.http.h2.server_stream import ServerStream
 from zerogate.http.h2.streams import Stream
 from zerogate.http.server import Connection as AnyConnection
@@ -165,6 +166,10 @@ class ServerConnection(asyncio.Protocol):
         """Cut whatever is on its way."""
         self._is_closing = True
         self._transport.abort()
+
+    def squeeze(self, is_short: bool) -> None:
+        """Let less, or as much as usual, of each answer wait."""
+        self.core.high_bytes = 0 if is_short else HIGH_BYTES
 
     def close_if_idle(self) -> None:
         """Tell the client that we leave; its streams are answered, and the connection is closed after the last."""

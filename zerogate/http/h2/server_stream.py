@@ -23,7 +23,7 @@ from zerogate.http.h2.streams import CLOSED, Stream
 from zerogate.http.handshake import ACCEPT, KEY_BYTES, take_connect
 from zerogate.http.heads import BadMessageError, Field, RequestHead, ResponseHead, field_of, may_trail
 from zerogate.http.server import Server
-from zerogate.http.sides import Arrival, BodyMemory
+from zerogate.http.sides import Arrival, BufferMemory
 from zerogate.http.sweep import NEVER
 from zerogate.http.tunnel import Tunnel
 
@@ -48,8 +48,8 @@ class ServerStream(Stream):
 
     http_version = "2"
     __slots__ = (
-        "_early", "_exchange", "_messages", "_owner", "_server", "_tunnel", "arrival", "memory", "peer", "tick",
-        "visit_s",
+        "_early", "_exchange", "_kept_bytes", "_messages", "_owner", "_server", "_tunnel", "arrival", "memory", "peer",
+        "tick", "visit_s",
     )  # fmt: skip
 
     def __init__(self, owner: Owner, id: int, receive_window: int, send_window: int) -> None:  # noqa: A002
@@ -62,7 +62,9 @@ class ServerStream(Stream):
         """What came of a WebSocket before it was open: at most a window, which is not opened before."""
         self._messages: MessageFollower | None = None
         """Of an answer of gRPC: whether it stands between two messages."""
-        self.memory: BodyMemory = owner.server.memory
+        self.memory: BufferMemory = owner.server.memory
+        self._kept_bytes = 0
+        """What it counts for in the memory."""
         self.peer = owner.peer
         self.arrival = owner.arrival
         self.tick = 0
@@ -125,8 +127,19 @@ class ServerStream(Stream):
             self._exchange.on_downstream_gone(now())
 
     def on_writable(self, writable: bool) -> None:
+        self._count_kept(0 if writable else self.queued_bytes)
         if self._exchange is not None:
             self._exchange.on_downstream_writable(writable, now())
+
+    def on_over(self) -> None:
+        self._count_kept(0)
+
+    def _count_kept(self, size: int) -> None:
+        before, self._kept_bytes = self._kept_bytes, size
+        if before:
+            self.memory.drop_answer(before)
+        if size:
+            self.memory.keep_answer(size)
 
     # What the exchange asks for
 

@@ -107,5 +107,8 @@ class Stream:
     def on_reset(self, code: int, reason: str, *, by_peer: bool) -> None:
         """The stream is over before both its messages were: reset by the peer, or because of what the peer did."""
 
+    def on_over(self) -> None:
+        """It was over when it was not writable: what lay in its queue is gone."""
+
     def on_writable(self, writable: bool) -> None:
         """Whether more than what lies in the queue should be given."""

@@ -32,7 +32,7 @@ from zerogate.http.h1.turn_states import (
 )
 from zerogate.http.phases import ENDED as OVER
 from zerogate.http.phases import SENT
-from zerogate.http.sides import Timers
+from zerogate.http.sides import RequestTerms
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -161,7 +161,7 @@ class TurnMachine(RuleBasedStateMachine):
     @initialize()
     def begin(self) -> None:
         self.pool = Pool()
-        self.timers = Timers(connect_s=5, first_byte_s=60, idle_s=30, total_s=200)
+        self.terms = RequestTerms(connect_s=5, first_byte_s=60, idle_s=30, total_s=200)
         self.now_s = 0.0
         self.coming = b""
         self.exchange: Exchange | None = None

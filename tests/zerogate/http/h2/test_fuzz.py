@@ -14,7 +14,8 @@ from zerogate.http.h2 import frames as f
 from zerogate.http.h2.fields import request_head
 from zerogate.http.h2.frames import ViolationError
 from zerogate.http.h2.limits import Limits
-from zerogate.http.heads import BadMessageError, Field, request_bytes
+from zerogate.http.heads import BadMessageError, Field
+from zerogate.http.write_heads import request_bytes
 
 pytestmark = pytest.mark.fuzz
 

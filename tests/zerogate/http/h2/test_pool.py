@@ -10,7 +10,7 @@ from tests.zerogate.http.rig import replica
 from zerogate.http.exchange import Exchange
 from zerogate.http.h2 import frames as f
 from zerogate.http.h2.pool import SharedPool
-from zerogate.http.sides import Timers
+from zerogate.http.sides import RequestTerms
 from zerogate.http.sweep import Sweep
 from zerogate.http.trace import Trace
 from zerogate.http.trace_context import read_context
@@ -27,8 +27,8 @@ class World:
         self.pool = SharedPool(Address("127.0.0.1", port), Sweep(), self.nursery)
         self.sides: list[Sides] = []
 
-    def dispatch(self, timers: Timers | None = None) -> Exchange:
-        sides = Sides(timers=timers)
+    def dispatch(self, terms: RequestTerms | None = None) -> Exchange:
+        sides = Sides(terms=terms)
         self.sides.append(sides)
         exchange = exchange_of(sides, request("GET"))
         upstream = Upstream(service="chat", id="chat-1", gate=sides.gate, pool=self.pool)
@@ -62,7 +62,7 @@ async def test_a_server_that_says_nothing_in_http_2_is_given_up() -> None:
 
     async with replica(silent) as port:
         world = World(port)
-        world.dispatch(Timers(connect_s=0.05))
+        world.dispatch(RequestTerms(connect_s=0.05))
         await world.until_said("owner: unsent (it said nothing in HTTP/2)", count=1)
         await world.close()
 

@@ -324,6 +324,40 @@ async def test_a_slow_reader_stops_its_replica_and_nobody_else() -> None:
         assert (await peer.answer(await peer.ask("/short")))[1] == b"ok"
 
 
+@pytest.mark.parametrize("ends", ["taken", "reset"])
+async def test_what_a_stream_has_not_taken_counts_against_the_memory_until_it_is_taken_or_the_stream_is_over(
+    ends: str,
+) -> None:
+    size = 3_000_000
+
+    async def large(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (size, bytes(size)))
+        await reader.read()
+
+    async with rig(script=large) as one, asking(one) as peer:
+        memory = one.server.memory
+        memory.limit_bytes = 64 * 1024
+        peer.acknowledges = False
+        stream = await peer.ask("/")
+        async with asyncio.timeout(10):
+            while not memory.is_short:
+                await peer.more()
+        if ends == "taken":
+            peer.acknowledges = True
+            peer.h2.increment_flow_control_window(2 * size)
+            peer.h2.increment_flow_control_window(2 * size, stream)
+            await peer.flush()
+            assert len((await peer.answer(stream))[1]) == size
+        else:
+            peer.h2.reset_stream(stream)
+            await peer.flush()
+        async with asyncio.timeout(10):
+            while memory.used_bytes:
+                await asyncio.sleep(0.01)
+        assert not memory.is_short
+
+
 async def test_an_upload_for_a_replica_that_does_not_read_stops_at_its_window() -> None:
     async def deaf(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await asyncio.Event().wait()
