@@ -1,6 +1,6 @@
 """Traces of requests, where the file asks for them: begins them, and hands what has ended to the thread that exports.
 
-Without `trace-to` in the file nothing of this is made, and requests are placed without it. With it, each request gets
+Without `trace-to` nothing of this is made, and requests are placed without it. With it, each request gets
 a `Trace` before it is placed; one that is sampled becomes a record in a bounded queue when it has ended. A collector
 that is slow or gone holds up no request: what finds the queue full, and what cannot be delivered, is dropped and
 counted.
@@ -11,12 +11,12 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from cli.traced import Traced, route_of, traced
 from zerogate.clock import wall
 from zerogate.counters import Exemplar, Result, ServiceCounters
 from zerogate.http.exchange import Exchange, Placer
 from zerogate.http.trace import Trace
 from zerogate.http.trace_context import read_context
+from zerogate.http.traced import Traced, route_of, traced
 
 MOST_WAITING: Final = 4096
 """Requests whose spans are not exported yet: 4 MiB, and some seconds of what the exporter keeps up with."""
