@@ -7,7 +7,6 @@ applied as a whole: all parts are configured in one callback of the loop, so no 
 import asyncio
 import logging
 import random
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -20,13 +19,11 @@ from cli.loop_lag import LoopLag
 from cli.remembered import Remembered
 from cli.reporter import Reporter
 from cli.tls_files import BoxCertificates, LoadedTls
-from cli.version import version
 from gateway.ingress import Ingress
 from gateway.router import Router
 from zerogate.clock import now
 from zerogate.counters import ServiceCounters
-from zerogate.drain import Steps, leave
-from zerogate.errors import Refusal
+from zerogate.drain import Steps, leave, leaving
 from zerogate.http.access_log import AT_ONCE, AccessLog
 from zerogate.http.certificate_watch import CertificateWatch
 from zerogate.http.entrance import Entrance
@@ -35,7 +32,7 @@ from zerogate.http.listener import Listener, bind
 from zerogate.http.server import Server
 from zerogate.http.sides import BodyMemory
 from zerogate.http.sweep import Sweep
-from zerogate.http.tracing import Tracing
+from zerogate.http.tracing import Tracing, start_export
 from zerogate.local.runtime import LocalRuntime
 from zerogate.output import STDOUT, Output
 from zerogate.tasks import Nursery
@@ -49,12 +46,7 @@ DRAIN_S: Final = 30.0
 """How long answers that are on their way may take after the first Ctrl-C; Kubernetes gives pods as much."""
 HOUSEKEEPING_S: Final = 1.0
 
-_LEAVING: Final = Refusal(
-    status=503,
-    code="shutting_down",
-    detail="zerogate is being stopped. Try again when it runs.",
-    retry_after_s=5.0,
-)
+_LEAVING: Final = leaving("zerogate is being stopped. Try again when it runs.", retry_after_s=5.0)
 
 
 class RunningBox:
@@ -131,9 +123,7 @@ class RunningBox:
 
     async def _start_export(self) -> None:
         if self.tracing is not None and self.box.trace_to is not None:
-            # 20 MiB and half a second to load: only where something is traced
-            spans = await asyncio.to_thread(import_module, "zerogate.http.spans")
-            self._export = await asyncio.to_thread(spans.start_export, self.tracing, self.box.trace_to, version())
+            self._export = await start_export(self.tracing, self.box.trace_to)
 
     def apply(self, box: BoxFile, tls: LoadedTls) -> None:
         """Replace the services and certificates by those of another file. Addresses and the state folder stay as they
