@@ -16,6 +16,7 @@ import pytest
 from tests.activator.fleet import Replica, replica
 from tests.queueproxy.world import Program
 from tests.zerogate.http.rig import Client
+from zerogate.runtime.interface import Address
 
 pytestmark = [pytest.mark.slow, pytest.mark.uvloop]
 
@@ -89,8 +90,11 @@ class Gateway:
         return client, asyncio.ensure_future(client.reader.read())  # noqa: TID251 - a reader of one test
 
     def write(self, *replicas: Replica, **policy: object) -> None:
-        addresses = [str(one.address) for one in replicas]
-        self.path.write_text(json.dumps({"services": {"chat": {"policy": policy, "replicas": addresses}}}))
+        self.write_addresses(*(one.address for one in replicas), **policy)
+
+    def write_addresses(self, *addresses: Address, **policy: object) -> None:
+        replicas = [str(one) for one in addresses]
+        self.path.write_text(json.dumps({"services": {"chat": {"policy": policy, "replicas": replicas}}}))
 
 
 @asynccontextmanager
