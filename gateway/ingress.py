@@ -12,11 +12,11 @@ from activator.holds import Holds
 from gateway.body_peek import peek_for
 from gateway.body_route import BodyRoute, CallSoon
 from gateway.grpc_health import answer_health, is_health_check
-from gateway.model_peek import whole_name
 from gateway.models import ModelState, ServedModels, list_models, show_model
 from gateway.peeked import Peeked, Verdict
 from gateway.route_table import Scope
 from gateway.router import ByModel, ListModels, Router, ShowModel, ToService, Unrouted, unknown_model
+from gateway.whole_name import whole_name
 from zerogate.counters import Result, ServiceCounters
 from zerogate.errors import Refusal
 from zerogate.http.exchange import Exchange

@@ -12,6 +12,7 @@ import re
 import select
 import signal
 import socket
+import sys
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
@@ -32,6 +33,7 @@ from gateway.settings import Settings
 from gateway.tally import Tally
 from gateway.tls import ListenerWatch
 from zerogate.clock import now
+from zerogate.http.certificate_watch import CHECK_S
 from zerogate.http.tracing import SPANS
 
 log = logging.getLogger("gateway")
@@ -58,6 +60,8 @@ class Parent:
         self._greeting = f"{count} worker{'' if count == 1 else 's'} for {self._doors}"
         self._drained_by_s = 0.0
         """Then those who asked for /drain are told how many requests are left."""
+        self._look_at_tls_s = now() + CHECK_S
+        """It wakes once a second, because of `gateway.vitals`: this needs no place among the times to wake."""
         self._kill_s: float | None = None
         self._is_ending = False
         """Told to end, and not only to drain."""
@@ -67,7 +71,7 @@ class Parent:
         self._take_signals()
         log.info("%s, %s in %s", self._greeting, self._editions.services, self._settings.file)
         if self._settings.trace_to is not None:
-            import_module(SPANS)  # what is loaded here is shared by all workers
+            _load_spans()
         # what is there now is shared with all children, as long as nobody looks at it
         gc.collect()
         gc.freeze()
@@ -87,6 +91,9 @@ class Parent:
 
     def _look_at_clock(self, now_s: float) -> None:
         self._processes.look(now_s)
+        if self._tls is not None and now_s >= self._look_at_tls_s:
+            self._look_at_tls_s = now_s + CHECK_S
+            self._tls.refresh()
         if self._kill_s is not None and now_s >= self._kill_s:
             self._kill_s = None
             workers, admins = self._processes.workers.present, self._processes.admins.present
@@ -210,6 +217,8 @@ class Parent:
         self._kill_s = self._drained_by_s + GRACE_S
 
     def _reload(self, asker: Asker | None) -> None:
+        if self._tls is not None:
+            self._tls.refresh()
         told = self._editions.read_again(self._processes.workers.present, asker, now())
         if isinstance(told, str):
             if asker is not None:
@@ -217,6 +226,13 @@ class Parent:
             return
         self._tally.configure(self._editions.file.services, self._editions.number)
         self._processes.say_workers(told)
+
+
+def _load_spans() -> None:
+    """What is loaded here is shared by all workers."""
+    if sys.modules.get("typing_extensions", sys) is None:
+        del sys.modules["typing_extensions"]  # `gateway.__main__` does without it, OpenTelemetry does not
+    import_module(SPANS)
 
 
 def _name() -> str:

@@ -60,8 +60,6 @@ class Replies:
 
     def tell_metrics(self, asker: Asker, accept: str) -> None:
         """In the dialect that is asked for."""
-        if self._tls is not None:
-            self._tls.refresh()
         dialect = preferred(accept)
         body = text(self._tally, self._editions.file.services, self._crowd(), dialect)
         self._processes.say(asker[0], Answer(asker[1], 200, body.encode(), dialect.value))

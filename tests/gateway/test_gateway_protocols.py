@@ -67,7 +67,7 @@ async def echo(folder: Path) -> AsyncIterator[tuple[Gateway, Calls]]:
 
 
 async def test_r4_a_unary_call_that_was_held_keeps_its_fields_and_trailers(tmp_path: Path) -> None:
-    async with echo(tmp_path) as (it, client):
+    async with echo(tmp_path) as (_, client):
         call = client.unary("Unary", b"hello" * 10_000)
         assert await call == b"hello" * 10_000
         assert ("x-first", "1") in tuple(await call.initial_metadata())

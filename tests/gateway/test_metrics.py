@@ -100,7 +100,8 @@ def test_it_parses_and_shows_the_sums_of_all_workers() -> None:
 
 def test_openmetrics_has_an_example_beside_the_bucket_that_counted_it() -> None:
     families = {
-        family.name: family for family in openmetrics.text_string_to_metric_families(shown(Dialect.OPENMETRICS))
+        family.name: family
+        for family in openmetrics.text_string_to_metric_families(shown(Dialect.OPENMETRICS))  # type: ignore[no-untyped-call]
     }
     (example,) = (one.exemplar for one in families["zerogate_hold_seconds"].samples if one.exemplar)
     assert example.labels == {"trace_id": TRACE}

@@ -83,11 +83,9 @@ def test_one_that_reads_a_large_file_at_its_start_has_longer() -> None:
 
 
 def test_nothing_is_to_be_looked_at_while_there_is_nobody() -> None:
-    vitals = Vitals(HUNG_S)
-    assert vitals.next_s is None
-    vitals.begin(1)
-    vitals.look(5.0)
-    assert vitals.next_s == 6.0
-    assert vitals.look(5.5) == []
-    vitals.end(1)
-    assert vitals.next_s is None
+    assert Vitals(HUNG_S).next_s is None
+    world = World(1)
+    assert world.vitals.next_s == world.now_s + 1.0
+    assert world.vitals.look(world.now_s + 0.5) == []
+    world.vitals.end(1)
+    assert not world.vitals.is_silent(1)

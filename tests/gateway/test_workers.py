@@ -29,7 +29,7 @@ class Gateway:
     def __init__(self, program: Program, path: Path) -> None:
         self.program = program
         self.path = path
-        self.port = self.admin_port = 0
+        self.port = self.admin_port = self.tls_port = 0
         self.clients: list[Client] = []
 
     async def connect(self, port: int | None = None) -> Client:
@@ -111,6 +111,7 @@ async def gateway(
     try:
         numbers = re.findall(r":([0-9]+)", (await it.program.line_with("requests on")).partition("requests on")[2])
         it.port, it.admin_port = int(numbers[0]), int(numbers[1])
+        it.tls_port = int(numbers[2]) if "--listen-tls" in flags else 0
         for _ in range(ready):
             await it.program.line_with("takes requests")
         yield it
