@@ -235,9 +235,11 @@ async def test_the_only_worker_is_replaced_too_when_its_loop_is_blocked(
     broken.mkdir()
     # a request for /block holds the worker's loop for longer than anybody waits
     (broken / "sitecustomize.py").write_text(
-        "import time, gateway.ingress as i\nplace = i.Ingress.place\n"
+        "import time, pathlib, gateway.ingress as i\nplace = i.Ingress.place\n"
         "def slow(self, exchange, now_s):\n"
-        "    if exchange.head.target == b'/block': time.sleep(600)\n"
+        "    if exchange.head.target == b'/block':\n"
+        f"        pathlib.Path({str(tmp_path / 'blocked')!r}).touch()\n"
+        "        time.sleep(600)\n"
         "    place(self, exchange, now_s)\n"
         "i.Ingress.place = slow\n"
     )
@@ -246,6 +248,12 @@ async def test_the_only_worker_is_replaced_too_when_its_loop_is_blocked(
     async with replica() as one, gateway(tmp_path, *flags, replicas=(one,), ready=1) as it:
         client = await it.connect()
         await client.send(b"GET /block HTTP/1.1\r\nHost: x\r\n\r\n")
+
+        async def is_blocked() -> bool:
+            return (tmp_path / "blocked").exists()
+
+        # what connects before could be accepted by it, and would be reset with it
+        await it.until(is_blocked)
         loop = asyncio.get_running_loop()
         waiting = socket.socket()
         waiting.setblocking(False)

@@ -86,8 +86,8 @@ class RequestHead:
     __slots__ = (
         "accepts_trailers", "chunked", "content_encoding", "content_length", "content_type", "expects_continue",
         "field_count", "forwarded", "forwarded_for", "forwarded_host", "forwarded_proto", "has_body", "holder", "host",
-        "http_1_0", "is_grpc", "is_idempotent", "is_plain", "keep_alive", "lines", "method", "placed",
-        "sent", "sent_fields", "target", "timeout_s", "upgrade", "user_agent", "wait_s", "wants_upgrade", "websocket_key",
+        "http_1_0", "is_grpc", "is_idempotent", "is_plain", "keep_alive", "lines", "method", "placed", "sent",
+        "sent_fields", "target", "timeout_s", "upgrade", "user_agent", "wait_s", "wants_upgrade", "websocket_key",
     )  # fmt: skip
 
     def __init__(self, method: bytes, field_count: int, *, http_1_0: bool, keep_alive: bool) -> None:
