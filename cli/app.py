@@ -210,7 +210,7 @@ def reload(ctx: typer.Context) -> None:
 @app.command()
 def version() -> None:
     """Say which zerogate this is."""
-    from cli.version import version as own
+    from zerogate.version import version as own
 
     print(f"zerogate {own()}")
 

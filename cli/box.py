@@ -10,7 +10,8 @@ from typing import Literal
 
 import msgspec
 
-from zerogate.http.certificates import ClientCertificates, KeyPair
+from zerogate.http.certificate_files import ListenTls
+from zerogate.http.certificates import KeyPair
 from zerogate.http.entrance import NOBODY, TrustedSenders
 from zerogate.policy import Policy
 from zerogate.runtime.interface import Address
@@ -60,14 +61,6 @@ class EndpointTls(msgspec.Struct, frozen=True, kw_only=True):
     pair: KeyPair | None = None
     server_name: str
     verify: bool = True
-
-
-class ListenTls(msgspec.Struct, frozen=True, kw_only=True):
-    """Certificates of the TLS listener: pairs, or a folder of them. Paths are absolute."""
-
-    pairs: tuple[KeyPair, ...] = ()
-    folder: str | None = None
-    clients: ClientCertificates | None = None
 
 
 class ServiceDefinition(msgspec.Struct, frozen=True, kw_only=True):

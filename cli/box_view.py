@@ -16,12 +16,12 @@ from cli.runnable import read_runnable
 from cli.running import RunningBox
 from cli.shown import back_off_status, decision_view, ending, pin_status, replica_status, state_word
 from cli.tls_files import load_tls
-from cli.version import version
 from zerogate.clock import now, wall
 from zerogate.errors import DefinitionError, DefinitionErrors
 from zerogate.process import usage
 from zerogate.runtime.interface import Replica
 from zerogate.schedule import floor_at, transitions
+from zerogate.version import version
 
 _STATES = ("ready", "starting", "draining")
 

@@ -16,9 +16,10 @@ from rich.text import Text
 from cli.box import BoxFile, ServiceDefinition
 from cli.file_kinds import CommandLine
 from cli.runnable import read_runnable
-from cli.tls_files import load_tls, shown, warnings
+from cli.tls_files import load_tls
 from zerogate.clock import wall
 from zerogate.errors import DefinitionErrors
+from zerogate.http.certificate_files import shown, warnings
 from zerogate.quantities import format_duration
 
 EXIT_OK = 0
@@ -56,7 +57,7 @@ def _certificates(box: BoxFile) -> Iterator[Text]:
     now_at = wall()
     for certificate in loaded.server.certificates if loaded.server is not None else ():
         yield Text(f"certificate {shown(certificate, now_at)}")
-    for warning in warnings(loaded, now_at):
+    for warning in warnings(loaded.server, now_at):
         yield Text(f"warning: {warning}", style="yellow")
     for service in box.services.values():
         if service.tls is not None and not service.tls.verify:

@@ -9,7 +9,8 @@ from typing import Any, Final
 
 import msgspec
 
-from cli.file_kinds import CollectorUrl, CommandLine, EndpointUrl, Environment, Flag, ListenAddress, Senders
+from cli.file_kinds import CommandLine, EndpointUrl, Environment, Flag, ListenAddress
+from zerogate.edge_kinds import CollectorUrl, Senders
 from zerogate.kinds import Choice, Duration, Kind, Percent, Size, Text, Whole
 
 SERVICE_NAME_PATTERN: Final = "^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$"

@@ -1,11 +1,10 @@
 """Kinds of values that only the box file has: addresses, URLs, command lines, environments. Pure.
 
-See `zerogate.kinds`, whose protocol they follow, for the others.
+See `zerogate.kinds`, whose protocol they follow, and `zerogate.edge_kinds` for the others.
 """
 
 import re
 import shlex
-from ipaddress import ip_network
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -13,7 +12,6 @@ import msgspec
 
 from cli.box import Endpoint
 from zerogate.errors import DefinitionError, shown
-from zerogate.http.entrance import TrustedSenders
 from zerogate.kinds import Fragment, Raw, wrong
 from zerogate.runtime.interface import Address
 
@@ -22,9 +20,6 @@ _NAME: Final = r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?"
 _ADDRESS: Final = rf"(?:({_NAME})|\[([0-9A-Fa-f:.]{{2,45}})\]):({_PORT})"
 _UNIX: Final = r"unix:[^\x00-\x1f\x7f]{1,4096}"
 _URL: Final = rf"https?://(?:{_NAME}|\[[0-9A-Fa-f:.]{{2,45}}\])(?::{_PORT})?/?"
-_COLLECTOR: Final = rf"https?://(?:{_NAME}|\[[0-9A-Fa-f:.]{{2,45}}\])(?::{_PORT})?(?:/[A-Za-z0-9._~/-]*)?"
-_TRACES: Final = "/v1/traces"
-_MOST_NETWORKS: Final = 256
 _VARIABLE: Final = "[A-Za-z_][A-Za-z0-9_]*"
 _LONGEST_COMMAND: Final = 65_536
 """Linux allows 128 KiB for one argument; nobody writes half of that by hand."""
@@ -84,32 +79,6 @@ class EndpointUrl(msgspec.Struct, frozen=True):
         return {"type": "string", "pattern": f"^(?:{_URL}|{_UNIX})$"}
 
 
-class CollectorUrl(msgspec.Struct, frozen=True):
-    """Where OTLP over HTTP is taken. Without a path of its own it gets the standard's, as OTEL_EXPORTER_OTLP_ENDPOINT
-    does."""
-
-    def parse(self, raw: Raw) -> str:
-        if not isinstance(raw, str) or not re.fullmatch(_COLLECTOR, raw):
-            raise wrong(raw, self.allowed())
-        try:
-            parts = urlsplit(raw)
-            has_port = parts.port != 0
-        except ValueError:
-            raise wrong(raw, self.allowed()) from None
-        if not has_port:
-            raise wrong(raw, self.allowed())
-        return raw if parts.path.endswith(_TRACES) else raw.rstrip("/") + _TRACES
-
-    def allowed(self) -> str:
-        return "a URL such as http://127.0.0.1:4318 or https://collector.lan/otlp"
-
-    def shown_as(self, value: Any) -> str:
-        return str(value)
-
-    def fragment(self) -> Fragment:
-        return {"type": "string", "pattern": f"^{_COLLECTOR}$"}
-
-
 class Flag(msgspec.Struct, frozen=True):
     """true or false."""
 
@@ -126,44 +95,6 @@ class Flag(msgspec.Struct, frozen=True):
 
     def fragment(self) -> Fragment:
         return {"type": "boolean"}
-
-
-class Senders(msgspec.Struct, frozen=True):
-    """Networks, and the word `unix`: who is believed."""
-
-    def parse(self, raw: Raw) -> TrustedSenders:
-        words = raw if isinstance(raw, list) else [raw]
-        if not words or len(words) > _MOST_NETWORKS:
-            raise wrong(raw, self.allowed())
-        networks = []
-        for word in words:
-            if word == "unix":
-                continue
-            try:
-                if not isinstance(word, str):
-                    raise ValueError
-                networks.append(ip_network(word))
-            except ValueError:
-                raise wrong(word, self.allowed(), _nearest_network(word)) from None
-        return TrustedSenders(tuple(networks), unix="unix" in words)
-
-    def allowed(self) -> str:
-        return "an address or a network such as 10.0.0.0/8, the word unix, or a list of them"
-
-    def shown_as(self, value: Any) -> str:
-        return ", ".join([*map(str, value.networks), *(["unix"] if value.unix else [])])
-
-    def fragment(self) -> Fragment:
-        one = {"type": "string", "pattern": r"^(?:unix|[0-9A-Fa-f.:]+(?:/[0-9]{1,3})?)$"}
-        return {"anyOf": [one, {"type": "array", "items": one, "minItems": 1, "maxItems": _MOST_NETWORKS}]}
-
-
-def _nearest_network(word: Raw) -> str:
-    """What was most likely meant: 10.1.2.3/8 is an address in a network, and neither."""
-    try:
-        return f"Write {ip_network(word, strict=False)}." if isinstance(word, str) else ""
-    except ValueError:
-        return ""
 
 
 class CommandLine(msgspec.Struct, frozen=True):

@@ -13,7 +13,7 @@ import msgspec
 from cli.slices import Pace
 from zerogate.counters import Histogram, ServiceCounters
 from zerogate.exposition import END, Dialect, escaped, head, histogram_lines, number
-from zerogate.families import PATH_FAMILIES, Family, by, spread, value
+from zerogate.families import HOLD_FAMILIES, Family, by, spread, value
 from zerogate.meter import Meter
 
 
@@ -78,19 +78,7 @@ def _replicas(sample: ServiceSample) -> dict[str, float]:
 
 
 FAMILIES: Final = (
-    *PATH_FAMILIES,
-    Family(
-        "zerogate_cold_starts_total",
-        "counter",
-        "Requests that met a service without a ready replica.",
-        value(lambda sample: sample.counters.cold_starts),
-    ),
-    Family(
-        "zerogate_ejections_total",
-        "counter",
-        "How often a replica was left out because its requests failed, by how the last one did.",
-        by("why", lambda sample: sample.counters.ejections_by_why),
-    ),
+    *HOLD_FAMILIES,
     Family(
         "zerogate_start_seconds",
         "histogram",

@@ -8,7 +8,6 @@ command line's output, because `up` keeps in memory what it loads.
 import os
 import shutil
 from collections.abc import Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
@@ -16,6 +15,7 @@ from cli.box import BoxFile, Command
 from cli.file import read_box_file
 from cli.tls_files import load_tls
 from zerogate.errors import DefinitionError, DefinitionErrors, shown
+from zerogate.http.tracing import what_is_missing
 
 _PATH_SHOWN: Final = 500
 """A path is of no use when it is cut."""
@@ -47,30 +47,14 @@ def machine_errors(box: BoxFile, environ: Mapping[str, str]) -> list[DefinitionE
                         line=line,
                     )
                 )
-    if box.trace_to is not None and not _can_trace():
-        errors.append(
-            DefinitionError(
-                "needs packages that are not installed",
-                key="trace-to",
-                hint="Install zerogate[otel], that is opentelemetry-sdk and opentelemetry-exporter-otlp-proto-http, "
-                "or take the key out.",
-                source=box.source,
-                line=box.line_of("trace-to"),
-            )
-        )
+    missing = what_is_missing("trace-to", "take the key out") if box.trace_to is not None else None
+    if missing is not None:
+        errors.append(missing.at(source=box.source, line=box.line_of("trace-to")))
     try:
         load_tls(box)
     except DefinitionErrors as wrong:
         errors.extend(wrong.errors)
     return errors
-
-
-def _can_trace() -> bool:
-    """Whether the extra `otel` is installed; looked for, not loaded."""
-    try:
-        return all(map(find_spec, ("opentelemetry.sdk.trace", "opentelemetry.exporter.otlp.proto.http")))
-    except ModuleNotFoundError:
-        return False
 
 
 def _missing(command: Command, environ: Mapping[str, str]) -> DefinitionError | None:

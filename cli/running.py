@@ -7,7 +7,6 @@ applied as a whole: all parts are configured in one callback of the loop, so no 
 import asyncio
 import logging
 import random
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -15,33 +14,31 @@ from activator.holds import Holds
 from autoscaler.loop import Autoscaler
 from cli import shares
 from cli.box import BoxFile
-from cli.certificate_watch import CertificateWatch
 from cli.history import History
 from cli.loop_lag import LoopLag
 from cli.remembered import Remembered
 from cli.reporter import Reporter
-from cli.tls_files import LoadedTls
-from cli.tracing import Tracing
-from cli.version import version
+from cli.tls_files import BoxCertificates, LoadedTls
 from gateway.ingress import Ingress
 from gateway.router import Router
 from zerogate.clock import now
 from zerogate.counters import ServiceCounters
-from zerogate.drain import Steps, leave
-from zerogate.errors import Refusal
+from zerogate.drain import Steps, leave, leaving
 from zerogate.http.access_log import AT_ONCE, AccessLog
+from zerogate.http.certificate_watch import CertificateWatch
 from zerogate.http.entrance import Entrance
 from zerogate.http.exchange import Exchange
 from zerogate.http.listener import Listener, bind
 from zerogate.http.server import Server
 from zerogate.http.sides import BufferMemory
 from zerogate.http.sweep import Sweep
+from zerogate.http.tracing import Tracing, start_export
 from zerogate.local.runtime import LocalRuntime
 from zerogate.output import STDOUT, Output
 from zerogate.tasks import Nursery
 
 if TYPE_CHECKING:
-    from cli.spans import SpanExport
+    from zerogate.http.spans import SpanExport
 
 log = logging.getLogger(__name__)
 
@@ -49,12 +46,7 @@ DRAIN_S: Final = 30.0
 """How long answers that are on their way may take after the first Ctrl-C; Kubernetes gives pods as much."""
 HOUSEKEEPING_S: Final = 1.0
 
-_LEAVING: Final = Refusal(
-    status=503,
-    code="shutting_down",
-    detail="zerogate is being stopped. Try again when it runs.",
-    retry_after_s=5.0,
-)
+_LEAVING: Final = leaving("zerogate is being stopped. Try again when it runs.", retry_after_s=5.0)
 
 
 class RunningBox:
@@ -93,7 +85,7 @@ class RunningBox:
             memory=BufferMemory(box.body_memory_bytes),
             limits=shares.connection_limits(box),
         )  # fmt: skip
-        self.tls = CertificateWatch(box, self._use_certificates)
+        self.tls = CertificateWatch(BoxCertificates(box))
         self.entrances = [Entrance(self.server) for _ in sockets]
         self.listeners = [
             Listener(self.server, sock, way_in=entrance) for sock, entrance in zip(sockets, self.entrances, strict=True)
@@ -122,7 +114,7 @@ class RunningBox:
         self.autoscaler.start()
         self.nursery.start(self.reporter.run(), name="reporter")
         self.nursery.start(self._keep_house(), name="housekeeping")
-        self.nursery.start(self.tls.run(), name="certificates")
+        self.nursery.start(self.tls.run(self._use_certificates), name="certificates")
         self.loop_lag.start()
         await self._start_export()
         for listener in self.listeners:
@@ -131,15 +123,13 @@ class RunningBox:
 
     async def _start_export(self) -> None:
         if self.tracing is not None and self.box.trace_to is not None:
-            # 20 MiB and half a second to load: only where something is traced
-            spans = await asyncio.to_thread(import_module, "cli.spans")
-            self._export = await asyncio.to_thread(spans.start_export, self.tracing, self.box.trace_to, version())
+            self._export = await start_export(self.tracing, self.box.trace_to)
 
     def apply(self, box: BoxFile, tls: LoadedTls) -> None:
         """Replace the services and certificates by those of another file. Addresses and the state folder stay as they
         are."""
         self.box = box
-        self.tls.follow(box, tls)
+        self.tls.follow(BoxCertificates(box), tls)
         self.access_log.mode = box.access_log
         self.server.limits = shares.connection_limits(box)
         self.server.memory.limit_bytes = box.body_memory_bytes

@@ -7,10 +7,11 @@ The paths are made absolute and nothing is opened: whether the files are there a
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from cli.box import Endpoint, EndpointTls, ListenTls
+from cli.box import Endpoint, EndpointTls
 from cli.file_keys import ENDPOINT_TLS_KEYS, PAIR_KEYS, FileKey
 from cli.yaml_positions import Items, Node, Scalar, Table
 from zerogate.errors import DefinitionError
+from zerogate.http.certificate_files import ListenTls
 from zerogate.http.certificates import ClientCertificates, KeyPair
 from zerogate.runtime.interface import Address
 

@@ -7,10 +7,8 @@ SIGHUP: read the file again. Exit codes: 0 left in order, 1 something of the mac
 import asyncio
 import gc
 import logging
-import resource
 import signal
 import sys
-from contextlib import suppress
 from pathlib import Path
 
 import uvloop
@@ -21,6 +19,7 @@ from cli.box_view import BoxView
 from cli.runnable import read_runnable
 from cli.running import RunningBox
 from zerogate.errors import DefinitionErrors, ZerogateError
+from zerogate.process import raise_open_files
 
 log = logging.getLogger("zerogate")
 
@@ -29,15 +28,8 @@ def run(path: Path) -> int:
     """Run what the file says until told to leave; the exit code. Raises DefinitionErrors and MachineError."""
     box = read_runnable(path)
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    _raise_open_files()
+    raise_open_files()
     return uvloop.run(_main(path, box))
-
-
-def _raise_open_files() -> None:
-    """As many open files as the machine allows: the usual 1,024 are 500 requests, two for each."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 async def _main(path: Path, box: BoxFile) -> int:

@@ -11,14 +11,15 @@ import socket
 from typing import Final
 
 from gateway.channel import Channel
-from gateway.messages import Answer, Ask, FromParent, Leave, LeaveAtOnce, Ready
+from gateway.messages import Alive, Answer, Ask, FromParent, Leave, LeaveAtOnce, Ready
 from zerogate.clock import now
 from zerogate.errors import Refusal
-from zerogate.http.admin import DRAIN, JSON, TEXT, Desk, Path
+from zerogate.http.admin import DRAIN, JSON, Desk, Path
 from zerogate.http.exchange import Exchange
 from zerogate.http.listener import Listener
 from zerogate.http.server import Server
 from zerogate.http.sweep import Sweep
+from zerogate.tasks import Nursery
 
 PATHS: Final = {
     b"/readyz": Path(),
@@ -30,6 +31,8 @@ PATHS: Final = {
 ANSWER_S: Final = 10.0
 """Most time for the parent's answer; a reload has half of it."""
 LAST_ANSWERS_S: Final = 1.0
+LIFE_S: Final = 1.0
+"""As often as workers report: while it is heard, a worker that is not has no excuse (`gateway.vitals`)."""
 _SILENT: Final = Refusal(
     status=503, code="no_answer", detail="The gateway's parent process does not answer. Look at its standard error."
 )
@@ -56,17 +59,27 @@ class AdminPort:
         gc.collect()
         gc.freeze()
         self._channel.say(Ready())
+        signs = Nursery()
+        signs.start(self._show_life(), name="signs of life")
         await self._told_to_leave.wait()
         self._listener.stop_accepting()
         await self._listener.drain(deadline_s=LAST_ANSWERS_S)
+        await signs.aclose()
         await self._channel.close(within_s=LAST_ANSWERS_S)
+
+    async def _show_life(self) -> None:
+        while True:
+            await asyncio.sleep(LIFE_S)
+            if not self._channel.is_behind:
+                self._channel.say(Alive())
 
     def _ask(self, exchange: Exchange, path: bytes, now_s: float) -> None:
         number = next(self._numbers)
         self._asked[number] = exchange
         wait_s = ANSWER_S + (self._drain_s if path == b"/drain" else 0.0)
         self._desk.wait(exchange, deadline_s=now_s + wait_s, now_s=now_s)
-        self._channel.say(Ask(number, path.decode()))
+        accept = exchange.head.field(b"accept") or b""
+        self._channel.say(Ask(number, path.decode(), accept.decode("latin-1")))
 
     def _too_late(self, exchange: Exchange, now_s: float) -> None:
         exchange.refuse(_SILENT, now_s)
@@ -75,7 +88,8 @@ class AdminPort:
         if isinstance(message, Answer):
             exchange = self._asked.pop(message.number, None)
             if exchange is not None and exchange in self._desk.waiting:
-                exchange.answer(message.status, TEXT if message.is_text else JSON, message.body, now())
+                fields = ((b"Content-Type", message.content_type.encode()),) if message.content_type else JSON
+                exchange.answer(message.status, fields, message.body, now())
         elif isinstance(message, Leave | LeaveAtOnce):
             self._told_to_leave.set()
 

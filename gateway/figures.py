@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 
 from gateway.messages import Figures, Number
-from zerogate.counters import Histogram, ServiceCounters
+from zerogate.counters import Exemplar, Histogram, ServiceCounters
 from zerogate.meter import Meter
 
 _COUNTED: Final = ("abandoned", "cold_starts", "cut", "served")
@@ -20,6 +20,12 @@ _SPREAD: Final = ("first_byte", "hold", "request")
 _BY_WORD: Final = {"code": "refused_by_code", "ejection": "ejections_by_why", "retry": "retries_by_why"}
 """Counts by a word, of `ServiceCounters`; before it stands what the words are."""
 _STATUS: Final = "status "
+UNROUTED: Final = "unrouted "
+"""Before a code, among the figures of the process itself: refusals that belong to no service."""
+LOST: Final = "lost "
+"""The same before a reason: connections that never came as far as a request."""
+TRACES: Final = "traces "
+"""The same before a fate: requests that were to be traced."""
 
 
 class Sample(msgspec.Struct, frozen=True):
@@ -43,7 +49,15 @@ def figures_of(counters: ServiceCounters, meter: Meter) -> Figures:
     gauges: dict[str, Number] = {
         "held": meter.held, "in_flight": meter.in_flight, "websockets": counters.websockets,
     }  # fmt: skip
-    return Figures({name: value for name, value in counted.items() if value}, gauges)
+    return Figures({name: value for name, value in counted.items() if value}, gauges, _examples_of(counters))
+
+
+def _examples_of(counters: ServiceCounters) -> dict[str, Exemplar]:
+    return {
+        f"{name} {place}": example
+        for name in _SPREAD
+        for place, example in (getattr(counters, name).exemplars or {}).items()
+    }
 
 
 def sample_of(figures: Figures) -> Sample:
@@ -63,6 +77,10 @@ def sample_of(figures: Figures) -> Sample:
             getattr(counters, _BY_WORD[kind])[rest] = int(value)
         else:
             counters.status_classes[int(rest)] = int(value)
+    for name, example in figures.examples.items():
+        kind, _, place = name.partition(" ")
+        histogram: Histogram = getattr(counters, kind)
+        histogram.exemplars = {**(histogram.exemplars or {}), int(place): example}
     counters.websockets = int(figures.gauges.get("websockets", 0))
     meter.held = int(figures.gauges.get("held", 0))
     meter.in_flight = int(figures.gauges.get("in_flight", 0))

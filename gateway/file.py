@@ -50,6 +50,12 @@ class GatewayFile(msgspec.Struct, frozen=True):
         """The policy of every service."""
         return {name: service.policy for name, service in self.services.items()}
 
+    def prefixes(self) -> dict[str, str]:
+        """The path prefixes of the services that have one."""
+        return {
+            name: service.policy.path_prefix for name, service in self.services.items() if service.policy.path_prefix
+        }
+
 
 EMPTY: Final = GatewayFile({})
 

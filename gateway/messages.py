@@ -8,6 +8,7 @@ from typing import Final, TypeAlias
 
 import msgspec
 
+from zerogate.counters import Exemplar
 from zerogate.errors import ZerogateError
 
 MOST_BYTES: Final = 64 * 1024 * 1024
@@ -23,14 +24,20 @@ class MessageError(ZerogateError):
 
 
 class Figures(msgspec.Struct, frozen=True):
-    """Numbers of one service, or of the process itself: `counters` only grow, `gauges` are of now."""
+    """Numbers of one service, or of the process itself: `counters` only grow, `gauges` are of now; `examples` are of
+    buckets of histograms that were counted."""
 
     counters: dict[str, Number]
     gauges: dict[str, Number]
+    examples: dict[str, Exemplar] = {}
 
 
 class Ready(msgspec.Struct, frozen=True, tag=True):
     """The worker takes requests."""
+
+
+class Alive(msgspec.Struct, frozen=True, tag=True):
+    """A process that has nothing to report lives all the same."""
 
 
 class Leaving(msgspec.Struct, frozen=True, tag=True):
@@ -55,10 +62,11 @@ class Report(msgspec.Struct, frozen=True, tag=True):
 
 
 class Ask(msgspec.Struct, frozen=True, tag=True):
-    """From the admin process: somebody asks for `path`."""
+    """From the admin process: somebody asks for `path`, and takes what the field `accept` says."""
 
     number: int
     path: str
+    accept: str = ""
 
 
 class Apply(msgspec.Struct, frozen=True, tag=True):
@@ -79,15 +87,15 @@ class LeaveAtOnce(msgspec.Struct, frozen=True, tag=True):
 
 
 class Answer(msgspec.Struct, frozen=True, tag=True):
-    """To the admin process: the answer to `Ask`; text for Prometheus or JSON."""
+    """To the admin process: the answer to `Ask`; JSON, or metrics in a dialect whose content type is given."""
 
     number: int
     status: int
-    is_text: bool
     body: bytes
+    content_type: str = ""
 
 
-ToParent: TypeAlias = Ready | Leaving | Applied | Report | Ask
+ToParent: TypeAlias = Ready | Alive | Leaving | Applied | Report | Ask
 FromParent: TypeAlias = Apply | Leave | LeaveAtOnce | Answer
 
 _encode = msgspec.msgpack.Encoder().encode

@@ -1,51 +1,40 @@
 """The parent of a gateway's processes: it binds, forks, watches, sums and answers, and carries no traffic.
 
 It never makes a loop or a thread, so that it can fork at any time: all that happens is a `poll` over signals, the
-pidfds of its children and their messages. Who is forked and replaced is decided in `gateway.crew`, what is summed in
-`gateway.tally`. The listening sockets stay open here, so that what waits in the kernel survives a worker.
+pidfds of its children and their messages. The processes are kept by `gateway.processes`, what they count is summed by
+`gateway.tally`, the file is read by `gateway.editions`, and what the admin port is told is said by `gateway.replies`.
 """
 
 import gc
-import itertools
 import logging
 import os
 import re
 import select
 import signal
 import socket
+import sys
 from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-import msgspec
 import uvloop
 
 from gateway import admin, worker
-from gateway.children import TAKEN_SIGNALS, Child, fork
-from gateway.crew import Crew, Effect, Fork, Restarted, TellToLeave
-from gateway.file import GatewayFile, read_file
-from gateway.messages import (
-    Answer,
-    Applied,
-    Apply,
-    Ask,
-    FromParent,
-    Leave,
-    LeaveAtOnce,
-    Leaving,
-    MessageError,
-    Ready,
-    Report,
-    ToParent,
-)
-from gateway.metrics import Crowd, text
-from gateway.reloads import Asker, Reloads
+from gateway.children import TAKEN_SIGNALS
+from gateway.doors import Doors
+from gateway.editions import Editions
+from gateway.file import GatewayFile
+from gateway.messages import Applied, Ask, LeaveAtOnce, Report, ToParent
+from gateway.processes import Processes
+from gateway.reloads import Asker
+from gateway.replies import Replies
 from gateway.settings import Settings
 from gateway.tally import Tally
-from zerogate.clock import now, wall
-from zerogate.errors import DefinitionErrors
-from zerogate.http.admin import Drained, Readiness
-from zerogate.http.listener import bind, bind_shared
+from gateway.tls import ListenerWatch
+from zerogate.clock import now
+from zerogate.http.certificate_watch import CHECK_S
+from zerogate.http.tracing import SPANS
 
 log = logging.getLogger("gateway")
 
@@ -54,34 +43,25 @@ GRACE_S: Final = 10.0
 
 
 class Parent:
-    """See the module's text. Raises MachineError; `run` returns the exit code."""
+    """See the module's text. Raises MachineError; `run` returns the exit code. `tls`: set where there is a TLS port."""
 
-    def __init__(self, settings: Settings, file: GatewayFile) -> None:
+    def __init__(self, settings: Settings, file: GatewayFile, tls: ListenerWatch | None) -> None:
         self._settings = settings
-        self._file = file
-        self._edition = 1
-        self._count = settings.workers or len(os.sched_getaffinity(0))
-        self._ports = bind_shared(
-            settings.listen, self._count, what="--listen", example="--listen HOST:PORT"
-        )  # fmt: skip
-        self._shared = [bind(settings.listen_unix, what="--listen-unix")] if settings.listen_unix else []
-        self._admin_port = bind(settings.admin, what="--admin", example="--admin HOST:PORT")
-        numbers = itertools.count(1)
-        self._workers = Crew(self._count, lambda: next(numbers))
-        self._admins = Crew(1, lambda: next(numbers))
-        self._children: dict[int, Child] = {}
-        self._admin_numbers: set[int] = set()
-        self._tally = Tally()
-        self._tally.configure(file.services, self._edition)
+        self._tls = tls
+        count = settings.workers or len(os.sched_getaffinity(0))
+        self._doors = Doors(settings, count)
         self._name = _name()
         self._wakeup, self._waker = socket.socketpair()
-        self._started_at = wall()
-        self._reloads = Reloads()
-        self._applied = self._refused = 0
-        self._draining: list[Asker] = []
-        """Who asked for /drain."""
+        self._editions = Editions(settings.file, file)
+        self._tally = Tally()
+        self._tally.configure(file.services, self._editions.number)
+        self._processes = Processes(count, self, self, hung_after_s=settings.hung_after_s)
+        self._replies = Replies(self._processes, self._tally, self._editions, tls, count=count)
+        self._greeting = f"{count} worker{'' if count == 1 else 's'} for {self._doors}"
         self._drained_by_s = 0.0
-        """Then they are told how many requests are left."""
+        """Then those who asked for /drain are told how many requests are left."""
+        self._look_at_tls_s = now() + CHECK_S
+        """It wakes once a second, because of `gateway.vitals`: this needs no place among the times to wake."""
         self._kill_s: float | None = None
         self._is_ending = False
         """Told to end, and not only to drain."""
@@ -89,11 +69,9 @@ class Parent:
     def run(self) -> int:
         """Until all have left."""
         self._take_signals()
-        log.info(
-            "%d worker%s for requests on %s, administration on %s, %d service%s in %s",
-            self._count, "" if self._count == 1 else "s", _address(self._ports[0]), _address(self._admin_port),
-            len(self._file.services), "" if len(self._file.services) == 1 else "s", self._settings.file,
-        )  # fmt: skip
+        log.info("%s, %s in %s", self._greeting, self._editions.services, self._settings.file)
+        if self._settings.trace_to is not None:
+            _load_spans()
         # what is there now is shared with all children, as long as nobody looks at it
         gc.collect()
         gc.freeze()
@@ -103,157 +81,104 @@ class Parent:
         return 0
 
     def _is_over(self) -> bool:
-        if not self._is_ending or self._workers.present:
+        if not self._is_ending or self._processes.workers.present:
             return False
-        if not self._admins.is_leaving:
-            self._answer_drains(now())
-            self._perform_admin(self._admins.leave(), now())
+        if not self._processes.admins.is_leaving:
+            self._replies.look_at_drains(is_late=True)
+            self._processes.leave_admin()
             self._kill_s = now() + GRACE_S
-        return not self._children
+        return self._processes.is_empty
 
     def _look_at_clock(self, now_s: float) -> None:
-        self._perform(self._workers.due(now_s), now_s)
-        self._perform_admin(self._admins.due(now_s), now_s)
+        self._processes.look(now_s)
+        if self._tls is not None and now_s >= self._look_at_tls_s:
+            self._look_at_tls_s = now_s + CHECK_S
+            self._tls.refresh()
         if self._kill_s is not None and now_s >= self._kill_s:
             self._kill_s = None
-            for number in self._workers.present or (self._admins.present if self._is_ending else ()):
-                log.warning("process %d does not leave: it is killed", self._children[number].pid)
-                self._children[number].kill()
-        for one in self._reloads.due(now_s):
-            detail = f"{one.missing} workers have not taken the file yet; they will." if one.missing else ""
-            self._answer(one.asker, 503 if one.missing else 200, {"applied": not one.missing, "detail": detail})
-        self._answer_drains(now_s)
+            workers, admins = self._processes.workers.present, self._processes.admins.present
+            self._processes.kill(workers or (admins if self._is_ending else ()))
+        for asker, outcome in self._editions.due(now_s):
+            self._replies.answer(asker, 200 if outcome.applied else 503, outcome)
+        self._replies.look_at_drains(is_late=now_s >= self._drained_by_s)
 
     def _wait(self) -> None:
         poll = select.poll()
         poll.register(self._wakeup, select.POLLIN)
-        by_descriptor: dict[int, Child] = {}
-        for child in self._children.values():
-            poll.register(child.pidfd, select.POLLIN)
-            by_descriptor[child.pidfd] = by_descriptor[child.channel.fileno()] = child
-            if not child.is_mute:
-                poll.register(child.channel, select.POLLIN | (select.POLLOUT if child.has_unsent else 0))
-        drained_s = self._drained_by_s if self._draining else None
-        times = [self._workers.next_s, self._admins.next_s, self._reloads.next_s, self._kill_s, drained_s]
+        by_descriptor = self._processes.register(poll)
+        drained_s = self._drained_by_s if self._replies.is_awaited else None
+        times = [self._processes.next_s, self._editions.reloads.next_s, self._kill_s, drained_s]
         next_s = min((time_s for time_s in times if time_s is not None), default=None)
         found = poll.poll(None if next_s is None else max(0.0, next_s - now()) * 1000 + 1)
         heard = [descriptor for descriptor, _ in found]
         if self._wakeup.fileno() in heard:
             self._take_wakeups()
         for child in dict.fromkeys(by_descriptor[one] for one in heard if one in by_descriptor):
-            self._hear(child, has_ended=child.pidfd in heard)
+            self._processes.hear(child, has_ended=child.pidfd in heard)
 
-    # Children
+    # What a forked process does
 
-    def _perform(self, effects: list[Effect], now_s: float) -> None:
-        for effect in effects:
-            if isinstance(effect, Fork):
-                self._fork_worker(effect)
-            elif isinstance(effect, TellToLeave):
-                self._say(effect.number, Leave(effect.is_last))
-            else:
-                _tell_restarted(effect)
+    def worker(self, number: int, place: int, channel: socket.socket) -> int:
+        """A worker's whole life."""
+        _name_process(f"worker {number}")
+        doors = self._doors.of(place)
+        self._doors.close_all_but([door.sock for door in doors])
+        start = worker.Start(
+            settings=self._settings, name=f"{self._name}-{number}", edition=self._editions.number,
+            file=self._editions.file, doors=doors, tls=self._tls, channel=channel,
+        )  # fmt: skip
+        uvloop.run(worker.serve(start))
+        return 0
 
-    def _perform_admin(self, effects: list[Effect], now_s: float) -> None:
-        for effect in effects:
-            if isinstance(effect, Fork):
-                self._fork_admin(effect)
-            elif isinstance(effect, TellToLeave):
-                self._say(effect.number, Leave(effect.is_last))
+    def admin(self, channel: socket.socket) -> int:
+        """The admin process's whole life."""
+        _name_process("admin")
+        self._doors.close_all_but([self._doors.admin])
+        drain_s = self._settings.drain_wait_s + self._settings.drain_deadline_s + GRACE_S
+        uvloop.run(admin.serve(self._doors.admin, channel, drain_s=drain_s))
+        return 0
 
-    def _fork_worker(self, effect: Fork) -> None:
-        number = effect.number
-        sockets = (self._ports[effect.place], *self._shared)
+    def let_go(self) -> None:
+        """In a child: of what is the parent's."""
+        self._wakeup.close()
+        self._waker.close()
 
-        def live(channel: socket.socket) -> int:
-            _name_process(f"worker {number}")
-            start = worker.Start(
-                settings=self._settings, name=f"{self._name}-{number}", edition=self._edition, file=self._file,
-                sockets=sockets, channel=channel,
-            )  # fmt: skip
-            uvloop.run(worker.serve(start))
-            return 0
+    # What the processes tell
 
+    def on_begin(self, number: int) -> None:
+        """A worker is forked."""
+        if self._tls is not None:
+            self._tls.refresh()
         self._tally.begin(number)
-        self._children[number] = fork(number, live, lambda: self._let_go(sockets))
 
-    def _fork_admin(self, effect: Fork) -> None:
-        settings = self._settings
-
-        def live(channel: socket.socket) -> int:
-            _name_process("admin")
-            drain_s = settings.drain_wait_s + settings.drain_deadline_s + GRACE_S
-            uvloop.run(admin.serve(self._admin_port, channel, drain_s=drain_s))
-            return 0
-
-        self._admin_numbers.add(effect.number)
-        self._children[effect.number] = fork(effect.number, live, lambda: self._let_go((self._admin_port,)))
-
-    def _let_go(self, kept: tuple[socket.socket, ...]) -> None:
-        """In a child: of what is the parent's, or another child's."""
-        for sock in (*self._ports, *self._shared, self._admin_port, self._wakeup, self._waker):
-            if sock not in kept:
-                sock.close()
-        for child in self._children.values():
-            child.close()
-
-    def _hear(self, child: Child, *, has_ended: bool) -> None:
-        try:
-            for message in child.read():
-                self._on_message(child, message)
-        except MessageError as error:
-            log.error("process %d: %s; it is killed", child.pid, error)
-            child.kill()
-        if has_ended:
-            self._on_end(child)
-        else:
-            child.write()
-
-    def _on_end(self, child: Child) -> None:
-        how = child.reap()
-        child.close()
-        number, now_s = child.number, now()
-        del self._children[number]
-        is_admin = number in self._admin_numbers
-        crew = self._admins if is_admin else self._workers
-        replaced = crew.replaced
-        effects = crew.on_end(number, now_s)
-        if crew.replaced > replaced:
-            pause_s = max(0.0, (crew.next_s or now_s) - now_s)
-            who = "the admin process" if is_admin else f"worker {number}"
-            when = f"in {pause_s:.1f} s" if pause_s else "at once"
-            log.error("%s (process %d) ended with %s; it is replaced %s", who, child.pid, how, when)
-        if is_admin:
-            self._admin_numbers.discard(number)
-            self._draining = [ask for ask in self._draining if ask[0] != number]
-            self._perform_admin(effects, now_s)
-        else:
-            self._tally.end(number)
-            self._reloads.on_end(number)
-            self._perform(effects, now_s)
-
-    def _say(self, number: int, message: FromParent) -> None:
-        child = self._children.get(number)
-        if child is not None:
-            child.say(message)
-
-    def _on_message(self, child: Child, message: ToParent) -> None:
-        number, now_s = child.number, now()
+    def on_message(self, number: int, message: ToParent) -> None:
+        """A process says something."""
         if isinstance(message, Report):
             self._tally.report(number, message)
-        elif isinstance(message, Ready):
-            if number in self._admin_numbers:
-                self._admins.on_ready(number, now_s)
-            else:
-                log.info("worker %d (process %d) takes requests", number, child.pid)
-                self._perform(self._workers.on_ready(number, now_s), now_s)
-        elif isinstance(message, Leaving):
-            log.info("worker %d (process %d) was told to leave: another one takes its place", number, child.pid)
-            self._perform(self._workers.on_leaving(number, now_s), now_s)
         elif isinstance(message, Applied):
-            self._reloads.on_applied(number, message.edition)
+            self._editions.reloads.on_applied(number, message.edition)
         elif isinstance(message, Ask):
-            self._on_ask((number, message.number), message.path)
+            self._on_ask((number, message.number), message)
+
+    def on_end(self, number: int) -> None:
+        """A process has ended."""
+        self._tally.end(number)
+        self._editions.reloads.on_end(number)
+        self._replies.on_end(number)
+
+    def _on_ask(self, asker: Asker, ask: Ask) -> None:
+        if ask.path == "/metrics":
+            self._replies.tell_metrics(asker, ask.accept)
+        elif ask.path == "/healthz":
+            self._replies.answer(asker, 200, {"status": "ok"})
+        elif ask.path == "/readyz":
+            self._replies.tell_readiness(asker)
+        elif ask.path == "/reload":
+            self._reload(asker)
+        else:
+            log.info("told to drain")
+            self._replies.tell_drained(asker)
+            self._leave()
 
     # Signals
 
@@ -274,96 +199,40 @@ class Parent:
             self._reload(None)
         elif number == signal.SIGUSR2:
             log.info("restarting the workers one after the other")
-            self._perform(self._workers.restart(now()), now())
+            self._processes.restart()
         elif not self._is_ending:
             log.info("leaving: what is in flight is finished (a second signal: at once)")
             self._is_ending = True
             self._leave()
         else:
             log.info("leaving at once")
-            for worker_number in self._workers.present:
-                self._say(worker_number, LeaveAtOnce())
+            self._processes.say_workers(LeaveAtOnce())
 
     def _leave(self) -> None:
-        if self._workers.is_leaving:
+        if self._processes.workers.is_leaving:
             return
-        self._perform(self._workers.leave(), now())
-        # from here on the workers alone have the port, and close it when they have served what came
-        unix = self._settings.listen_unix
-        if unix is not None:
-            Path(unix.path).unlink(missing_ok=True)
-        for sock in (*self._ports, *self._shared):
-            sock.close()
+        self._processes.leave()
+        self._doors.close_traffic()
         self._drained_by_s = now() + self._settings.drain_wait_s + self._settings.drain_deadline_s
         self._kill_s = self._drained_by_s + GRACE_S
 
-    # The file
-
     def _reload(self, asker: Asker | None) -> None:
-        try:
-            data = Path(self._settings.file).read_bytes()
-            file = read_file(data, self._settings.file)
-        except (DefinitionErrors, OSError) as error:
-            self._refused += 1
-            log.error("the file is wrong, nothing was changed:\n%s", error)
+        if self._tls is not None:
+            self._tls.refresh()
+        told = self._editions.read_again(self._processes.workers.present, asker, now())
+        if isinstance(told, str):
             if asker is not None:
-                self._answer(asker, 422, {"applied": False, "detail": str(error)})
+                self._replies.answer(asker, 422, {"applied": False, "detail": told})
             return
-        self._applied += 1
-        self._edition += 1
-        self._file = file
-        self._tally.configure(file.services, self._edition)
-        self._reloads.begin(self._edition, self._workers.present, asker, now())
-        for number in self._workers.present:
-            self._say(number, Apply(self._edition, data))
-        count = len(file.services)
-        log.info("reloaded %s: %d service%s", self._settings.file, count, "" if count == 1 else "s")
+        self._tally.configure(self._editions.file.services, self._editions.number)
+        self._processes.say_workers(told)
 
-    # What the admin port shows
 
-    def _on_ask(self, asker: Asker, path: str) -> None:
-        if path == "/metrics":
-            self._say(asker[0], Answer(asker[1], 200, is_text=True, body=self._metrics().encode()))
-        elif path == "/healthz":
-            self._answer(asker, 200, {"status": "ok"})
-        elif path == "/readyz":
-            readiness = self._readiness()
-            self._answer(asker, 200 if readiness.ready else 503, readiness)
-        elif path == "/reload":
-            self._reload(asker)
-        else:
-            log.info("told to drain")
-            self._draining.append(asker)
-            self._leave()
-
-    def _answer(self, asker: Asker, status: int, value: Any) -> None:
-        self._say(asker[0], Answer(asker[1], status, is_text=False, body=msgspec.json.encode(value)))
-
-    def _answer_drains(self, now_s: float) -> None:
-        is_empty = not self._workers.present
-        if not self._draining or not (is_empty or now_s >= self._drained_by_s):
-            return
-        left = 0
-        for service in self._file.services:
-            gauges = self._tally.total(service).gauges
-            left += int(gauges.get("in_flight", 0) + gauges.get("held", 0))
-        for asker in self._draining:
-            self._answer(asker, 200 if is_empty else 503, Drained(drained=is_empty, in_flight=left))
-        self._draining.clear()
-
-    def _readiness(self) -> Readiness:
-        if self._workers.is_leaving:
-            return Readiness(ready=False, detail="draining")
-        serving = self._workers.serving
-        return Readiness(ready=serving > 0, detail=f"{serving} of {self._count} workers take requests")
-
-    def _metrics(self) -> str:
-        crew = self._workers
-        crowd = Crowd(
-            started_at=self._started_at, serving=crew.serving, places=0 if crew.is_leaving else self._count,
-            present=len(crew.present), replaced=crew.replaced, reloads=self._applied, failed_reloads=self._refused,
-        )  # fmt: skip
-        return text(self._tally, self._file.services, crowd)
+def _load_spans() -> None:
+    """What is loaded here is shared by all workers."""
+    if sys.modules.get("typing_extensions", sys) is None:
+        del sys.modules["typing_extensions"]  # `gateway.__main__` does without it, OpenTelemetry does not
+    import_module(SPANS)
 
 
 def _name() -> str:
@@ -376,15 +245,3 @@ def _name_process(what: str) -> None:
     """As `ps -o comm` and `top` show it."""
     with suppress(OSError):
         Path("/proc/self/comm").write_text(f"gw {what}")
-
-
-def _tell_restarted(effect: Restarted) -> None:
-    if effect.is_complete:
-        log.info("all workers were replaced")
-    else:
-        log.error("a new worker did not come up: the restart is given up, the others stay")
-
-
-def _address(sock: socket.socket) -> str:
-    host, port = sock.getsockname()[:2]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

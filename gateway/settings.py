@@ -3,28 +3,38 @@
 `--help` and the document's table (a test compares) come from `OPTIONS`.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Final, Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, Literal, TypeVar
 
 import msgspec
 
+from zerogate.edge_kinds import CollectorUrl, Senders
 from zerogate.errors import DefinitionError, DefinitionErrors, shown
 from zerogate.flags import (
     Option,
     Positional,
     Program,
-    duration_or_zero,
+    admin_conflicts,
+    drain_options,
+    duration,
     ip_and_port,
     overlap,
     read_values,
     unix_socket,
     whole,
 )
+from zerogate.http.certificate_files import ListenTls
+from zerogate.http.certificates import ClientCertificates, KeyPair
+from zerogate.http.entrance import NOBODY, TrustedSenders
+from zerogate.kinds import Percent, Size
 from zerogate.runtime.interface import Address
 
 PROG: Final = "python -m gateway"
 MOST_WORKERS: Final = 64
-_LOGS: Final = ("off", "sampled", "on")
+LEAST_HUNG_S: Final = 3.0
+"""A worker reports once a second, and one report may be late."""
+
+Value = TypeVar("Value")
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,16 +43,49 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     file: str
     listen: Address
     listen_unix: Address | None
+    listen_tls: Address | None
+    certificates: ListenTls | None
+    client_ca: str | None
+    client_certificates: Literal["required", "optional"]
+    trusted_senders: TrustedSenders | None
     admin: Address
     workers: int | None
     """None: one for each core that it may use."""
+    hung_after_s: float
+    max_connections: int
+    max_connections_per_client: int
+    body_memory_bytes: int
     access_log: Literal["off", "sampled", "on"]
+    trace_to: str | None
+    trace_ratio: float
     drain_deadline_s: float
     drain_wait_s: float
 
+    @property
+    def tls(self) -> ListenTls | None:
+        """Set together with `listen_tls`."""
+        if self.certificates is None or self.client_ca is None:
+            return self.certificates
+        clients = ClientCertificates(self.client_ca, required=self.client_certificates == "required")
+        return msgspec.structs.replace(self.certificates, clients=clients)
 
-def _unix_or_none(text: str) -> Address | None:
-    return None if text == "none" else unix_socket(text)
+    @property
+    def trusted(self) -> TrustedSenders:
+        """Whose PROXY headers are believed."""
+        return self.trusted_senders or NOBODY
+
+
+def _or_none(parse: Callable[[str], Value]) -> Callable[[str], Value | None]:
+    return lambda text: None if text == "none" else parse(text)
+
+
+def _one_of(*words: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text not in words:
+            raise DefinitionError(f"{shown(text)} is none of {', '.join(words)}")
+        return text
+
+    return parse
 
 
 def _workers(text: str) -> int | None:
@@ -54,10 +97,16 @@ def _workers(text: str) -> int | None:
     return number
 
 
-def _log(text: str) -> str:
-    if text not in _LOGS:
-        raise DefinitionError(f"{shown(text)} is none of {', '.join(_LOGS)}")
-    return text
+def _certificates(text: str) -> ListenTls:
+    first, comma, second = text.partition(",")
+    if not first or (comma and not second) or "," in second:
+        hint = "Write the path of a folder with NAME.crt and NAME.key in it, or CERTIFICATE,KEY."
+        raise DefinitionError(f"{shown(text)} is neither a folder nor a certificate with its key", hint=hint)
+    return ListenTls(pairs=(KeyPair(first, second),)) if comma else ListenTls(folder=first)
+
+
+def _senders(text: str) -> Any:
+    return Senders().parse([word.strip() for word in text.split(",")])
 
 
 OPTIONS: Final = (
@@ -66,8 +115,31 @@ OPTIONS: Final = (
         says="where requests come in; 0.0.0.0:PORT for all interfaces; port 0: any free one, told at the start",
     ),
     Option(
-        name="listen-unix", field="listen_unix", metavar="unix:PATH", parse=_unix_or_none, default="none",
+        name="listen-unix", field="listen_unix", metavar="unix:PATH", parse=_or_none(unix_socket), default="none",
         says="a Unix socket where requests come in too",
+    ),
+    Option(
+        name="listen-tls", field="listen_tls", metavar="ADDRESS", parse=_or_none(ip_and_port), default="none",
+        says="where requests come in over TLS too; needs --tls",
+    ),
+    Option(
+        name="tls", field="certificates", metavar="PATH", parse=_or_none(_certificates), default="none",
+        says="certificates of --listen-tls: a folder with NAME.crt and NAME.key, chosen by SNI, or CERTIFICATE,KEY",
+    ),
+    Option(
+        name="client-ca", field="client_ca", metavar="FILE", parse=_or_none(str), default="none",
+        says="authorities of clients' certificates: clients of --listen-tls show one of theirs",
+    ),
+    Option(
+        name="client-certificates", field="client_certificates", metavar="MODE",
+        parse=_one_of("required", "optional"), default="required",
+        says="whether clients of --listen-tls must have a certificate of --client-ca, or may: required or optional",
+    ),
+    Option(
+        name="proxy-protocol-from", field="trusted_senders", metavar="NETWORKS", parse=_or_none(_senders),
+        default="none",
+        says="balancers whose connections begin with a PROXY header (version 1 or 2): networks with commas between "
+        "them, and the word unix",
     ),
     Option(
         name="admin", field="admin", metavar="ADDRESS", parse=ip_and_port, default="127.0.0.1:8081",
@@ -78,17 +150,36 @@ OPTIONS: Final = (
         says="processes that take requests, or auto: one per core; each has its own holds and connections to sidecars",
     ),
     Option(
-        name="access-log", field="access_log", metavar="MODE", parse=_log, default="off",
+        name="hung-after", field="hung_after_s", metavar="TIME",
+        parse=lambda text: duration(text, lowest_s=LEAST_HUNG_S), default="10s",
+        says="a worker that says nothing for so long hangs: it is killed and replaced",
+    ),
+    Option(
+        name="max-connections", field="max_connections", metavar="N", parse=whole, default="0",
+        says="most connections of clients at once in each worker; one more gets 503 and is closed; 0: no limit",
+    ),
+    Option(
+        name="max-connections-per-client", field="max_connections_per_client", metavar="N", parse=whole, default="0",
+        says="the same for each client address; 0: no limit, since all clients of a balancer have one address",
+    ),
+    Option(
+        name="body-memory", field="body_memory_bytes", metavar="SIZE",
+        parse=Size(1024 * 1024, 1 << 40).parse, default="1Gi",
+        says="most bytes of request bodies that each worker keeps; beyond it new ones get 503 and uploads pause",
+    ),
+    Option(
+        name="access-log", field="access_log", metavar="MODE", parse=_one_of("off", "sampled", "on"), default="off",
         says="a JSON line per request on standard output: off, on, or sampled (all failures, 1 % of the others)",
     ),
     Option(
-        name="drain-deadline", field="drain_deadline_s", metavar="TIME", parse=duration_or_zero, default="30s",
-        says="for what is in flight or waits when told to leave, and of /drain; what Kubernetes gives a pod",
+        name="trace-to", field="trace_to", metavar="URL", parse=_or_none(CollectorUrl().parse), default="none",
+        says="an OpenTelemetry collector that takes OTLP over HTTP; needs zerogate[otel], and 20 MiB in each worker",
     ),
     Option(
-        name="drain-wait", field="drain_wait_s", metavar="TIME", parse=duration_or_zero, default="0s",
-        says="how long to go on after readiness is off, until balancers have noticed; in a cluster 5s",
+        name="trace-sample", field="trace_ratio", metavar="SHARE", parse=Percent(0.0, 1.0).parse, default="100%",
+        says="share of the traces that begin here which is recorded; those that began elsewhere were decided on there",
     ),
+    *drain_options("what is in flight or waits", "balancers have noticed; in a cluster 5s"),
 )  # fmt: skip
 
 PROGRAM: Final = Program(
@@ -107,8 +198,22 @@ def read(arguments: Sequence[str], environ: Mapping[str, str]) -> Settings:
     values, errors = read_values(PROGRAM, arguments, environ)
     if not errors:
         settings = Settings(**values)
-        if not settings.admin.port or not overlap(settings.admin, settings.listen):
+        errors = _conflicts(settings)
+        if not errors:
             return settings
-        problem = f"{settings.admin} is where requests come in"
-        errors = [DefinitionError(problem, key="--admin", hint="Give another port.")]
     raise DefinitionErrors(errors)
+
+
+def _conflicts(settings: Settings) -> list[DefinitionError]:
+    secure = settings.listen_tls
+    errors = admin_conflicts(settings.admin, [settings.listen, *([secure] if secure is not None else [])])
+    if secure is not None and secure.port and overlap(secure, settings.listen):
+        problem = f"{secure} is where requests come in without TLS"
+        errors.append(DefinitionError(problem, key="--listen-tls", hint="Give another port."))
+    if secure is not None and settings.certificates is None:
+        errors.append(DefinitionError("needs --tls", key="--listen-tls", hint="Say which certificates: --tls FOLDER."))
+    for flag, value in (("--tls", settings.certificates), ("--client-ca", settings.client_ca)):
+        if secure is None and value is not None:
+            hint = "Write --listen-tls ADDRESS."
+            errors.append(DefinitionError("is about --listen-tls, which is not given", key=flag, hint=hint))
+    return errors

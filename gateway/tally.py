@@ -11,6 +11,7 @@ service is known; none is above what was really counted; after each worker's las
 from collections.abc import Collection
 
 from gateway.messages import Figures, Number, Report
+from zerogate.counters import Exemplar
 
 PROCESS = ""
 """Stands for the process itself where a service's name stands."""
@@ -65,14 +66,22 @@ class Tally:
         """The sums of a known service, or of PROCESS."""
         counters = dict(self._departed[service])
         gauges: dict[str, Number] = {}
+        examples: dict[str, Exemplar] = {}
         for known in self._live.values():
             if service in known:
                 figures = known[service][1]
                 _add(counters, figures.counters)
                 _add(gauges, figures.gauges)
-        return Figures(counters, gauges)
+                _keep_newest(examples, figures.examples)
+        return Figures(counters, gauges, examples)
 
 
 def _add(sums: dict[str, Number], more: dict[str, Number]) -> None:
     for name, value in more.items():
         sums[name] = sums.get(name, 0) + value
+
+
+def _keep_newest(examples: dict[str, Exemplar], others: dict[str, Exemplar]) -> None:
+    for place, other in others.items():
+        if place not in examples or examples[place].at < other.at:
+            examples[place] = other

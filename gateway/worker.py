@@ -11,53 +11,42 @@ import logging
 import random
 import signal
 import socket
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
 
 from activator.holds import Holds
 from activator.links import Links
 from gateway.channel import Channel
-from gateway.figures import figures_of
+from gateway.doors import Door
+from gateway.entries import Entries
 from gateway.file import EMPTY, GatewayFile, read_file
 from gateway.ingress import Ingress
-from gateway.messages import (
-    Applied,
-    Apply,
-    Figures,
-    FromParent,
-    Leave,
-    LeaveAtOnce,
-    Leaving,
-    Number,
-    Ready,
-    Report,
-)  # fmt: skip
-from gateway.metrics import UNROUTED
+from gateway.messages import Applied, Apply, FromParent, Leave, LeaveAtOnce, Leaving, Ready
+from gateway.reporting import Reporting
 from gateway.settings import Settings
-from gateway.tally import PROCESS
+from gateway.tls import ListenerWatch
 from zerogate.clock import now
-from zerogate.drain import Steps, leave
-from zerogate.errors import Refusal
-from zerogate.http.access_log import AT_ONCE, AccessLog
+from zerogate.counters import ServiceCounters
+from zerogate.drain import Steps, leave, leaving
+from zerogate.http.access_log import AccessLog
 from zerogate.http.exchange import Exchange
-from zerogate.http.listener import Listener
-from zerogate.http.server import Server
+from zerogate.http.server import ConnectionLimits, Server
+from zerogate.http.sides import BufferMemory
 from zerogate.http.sweep import Sweep
+from zerogate.http.tracing import Tracing, start_export
 from zerogate.output import STDOUT, Output
-from zerogate.process import usage
 from zerogate.tasks import Nursery
+
+if TYPE_CHECKING:
+    from zerogate.http.spans import SpanExport
 
 log = logging.getLogger("gateway")
 
-REPORT_S: Final = 1.0
 LAST_ANSWERS_S: Final = 1.0
 """For refusals that are on their way at the drain deadline, and for the last report."""
-_LEAVING: Final = Refusal(
-    status=503,
-    code="shutting_down",
-    detail="This gateway is being stopped and no replica took the request until then. Try again.",
-    retry_after_s=1.0,
+_LEAVING: Final = leaving(
+    "This gateway is being stopped and no replica took the request until then. Try again.", retry_after_s=1.0
 )
 
 
@@ -80,7 +69,8 @@ class Start(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     edition: int
     file: GatewayFile
-    sockets: tuple[socket.socket, ...]
+    doors: tuple[Door, ...]
+    tls: ListenerWatch | None
     channel: socket.socket
 
 
@@ -101,25 +91,47 @@ class Worker:
             call_later=loop.call_later, clock=now,
         )  # fmt: skip
         self._links: dict[str, Links] = {}
-        self._ingress = Ingress(self._holds, loop.call_soon, self._access_log.add)
-        self._server = Server(self._ingress.place, self._sweep)
-        self._listeners = [Listener(self._server, sock, keeps_file=True) for sock in start.sockets]
+        self._ingress = Ingress(self._holds, loop.call_soon, self.on_exchange_ended)
+        self._tracing = self._trace()
+        self._server = Server(
+            self._tracing.place if self._tracing is not None else self._ingress.place, self._sweep,
+            memory=BufferMemory(self._settings.body_memory_bytes),
+            limits=ConnectionLimits(
+                total=self._settings.max_connections, per_client=self._settings.max_connections_per_client
+            ),
+        )  # fmt: skip
+        self._entries = Entries(self._server, start.doors, self._settings.trusted, start.tls)
         self._channel = Channel(self._on_message, self._on_orphaned)
+        self._reporting = Reporting(
+            self._channel, self._holds, self._server, self._entries, unrouted=self._ingress.unrouted,
+            access_log=self._access_log, tracing=self._tracing, edition=lambda: self._edition,
+        )  # fmt: skip
+        self._export: SpanExport | None = None
         self._file = EMPTY
         self._edition = start.edition
-        self._sequence = 0
         self._told_to_leave = asyncio.Event()
         self._at_once = asyncio.Event()
         self._is_last = False
+
+    def _trace(self) -> Tracing | None:
+        if self._settings.trace_to is None:
+            return None
+
+        def counters(service: str) -> ServiceCounters | None:
+            hold = self._holds.get(service)
+            return hold.counters if hold is not None else None
+
+        return Tracing(self._ingress.place, counters, ratio=self._settings.trace_ratio)
 
     async def run(self) -> None:
         """Take requests until told to leave, and leave."""
         await self._channel.open(self._start.channel)
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._on_sigterm)
         self._apply(self._start.file)
-        for listener in self._listeners:
-            await listener.start()
-        self._nursery.start(self._report_always(), name="reports")
+        if self._tracing is not None and self._settings.trace_to is not None:
+            self._export = await start_export(self._tracing, self._settings.trace_to)
+        await self._entries.start(self._nursery)
+        self._nursery.start(self._reporting.run(), name="reports")
         # what lives as long as the process is not worth looking at in every collection
         gc.collect()
         gc.freeze()
@@ -148,6 +160,8 @@ class Worker:
             for address in service.replicas:
                 links.add(str(address), address)
         self._ingress.configure(router)
+        if self._tracing is not None:
+            self._tracing.configure(self._settings.trace_ratio, file.prefixes())
         self._file = file
 
     async def _read_and_apply(self, message: Apply) -> None:
@@ -156,6 +170,7 @@ class Worker:
         if message.edition > self._edition:
             self._edition = message.edition
             self._apply(file)
+        await self._entries.look_at_certificates()
         self._channel.say(Applied(message.edition))
 
     # What the parent says
@@ -182,8 +197,7 @@ class Worker:
 
     def _leave_at_once(self) -> None:
         self._at_once.set()
-        for listener in self._listeners:
-            listener.abort()
+        self._entries.abort()
 
     # Leaving
 
@@ -212,20 +226,20 @@ class Worker:
             return
 
     async def _close_listeners(self) -> None:
-        for listener in self._listeners:
-            await (listener.leave_port() if self._is_last else listener.hand_over_port())
+        await self._entries.leave_ports(is_last=self._is_last)
 
     def _let_wait(self) -> None:
         """What waits here waits for a replica that others start, so it has until the deadline too."""
 
     async def _finish_running(self) -> None:
         self._server.drain()
+        self._entries.abort_waiting()
         try:
             async with asyncio.timeout(0 if self._at_once.is_set() else self._settings.drain_deadline_s):
                 await self._server.emptied().wait()
         except TimeoutError:
             self._holds.refuse_all(_LEAVING)
-            reset = await self._listeners[0].drain(deadline_s=0 if self._at_once.is_set() else LAST_ANSWERS_S)
+            reset = await self._entries.drain(deadline_s=0 if self._at_once.is_set() else LAST_ANSWERS_S)
             if reset:
                 log.warning("%d connections were reset: they had not ended at the deadline", reset)
 
@@ -239,47 +253,10 @@ class Worker:
         await asyncio.sleep(0)
         await self._nursery.aclose()
         self._access_log.finish()
-        self._report([*self._file.services])
+        if self._export is not None:
+            await asyncio.to_thread(self._export.stop)
+        self._reporting.report([*self._file.services])
         await self._channel.close(within_s=LAST_ANSWERS_S)
-
-    # What is counted
-
-    async def _report_always(self) -> None:
-        while True:
-            await asyncio.sleep(REPORT_S)
-            for _ in range(self._access_log.waiting // AT_ONCE + 1):
-                self._access_log.flush()
-                await asyncio.sleep(0)
-            if not self._channel.is_behind:
-                self._report(self._holds.take_changed())
-
-    def _report(self, services: list[str]) -> None:
-        figures: dict[str, Figures] = {PROCESS: self._process()}
-        for name in services:
-            hold = self._holds.get(name)
-            if hold is not None:
-                hold.on_read()
-                figures[name] = figures_of(hold.counters, hold.meter)
-        self._sequence += 1
-        self._channel.say(Report(self._sequence, self._edition, figures))
-
-    def _process(self) -> Figures:
-        server, used = self._server, usage()
-        counters: dict[str, Number] = {
-            "cpu_s": used.cpu_s,
-            "accepted": server.accepted,
-            "bad_requests": server.bad_requests,
-            "dropped_log_lines": self._access_log.dropped,
-        }
-        counters.update({UNROUTED + code: count for code, count in self._ingress.unrouted.refused_by_code.items()})
-        gauges: dict[str, Number] = {
-            "resident_bytes": used.resident_bytes,
-            "open_files": used.open_files,
-            "connections": len(server.connections),
-            "body_bytes": server.memory.body_bytes,
-            "answer_bytes": server.memory.answer_bytes,
-        }
-        return Figures(counters, gauges)
 
     # What the holds tell
 
@@ -293,6 +270,8 @@ class Worker:
     def on_exchange_ended(self, service: str, exchange: Exchange) -> None:
         """A request is over."""
         self._access_log.add(service, exchange)
+        if self._tracing is not None:
+            self._tracing.note(service, exchange)
 
 
 async def serve(start: Start) -> None:

@@ -15,9 +15,10 @@ from zerogate.errors import DefinitionError, DefinitionErrors, shown
 from zerogate.flags import (
     Option,
     Program,
+    admin_conflicts,
+    drain_options,
     duration,
     duration_or_none,
-    duration_or_zero,
     ip_and_port,
     overlap,
     read_values,
@@ -170,14 +171,7 @@ OPTIONS: Final = (
         default="none",
         says="a WebSocket without a data frame for so long is not in flight in reports; none: it is until it is closed",
     ),
-    Option(
-        name="drain-deadline", field="drain_deadline_s", metavar="TIME", parse=duration_or_zero, default="30s",
-        says="for what is in flight when told to leave, and of /drain; what Kubernetes gives a pod",
-    ),
-    Option(
-        name="drain-wait", field="drain_wait_s", metavar="TIME", parse=duration_or_zero, default="0s",
-        says="how long to go on after readiness is off, until whoever sends requests has noticed",
-    ),
+    *drain_options("what is in flight", "whoever sends requests has noticed"),
 )  # fmt: skip
 
 
@@ -210,9 +204,7 @@ _OTHER: Final = "Give another port."
 
 
 def _conflicts(settings: Settings) -> list[DefinitionError]:
-    found = []
-    if settings.admin.port and overlap(settings.admin, settings.listen):
-        found.append(DefinitionError(f"{settings.admin} is where requests come in", key="--admin", hint=_OTHER))
+    found = admin_conflicts(settings.admin, [settings.listen])
     for key, own in (("--listen", settings.listen), ("--admin", settings.admin)):
         upstream = settings.upstream
         if upstream.path:

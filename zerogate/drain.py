@@ -17,6 +17,8 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 
+from zerogate.errors import Refusal
+
 log = logging.getLogger(__name__)
 
 
@@ -44,3 +46,8 @@ async def leave(steps: Steps) -> None:
                 await waiting
         except Exception:
             log.exception("leaving: %s failed", name.replace("_", " "))
+
+
+def leaving(detail: str, *, retry_after_s: float) -> Refusal:
+    """What those are told who wait until the process leaves."""
+    return Refusal(status=503, code="shutting_down", detail=detail, retry_after_s=retry_after_s)

@@ -139,3 +139,20 @@ PATH_FAMILIES: Final = (
         spread(lambda sample: sample.counters.request),
     ),
 )
+
+HOLD_FAMILIES: Final = (
+    *PATH_FAMILIES,
+    Family(
+        "zerogate_cold_starts_total",
+        "counter",
+        "Requests that met a service without a ready replica.",
+        value(lambda sample: sample.counters.cold_starts),
+    ),
+    Family(
+        "zerogate_ejections_total",
+        "counter",
+        "How often a replica was left out because its requests failed, by how the last one did.",
+        by("why", lambda sample: sample.counters.ejections_by_why),
+    ),
+)
+"""Of whoever holds requests and chooses among replicas: a box and a gateway."""

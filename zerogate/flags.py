@@ -8,7 +8,7 @@ that it makes.
 
 import argparse
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from ipaddress import ip_address
 from typing import Any, Final, NoReturn
 
@@ -175,3 +175,24 @@ def overlap(one: Address, other: Address) -> bool:
     """Whether both cannot be listened on at once."""
     hosts = (one.host, other.host)
     return one.port == other.port and (one.host == other.host or any(ip_address(host).is_unspecified for host in hosts))
+
+
+def drain_options(what: str, noticed: str) -> tuple[Option, Option]:
+    """How a process leaves. `what` has until the deadline; `noticed`: who has to notice before the port closes."""
+    return (
+        Option(
+            name="drain-deadline", field="drain_deadline_s", metavar="TIME", parse=duration_or_zero, default="30s",
+            says=f"for {what} when told to leave, and of /drain; what Kubernetes gives a pod",
+        ),
+        Option(
+            name="drain-wait", field="drain_wait_s", metavar="TIME", parse=duration_or_zero, default="0s",
+            says=f"how long to go on after readiness is off, until {noticed}",
+        ),
+    )  # fmt: skip
+
+
+def admin_conflicts(admin: Address, traffic: Iterable[Address]) -> list[DefinitionError]:
+    """What is wrong with the admin port beside these."""
+    if admin.port and any(overlap(admin, one) for one in traffic):
+        return [DefinitionError(f"{admin} is where requests come in", key="--admin", hint="Give another port.")]
+    return []

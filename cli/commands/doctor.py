@@ -143,11 +143,12 @@ def file_and_place(file: Path | None, environ: Mapping[str, str]) -> tuple[Place
 def certificates(file: Path, environ: Mapping[str, str]) -> Iterator[Finding]:
     """The certificates of a right file's TLS listener: whom they name, and how long they last."""
     from cli.runnable import read_runnable
-    from cli.tls_files import load_tls, shown, warnings
+    from cli.tls_files import load_tls
+    from zerogate.http.certificate_files import shown, warnings
 
     loaded = load_tls(read_runnable(file, environ))
     now_at = wall()
-    wrong = list(warnings(loaded, now_at))
+    wrong = list(warnings(loaded.server, now_at))
     for certificate in loaded.server.certificates if loaded.server is not None else ():
         is_wrong = any(certificate.pair.certificate in warning for warning in wrong)
         if not is_wrong:

@@ -84,7 +84,7 @@ def test_a_folder_that_does_not_exist_is_told_with_its_line(tmp_path: Path) -> N
 def test_tracing_without_its_packages_is_a_mistake_of_its_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = "services: {a: {endpoint: 'http://127.0.0.1:9005'}}\ntrace-to: http://127.0.0.1:4318\n"
     assert check(tmp_path, text)[0] == EXIT_OK
-    monkeypatch.setattr("cli.runnable.find_spec", lambda name: None)
+    monkeypatch.setattr("zerogate.http.tracing.find_spec", lambda name: None)
     code, _, err = check(tmp_path, text)
     assert code == EXIT_WRONG
     assert f"{tmp_path}/z.yaml:2: trace-to: needs packages that are not installed. Install zerogate[otel]" in err

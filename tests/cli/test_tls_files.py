@@ -4,14 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from cli import certificate_watch
 from cli.box import BoxFile
-from cli.certificate_watch import CertificateWatch
 from cli.file import parse_box_file
-from cli.tls_files import LoadedTls, load_tls, warnings
+from cli.tls_files import BoxCertificates, LoadedTls, load_tls
 from tests.certificates import Authority
 from zerogate.clock import wall
 from zerogate.errors import DefinitionErrors
+from zerogate.http import certificate_watch
+from zerogate.http.certificate_files import warnings
+from zerogate.http.certificate_watch import CertificateWatch
 
 DAY = 86400
 SERVICES = "services:\n  chat: {endpoint: 'http://127.0.0.1:9005'}\n"
@@ -113,7 +114,7 @@ def test_a_certificate_that_is_not_valid_or_not_for_long_is_warned_of(
     authority: Authority, tmp_path: Path, days: float, began_days_ago: float, warning: str | None
 ) -> None:
     authority.issue(tmp_path, "a", days=days, began_days_ago=began_days_ago)
-    found = list(warnings(load_tls(tls_box(tmp_path)), wall()))
+    found = list(warnings(load_tls(tls_box(tmp_path)).server, wall()))
     assert (warning is None and found == []) or (warning is not None and warning in found[0])
 
 
@@ -123,32 +124,32 @@ async def test_renewed_files_are_used_and_wrong_ones_are_not(
     caplog.set_level(logging.INFO)
     authority.issue(tmp_path, "a", names=["old.test"])
     used: list[LoadedTls] = []
-    watch = CertificateWatch(tls_box(tmp_path), used.append)
-    await watch.look()
+    watch = CertificateWatch(BoxCertificates(tls_box(tmp_path)))
+    await watch.look(used.append)
     assert used == []
     authority.issue(tmp_path, "a", names=["new.test"])
-    await watch.look()
-    await watch.look()
+    await watch.look(used.append)
+    await watch.look(used.append)
     (loaded,) = used
     assert loaded.server is not None
     assert loaded.server.certificates[0].names == ("new.test",)
     # certificate and key are not written at the same instant
     key = (tmp_path / "a.key").read_bytes()
     (tmp_path / "a.key").unlink()
-    await watch.look()
+    await watch.look(used.append)
     assert len(used) == 1
     assert "the former ones stay" in caplog.text
     (tmp_path / "a.key").write_bytes(key)
-    await watch.look()
+    await watch.look(used.append)
     assert len(used) == 2
 
 
 async def test_a_pair_that_is_put_into_the_folder_is_used(authority: Authority, tmp_path: Path) -> None:
     authority.issue(tmp_path / "d", "a", names=["a.test"])
     used: list[LoadedTls] = []
-    watch = CertificateWatch(tls_box(tmp_path, "d"), used.append)
+    watch = CertificateWatch(BoxCertificates(tls_box(tmp_path, "d")))
     authority.issue(tmp_path / "d", "b", names=["b.test"])
-    await watch.look()
+    await watch.look(used.append)
     assert used[0].server is not None
     assert len(used[0].server.certificates) == 2
 
@@ -159,8 +160,8 @@ async def test_it_is_looked_again_and_again(
     monkeypatch.setattr(certificate_watch, "CHECK_S", 0.01)
     authority.issue(tmp_path, "a")
     used = asyncio.Event()
-    watch = CertificateWatch(tls_box(tmp_path), lambda _: used.set())
-    running = asyncio.get_running_loop().create_task(watch.run())
+    watch = CertificateWatch(BoxCertificates(tls_box(tmp_path)))
+    running = asyncio.get_running_loop().create_task(watch.run(lambda _: used.set()))
     authority.issue(tmp_path, "a")
     await asyncio.wait_for(used.wait(), 10)
     running.cancel()

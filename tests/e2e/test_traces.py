@@ -10,12 +10,12 @@ import httpx
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from cli.tracing import MOST_WAITING
 from tests.e2e.collector import collector
 from tests.e2e.harness import Box, Latch, free_port, soon, stub, zerogate
 from tests.h2c_server import H2C_SERVER
 from tests.queueproxy.world import world
 from zerogate.clock import wall
+from zerogate.http.tracing import MOST_WAITING
 
 pytestmark = [pytest.mark.slow, pytest.mark.may_block]
 

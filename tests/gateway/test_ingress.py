@@ -15,6 +15,7 @@ from gateway.router import Router
 from tests.zerogate.http.dialogue import Sides
 from zerogate.clock import now
 from zerogate.counters import Result
+from zerogate.errors import Refusal
 from zerogate.http.exchange import Exchange
 from zerogate.http.parse_heads import parse_request
 from zerogate.http.sweep import Sweep
@@ -329,3 +330,27 @@ async def test_the_age_of_a_replica_that_was_found_running_is_not_its_start() ->
             )
     assert gateway.holds["asr"].replicas["asr-1"].start_s is None
     assert gateway.holds["image"].replicas["image-1"].start_s == 2.0
+
+
+async def test_a_head_that_comes_again_is_never_placed_by_a_table_of_before() -> None:
+    gateway = Gateway()
+    lines = [(b"Host", b"asr.example.org")]
+    head = parse_request(b"GET", b"/x", "1.1", lines, keep_alive=True)
+
+    def place() -> list[str]:
+        for hold in gateway.holds:
+            hold.fail(Refusal(status=503, code="stopped", detail="…"), float("inf"), now())
+            hold.unblock()
+        exchange = Exchange(Answers(), head, now())
+        gateway.ingress.place(exchange, now())
+        return held_by(gateway) or [exchange.code or str(exchange.status)]
+
+    assert place() == place() == ["asr"]
+    gateway.ingress.configure(Router([Route(service="image", hosts=("asr.example.org",))]))
+    assert place() == place() == ["image"]
+    gateway.ingress.configure(Router([]))
+    assert place() == place() == ["no_route"]
+    # a path that wakes nothing from now on
+    gateway.holds.configure({**POLICIES, "asr": Policy(health_paths=("/x",))}, {})
+    gateway.ingress.configure(Router([Route(service="asr", hosts=("asr.example.org",))]))
+    assert place() == place() == ["200"]

@@ -3,18 +3,24 @@
 import re
 from pathlib import Path
 
+from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
-from gateway.figures import Sample, figures_of, sample_of
+from gateway.figures import LOST, TRACES, UNROUTED, Sample, figures_of, sample_of
 from gateway.messages import Figures, Report
-from gateway.metrics import FAMILIES, UNROUTED, Crowd, text
+from gateway.metrics import Crowd, text
 from gateway.tally import PROCESS, Tally
-from zerogate.counters import ServiceCounters
+from zerogate.counters import Exemplar, ServiceCounters
 from zerogate.exposition import Dialect
+from zerogate.families import HOLD_FAMILIES
 from zerogate.meter import Meter
 
 DOCS = Path(__file__).parents[2] / "docs"
-CROWD = Crowd(started_at=1.0, serving=1, places=2, present=3, replaced=4, reloads=5, failed_reloads=6)
+CROWD = Crowd(
+    started_at=1.0, serving=1, places=2, present=3, silent=1, replaced=4, hung=7, reloads=5, failed_reloads=6,
+    certificates={"/etc/tls/a.crt": 9.0},
+)  # fmt: skip
+TRACE = "0af7651916cd43dd8448eb211c80319c"
 
 
 def counted() -> tuple[ServiceCounters, Meter]:
@@ -23,6 +29,7 @@ def counted() -> tuple[ServiceCounters, Meter]:
     counters.status_classes[2] = 3
     counters.refuse("queue_full")
     counters.hold.observe(0.3)
+    counters.hold.exemplify(Exemplar(TRACE, 0.3, 1_790_000_000.0))
     counters.first_byte.observe(9999.0)
     counters.request.observe(2.0)
     counters.cut = counters.abandoned = counters.retries_by_why["lost"] = counters.ejections_by_why["status"] = 1
@@ -33,14 +40,16 @@ def counted() -> tuple[ServiceCounters, Meter]:
     return counters, meter
 
 
-def shown() -> str:
+def shown(dialect: Dialect = Dialect.TEXT) -> str:
     tally = Tally()
     tally.configure(["chat"], 1)
-    process = Figures({UNROUTED + "no_route": 2, "accepted": 9}, {"connections": 4})
+    process = Figures(
+        {UNROUTED + "no_route": 2, "accepted": 9, LOST + "handshake": 1, TRACES + "exported": 5}, {"connections": 4}
+    )
     for worker in (1, 2):
         tally.begin(worker)
         tally.report(worker, Report(1, 1, {"chat": figures_of(*counted()), PROCESS: process}))
-    return text(tally, ["chat"], CROWD)
+    return text(tally, ["chat"], CROWD, dialect)
 
 
 def test_figures_come_back_as_what_they_were() -> None:
@@ -50,7 +59,7 @@ def test_figures_come_back_as_what_they_were() -> None:
         assert getattr(back.counters, name) == getattr(counters, name), name
     for name in ("hold", "first_byte", "request"):
         one, other = getattr(back.counters, name), getattr(counters, name)
-        assert (one.counts, one.total) == (other.counts, other.total), name
+        assert (one.counts, one.total, one.exemplars) == (other.counts, other.total, other.exemplars), name
     for name in ("arrivals", "in_flight", "held", "bytes_out", "completed_run_s"):
         assert getattr(back.meter, name) == getattr(meter, name), name
 
@@ -58,8 +67,8 @@ def test_figures_come_back_as_what_they_were() -> None:
 def test_no_family_loses_what_a_worker_counted() -> None:
     counters, meter = counted()
     there, back = Sample(counters, meter), sample_of(figures_of(counters, meter))
-    for family in FAMILIES:
-        lines = [[*family.lines(family.name, "", one, Dialect.TEXT)] for one in (there, back)]
+    for family in HOLD_FAMILIES:
+        lines = [[*family.lines(family.name, "", one, Dialect.OPENMETRICS)] for one in (there, back)]
         assert lines[0] == lines[1], family.name
         assert family.name == "zerogate_held" or any(not line.endswith(" 0\n") for line in lines[0]), (
             f"{family.name} has nothing to lose"
@@ -80,8 +89,35 @@ def test_it_parses_and_shows_the_sums_of_all_workers() -> None:
     assert value("zerogate_connections_taken") == 18
     assert value("zerogate_unrouted_refusals", code="no_route") == 4
     assert value("zerogate_workers", state="serving") == 1
+    assert value("zerogate_workers", state="silent") == 1
     assert value("zerogate_worker_replacements") == 4
+    assert value("zerogate_worker_hangs") == 7
+    assert value("zerogate_lost_connections", reason="handshake") == 2
+    assert value("zerogate_traces", fate="exported") == 10
+    assert value("zerogate_certificate_end_time_seconds", file="/etc/tls/a.crt") == 9
     assert [one.value for one in families["zerogate_hold_seconds"].samples if one.name.endswith("_count")] == [2]
+
+
+def test_openmetrics_has_an_example_beside_the_bucket_that_counted_it() -> None:
+    families = {
+        family.name: family
+        for family in openmetrics.text_string_to_metric_families(shown(Dialect.OPENMETRICS))  # type: ignore[no-untyped-call]
+    }
+    (example,) = (one.exemplar for one in families["zerogate_hold_seconds"].samples if one.exemplar)
+    assert example.labels == {"trace_id": TRACE}
+    assert TRACE not in shown()
+
+
+def test_of_examples_of_several_workers_the_newest_stays() -> None:
+    tally = Tally()
+    tally.configure(["chat"], 1)
+    for worker, at in ((1, 5.0), (2, 9.0), (3, 7.0)):
+        tally.begin(worker)
+        example = Exemplar(str(worker), 0.3, at)
+        tally.report(worker, Report(1, 1, {"chat": Figures({"hold 5": 1}, {}, {"hold 5": example})}))
+    assert tally.total("chat").examples["hold 5"].trace_id == "2"
+    tally.end(2)
+    assert tally.total("chat").examples["hold 5"].trace_id == "3"
 
 
 def test_every_family_is_described() -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gateway import model_peek
+from gateway import json_scan, model_peek
 from gateway.model_peek import ModelPeek
 from gateway.peeked import NAME_LIMIT_BYTES, Peeked, Verdict
 
@@ -47,12 +47,13 @@ def outcome(peeked: Peeked) -> Verdict | str:
     return peeked.name if peeked.verdict is Verdict.FOUND else peeked.verdict
 
 
-@pytest.fixture(params=[1, 2, 3, 7, 64, model_peek._WINDOW], ids=lambda size: f"window={size}", scope="module")
+@pytest.fixture(params=[1, 2, 3, 7, 64, json_scan.WINDOW], ids=lambda size: f"window={size}", scope="module")
 def window(request: pytest.FixtureRequest) -> Iterator[int]:
     """Small windows put the seams of the expressions into every place of a short document."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(model_peek, "_WINDOW", request.param)
-        patch.setattr(model_peek, "_REACH", max(2, request.param))
+        patch.setattr(model_peek, "WINDOW", request.param)
+        patch.setattr(json_scan, "WINDOW", request.param)
+        patch.setattr(json_scan, "_REACH", max(2, request.param))
         yield request.param
 
 
@@ -259,7 +260,7 @@ def test_one_call_reads_a_bounded_part_of_dense_json() -> None:
     position, calls = 0, 0
     while position < len(body):
         after = reader.feed(body, position)
-        assert position < after <= position + model_peek._WORK + model_peek._WINDOW
+        assert position < after <= position + model_peek._WORK + json_scan.WINDOW
         position, calls = after, calls + 1
     assert calls >= 4
     assert reader.finish().name == "m"

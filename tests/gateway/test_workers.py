@@ -16,6 +16,7 @@ import pytest
 from tests.activator.fleet import Replica, replica
 from tests.queueproxy.world import Program
 from tests.zerogate.http.rig import Client
+from zerogate.runtime.interface import Address
 
 pytestmark = [pytest.mark.slow, pytest.mark.uvloop]
 
@@ -28,7 +29,7 @@ class Gateway:
     def __init__(self, program: Program, path: Path) -> None:
         self.program = program
         self.path = path
-        self.port = self.admin_port = 0
+        self.port = self.admin_port = self.tls_port = 0
         self.clients: list[Client] = []
 
     async def connect(self, port: int | None = None) -> Client:
@@ -89,8 +90,11 @@ class Gateway:
         return client, asyncio.ensure_future(client.reader.read())  # noqa: TID251 - a reader of one test
 
     def write(self, *replicas: Replica, **policy: object) -> None:
-        addresses = [str(one.address) for one in replicas]
-        self.path.write_text(json.dumps({"services": {"chat": {"policy": policy, "replicas": addresses}}}))
+        self.write_addresses(*(one.address for one in replicas), **policy)
+
+    def write_addresses(self, *addresses: Address, **policy: object) -> None:
+        replicas = [str(one) for one in addresses]
+        self.path.write_text(json.dumps({"services": {"chat": {"policy": policy, "replicas": replicas}}}))
 
 
 @asynccontextmanager
@@ -107,6 +111,7 @@ async def gateway(
     try:
         numbers = re.findall(r":([0-9]+)", (await it.program.line_with("requests on")).partition("requests on")[2])
         it.port, it.admin_port = int(numbers[0]), int(numbers[1])
+        it.tls_port = int(numbers[2]) if "--listen-tls" in flags else 0
         for _ in range(ready):
             await it.program.line_with("takes requests")
         yield it

@@ -76,8 +76,8 @@ class RequestHead:
     __slots__ = (
         "accepts_trailers", "chunked", "content_encoding", "content_length", "content_type", "expects_continue",
         "field_count", "forwarded", "forwarded_for", "forwarded_host", "forwarded_proto", "has_body", "holder", "host",
-        "http_1_0", "is_grpc", "is_idempotent", "is_plain", "keep_alive", "lines", "method", "sent", "sent_fields",
-        "target", "timeout_s", "upgrade", "user_agent", "wait_s", "wants_upgrade", "websocket_key",
+        "http_1_0", "is_grpc", "is_idempotent", "is_plain", "keep_alive", "lines", "method", "placed", "sent",
+        "sent_fields", "target", "timeout_s", "upgrade", "user_agent", "wait_s", "wants_upgrade", "websocket_key",
     )  # fmt: skip
 
     def __init__(self, method: bytes, field_count: int, *, http_1_0: bool, keep_alive: bool) -> None:
@@ -88,6 +88,8 @@ class RequestHead:
         self.keep_alive = keep_alive
         self.is_plain = keep_alive and not http_1_0
         """Whether its answer needs no word about the connection."""
+        self.placed: tuple[object, object] | None = None
+        """A table of routes, and who takes by it whatever has this head: for whoever places requests."""
         self.sent: tuple[bytes, object, object, bytes] | None = None
         """Client, way, arrival and result of the last `request_bytes`: made once for all that share this head."""
         self.sent_fields: tuple[bytes, object, object, list[tuple[bytes, bytes, bool]]] | None = None

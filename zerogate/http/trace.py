@@ -2,7 +2,7 @@
 
 An exchange that is traced has a `Trace`; others have None, and the one thing they pay is that it is looked at where
 the request goes out. The stamps are those that the exchange keeps anyway. Made by whoever places requests
-(`cli.tracing`), asked for fields by the pools, made a record of when the exchange has ended.
+(`zerogate.http.tracing`), asked for fields by the pools, made a record of when the exchange has ended.
 
 The replica's parent is the span of the attempt that carries the request to it, so that a caller and the called are
 told apart in the trace although both speak of the same request.

@@ -15,6 +15,12 @@ def framing_line(head: RequestHead) -> bytes:
     return b"Content-Length: %d\r\n" % head.content_length if head.content_length is not None else b""
 
 
+def _for_sidecar(head: RequestHead, holder: bytes) -> bytes:
+    """Our own name, and that trailers are taken: a server of gRPC behind the sidecar breaks off without that word."""
+    name = b"%b: %b\r\n" % (HOLDER, holder)
+    return name + b"Connection: TE\r\nTE: trailers\r\n" if head.accepts_trailers else name
+
+
 def request_bytes(
     head: RequestHead, *, client: bytes, host: bytes | None = None, holder: bytes | None = None,
     proto: bytes = b"http", identity: bytes = b"", left_s: float | None = None, lines: bytes | None = None,
@@ -35,7 +41,7 @@ def request_bytes(
         (
             head.method, b" ", head.target, b" HTTP/1.1\r\nHost: ", own if host is None else host, b"\r\n",
             head.lines if lines is None else lines, framing, identity,
-            b"" if holder is None else b"%b: %b\r\n" % (HOLDER, holder),
+            b"" if holder is None else _for_sidecar(head, holder),
             b"X-Forwarded-For: ", head.forwarded_for, b", " if head.forwarded_for else b"", client,
             b"\r\nX-Forwarded-Proto: ", head.forwarded_proto or proto,
             b"\r\nX-Forwarded-Host: ", head.forwarded_host or own,

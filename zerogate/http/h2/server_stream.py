@@ -148,9 +148,13 @@ class ServerStream(Stream):
 
     def send_head(self, head: ResponseHead, *, extra: bytes, has_body: bool) -> None:
         fields = response_fields(head, extra=extra, has_body=has_body)
-        self._owner.core.send_head(self, fields, end=not has_body)
+        self._owner.core.send_head(self, fields, end=not has_body or self._is_trailers_only(head))
         if has_body and self._exchange is not None and _streams_grpc(self._exchange.head, head):
             self._messages = MessageFollower()
+
+    def _is_trailers_only(self, head: ResponseHead) -> bool:
+        """Whether an answer of gRPC has nothing behind its head: a client looks for its status at the stream's end."""
+        return head.content_length == 0 and self._exchange is not None and self._exchange.head.is_grpc
 
     def send_data(self, data: bytes) -> None:
         if not self.has_sent_end:
@@ -165,6 +169,9 @@ class ServerStream(Stream):
 
     def send_whole(self, head: ResponseHead, body: bytes, *, extra: bytes) -> None:
         core = self._owner.core
+        if self._is_trailers_only(head):
+            core.send_head(self, response_fields(head, extra=extra, has_body=True), end=True)
+            return
         core.send_head(self, response_fields(head, extra=extra, has_body=True))
         core.send_data(self, body)
         core.send_end(self, [])

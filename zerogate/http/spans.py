@@ -1,5 +1,5 @@
 """OpenTelemetry's spans of a request that has ended, by the semantic conventions for HTTP. The only module that imports
-`opentelemetry`: it is loaded where the file has `trace-to`, and runs in a thread.
+`opentelemetry`: it is loaded where something is traced (`trace-to`), and runs in a thread.
 
     SERVER `POST /v1/chat/completions`     from the head to the last byte
     ├─ INTERNAL `route`                    the body was read for its model
@@ -37,9 +37,9 @@ from opentelemetry.trace import (
     set_span_in_context,
 )
 
-from cli.traced import Traced, Tried
-from cli.tracing import Tracing
 from zerogate.counters import Result
+from zerogate.http.traced import Traced, Tried
+from zerogate.http.tracing import Tracing
 
 AT_ONCE: Final = 32
 """Requests in one export: about a hundred spans, which take 5 ms to encode."""
@@ -344,7 +344,7 @@ class SpanExport:
 
 
 def start_export(tracing: Tracing, endpoint: str, version: str) -> SpanExport:
-    """Load what is needed and begin; for `cli.running`."""
+    """Load what is needed and begin."""
     export = SpanExport(tracing, endpoint, resource(version, f"{os.uname().nodename}:{os.getpid()}"))
     export.start()
     return export

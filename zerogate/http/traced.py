@@ -1,7 +1,7 @@
 """What is kept of a traced request that has ended, until a thread makes spans of it. Pure.
 
 Made on the loop in a microsecond or two, so it is plain values and nothing is formatted; made into spans by
-`cli.spans`. It keeps no exchange alive.
+`zerogate.http.spans`. It keeps no exchange alive.
 """
 
 from typing import Final

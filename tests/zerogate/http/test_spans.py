@@ -8,9 +8,9 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanKind, StatusCode
 
-from cli.spans import SpanMaker, resource
-from cli.traced import Traced, Tried
 from zerogate.counters import Result
+from zerogate.http.spans import SpanMaker, resource
+from zerogate.http.traced import Traced, Tried
 from zerogate.runtime.interface import Address
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"

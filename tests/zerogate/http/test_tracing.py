@@ -4,13 +4,13 @@ from typing import Any
 
 import pytest
 
-from cli.traced import Traced, route_of, traced
-from cli.tracing import MOST_WAITING, Tracing
 from tests.zerogate.http.dialogue import Sides, exchange_of, request, response
 from zerogate.counters import Result, ServiceCounters
 from zerogate.errors import Refusal
 from zerogate.http.exchange import Exchange
 from zerogate.http.trace import Trace
+from zerogate.http.traced import Traced, route_of, traced
+from zerogate.http.tracing import MOST_WAITING, Tracing
 
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 

@@ -1,22 +1,29 @@
 """Traces of requests, where the file asks for them: begins them, and hands what has ended to the thread that exports.
 
-Without `trace-to` in the file nothing of this is made, and requests are placed without it. With it, each request gets
+Without `trace-to` nothing of this is made, and requests are placed without it. With it, each request gets
 a `Trace` before it is placed; one that is sampled becomes a record in a bounded queue when it has ended. A collector
 that is slow or gone holds up no request: what finds the queue full, and what cannot be delivered, is dropped and
 counted.
 """
 
+import asyncio
 import random
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import Final
+from importlib import import_module
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Final
 
-from cli.traced import Traced, route_of, traced
 from zerogate.clock import wall
 from zerogate.counters import Exemplar, Result, ServiceCounters
+from zerogate.errors import DefinitionError
 from zerogate.http.exchange import Exchange, Placer
 from zerogate.http.trace import Trace
 from zerogate.http.trace_context import read_context
+from zerogate.http.traced import Traced, route_of, traced
+
+if TYPE_CHECKING:
+    from zerogate.http.spans import SpanExport
 
 MOST_WAITING: Final = 4096
 """Requests whose spans are not exported yet: 4 MiB, and some seconds of what the exporter keeps up with."""
@@ -93,3 +100,33 @@ class Tracing:
     def on_lost(self, count: int) -> None:
         """The collector has not taken the spans of so many requests."""
         self._lost += count
+
+
+SPANS: Final = "zerogate.http.spans"
+"""20 MiB and half a second to load: only where something is traced."""
+_NEEDED: Final = ("opentelemetry.sdk.trace", "opentelemetry.exporter.otlp.proto.http")
+
+
+def what_is_missing(key: str, instead: str) -> DefinitionError | None:
+    """What is said of the setting `key` where the extra `otel` is not installed; looked for, not loaded. `instead`: how
+    to do without."""
+    try:
+        if all(map(find_spec, _NEEDED)):
+            return None
+    except ModuleNotFoundError:
+        pass
+    return DefinitionError(
+        "needs packages that are not installed",
+        key=key,
+        hint="Install zerogate[otel], that is opentelemetry-sdk and opentelemetry-exporter-otlp-proto-http, "
+        f"or {instead}.",
+    )
+
+
+async def start_export(tracing: Tracing, endpoint: str) -> "SpanExport":
+    """Load what is needed, and begin to send spans to this URL."""
+    from zerogate.version import version
+
+    spans = await asyncio.to_thread(import_module, SPANS)
+    export: SpanExport = await asyncio.to_thread(spans.start_export, tracing, endpoint, version())
+    return export
