@@ -17,9 +17,11 @@ from zerogate.flags import (
     ip_and_port,
     overlap,
     read_values,
+    token_file,
     unix_socket,
     whole,
 )
+from zerogate.reporting.targets import parse_targets
 from zerogate.runtime.interface import Address
 
 PROG: Final = "python -m gateway"
@@ -39,6 +41,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     access_log: Literal["off", "sampled", "on"]
     drain_deadline_s: float
     drain_wait_s: float
+    stats: tuple[Address, ...]
+    stats_token_file: str
 
 
 def _unix_or_none(text: str) -> Address | None:
@@ -88,6 +92,14 @@ OPTIONS: Final = (
     Option(
         name="drain-wait", field="drain_wait_s", metavar="TIME", parse=duration_or_zero, default="0s",
         says="how long to go on after readiness is off, until balancers have noticed; in a cluster 5s",
+    ),
+    Option(
+        name="stats", field="stats", metavar="HOST:PORT", parse=parse_targets, default="none",
+        says="the autoscalers that hear what waits: a name that stands for all of them, or several, with commas",
+    ),
+    Option(
+        name="stats-token-file", field="stats_token_file", metavar="PATH", parse=token_file, default="none",
+        says="a file with the token that proves to autoscalers who reports; read again when it is replaced",
     ),
 )  # fmt: skip
 

@@ -36,6 +36,7 @@ from gateway.messages import (
 from gateway.metrics import UNROUTED
 from gateway.settings import Settings
 from gateway.tally import PROCESS
+from gateway.telling import Telling
 from zerogate.clock import now
 from zerogate.drain import Steps, leave
 from zerogate.errors import Refusal
@@ -46,6 +47,7 @@ from zerogate.http.server import Server
 from zerogate.http.sweep import Sweep
 from zerogate.output import STDOUT, Output
 from zerogate.process import usage
+from zerogate.reporting.sender import Target
 from zerogate.tasks import Nursery
 
 log = logging.getLogger("gateway")
@@ -62,7 +64,8 @@ _LEAVING: Final = Refusal(
 
 
 class Waker(Protocol):
-    """Who hears that a service has a request that waits: on a cluster the client of the autoscaler."""
+    """Who starts a replica where no autoscaler does: asked at each wake where there is none to tell, and else when
+    its leader does not answer."""
 
     def wake(self, service: str) -> None: ...
 
@@ -100,6 +103,7 @@ class Worker:
             self, sweep=self._sweep, nursery=self._nursery, choose=self._chance.randrange,
             call_later=loop.call_later, clock=now,
         )  # fmt: skip
+        self._telling = self._make_telling() if self._settings.stats else None
         self._links: dict[str, Links] = {}
         self._ingress = Ingress(self._holds, loop.call_soon, self._access_log.add)
         self._server = Server(self._ingress.place, self._sweep)
@@ -120,12 +124,24 @@ class Worker:
         for listener in self._listeners:
             await listener.start()
         self._nursery.start(self._report_always(), name="reports")
+        if self._telling is not None:
+            self._telling.start()
         # what lives as long as the process is not worth looking at in every collection
         gc.collect()
         gc.freeze()
         self._channel.say(Ready())
         await self._told_to_leave.wait()
         await self._leave()
+
+    def _make_telling(self) -> Telling:
+        settings = self._settings
+        target = Target(
+            addresses=settings.stats, source=self._start.name, kind="gateway", token_file=settings.stats_token_file
+        )  # fmt: skip
+        return Telling(
+            self._holds, target,
+            nursery=self._nursery, jitter=self._chance.random, on_unacknowledged=self._waker.wake,
+        )  # fmt: skip
 
     # The file
 
@@ -142,6 +158,8 @@ class Worker:
                     self._holds[name], self._start.name,
                     sweep=self._sweep, nursery=self._nursery, jitter=self._chance.random,
                 )  # fmt: skip
+                if self._telling is not None:
+                    self._telling.watch(self._holds[name])
             before = self._file.services.get(name)
             for address in set(before.replicas if before is not None else ()).difference(service.replicas):
                 links.remove(str(address))
@@ -237,6 +255,9 @@ class Worker:
     async def _close(self) -> None:
         # the ends of connections that were reset are counted in the next turn of the loop
         await asyncio.sleep(0)
+        if self._telling is not None:
+            self._telling.note(self._file.services)
+            await self._telling.close()
         await self._nursery.aclose()
         self._access_log.finish()
         self._report([*self._file.services])
@@ -251,7 +272,10 @@ class Worker:
                 self._access_log.flush()
                 await asyncio.sleep(0)
             if not self._channel.is_behind:
-                self._report(self._holds.take_changed())
+                changed = self._holds.take_changed()
+                self._report(changed)
+                if self._telling is not None:
+                    self._telling.note(changed)
 
     def _report(self, services: list[str]) -> None:
         figures: dict[str, Figures] = {PROCESS: self._process()}
@@ -284,7 +308,7 @@ class Worker:
 
     def on_wake(self, service: str) -> None:
         """A request waits."""
-        self._waker.wake(service)
+        (self._telling or self._waker).wake(service)
 
     def on_idle(self, replica_id: str) -> None:
         """A replica that takes nothing new is empty: whoever stops it asks its sidecar."""

@@ -67,6 +67,8 @@ class Slots(Requests):
         self.on_unreachable: Callable[[str], None] = _unheard
         """Called where a connection to the model server could not be made."""
         self.is_closed = False
+        self.own_arrivals = 0
+        """Requests that came without a gateway: of the others their gateway reports the arrival."""
         self._pool = pool
         self._own = self._way(self.grants.own)
         self._ways: dict[bytes, Upstream] = {}
@@ -178,7 +180,11 @@ class Slots(Requests):
         self.grants.now_s = now_s
         exchange.give_to(self)
         name = exchange.head.holder
-        way = self._own if name is None else self._ways.get(name, self._own)
+        if name is None:
+            self.own_arrivals += 1
+            way = self._own
+        else:
+            way = self._ways.get(name, self._own)
         if not self.gate.is_open:
             self._turn_away(exchange, way, self._why_shut, now_s)
         elif way.gate.try_enter():
