@@ -183,9 +183,8 @@ class Sender:
             return ""
 
     def on_welcome(self, stream: Stream) -> None:
-        """It has heard nothing yet."""
+        """It has heard nothing yet. Where it leads, `on_ack` comes next, and tells the wakes."""
         stream.missed.update(self._known)
-        self._say_wakes(self._wakes.unanswered(), [stream])
         self._catch_up(stream)
 
     def on_writable(self, stream: Stream) -> None:
