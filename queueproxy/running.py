@@ -4,19 +4,17 @@ import asyncio
 import gc
 import logging
 import os
-import random
 import signal
 import socket
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import uvloop
 
 from queueproxy import metrics
 from queueproxy.admin import Admin
 from queueproxy.control import Control
-from queueproxy.reports import Reports
 from queueproxy.settings import Settings, read
 from queueproxy.slots import Bounds, Slots
 from zerogate.clock import now, wall
@@ -31,9 +29,11 @@ from zerogate.http.server import Server
 from zerogate.http.sides import Timers
 from zerogate.http.sweep import Sweep
 from zerogate.process import usage
-from zerogate.reporting.sender import Sender, Target
 from zerogate.stats import Stat
 from zerogate.tasks import Nursery
+
+if TYPE_CHECKING:
+    from zerogate.reporting.sender import Sender
 
 log = logging.getLogger("queueproxy")
 
@@ -88,13 +88,19 @@ class Sidecar:
         if self._sender is not None:
             self._sender.start()
 
-    def _make_sender(self) -> Sender:
+    def _make_sender(self) -> "Sender":
+        # half a MiB that only those need who report
+        from random import random
+
+        from queueproxy.reports import Reports
+        from zerogate.reporting.sender import Sender, Target
+
         settings = self.settings
         target = Target(
             addresses=settings.stats, source=self._source, kind="sidecar", service=settings.service,
             token_file=settings.stats_token_file,
         )  # fmt: skip
-        return Sender(Reports(self.slots), target, nursery=self.nursery, jitter=random.random)
+        return Sender(Reports(self.slots), target, nursery=self.nursery, jitter=random)
 
     def _on_change(self, is_ready: bool) -> None:
         if not self.slots.is_closed:

@@ -37,7 +37,7 @@ class Ear:
     ) -> None:
         loop = asyncio.get_running_loop()
         began_s = now()
-        self.clock = lambda: began_s + (now() - began_s) * speed
+        self.clock: Callable[[], float] = lambda: began_s + (now() - began_s) * speed
         self.leads = leads
         self.runtime = FakeRuntime({"chat": policy.max_replicas}, now=self.clock)
         self.autoscaler = Autoscaler(

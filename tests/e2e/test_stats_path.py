@@ -33,10 +33,10 @@ async def gateways(
             folder = path / str(number)
             folder.mkdir()
             flags = ("--workers", "1", "--stats", targets, "--drain-deadline", "60s")
-            one = gateway(folder, *flags, replicas=replicas, ready=1)
-            made.append(await stack.enter_async_context(one))
+            made.append(await stack.enter_async_context(gateway(folder, *flags, replicas=replicas, ready=1)))
         for one in ears:
-            await one.until(lambda one=one: len(one.sources) >= count)  # type: ignore[misc]
+            while len(one.sources) < count:
+                await asyncio.sleep(0.01)
         yield made
 
 
@@ -53,7 +53,7 @@ async def begin(port: int, clients: list[Client], count: int) -> None:
         await client.send(b"GET /sse?events=100000&gap_ms=50 HTTP/1.1\r\nHost: x\r\n\r\n")
 
 
-def leave(clients: list[Client]) -> None:
+def part(clients: list[Client]) -> None:
     for client in clients:
         client.abort()
     clients.clear()
@@ -71,7 +71,7 @@ async def test_n6_the_sum_over_three_gateways_is_what_the_clients_have_in_flight
             await begin(three[place].port, clients, count)
         await it.until(lambda: (it.traffic.in_flight, it.traffic.held) == (8, 22))
         assert it.traffic.is_fresh
-        leave(clients)
+        part(clients)
         await it.until(lambda: (it.traffic.in_flight, it.traffic.held) == (0, 0))
         arrivals: dict[str, int] = {}
         for stat in it.reports:
@@ -97,7 +97,7 @@ async def test_n5_a_held_request_counts_once_while_it_is_handed_over(tmp_path: P
             assert (await place.admin("/reload", "POST"))[0] == 200
         await it.until(lambda: (it.traffic.in_flight, it.traffic.held) == (6, 0))
         assert max(it.sums) <= 6
-        leave(clients)
+        part(clients)
 
 
 async def test_n1_what_streams_or_waits_in_a_gateway_that_drains_still_counts(tmp_path: Path) -> None:
@@ -113,7 +113,7 @@ async def test_n1_what_streams_or_waits_in_a_gateway_that_drains_still_counts(tm
         count = len(it.reports)
         await it.until(lambda: len(it.reports) > count + 6)
         assert (it.traffic.in_flight, it.traffic.held) == (20, 3)
-        leave(clients)
+        part(clients)
         assert await place.program.end() == 0
         await it.until(lambda: (it.traffic.in_flight, it.traffic.held) == (0, 0))
         # it said goodbye: nobody waits for its word any more
@@ -131,7 +131,7 @@ async def test_n1_what_streams_in_a_sidecar_that_drains_still_counts() -> None:
         count = len(it.reports)
         await it.until(lambda: len(it.reports) > count + 2)
         assert it.traffic.in_flight == 20
-        leave(clients)
+        part(clients)
         await one.sidecar.end()
         await it.until(lambda: it.traffic.in_flight == 0)
 
@@ -192,7 +192,7 @@ async def test_n4_a_dead_source_that_is_listed_is_kept_for_a_stated_time_and_the
         assert it.clock() - heard_s > 50.0
         assert it.traffic.mean_running_stable is None
         assert it.asked >= 5
-        leave(clients)
+        part(clients)
 
 
 async def test_f8_where_one_reporter_is_stopped_the_others_are_acted_on_in_time() -> None:
@@ -213,7 +213,7 @@ async def test_f8_where_one_reporter_is_stopped_the_others_are_acted_on_in_time(
         other.sidecar.signal(signal.SIGCONT)
         await it.until(lambda: it.traffic.is_fresh)
         assert it.traffic.in_flight == 10
-        leave(clients)
+        part(clients)
 
 
 async def test_f9_when_all_reporters_are_gone_nothing_is_scaled_down(tmp_path: Path) -> None:
@@ -236,7 +236,7 @@ async def test_f9_when_all_reporters_are_gone_nothing_is_scaled_down(tmp_path: P
         assert it.asked == wanted
         assert [scale.replicas for scale in it.runtime.scales] == sorted(scale.replicas for scale in it.runtime.scales)
         await place.program.end()
-        leave(clients)
+        part(clients)
 
 
 async def test_a_request_that_waits_wakes_the_leader_and_tells_the_follower(tmp_path: Path) -> None:
@@ -248,4 +248,4 @@ async def test_a_request_that_waits_wakes_the_leader_and_tells_the_follower(tmp_
         assert now() - began_s < 0.5
         await follower.until(lambda: follower.traffic.held == 1)
         assert follower.woken == []
-        leave(clients)
+        part(clients)

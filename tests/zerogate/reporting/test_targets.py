@@ -19,7 +19,9 @@ def test_names_and_addresses(text: str, targets: tuple[Address, ...]) -> None:
     assert parse_targets(text) == targets
 
 
-@pytest.mark.parametrize("text", ["8014", "host", "host:0", "host:65536", "http://host:1", "a b:1", ":1", "h:1,", "-:1"])
+@pytest.mark.parametrize(
+    "text", ["8014", "host", "host:0", "host:65536", "http://host:1", "a b:1", ":1", "h:1,", "-:1"]
+)
 def test_what_is_no_target_is_said(text: str) -> None:
     with pytest.raises(DefinitionError, match="with a port from 1 to 65535"):
         parse_targets(text)

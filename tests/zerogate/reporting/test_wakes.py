@@ -33,7 +33,8 @@ def test_what_is_said_later_is_not_forgotten() -> None:
     said(wakes, 10.0)
     wakes.ask("chat", 10.001)
     due, next_s = wakes.take_due(10.001)
-    assert (due, next_s) == ([], pytest.approx(10.002))
+    assert due == []
+    assert next_s == pytest.approx(10.002)
     assert said(wakes, 10.0021) == [(1, "chat")]
 
 
