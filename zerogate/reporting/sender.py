@@ -39,8 +39,8 @@ from zerogate.tasks import Nursery
 log = logging.getLogger(__name__)
 
 PERIOD_S: Final = 1.0
-SOON_S: Final = 0.05
-"""A hand-over is told so soon: until then its request counts twice."""
+SOON_S: Final = 0.01
+"""The least time between two tellings of hand-overs: until it is told, a request may count twice."""
 RESOLVE_S: Final = 10.0
 """As long as the usual name server of a cluster keeps an answer is 5 to 30 s."""
 LAST_WORD_S: Final = 1.0
