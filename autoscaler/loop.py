@@ -151,6 +151,10 @@ class Autoscaler:
         """A source lives: expected of each every 5 s, in this process too. `service`: the only one it can see."""
         self._sources.heartbeat(source, incarnation, self._clock(), service=service)
 
+    def farewell(self, source: str, incarnation: str) -> None:
+        """A source has reported all that it ever will, and goes: it is not unknown from now on, but absent."""
+        self._sources.farewell(source, incarnation)
+
     def expect(self, sources: Mapping[str, str | None]) -> None:
         """The platform's list of sources: name → the one service it sees, None for all."""
         self._sources.expect(sources, self._clock())

@@ -1,8 +1,9 @@
 """Who reports, and who fell silent. Pure: `now_s` is an argument.
 
 A source is *live* while it is heard, *silent* after `SILENT_S` without a word (unknown, not zero), *absent* after
-`ABSENT_S`, or as soon as it is silent and the platform no longer lists it. A source sees all services (a gateway) or
-one (a sidecar): the silence of a sidecar says nothing about its neighbours. Used by `autoscaler.sources` alone.
+`ABSENT_S`, or as soon as it is silent and the platform no longer lists it; one that says goodbye is absent at once. A
+source sees all services (a gateway) or one (a sidecar): the silence of a sidecar says nothing about its neighbours.
+Used by `autoscaler.sources` alone.
 """
 
 from collections.abc import Mapping
@@ -24,7 +25,7 @@ _MOST_SOURCES: Final = 16384
 class Source:
     """One process that reports. `born_s`: its counters started at zero no earlier; None where that is not known."""
 
-    __slots__ = ("born_s", "heard_s", "incarnation", "is_listed", "retired", "scope")
+    __slots__ = ("born_s", "has_left", "heard_s", "incarnation", "is_listed", "retired", "scope")
 
     def __init__(self, scope: str | None, heard_s: float) -> None:
         self.scope = scope
@@ -33,6 +34,7 @@ class Source:
         self.retired: str | None = None
         self.born_s: float | None = None
         self.is_listed = False
+        self.has_left = False
 
 
 class Presence:
@@ -58,6 +60,7 @@ class Presence:
             source.born_s = None if source.incarnation is None else source.heard_s
             source.retired, source.incarnation = source.incarnation, incarnation
         source.heard_s = now_s
+        source.has_left = False
         self._note_gap(now_s)
         return source
 
@@ -70,6 +73,12 @@ class Presence:
             known = self._sources.get(name) or self._add(name, scope, now_s)
             if known is not None:
                 known.is_listed = True
+
+    def leave(self, name: str, incarnation: str) -> None:
+        """The source has said all and goes: nothing of it is unknown. Should it speak again, it is back."""
+        source = self._sources.get(name)
+        if source is not None and source.incarnation == incarnation:
+            source.has_left = True
 
     def get(self, name: str) -> Source | None:
         """The source of that name, if it was heard or listed and is not forgotten."""
@@ -88,7 +97,11 @@ class Presence:
     def is_absent(self, source: Source, now_s: float) -> bool:
         """Whether what the source last said no longer counts."""
         silence_s = now_s - source.heard_s
-        return silence_s > ABSENT_S or (silence_s > SILENT_S and self._is_listing and not source.is_listed)
+        return (
+            source.has_left
+            or silence_s > ABSENT_S
+            or (silence_s > SILENT_S and self._is_listing and not source.is_listed)
+        )
 
     def is_settled(self, now_s: float) -> bool:
         """False for `SETTLE_S` after a time in which nobody was heard."""

@@ -96,6 +96,10 @@ class Sources:
         """The source lives, whether or not it has anything to report. `service`: it can only ever see that one."""
         self._presence.hear(source, incarnation, now_s, scope=service)
 
+    def farewell(self, source: str, incarnation: str) -> None:
+        """The source has reported all that it ever will."""
+        self._presence.leave(source, incarnation)
+
     def expect(self, sources: Mapping[str, str | None], now_s: float) -> None:
         """The platform's list of sources that should report: name → the one service it sees, None for all.
 

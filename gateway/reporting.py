@@ -13,6 +13,7 @@ from gateway.entries import Entries
 from gateway.figures import LOST, TRACES, UNROUTED, figures_of
 from gateway.messages import Figures, Number, Report
 from gateway.tally import PROCESS
+from gateway.telling import Telling
 from zerogate.counters import ServiceCounters
 from zerogate.http.access_log import AT_ONCE, AccessLog
 from zerogate.http.server import Server
@@ -27,7 +28,7 @@ class Reporting:
 
     def __init__(
         self, channel: Channel, holds: Holds, server: Server, entries: Entries, *, unrouted: ServiceCounters,
-        access_log: AccessLog, tracing: Tracing | None, edition: Callable[[], int],
+        access_log: AccessLog, tracing: Tracing | None, edition: Callable[[], int], telling: Telling | None,
     ) -> None:  # fmt: skip
         self._channel = channel
         self._holds = holds
@@ -37,6 +38,7 @@ class Reporting:
         self._access_log = access_log
         self._tracing = tracing
         self._edition = edition
+        self._telling = telling
         self._sequence = 0
 
     async def run(self) -> None:
@@ -47,7 +49,10 @@ class Reporting:
                 self._access_log.flush()
                 await asyncio.sleep(0)
             if not self._channel.is_behind:
-                self.report(self._holds.take_changed())
+                changed = self._holds.take_changed()
+                self.report(changed)
+                if self._telling is not None:
+                    self._telling.note(changed)
 
     def report(self, services: Iterable[str]) -> None:
         """Tell the figures of the process and of these services."""

@@ -20,6 +20,7 @@ from zerogate.flags import (
     ip_and_port,
     overlap,
     read_values,
+    token_file,
     unix_socket,
     whole,
 )
@@ -27,6 +28,7 @@ from zerogate.http.certificate_files import ListenTls
 from zerogate.http.certificates import ClientCertificates, KeyPair
 from zerogate.http.entrance import NOBODY, TrustedSenders
 from zerogate.kinds import Percent, Size
+from zerogate.reporting.targets import parse_targets
 from zerogate.runtime.interface import Address
 
 PROG: Final = "python -m gateway"
@@ -60,6 +62,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     trace_ratio: float
     drain_deadline_s: float
     drain_wait_s: float
+    stats: tuple[Address, ...]
+    stats_token_file: str
 
     @property
     def tls(self) -> ListenTls | None:
@@ -180,6 +184,14 @@ OPTIONS: Final = (
         says="share of the traces that begin here which is recorded; those that began elsewhere were decided on there",
     ),
     *drain_options("what is in flight or waits", "balancers have noticed; in a cluster 5s"),
+    Option(
+        name="stats", field="stats", metavar="HOST:PORT", parse=parse_targets, default="none",
+        says="the autoscalers that hear what waits: a name that stands for all of them, or several, with commas",
+    ),
+    Option(
+        name="stats-token-file", field="stats_token_file", metavar="PATH", parse=token_file, default="none",
+        says="a file with the token that proves to autoscalers who reports; read again when it is replaced",
+    ),
 )  # fmt: skip
 
 PROGRAM: Final = Program(

@@ -25,6 +25,7 @@ from gateway.ingress import Ingress
 from gateway.messages import Applied, Apply, FromParent, Leave, LeaveAtOnce, Leaving, Ready
 from gateway.reporting import Reporting
 from gateway.settings import Settings
+from gateway.telling import Telling
 from gateway.tls import ListenerWatch
 from zerogate.clock import now
 from zerogate.counters import ServiceCounters
@@ -36,6 +37,7 @@ from zerogate.http.sides import BufferMemory
 from zerogate.http.sweep import Sweep
 from zerogate.http.tracing import Tracing, start_export
 from zerogate.output import STDOUT, Output
+from zerogate.reporting.sender import Target
 from zerogate.tasks import Nursery
 
 if TYPE_CHECKING:
@@ -51,7 +53,8 @@ _LEAVING: Final = leaving(
 
 
 class Waker(Protocol):
-    """Who hears that a service has a request that waits: on a cluster the client of the autoscaler."""
+    """Who starts a replica where no autoscaler does: asked at each wake where there is none to tell, and else when
+    its leader does not answer."""
 
     def wake(self, service: str) -> None: ...
 
@@ -90,6 +93,7 @@ class Worker:
             self, sweep=self._sweep, nursery=self._nursery, choose=self._chance.randrange,
             call_later=loop.call_later, clock=now,
         )  # fmt: skip
+        self._telling = self._make_telling() if self._settings.stats else None
         self._links: dict[str, Links] = {}
         self._ingress = Ingress(self._holds, loop.call_soon, self.on_exchange_ended)
         self._tracing = self._trace()
@@ -104,7 +108,7 @@ class Worker:
         self._channel = Channel(self._on_message, self._on_orphaned)
         self._reporting = Reporting(
             self._channel, self._holds, self._server, self._entries, unrouted=self._ingress.unrouted,
-            access_log=self._access_log, tracing=self._tracing, edition=lambda: self._edition,
+            access_log=self._access_log, tracing=self._tracing, edition=lambda: self._edition, telling=self._telling,
         )  # fmt: skip
         self._export: SpanExport | None = None
         self._file = EMPTY
@@ -132,12 +136,24 @@ class Worker:
             self._export = await start_export(self._tracing, self._settings.trace_to)
         await self._entries.start(self._nursery)
         self._nursery.start(self._reporting.run(), name="reports")
+        if self._telling is not None:
+            self._telling.start()
         # what lives as long as the process is not worth looking at in every collection
         gc.collect()
         gc.freeze()
         self._channel.say(Ready())
         await self._told_to_leave.wait()
         await self._leave()
+
+    def _make_telling(self) -> Telling:
+        settings = self._settings
+        target = Target(
+            addresses=settings.stats, source=self._start.name, kind="gateway", token_file=settings.stats_token_file
+        )  # fmt: skip
+        return Telling(
+            self._holds, target,
+            nursery=self._nursery, jitter=self._chance.random, on_unacknowledged=self._waker.wake,
+        )  # fmt: skip
 
     # The file
 
@@ -154,6 +170,8 @@ class Worker:
                     self._holds[name], self._start.name,
                     sweep=self._sweep, nursery=self._nursery, jitter=self._chance.random,
                 )  # fmt: skip
+                if self._telling is not None:
+                    self._telling.watch(self._holds[name])
             before = self._file.services.get(name)
             for address in set(before.replicas if before is not None else ()).difference(service.replicas):
                 links.remove(str(address))
@@ -251,6 +269,9 @@ class Worker:
     async def _close(self) -> None:
         # the ends of connections that were reset are counted in the next turn of the loop
         await asyncio.sleep(0)
+        if self._telling is not None:
+            self._telling.note(self._file.services)
+            await self._telling.close()
         await self._nursery.aclose()
         self._access_log.finish()
         if self._export is not None:
@@ -262,7 +283,7 @@ class Worker:
 
     def on_wake(self, service: str) -> None:
         """A request waits."""
-        self._waker.wake(service)
+        (self._telling or self._waker).wake(service)
 
     def on_idle(self, replica_id: str) -> None:
         """A replica that takes nothing new is empty: whoever stops it asks its sidecar."""

@@ -8,7 +8,7 @@ import signal
 import socket
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import uvloop
 
@@ -31,6 +31,9 @@ from zerogate.http.sweep import Sweep
 from zerogate.process import usage
 from zerogate.stats import Stat
 from zerogate.tasks import Nursery
+
+if TYPE_CHECKING:
+    from zerogate.reporting.sender import Sender
 
 log = logging.getLogger("queueproxy")
 
@@ -70,7 +73,8 @@ class Sidecar:
         self.traffic = Listener(server, traffic)
         self.administration = Listener(Server(self.admin.place, sweep), admin)
         self.addresses = (_address(traffic), _address(admin))
-        self._source = socket.gethostname()
+        self._source = settings.stats_source or socket.gethostname()
+        self._sender = self._make_sender() if settings.stats else None
         self._incarnation = os.urandom(8).hex()
         self._started_at = wall()
         self._at_once = asyncio.Event()
@@ -81,6 +85,22 @@ class Sidecar:
         await self.administration.start()
         self.probe.start()
         await self.traffic.start()
+        if self._sender is not None:
+            self._sender.start()
+
+    def _make_sender(self) -> "Sender":
+        # half a MiB that only those need who report
+        from random import random
+
+        from queueproxy.reports import Reports
+        from zerogate.reporting.sender import Sender, Target
+
+        settings = self.settings
+        target = Target(
+            addresses=settings.stats, source=self._source, kind="sidecar", service=settings.service,
+            token_file=settings.stats_token_file,
+        )  # fmt: skip
+        return Sender(Reports(self.slots), target, nursery=self.nursery, jitter=random)
 
     def _on_change(self, is_ready: bool) -> None:
         if not self.slots.is_closed:
@@ -135,6 +155,8 @@ class Sidecar:
     async def _close(self) -> None:
         self.administration.stop_accepting()
         await self.administration.drain(deadline_s=LAST_ANSWERS_S)
+        if self._sender is not None:
+            await self._sender.close()
         await self.nursery.aclose()
 
     # What the admin port shows

@@ -23,10 +23,12 @@ from zerogate.flags import (
     overlap,
     read_values,
     size,
+    token_file,
     unix_socket,
     whole,
 )
 from zerogate.flags import parser as parser_of
+from zerogate.reporting.targets import parse_targets
 from zerogate.runtime.interface import Address
 
 PROG: Final = "python -m queueproxy"
@@ -57,6 +59,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     websocket_quiet_after_s: float | None
     drain_deadline_s: float
     drain_wait_s: float
+    stats: tuple[Address, ...]
+    stats_source: str
+    """Empty: the name of the machine."""
+    stats_token_file: str
 
     @property
     def queue_limit(self) -> int:
@@ -95,6 +101,10 @@ def _name(text: str) -> str:
     if not re.fullmatch("[A-Za-z0-9](?:[A-Za-z0-9._/-]{0,251}[A-Za-z0-9])?", text):
         raise DefinitionError(f"{shown(text)} is not a name", hint="Letters, digits and . _ - / inside.")
     return text
+
+
+def _source(text: str) -> str:
+    return "" if text == "auto" else _name(text)
 
 
 OPTIONS: Final = (
@@ -172,6 +182,18 @@ OPTIONS: Final = (
         says="a WebSocket without a data frame for so long is not in flight in reports; none: it is until it is closed",
     ),
     *drain_options("what is in flight", "whoever sends requests has noticed"),
+    Option(
+        name="stats", field="stats", metavar="HOST:PORT", parse=parse_targets, default="none",
+        says="the autoscalers that hear what is counted: a name that stands for all of them, or several, with commas",
+    ),
+    Option(
+        name="stats-source", field="stats_source", metavar="NAME", parse=_source, default="auto",
+        says="this sidecar's own name in reports, unlike any other's; auto: the machine's, which in a pod is the pod's",
+    ),
+    Option(
+        name="stats-token-file", field="stats_token_file", metavar="PATH", parse=token_file, default="none",
+        says="a file with the token that proves to autoscalers who reports; read again when it is replaced",
+    ),
 )  # fmt: skip
 
 

@@ -69,6 +69,8 @@ class Slots(Requests):
         self.on_unreachable: Callable[[str], None] = _unheard
         """Called where a connection to the model server could not be made."""
         self.is_closed = False
+        self.own_arrivals = 0
+        """Requests that came without a gateway: of the others their gateway reports the arrival."""
         self._pool = pool
         self._own = self._way(self.grants.own)
         self._ways: dict[bytes, Upstream] = {}
@@ -180,7 +182,11 @@ class Slots(Requests):
         self.grants.now_s = now_s
         exchange.give_to(self)
         name = exchange.head.holder
-        way = self._own if name is None else self._ways.get(name, self._own)
+        if name is None:
+            self.own_arrivals += 1
+            way = self._own
+        else:
+            way = self._ways.get(name, self._own)
         memory = exchange.downstream.memory
         if memory.is_short and memory.look():
             exchange.refuse(_MEMORY_FULL, now_s)

@@ -117,6 +117,15 @@ def size(text: str) -> int:
     return size_bytes
 
 
+def token_file(text: str) -> str:
+    """An absolute path; `none` is empty."""
+    if text == "none":
+        return ""
+    if not re.fullmatch("/[!-~]{1,1023}", text):
+        raise DefinitionError(f"{shown(text)} is not an absolute path", hint="Write /var/run/secrets/zerogate/token.")
+    return text
+
+
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise DefinitionError(message, hint=f"See {self.prog} --help.")

@@ -324,10 +324,11 @@ NEVER_LOADED = {"aiohttp", "kubernetes_asyncio", "prometheus_client", "yaml", "r
                 "cronsim", "activator", "gateway", "autoscaler", "cli", "http.server", "email", "hashlib"}  # fmt: skip
 
 
-async def test_its_process_has_loaded_nothing_that_it_does_not_need() -> None:
+@pytest.mark.parametrize("flags", [(), ("--stats", "localhost:9")], ids=["alone", "reporting"])
+async def test_its_process_has_loaded_nothing_that_it_does_not_need(flags: tuple[str, ...]) -> None:
     """Told by the interpreter itself. `ssl` is there because uvloop imports it."""
     stub, port = await start_stub()
-    sidecar = await start_sidecar("--upstream", str(port), *LEAST_FREE, python=("-X", "importtime"))
+    sidecar = await start_sidecar("--upstream", str(port), *LEAST_FREE, *flags, python=("-X", "importtime"))
     try:
         said = []
         while "requests on" not in (line := await sidecar.line_with("")):

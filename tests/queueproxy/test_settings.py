@@ -86,6 +86,8 @@ def test_addresses_as_people_write_them(text: str, address: Address) -> None:
         (("--upstream", "8000", "--service", 'a"b'), "is not a name"),
         (("--upstream", "8000", "--quue-depth", "3"), '"--quue-depth" is not a flag. Did you mean --queue-depth?'),
         (("--upstream", "8000", "surplus"), '"surplus" is not a flag'),
+        (("--upstream", "8000", "--stats", "autoscaler"), '"autoscaler" is not a name or an address with a port'),
+        (("--upstream", "8000", "--stats-token-file", "token"), '"token" is not an absolute path'),
         (("--upstream",), "expected one argument"),
         (("--upstream", "8012"), "--listen: 127.0.0.1:8012 is the model server's own address. Give another port."),
         (

@@ -1,0 +1,60 @@
+"""Who a source of reports is, as its token proves it, and what it may say. Pure.
+
+A token that is bound to a pod of a workload may speak of that workload's service alone, whatever the source claims;
+the autoscaler names it by its pod, so it cannot speak for another source either.
+"""
+
+from typing import Final
+
+import msgspec
+
+from zerogate.reporting.wire import Hello
+
+_MOST_NAME: Final = 253
+
+
+class Identity(msgspec.Struct, frozen=True, kw_only=True):
+    """A proven one. `name`: for people. `pod`: `namespace/name` of the pod that the token is bound to, or empty.
+
+    `service`: the only one that it may report; None: all of them, as a gateway does. `expires_s`: when the token does,
+    by the monotonic clock.
+    """
+
+    name: str
+    pod: str = ""
+    service: str | None = None
+    expires_s: float = float("inf")
+
+
+class Refused(msgspec.Struct, frozen=True):
+    """The token proves nothing. `reason` is told to its sender, as a sentence."""
+
+    reason: str
+
+
+class Source(msgspec.Struct, frozen=True):
+    """As it is known to the autoscaler. `scope`: the one service that it sees; None for all."""
+
+    name: str
+    incarnation: str
+    scope: str | None
+
+
+def source_of(hello: Hello, identity: Identity) -> Source | Refused:
+    """What the source is taken for; Refused where it claims more than its token proves."""
+    if not 0 < len(hello.source) <= _MOST_NAME or not 0 < len(hello.incarnation) <= _MOST_NAME:
+        return Refused(f"A source has a name and an incarnation of 1 to {_MOST_NAME} letters.")
+    scope = identity.service
+    if scope is not None:
+        if hello.kind != "sidecar":
+            return Refused(f"{identity.name} may report {scope} as a sidecar, and not as {hello.kind}.")
+        if hello.service and hello.service != scope:
+            return Refused(f"{identity.name} may report {scope}, and not {hello.service}.")
+    elif hello.kind == "sidecar":
+        scope = hello.service or None
+    if not identity.pod:
+        name = hello.source
+    else:
+        # a pod has one sidecar; a gateway's has a source for each worker
+        name = identity.pod if hello.kind == "sidecar" else f"{identity.pod}/{hello.source}"
+    return Source(name, hello.incarnation, scope)

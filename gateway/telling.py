@@ -1,0 +1,63 @@
+"""What a worker tells the autoscalers: what arrives and what it holds; what runs is told by the replicas' sidecars.
+
+Each worker has streams of its own, as it has connections to sidecars: the parent has no loop, and another process that
+collects would be one more to lose. A request that is handed over is told at once, because until then its replica may
+have reported it too.
+"""
+
+from collections.abc import Callable, Iterable
+
+from msgspec.structs import replace
+
+from activator.hold import Hold
+from activator.holds import Holds
+from zerogate.reporting.sender import Sender, Target
+from zerogate.stats import Stat
+from zerogate.tasks import Nursery
+
+
+class Telling:
+    """The book of the sender, and who is woken. `start` first, `close` last."""
+
+    def __init__(
+        self,
+        holds: Holds,
+        target: Target,
+        *,
+        nursery: Nursery,
+        jitter: Callable[[], float],
+        on_unacknowledged: Callable[[str], None],
+    ) -> None:
+        self._holds = holds
+        self._changed: dict[str, None] = {}
+        self._sender = Sender(self, target, nursery=nursery, jitter=jitter, on_unacknowledged=on_unacknowledged)
+        self.start = self._sender.start
+        self.wake = self._sender.wake
+        self.close = self._sender.close
+
+    def watch(self, hold: Hold) -> None:
+        """Tell when requests begin or cease to wait there. After its links, which are told first."""
+        before, soon, service = hold.on_waiting, self._sender.soon, hold.service
+
+        def on_waiting() -> None:
+            before()
+            soon(service)
+
+        hold.on_waiting = on_waiting
+
+    def note(self, services: Iterable[str]) -> None:
+        """Their counters have changed."""
+        self._changed.update(dict.fromkeys(services))
+
+    def take_changed(self) -> list[str]:
+        """See `Book`."""
+        changed, self._changed = self._changed, {}
+        return list(changed)
+
+    def read(self, service: str, now_s: float) -> Stat | None:
+        """See `Book`."""
+        hold = self._holds.get(service)
+        if hold is None:
+            return None
+        stat = hold.meter.read(now_s, service=service, source="", incarnation="")
+        return replace(stat, in_flight=0, running_s=0.0, completions=0, completed_run_s=0.0, bytes_in=0, bytes_out=0)

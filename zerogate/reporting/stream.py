@@ -1,0 +1,208 @@
+"""One stream to one autoscaler, from the sender's side: connects, says hello, keeps what it could not say.
+
+What is kept is names of services, never reports: reports are cumulative, so the present one says all that is missing.
+Nothing is written to an autoscaler that does not read. Owned by `zerogate.reporting.sender`, which decides what is
+said.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any, Final, Protocol
+
+from zerogate.clock import now
+from zerogate.reporting.wire import (
+    MOST_BYTES_OF_ONE,
+    PREAMBLE,
+    SILENCE_S,
+    Ack,
+    Frames,
+    FromSource,
+    Hello,
+    Token,
+    TurnedAway,
+    Welcome,
+    WireError,
+    frame,
+    read_to_source,
+)
+from zerogate.runtime.interface import Address
+
+log = logging.getLogger(__name__)
+
+CONNECT_S: Final = 3.0
+"""For a connection, and as long again for the welcome."""
+FIRST_PAUSE_S: Final = 0.1
+LONGEST_PAUSE_S: Final = 5.0
+"""Between tries, doubled each time and jittered: ten thousand sidecars of an autoscaler that was replaced come back
+over some seconds, at about 1 ms each."""
+REFUSED_PAUSE_S: Final = 30.0
+"""After a refusal, which stands until a person or a new token changes it."""
+_LASTED_S: Final = 10.0
+"""A stream that lasted so long did work: the next try is soon."""
+
+
+class StreamOwner(Protocol):
+    """Who decides what is said."""
+
+    def hello(self) -> Hello: ...
+    def on_welcome(self, stream: "Stream") -> None: ...
+    def on_ack(self, stream: "Stream", number: int, *, is_leading: bool) -> None: ...
+    def on_writable(self, stream: "Stream") -> None: ...
+
+
+class Stream:
+    """See the module's text. `run` it as a task; `missed` are services whose last readings it has not been told."""
+
+    def __init__(self, address: Address, owner: StreamOwner, jitter: Callable[[], float]) -> None:
+        self.address = address
+        self.is_listed = True
+        """Whether its name still stands for this address: if not, it is not connected to again."""
+        self.is_open = False
+        """Welcomed, and not lost since."""
+        self.can_write = False
+        self.missed: dict[str, None] = {}
+        self._owner = owner
+        self._jitter = jitter
+        self._told_token = ""
+        self._connection: _Connection | None = None
+        self._is_refused = False
+        self._said = ""
+
+    async def run(self) -> None:
+        """Stay connected while the address is listed."""
+        pause_s = 0.0
+        while self.is_listed:
+            began_s = now()
+            try:
+                await self._connect_and_stay()
+            except (OSError, TimeoutError) as error:
+                self._say(f"no reports to the autoscaler at {self.address}: {error or 'it does not answer'}")
+            if self._is_refused:
+                pause_s = REFUSED_PAUSE_S
+            elif now() - began_s > _LASTED_S:
+                pause_s = 0.0
+            await asyncio.sleep(pause_s * (0.5 + self._jitter()))
+            pause_s = max(FIRST_PAUSE_S, min(LONGEST_PAUSE_S, pause_s * 2))
+
+    async def _connect_and_stay(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._is_refused = False
+        async with asyncio.timeout(CONNECT_S):
+            _, connection = await loop.create_connection(
+                lambda: _Connection(self), self.address.host, self.address.port
+            )
+        self._connection = connection
+        try:
+            hello = self._owner.hello()
+            self._told_token = hello.token
+            connection.write(PREAMBLE + frame(hello))
+            async with asyncio.timeout(CONNECT_S):
+                await asyncio.wait((connection.welcomed, connection.lost), return_when=asyncio.FIRST_COMPLETED)
+            await connection.lost
+        finally:
+            connection.abort()
+            self._connection = None
+            self.is_open = self.can_write = False
+
+    def say(self, data: bytes) -> bool:
+        """Frames. False where it cannot be written now, or is not connected."""
+        if not self.can_write or self._connection is None:
+            return False
+        self._connection.write(data)
+        return True
+
+    def beat(self, message: FromSource, token: str, now_s: float) -> None:
+        """Say that the source lives, and a token that was renewed; end a stream that is silent for too long."""
+        connection = self._connection
+        if connection is None or not self.is_open:
+            return
+        if now_s - connection.heard_s > SILENCE_S:
+            log.warning("the autoscaler at %s said nothing for %g s", self.address, SILENCE_S)
+            connection.abort()
+            return
+        if token != self._told_token and self.say(frame(Token(token))):
+            self._told_token = token
+        self.say(frame(message))
+
+    async def end(self, message: FromSource, within_s: float) -> None:
+        """Say a last word, and wait until it is on its way."""
+        self.is_listed = False
+        connection = self._connection
+        if connection is None or not self.is_open:
+            return
+        self.say(frame(message))
+        connection.close()
+        await asyncio.wait((connection.lost,), timeout=within_s)
+
+    def on_message(self, connection: "_Connection", body: bytes) -> None:
+        """The autoscaler spoke."""
+        message = read_to_source(body)
+        if isinstance(message, Ack):
+            self._owner.on_ack(self, message.number, is_leading=message.leading)
+        elif isinstance(message, TurnedAway):
+            self._is_refused = not message.is_passing
+            self._say(f"the autoscaler at {self.address} takes no reports from here: {message.reason}")
+        elif isinstance(message, Welcome) and not self.is_open:
+            self.is_open = self.can_write = True
+            self._say(f"reports go to the autoscaler at {self.address}")
+            if not connection.welcomed.done():
+                connection.welcomed.set_result(None)
+            self._owner.on_welcome(self)
+            self._owner.on_ack(self, 0, is_leading=message.leading)
+
+    def on_writable(self, can_write: bool) -> None:
+        """The autoscaler has stopped or begun to read."""
+        self.can_write = can_write and self.is_open
+        if self.can_write:
+            self._owner.on_writable(self)
+
+    def _say(self, what: str) -> None:
+        if what != self._said:
+            self._said = what
+            log.info("%s", what)
+
+
+class _Connection(asyncio.Protocol):
+    """One connection of a stream."""
+
+    def __init__(self, stream: Stream) -> None:
+        loop = asyncio.get_running_loop()
+        self.welcomed: asyncio.Future[None] = loop.create_future()
+        self.lost: asyncio.Future[None] = loop.create_future()
+        self.heard_s = now()
+        self._stream = stream
+        self._frames = Frames(MOST_BYTES_OF_ONE)
+        self._transport: Any = None
+
+    def connection_made(self, transport: Any) -> None:
+        self._transport = transport
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stream.is_open = self._stream.can_write = False
+        if not self.lost.done():
+            self.lost.set_result(None)
+
+    def data_received(self, data: bytes) -> None:
+        self.heard_s = now()
+        try:
+            for body in self._frames.feed(data):
+                self._stream.on_message(self, body)
+        except WireError as error:
+            log.warning("the autoscaler at %s: %s", self._stream.address, error)
+            self.abort()
+
+    def pause_writing(self) -> None:
+        self._stream.on_writable(False)
+
+    def resume_writing(self) -> None:
+        self._stream.on_writable(True)
+
+    def write(self, data: bytes) -> None:
+        self._transport.write(data)
+
+    def close(self) -> None:
+        self._transport.close()
+
+    def abort(self) -> None:
+        self._transport.abort()
