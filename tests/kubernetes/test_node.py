@@ -1,5 +1,7 @@
 """The node of the tests runs containers as any node does, and this machine sees nothing of it."""
 
+import subprocess
+import sys
 import urllib.request
 from pathlib import Path
 
@@ -116,6 +118,27 @@ def test_a_node_leaves_nothing_on_this_machine(node: Node) -> None:
         )
     assert _traces() == before
     assert not folder.exists()
+    assert node.cluster.is_ready()
+
+
+def test_a_killed_run_leaves_no_container_and_the_next_start_removes_its_folder(node: Node) -> None:
+    before = _traces()
+    code = (
+        "import time\nfrom tests.kubernetes.harness.node import node\n"
+        "with node() as one:\n    print(one.folder, flush=True)\n    time.sleep(100)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as run:
+        assert run.stdout is not None
+        folder = Path(run.stdout.readline().strip())
+        noted = [line.split()[:2] for line in (folder / "processes").read_text().splitlines()]
+        run.kill()
+    processes.until(
+        lambda: not any(processes.started_at(int(pid)) == began for pid, began in noted),
+        within_s=20,
+        what="the end of its processes",
+    )
+    assert folder.name in processes.remove_stale()
+    assert _traces() == before
     assert node.cluster.is_ready()
 
 

@@ -10,6 +10,7 @@ it reachable on this machine's loopback.
 import asyncio
 import ctypes
 import os
+import signal
 import socket
 import threading
 from collections.abc import Sequence
@@ -57,6 +58,7 @@ class Room:
             {},
         )
         self._tunnel: Tunnel | None = None
+        self._first = 0
 
     def open(self) -> None:
         """Make it and its network."""
@@ -88,9 +90,12 @@ class Room:
         return self._tunnel.reach(address, port)
 
     def close(self) -> None:
-        """Everything in it ends."""
+        """Everything in it ends, and has ended on return: the kernel lets its first process go last."""
         if self._tunnel is not None:
             self._tunnel.close()
+        if self._first:
+            os.kill(self._first, signal.SIGKILL)
+            until(lambda: not self._holder.is_running, within_s=30, what="the end of the node's processes")
         self._holder.stop()
 
     def _has_own_proc(self) -> bool:

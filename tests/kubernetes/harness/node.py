@@ -50,12 +50,11 @@ _READY_S = 90
 class Node:
     """One node and its control plane. `cluster` is the administrator's view, from this machine's loopback."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, room: Room) -> None:
         self.folder = folder
+        self.room = room
         self._programs = binaries.ensure(PROGRAMS)
-        self.room = Room(folder, self._programs["pause"])
-        self.room.open()
-        self.plane = ControlPlane(folder, with_controllers=True, place=self.room)
+        self.plane = ControlPlane(folder, with_controllers=True, place=room)
         self.cluster: Cluster = self.plane.cluster
         self._group = f"zerogate-{folder.name}"
         self.containerd = self.plane.process("containerd", self._containerd())
@@ -76,9 +75,7 @@ class Node:
         self.until_ready()
 
     def stop(self) -> None:
-        """End everything; the kernel sees to it."""
-        self.plane.cluster.close()
-        self.room.close()
+        """Forget what ended with the room, which is closed before."""
         for process in (self.kubelet, self.kube_proxy, self.dns, self.containerd):
             process.stop()
         self.plane.stop()
@@ -212,15 +209,19 @@ class Node:
 def node() -> Iterator[Node]:
     """A ready one, gone without a trace at the end."""
     require()
+    pause = binaries.ensure(PROGRAMS)["pause"]
     folder = RunFolder("node")
+    room = Room(folder.path, pause)
+    one = None
     try:
-        one = Node(folder.path)
-        try:
-            one.start()
-            yield one
-        finally:
-            one.stop()
+        room.open()
+        one = Node(folder.path, room)
+        one.start()
+        yield one
     finally:
+        room.close()
+        if one is not None:
+            one.stop()
         folder.close()
 
 
@@ -262,7 +263,7 @@ def _network(folder: Path) -> dict[str, object]:
 
 def _make_control_group(folder: Path, group: str) -> None:
     """The kubelet's root among the control groups, noted so that it is removed with the folder."""
-    (folder / "control-groups").write_text(group)
+    (folder / "control-group").write_text(group)
     root = Path("/sys/fs/cgroup")
     if (root / "cgroup.controllers").exists():
         (root / group).mkdir()

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
@@ -113,27 +113,29 @@ class RunFolder:
     """A folder that belongs to this process: locked as long as it lives, removed at `close`."""
 
     def __init__(self, kind: str) -> None:
-        FOLDER.mkdir(mode=0o700, exist_ok=True)
         remove_stale()
-        self.path = Path(tempfile.mkdtemp(prefix=f"{kind}-", dir=FOLDER))
-        self._lock = _locked(self.path)
+        with _one_at_a_time():  # nobody takes it for stale before it is locked
+            self.path = Path(tempfile.mkdtemp(prefix=f"{kind}-", dir=FOLDER))
+            lock = _locked(self.path)
+        assert lock is not None
+        self._lock = lock
 
     def close(self) -> None:
         """Remove it with all that is in it."""
         _remove(self.path)
-        if self._lock is not None:
-            os.close(self._lock)
+        os.close(self._lock)
 
 
 def remove_stale() -> list[str]:
     """Remove the folders of runs that are gone, and end the processes noted there; the names of those folders."""
     stale = []
-    for folder in FOLDER.iterdir() if FOLDER.exists() else ():
-        if (lock := _locked(folder)) is not None:
-            _end_noted(folder)
-            _remove(folder)
-            os.close(lock)
-            stale.append(folder.name)
+    with _one_at_a_time():
+        for folder in FOLDER.iterdir():
+            if (lock := _locked(folder)) is not None:
+                _end_noted(folder)
+                _remove(folder)
+                os.close(lock)
+                stale.append(folder.name)
     return stale
 
 
@@ -193,6 +195,17 @@ def say(text: str) -> None:
     sys.stderr.flush()
 
 
+@contextlib.contextmanager
+def _one_at_a_time() -> Iterator[None]:
+    FOLDER.mkdir(mode=0o700, exist_ok=True)
+    descriptor = os.open(FOLDER, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def _locked(folder: Path) -> int | None:
     """A lock on a folder that goes with this process; None where another one has it or the folder is gone."""
     try:
@@ -217,10 +230,22 @@ def _end_noted(folder: Path) -> None:
 
 
 def _remove(folder: Path) -> None:
-    """A folder and the control groups noted in it; those are removed leaves first, and only when nothing runs there."""
-    noted = folder / "control-groups"
-    for group in noted.read_text().splitlines() if noted.exists() else ():
-        for path in sorted(Path("/sys/fs/cgroup").glob(f"*/{group}/**/"), key=lambda path: -len(path.parts)):
+    """A folder and the control group noted in it."""
+    noted = folder / "control-group"
+    if noted.exists():
+        _remove_control_group(noted.read_text())
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _remove_control_group(name: str) -> None:
+    """From every hierarchy, leaves first. What was killed a moment ago may still be in it, so this tries for 5 s."""
+    root = Path("/sys/fs/cgroup")
+    end = time.monotonic() + 5
+    while time.monotonic() < end:
+        found = [path for pattern in (f"{name}/**/", f"*/{name}/**/") for path in root.glob(pattern)]
+        for path in sorted(found, key=lambda path: -len(path.parts)):
             with contextlib.suppress(OSError):
                 path.rmdir()
-    shutil.rmtree(folder, ignore_errors=True)
+        if not any(path.exists() for path in found):
+            return
+        time.sleep(0.05)
