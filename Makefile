@@ -48,7 +48,7 @@ soak: environment-dev ## the long runs (hours); their output is committed in ben
 cluster: environment-dev ## a Kubernetes node of its own and a shell with kubectl and helm; gone when the shell ends
 	@$(BIN)/python -m tests.kubernetes.harness $(ARGS)
 
-kubernetes-binaries: environment-dev ## build what clusters of the tests run; once, 7 minutes; ARGS=--idle to give way
+kubernetes-binaries: environment-dev ## build what clusters of the tests run; once, 10 minutes; ARGS=--idle to give way
 	@$(BIN)/python -m tests.kubernetes.harness.binaries $(ARGS)
 
 docs: environment-dev ## write the documents that are generated from code
