@@ -2,7 +2,7 @@
 # makes from the lock files and remakes only when they change.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast check fuzz bench bench-proxy docs picture soak lock clean environment-demo environment-dev
+.PHONY: help demo test test-fast check fuzz bench bench-proxy docs picture soak cluster kubernetes-binaries lock clean environment-demo environment-dev
 
 BIN := .venv/bin
 CODE = $(wildcard zerogate gateway activator queueproxy autoscaler cli bench tools tests)
@@ -18,11 +18,11 @@ help: ## this list
 demo: environment-demo ## a real model goes 0 -> 1 -> 0 behind the gateway; KEEP=1 leaves it up
 	@$(BIN)/zerogate demo $(if $(KEEP),--keep)
 
-test: environment-dev ## every test, the real model included
+test: environment-dev ## every test, the real model and the real cluster included
 	@$(BIN)/python -m pytest $(ARGS)
 
 test-fast: environment-dev ## the tests that need no real processes
-	@$(BIN)/python -m pytest -m "not slow and not model" $(ARGS)
+	@$(BIN)/python -m pytest -m "not slow and not model and not kubernetes" $(ARGS)
 
 fuzz: environment-dev ## the tests that try at random, for long: FUZZ=100 times what `make test` tries
 	@FUZZ=$(or $(FUZZ),100) $(BIN)/python -m pytest -m fuzz --timeout 0 $(ARGS)
@@ -44,6 +44,12 @@ bench-proxy: environment-dev ## beside Knative's queue-proxy, nginx, HAProxy and
 
 soak: environment-dev ## the long runs (hours); their output is committed in bench/
 	@$(BIN)/python -m bench --soak $(ARGS)
+
+cluster: environment-dev ## a Kubernetes node of its own and a shell with kubectl and helm; gone when the shell ends
+	@$(BIN)/python -m tests.kubernetes.harness $(ARGS)
+
+kubernetes-binaries: environment-dev ## build what clusters of the tests run; once, 7 minutes; ARGS=--idle to give way
+	@$(BIN)/python -m tests.kubernetes.harness.binaries $(ARGS)
 
 docs: environment-dev ## write the documents that are generated from code
 	@$(BIN)/python -m tools.write_docs

@@ -28,7 +28,7 @@ LONGEST_WAIT_S = 0.3
 _GET_CHILD_SUBREAPER = 37
 
 spared: set[int] = set()
-"""Children that their owner ends and that may outlive a test: what fixtures of a longer scope start again within one."""
+"""Children whose owner ends them and that may outlive a test: what a fixture of a longer scope starts again in one."""
 
 
 class BlockingCallError(AssertionError):

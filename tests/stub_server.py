@@ -5,7 +5,8 @@ compilation of this file; one thread per connection, HTTP/1.1 with keep-alive. I
 machines, so it imports nothing but built-in modules until a request needs more.
 
 Flags
-  --port N               where to listen on 127.0.0.1; default $PORT
+  --port N               where to listen; default $PORT
+  --host ADDRESS         its address; default 127.0.0.1
   --ready-after S        `/health` answers 503 for S seconds after the start, then 200 (default 0: ready at once)
   --ready-file PATH      `/health` answers 200 only while the file PATH exists
   --never-ready          `/health` answers 503 for ever (a control request can still flip it)
@@ -80,6 +81,7 @@ STUB = [sys.executable, "-S", "-E", "-c", _RUN, "--port", "{port}"]
 
 FLAGS: dict[str, Any] = {
     "port": int(os.environ.get("PORT", "0")),
+    "host": "127.0.0.1",
     "ready_after": 0.0,
     "ready_file": "",
     "never_ready": False,
@@ -561,7 +563,7 @@ def listener(flags: Flags) -> _socket.socket:
     sock = _socket.socket()
     sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_REUSEADDR, 1)
     try:
-        sock.bind(("127.0.0.1", flags.port))
+        sock.bind((flags.host, flags.port))
     except OSError as error:
         die(1, f"stub: cannot listen on port {flags.port}: {error}")
     sock.listen(4096)

@@ -5,25 +5,39 @@
 | `api_server` | session | etcd and the API server alone: nothing acts on what is written | 3 s |
 | `own_api_server` | test | the same for one test, which may stop and freeze it | 3 s |
 | `controllers` | session | with controller manager and scheduler, and no node | 3 s |
-| `namespace` | module | a namespace of `api_server`, by name | |
+| `fake_nodes` | session | `controllers` with two nodes of kwok, for pods by the thousand | 1 s |
+| `node` | session | a whole node with containers, in namespaces of its own; needs root | 6 s |
+| `namespace`, `node_namespace` | module | a namespace of `api_server` or of `node`, by name | |
+
+`api_server`, `controllers`, `fake_nodes` and `node.plane` are a `ControlPlane` (`harness/control_plane.py`), talked to
+through its `cluster` (`harness/access.py`). Whoever stops a shared one starts it again.
 
 Programs are built before the first test, so that no test's time limit runs meanwhile.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
 
 from tests.kubernetes.harness import binaries
+from tests.kubernetes.harness import fake_nodes as fake
+from tests.kubernetes.harness import node as nodes
 from tests.kubernetes.harness.binaries import UnavailableError
 from tests.kubernetes.harness.control_plane import API_ONLY, WITH_CONTROLLERS, ControlPlane, control_plane
+from tests.kubernetes.harness.node import Node
 from tests.kubernetes.harness.processes import say
 
 HERE = Path(__file__).parent
-NEEDS = {"api_server": API_ONLY, "own_api_server": API_ONLY, "controllers": WITH_CONTROLLERS}
+NEEDS: dict[str, Sequence[str]] = {
+    "api_server": API_ONLY,
+    "own_api_server": API_ONLY,
+    "controllers": WITH_CONTROLLERS,
+    "fake_nodes": [*WITH_CONTROLLERS, fake.PROGRAM],
+    "node": nodes.PROGRAMS,
+}
 """The programs behind each fixture."""
 
 
@@ -71,6 +85,26 @@ def controllers() -> Iterator[ControlPlane]:
         yield plane
 
 
+@pytest.fixture(scope="session")
+def fake_nodes(controllers: ControlPlane) -> Iterator[ControlPlane]:
+    _require("fake_nodes")
+    with fake.fake_nodes(controllers, 2):
+        yield controllers
+
+
+@pytest.fixture(scope="session")
+def node() -> Iterator[Node]:
+    _require("node")
+    with nodes.node() as one:
+        yield one
+
+
+@pytest.fixture(scope="module")
+def node_namespace(node: Node) -> Iterator[str]:
+    with node.plane.namespace() as name:
+        yield name
+
+
 @pytest.fixture(scope="module")
 def namespace(api_server: ControlPlane) -> Iterator[str]:
     with api_server.namespace() as name:
@@ -79,6 +113,8 @@ def namespace(api_server: ControlPlane) -> Iterator[str]:
 
 def _require(fixture: str) -> None:
     try:
+        if fixture == "node":
+            nodes.require()
         binaries.ensure(NEEDS[fixture])
     except UnavailableError as reason:
         _go_without(reason)

@@ -8,6 +8,7 @@ stub model server of the tests: `python3 -m queueproxy`, `python3 -m tests.stub_
 import compileall
 import hashlib
 import importlib.metadata
+import importlib.util
 import io
 import json
 import os
@@ -32,7 +33,7 @@ _NOBODY = 65532
 _COMPONENTS = ("zerogate", "gateway", "activator", "queueproxy", "autoscaler", "cli")
 _NOT_NEEDED = {"site-packages", "test", "tests", "idlelib", "tkinter", "ensurepip", "lib2to3", "turtledemo"}
 """Of the standard library; most of its size."""
-_TOOLS = ("sh", "cat", "ls", "sleep", "env", "kill")
+_TOOLS = ("sh", "cat", "ls", "sleep", "touch", "kill")
 """For hooks and for people who look into a container."""
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
@@ -72,7 +73,8 @@ def zerogate(extras: Sequence[str] = ("kubernetes",)) -> Image:
         "LANG": "C.UTF-8",
         "HOME": "/tmp",
     }
-    layers = [list(_interpreter()), list(_packages(extras)), list(_working_tree())]
+    base, packages = list(_interpreter()), list(_packages(extras))
+    layers = [[*base, *_shared_libraries([*base, *packages])], packages, list(_working_tree())]
     return Image(name, layers, env=env, folder="/zerogate")
 
 
@@ -159,33 +161,33 @@ def _add(archive: tarfile.TarFile, path: str, content: bytes) -> None:
 
 
 def _interpreter() -> Iterator[File]:
-    """The interpreter below /usr/local, its standard library, and the shared libraries of all that."""
+    """The interpreter below /usr/local with its standard library, a shell, and who nobody is."""
     program = Path(os.path.realpath(sys.executable))
     library = Path(sysconfig.get_path("stdlib"))
     place = f"usr/local/{library.relative_to(sys.base_prefix)}"
-    linked = [program]
     for name in ("python3", "python"):
         yield File(f"usr/local/bin/{name}", program, mode=0o755)
     for file in _below(library, _NOT_NEEDED):
         yield File(f"{place}/{file.relative_to(library)}", file)
-        linked += [file] if file.suffix == ".so" else []
     for name in _TOOLS:
-        tool = Path(os.path.realpath(f"/bin/{name}"))
-        linked.append(tool)
-        yield File(f"bin/{name}", tool, mode=0o755)
-    yield from _shared_libraries(linked)
+        yield File(f"bin/{name}", Path(os.path.realpath(f"/bin/{name}")), mode=0o755)
     yield File("etc/passwd", content=f"root:x:0:0::/:/bin/sh\nnobody:x:{_NOBODY}:{_NOBODY}::/tmp:/bin/sh\n".encode())
     yield File("etc/group", content=f"root:x:0:\nnobody:x:{_NOBODY}:\n".encode())
     yield File("tmp/.keep")
 
 
-def _shared_libraries(linked: Sequence[Path]) -> Iterator[File]:
-    """What the dynamic linker finds for those programs, in the folder where it looks for libc."""
+def _shared_libraries(files: Sequence[File]) -> Iterator[File]:
+    """What the dynamic linker finds for programs and modules, in the folder where it looks for libc.
+
+    What packages bring along themselves is found beside them.
+    """
+    linked = [file.source for file in files if file.source and (file.mode == 0o755 or ".so" in file.source.suffixes)]
     said = subprocess.run(["ldd", *map(str, linked)], capture_output=True, text=True).stdout
     found = {match[1]: Path(match[2]) for match in re.finditer(r"^\s*(\S+) => (/\S+) ", said, re.MULTILINE)}
     usual = found["libc.so.6"].parent
     for name, source in sorted(found.items()):
-        yield File(f"{str(usual).lstrip('/')}/{name}", Path(os.path.realpath(source)), mode=0o755)
+        if "site-packages" not in source.parts:
+            yield File(f"{str(usual).lstrip('/')}/{name}", Path(os.path.realpath(source)), mode=0o755)
     for linker in sorted(set(re.findall(r"^\s*(/lib\S+) \(", said, re.MULTILINE))):
         yield File(linker.lstrip("/"), Path(os.path.realpath(linker)), mode=0o755)
 
@@ -198,8 +200,14 @@ def _packages(extras: Sequence[str]) -> Iterator[File]:
         distribution = importlib.metadata.distribution(name)
         for file in distribution.files or ():
             source = Path(str(distribution.locate_file(file)))
-            if ".." not in file.parts and source.is_file():
-                yield File(f"packages/{file}", source)
+            if ".." in file.parts or file.suffix == ".pyc" or not source.is_file():
+                continue
+            yield File(f"packages/{file}", source)
+            if file.suffix == ".py":  # uv installs without compiling, and a container cannot write
+                compileall.compile_file(source, quiet=2)
+                compiled = Path(importlib.util.cache_from_source(source))
+                if compiled.exists():
+                    yield File(f"packages/{file.parent}/__pycache__/{compiled.name}", compiled)
 
 
 def _needed(asked: Sequence[str]) -> set[str]:

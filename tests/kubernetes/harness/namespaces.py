@@ -13,6 +13,7 @@ import os
 import socket
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from tests.kubernetes.harness import processes
@@ -144,21 +145,22 @@ class Tunnel:
 
         self._servers.append(await asyncio.start_server(carry, sock=sock))
 
-    async def _carry(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, address: str, port: int
-    ) -> None:
+    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, address: str, port: int) -> None:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
-        try:
+        with suppress(OSError, asyncio.CancelledError):
             further, back = await asyncio.open_connection(address, port)
-            await asyncio.gather(_pass_on(reader, back), _pass_on(further, writer))
-            back.close()
-        except (OSError, asyncio.CancelledError):
-            pass
-        finally:
-            self._tasks.discard(task)
+            try:
+                await asyncio.gather(_pass_on(reader, back), _pass_on(further, writer))
+                for done in (back, writer):
+                    done.close()  # what is still in its buffer goes out first
+            finally:
+                if not back.is_closing():
+                    back.transport.abort()
+        if not writer.is_closing():
             writer.transport.abort()
+        self._tasks.discard(task)
 
     async def _finish(self) -> None:
         for server in self._servers:
