@@ -56,6 +56,14 @@ def test_a_pod_reaches_the_api_server_with_its_own_token(node: Node, node_namesp
     assert said.strip() == "200"
 
 
+def test_a_pod_finds_a_service_by_its_name(node: Node, node_namespace: str, model: str) -> None:
+    code = "import socket; print(socket.gethostbyname('model'), socket.gethostbyname('kubernetes.default.svc'))"
+    said = node.cluster.kubectl(
+        "exec", "-n", node_namespace, "deploy/model", "-c", "model", "--", "python3", "-c", code
+    )
+    assert said.split() == [model, "10.96.0.1"]
+
+
 def test_containers_run_zerogate_as_nobody(node: Node, node_namespace: str, model: str) -> None:
     code = "import os, gateway.running, queueproxy.__main__, kubernetes_asyncio; print(os.getuid())"
     said = node.cluster.kubectl(

@@ -4,6 +4,7 @@ python -m tests.kubernetes.harness [command ...]      # a command in place of th
 """
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -30,6 +31,7 @@ def main(command: list[str]) -> int:
                 "KUBECONFIG": str(one.cluster.kubeconfig),
                 "PATH": f"{path}{os.pathsep}{os.environ['PATH']}",
             }
+            signal.signal(signal.SIGINT, lambda *_: None)  # the shell's business
             return subprocess.run(command or [os.environ.get("SHELL", "/bin/sh")], env=env).returncode
     except (UnavailableError, ClusterError) as reason:
         say(f"{reason}")

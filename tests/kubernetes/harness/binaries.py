@@ -61,7 +61,8 @@ PROGRAMS = {
         name: _of_kubernetes(name)
         for name in ("kube-apiserver", "kubectl", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy")
     },
-    "pause": Program("pause", "zerogate.dev/tests/pause"),
+    "pause": Program("pause", "."),
+    "coredns": Program("coredns", "."),
     "kwok": Program("kwok", "sigs.k8s.io/kwok/cmd/kwok"),
     "helm": Program("helm", "helm.sh/helm/v3/cmd/helm", "helm.sh/helm/v3/internal/version.version=v3.22.0"),
 }

@@ -188,6 +188,8 @@ def _shared_libraries(files: Sequence[File]) -> Iterator[File]:
     for name, source in sorted(found.items()):
         if "site-packages" not in source.parts:
             yield File(f"{str(usual).lstrip('/')}/{name}", Path(os.path.realpath(source)), mode=0o755)
+    for resolver in sorted(usual.glob("libnss_*.so.2")):  # loaded by name only
+        yield File(f"{str(usual).lstrip('/')}/{resolver.name}", Path(os.path.realpath(resolver)), mode=0o755)
     for linker in sorted(set(re.findall(r"^\s*(/lib\S+) \(", said, re.MULTILINE))):
         yield File(linker.lstrip("/"), Path(os.path.realpath(linker)), mode=0o755)
 

@@ -1,4 +1,4 @@
-"""A whole node: control plane, containerd, kubelet and kube-proxy, in namespaces of its own.
+"""A whole node: control plane, containerd, kubelet, kube-proxy and the names of services, in namespaces of its own.
 
     with node() as one:
         one.cluster.apply(deployment)                                  # images: see `images.py`, imagePullPolicy: Never
@@ -28,7 +28,7 @@ from tests.kubernetes.harness.namespaces import ADDRESS, Room
 from tests.kubernetes.harness.processes import PATH, ClusterError, Process, RunFolder, until
 
 NAME = "node"
-PROGRAMS = (*WITH_CONTROLLERS, "kubelet", "kube-proxy", "pause")
+PROGRAMS = (*WITH_CONTROLLERS, "kubelet", "kube-proxy", "pause", "coredns")
 TOOLS = {
     "containerd": "containerd",
     "ctr": "containerd",
@@ -61,6 +61,7 @@ class Node:
         self.containerd = self.plane.process("containerd", self._containerd())
         self.kubelet = self.plane.process("kubelet", self._kubelet())
         self.kube_proxy = self.plane.process("kube-proxy", self._kube_proxy())
+        self.dns = self.plane.process("coredns", self._dns())
 
     def start(self) -> None:
         """Start everything; the node is Ready then, and has the images `pause` and `zerogate`."""
@@ -71,13 +72,14 @@ class Node:
             having_images.result()
         self.kubelet.start()
         self.kube_proxy.start()
+        self.dns.start()
         self.until_ready()
 
     def stop(self) -> None:
         """End everything; the kernel sees to it."""
         self.plane.cluster.close()
         self.room.close()
-        for process in (self.kubelet, self.kube_proxy, self.containerd):
+        for process in (self.kubelet, self.kube_proxy, self.dns, self.containerd):
             process.stop()
         self.plane.stop()
 
@@ -107,7 +109,7 @@ class Node:
     def logs(self) -> str:
         """The ends of the logs of everything, for a failed test's message."""
         plane = self.plane
-        every = (plane.api_server, *plane.controllers, self.containerd, self.kubelet, self.kube_proxy)
+        every = (plane.api_server, *plane.controllers, self.containerd, self.kubelet, self.kube_proxy, self.dns)
         return "\n".join(f"--- {process.name}\n{process.end_of_log()}" for process in every)
 
     def _start_containers(self) -> None:
@@ -157,6 +159,8 @@ class Node:
             "enforceNodeAllocatable": [],
             "failCgroupV1": False,
             "failSwapOn": False,
+            "clusterDNS": [ADDRESS],
+            "clusterDomain": "cluster.local",
             "resolvConf": str(self.folder / "resolv.conf"),
             "podLogsDir": str(self.folder / "logs"),
             "volumePluginDir": str(self.folder / "volume-plugins"),
@@ -189,6 +193,19 @@ class Node:
             "--conntrack-tcp-timeout-established=0s",
             "--conntrack-tcp-timeout-close-wait=0s",
         ]
+
+    def _dns(self) -> list[str | Path]:
+        access = self.plane.access("coredns", groups=["system:masters"])
+        file = self.folder / "Corefile"
+        file.write_text(f"""
+            .:53 {{
+              errors
+              kubernetes cluster.local {{
+                kubeconfig {access.kubeconfig}
+              }}
+            }}
+        """)
+        return [self._programs["coredns"], "-conf", file]
 
 
 @contextmanager

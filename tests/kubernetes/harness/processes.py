@@ -100,7 +100,12 @@ class Process:
     def _spawn(self) -> "subprocess.Popen[bytes]":
         with self.log.open("ab") as log:
             return subprocess.Popen(
-                [*_LIVES_WITH_US, *self._command], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self._env
+                [*_LIVES_WITH_US, *self._command],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=self._env,
+                start_new_session=True,  # Ctrl-C is for whoever sits before the terminal
             )
 
 
