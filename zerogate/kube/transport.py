@@ -132,6 +132,9 @@ class Transport:
                     raise await _refused(call.asked, response)
             yield WatchStream(call.asked, response, silence_s)
         finally:
+            # Nothing more is wanted of it, and a peer that hangs would never confirm a polite end of TLS.
+            if response.connection is not None and response.connection.transport is not None:
+                response.connection.transport.abort()
             response.close()
 
     async def _answer(self, call: Call) -> bytes:
@@ -141,6 +144,8 @@ class Transport:
             return await _body(call.asked, response)
 
     async def _send(self, call: Call, **more: Any) -> aiohttp.ClientResponse:
+        if self._session.closed:
+            raise Unreachable(call.asked, "this client was closed")
         url = self._access.server + call.path + (f"?{urlencode(call.query)}" if call.query else "")
         headers = self._access.headers() | ({"Content-Type": call.content} if call.data is not None else {})
         if self._access.server_name:
