@@ -10,11 +10,13 @@ import pytest
 from tests.kubernetes.harness.access import Access
 from tests.kubernetes.harness.control_plane import ControlPlane
 from tests.kubernetes.harness.fault_proxy import FaultProxy, fault_proxy
-from tests.zerogate.kube.contract import AdapterContract, config_map
+from tests.zerogate.kube.contract import QUICK, AdapterContract, config_map
 from zerogate.kube.access import by_kubeconfig
 from zerogate.kube.client import KubeClient
-from zerogate.kube.errors import Conflict, Forbidden, Unauthorized
+from zerogate.kube.errors import Asked, Conflict, Forbidden, Gone, KubeError, Unauthorized, VersionTooLarge
+from zerogate.kube.following import Failure, Watch, failure_of
 from zerogate.kube.objects import CONFIG_MAPS, PODS
+from zerogate.kube.watching import Watched
 
 MAY_GET_CONFIG_MAPS = {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get"]}
 
@@ -94,12 +96,11 @@ async def test_a_token_that_is_not_known_is_said(api: RealApi) -> None:
 
 async def test_a_quota_is_no_missing_rule(api: RealApi) -> None:
     client = await api.client()
-    quota = {"metadata": {"name": "none"}, "spec": {"hard": {"pods": "0"}}, "status": {"hard": {"pods": "0"}}}
+    quota = {"metadata": {"name": "none"}, "spec": {"hard": {"pods": "0"}}}
     path = f"/api/v1/namespaces/{api.namespace}/resourcequotas"
     await asyncio.to_thread(api.plane.cluster.create, path, quota)
-    await asyncio.to_thread(api.plane.cluster.patch, f"{path}/none/status", {"status": quota["status"]})
     pod = {"metadata": {"name": "one"}, "spec": {"containers": [{"name": "one", "image": "none"}]}}
-    with pytest.raises(Forbidden, match="exceeded quota") as caught:
+    with pytest.raises(Forbidden, match="quota") as caught:
         await client.create(PODS, pod, namespace=api.namespace)
     assert caught.value.rule == ""
 
@@ -130,3 +131,15 @@ async def test_a_pod_is_read_into_the_few_fields_that_are_used(api: RealApi) -> 
     assert container.resources.limits == {"nvidia.com/gpu": "1"}
     assert found.metadata.annotations == {"zerogate.dev/idle-timeout": "5m"}
     assert (found.status.phase, found.is_ready, found.metadata.is_deleting) == ("Pending", False, False)
+
+
+@pytest.mark.parametrize(("version", "failure"), [("1", Gone), ("999999999", VersionTooLarge)], ids=["old", "future"])
+async def test_a_version_that_the_server_does_not_know_needs_a_new_list(
+    api: RealApi, version: str, failure: type[KubeError]
+) -> None:
+    client = await api.client()
+    watched = Watched(client, CONFIG_MAPS, namespace=api.namespace, pace=QUICK)
+    step = Watch(version, initial=False, length_s=10, silence_s=10)
+    with pytest.raises(failure):
+        await watched._watch(step)
+    assert failure_of(failure(Asked(verb="watch"))) is Failure.GONE

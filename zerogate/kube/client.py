@@ -24,7 +24,7 @@ S = TypeVar("S")
 FIELD_MANAGER = "zerogate"
 
 PAGE = 250
-"""Objects of a list page: about 2 MiB of pods, some 5 ms to split."""
+"""Objects of a list page: 3 MB of pods with two containers each, split within 2 ms."""
 
 JSON_PATCH = "application/json-patch+json"
 MERGE_PATCH = "application/merge-patch+json"

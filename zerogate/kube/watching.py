@@ -20,7 +20,7 @@ from zerogate.kube.client import KubeClient
 from zerogate.kube.decoding import Status, WatchLine, decode
 from zerogate.kube.errors import Asked, KubeError, Unreadable, refusal
 from zerogate.kube.following import Following, ListPage, Pace, Step, Wait, Watch, failure_of
-from zerogate.kube.objects import Key, Kind, Resource
+from zerogate.kube.objects import Key, Kind, Meta, Resource
 from zerogate.kube.transport import WatchStream
 from zerogate.tasks import Nursery
 
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T", bound=Kind)
 
 SLICE = 50
-"""Objects that are decoded or told of before others get the loop: 50 pods take about 2 ms."""
+"""Objects that are decoded or told of before others get the loop: 22 µs to decode a pod, and what consumers take."""
 
 
 class Change(StrEnum):
@@ -168,20 +168,28 @@ class Watched(Generic[T]):
             raise Unreadable(stream.asked, f"a line of the watch is no event: {error}") from error
         if change.type == "ERROR":
             raise _refused_inside(stream.asked, change.object)
-        head = self._head(change.object)
         if change.type == "BOOKMARK":
-            if self._following.is_collecting and head.metadata.annotation("k8s.io/initial-events-end") == "true":
+            about = self._head(change.object).metadata
+            if self._following.is_collecting and about.annotation("k8s.io/initial-events-end") == "true":
                 await self._replace()
-                stream.silence_s = self._following.on_initial_end(head.metadata.resource_version)
+                stream.silence_s = self._following.on_initial_end(about.resource_version)
         elif self._following.is_collecting:
             self._collect(change.object, is_there=change.type != "DELETED")
-        elif change.type == "DELETED":
-            self._remove(head.key, self._decoded(change.object))
-        elif (found := self._decoded(change.object)) is not None:
-            self._put(found)
-        self._following.on_event(head.metadata.resource_version)
+            return
+        else:
+            about = self._on_change(change)
+        self._following.on_event(about.resource_version)
         if not self._following.is_collecting:
             self._is_up_to_date()
+
+    def _on_change(self, change: WatchLine) -> Meta:
+        found = self._decoded(change.object)
+        about = found or self._head(change.object)
+        if change.type == "DELETED":
+            self._remove(about.key, found)
+        elif found is not None:
+            self._put(found)
+        return about.metadata
 
     def _head(self, raw: msgspec.Raw) -> Kind:
         try:
