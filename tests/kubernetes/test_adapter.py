@@ -3,8 +3,10 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, aclosing
+from itertools import count
 from typing import Any
 
+import msgspec
 import pytest
 
 from tests.kubernetes.harness.access import Access
@@ -13,8 +15,7 @@ from tests.kubernetes.harness.fault_proxy import FaultProxy, fault_proxy
 from tests.zerogate.kube.contract import QUICK, AdapterContract, config_map
 from zerogate.kube.access import by_kubeconfig
 from zerogate.kube.client import KubeClient
-from zerogate.kube.errors import Asked, Conflict, Forbidden, Gone, KubeError, Unauthorized, VersionTooLarge
-from zerogate.kube.following import Failure, Watch, failure_of
+from zerogate.kube.errors import Conflict, Forbidden, Unauthorized
 from zerogate.kube.objects import CONFIG_MAPS, PODS
 from zerogate.kube.watching import Watched
 
@@ -96,12 +97,20 @@ async def test_a_token_that_is_not_known_is_said(api: RealApi) -> None:
 
 async def test_a_quota_is_no_missing_rule(api: RealApi) -> None:
     client = await api.client()
-    quota = {"metadata": {"name": "none"}, "spec": {"hard": {"pods": "0"}}}
     path = f"/api/v1/namespaces/{api.namespace}/resourcequotas"
+    quota = {"metadata": {"name": "none"}, "spec": {"hard": {"pods": "0"}}}
     await asyncio.to_thread(api.plane.cluster.create, path, quota)
-    pod = {"metadata": {"name": "one"}, "spec": {"containers": [{"name": "one", "image": "none"}]}}
-    with pytest.raises(Forbidden, match="quota") as caught:
-        await client.create(PODS, pod, namespace=api.namespace)
+    counted = {"status": {"hard": {"pods": "0"}, "used": {"pods": "0"}}}  # as no controller does it here
+    await asyncio.to_thread(api.plane.cluster.patch, f"{path}/none/status", counted)
+
+    async def until_refused() -> None:
+        spec = {"containers": [{"name": "one", "image": "none"}]}
+        for number in count():  # the server sees the quota a little later
+            await client.create(PODS, {"metadata": {"name": f"pod-{number}"}, "spec": spec}, namespace=api.namespace)
+
+    async with asyncio.timeout(20):
+        with pytest.raises(Forbidden, match="quota") as caught:
+            await until_refused()
     assert caught.value.rule == ""
 
 
@@ -133,13 +142,15 @@ async def test_a_pod_is_read_into_the_few_fields_that_are_used(api: RealApi) -> 
     assert (found.status.phase, found.is_ready, found.metadata.is_deleting) == ("Pending", False, False)
 
 
-@pytest.mark.parametrize(("version", "failure"), [("1", Gone), ("999999999", VersionTooLarge)], ids=["old", "future"])
-async def test_a_version_that_the_server_does_not_know_needs_a_new_list(
-    api: RealApi, version: str, failure: type[KubeError]
-) -> None:
+async def test_a_server_whose_data_was_set_back_is_listed_anew(api: RealApi) -> None:
+    """Asked for a version that it has not reached, it is silent for ever."""
     client = await api.client()
-    watched = Watched(client, CONFIG_MAPS, namespace=api.namespace, pace=QUICK)
-    step = Watch(version, initial=False, length_s=10, silence_s=10)
-    with pytest.raises(failure):
-        await watched._watch(step)
-    assert failure_of(failure(Asked(verb="watch"))) is Failure.GONE
+    await client.create(CONFIG_MAPS, config_map("one"), namespace=api.namespace)
+    pace = msgspec.structs.replace(QUICK, silence_s=0.3)
+    watched = Watched(client, CONFIG_MAPS, namespace=api.namespace, labels="part=contract", pace=pace)
+    watched._following.on_initial_end("999999999")
+    watched.start()
+    async with asyncio.timeout(20):
+        await watched.wait_synced()
+    assert list(watched.items) == [(api.namespace, "one")]
+    await watched.aclose()

@@ -63,6 +63,10 @@ class Unreachable(KubeError):  # noqa: N818 - the words of the API
         return f"{self.asked}: the Kubernetes API did not answer ({self.detail})"
 
 
+class Silent(Unreachable):
+    """A watch that was accepted says nothing, not even that nothing happens."""
+
+
 class ServerFault(KubeError):  # noqa: N818
     """5xx: the server, or something before it, is in trouble."""
 

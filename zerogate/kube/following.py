@@ -12,7 +12,7 @@ from enum import Enum, auto
 
 import msgspec
 
-from zerogate.kube.errors import Forbidden, Gone, Invalid, KubeError, NotFound, Unauthorized, VersionTooLarge
+from zerogate.kube.errors import Forbidden, Gone, Invalid, KubeError, NotFound, Silent, Unauthorized, VersionTooLarge
 
 
 class ListPage(msgspec.Struct, frozen=True):
@@ -36,6 +36,9 @@ class Wait(msgspec.Struct, frozen=True):
 
 Step = ListPage | Watch | Wait
 
+SILENCES = 2
+"""Silent watches in a row after which the version is not trusted. A list costs little once in three minutes."""
+
 
 class Failure(Enum):
     GONE = auto()
@@ -44,6 +47,8 @@ class Failure(Enum):
     """The server does not understand the request: no watch-list."""
     REFUSED = auto()
     """Not permitted, or the kind does not exist: nothing changes that soon."""
+    SILENT = auto()
+    """A watch was accepted and nothing was read of it for long."""
     TROUBLE = auto()
 
 
@@ -56,6 +61,8 @@ def failure_of(error: KubeError) -> Failure:
             return Failure.NOT_SERVED
         case Forbidden() | Unauthorized() | NotFound():
             return Failure.REFUSED
+        case Silent():
+            return Failure.SILENT
         case _:
             return Failure.TROUBLE
 
@@ -93,6 +100,8 @@ class Following:
         self._begin_by_watch = by_watch
         """How the next beginning is made: after a try by watch-list that failed, by pages once."""
         self._failures = 0
+        self._silences = 0
+        """Watches in a row that said nothing at all."""
         self._pause: tuple[float, float] = (0.0, 0.0)
         """Seconds to wait for sure, and the most that chance adds."""
 
@@ -124,7 +133,7 @@ class Following:
     def on_event(self, version: str) -> None:
         """A change or a bookmark was read. While the first state is collected its versions are not in order."""
         if self._is_synced:
-            self._failures = 0
+            self._failures = self._silences = 0
             if version:
                 self._version = version
 
@@ -148,6 +157,10 @@ class Following:
         if failure is Failure.NOT_SERVED and not self._is_synced and self._begin_by_watch:
             self._watch_list = self._begin_by_watch = False
             return
+        if failure is Failure.SILENT and self._is_synced:
+            self._silences += 1
+            # A server whose data was set back waits in silence until it comes to a version that it never had.
+            failure = Failure.GONE if self._silences >= SILENCES else Failure.TROUBLE
         self._failures += 1
         grown_s = min(pace.first_pause_s * 2.0 ** min(self._failures - 1, 16), pace.longest_pause_s)
         if failure is Failure.GONE or (failure is Failure.NOT_SERVED and self._is_synced):
@@ -168,6 +181,7 @@ class Following:
         self._begin_by_watch = self._watch_list
 
     def _start_over(self) -> None:
+        self._silences = 0
         self._version = ""
         self._token = ""
         self._is_synced = False

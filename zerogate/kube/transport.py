@@ -21,7 +21,16 @@ from yarl import URL
 
 from zerogate.kube.access import Access
 from zerogate.kube.decoding import Lines, status_of
-from zerogate.kube.errors import Asked, KubeError, TooManyRequests, Unauthorized, Unreachable, Unreadable, refusal
+from zerogate.kube.errors import (
+    Asked,
+    KubeError,
+    Silent,
+    TooManyRequests,
+    Unauthorized,
+    Unreachable,
+    Unreadable,
+    refusal,
+)
 from zerogate.kube.rate import Priority, Rates, Throttle
 
 TIMEOUT_S = 10.0
@@ -73,6 +82,8 @@ class WatchStream:
         try:
             async with asyncio.timeout(self.silence_s):
                 return await self._response.content.readany()
+        except TimeoutError as error:
+            raise Silent(self.asked, f"nothing for {self.silence_s:.0f} s") from error
         except _FAILURES as error:
             raise Unreachable(self.asked, _said(error)) from error
 

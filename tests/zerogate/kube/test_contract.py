@@ -1,15 +1,19 @@
 """The adapter against the double."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, aclosing
 from typing import Any
 
 import pytest
 
-from tests.zerogate.kube.contract import QUICK, AdapterContract, Told, config_map
+from tests.zerogate.kube.contract import QUICK, AdapterContract, Told, config_map, deployment
 from tests.zerogate.kube.double import ApiDouble
 from zerogate.kube.client import KubeClient
-from zerogate.kube.objects import CONFIG_MAPS
+from zerogate.kube.objects import CONFIG_MAPS, DEPLOYMENTS
+from zerogate.kube.rate import Priority
+from zerogate.kube.scaling import Scales
+from zerogate.kube.transport import AT_ONCE
 from zerogate.kube.watching import Watched
 
 
@@ -112,3 +116,20 @@ async def test_a_consumer_that_fails_on_one_object_hears_of_the_others(
     assert heard == ["one", "two"]
     assert "a mistake" in caplog.text
     await watched.aclose()
+
+
+async def test_a_wake_does_not_wait_behind_requests_that_hang(api: DoubledApi) -> None:
+    client = await api.client()
+    await client.create(DEPLOYMENTS, deployment("one", 0), namespace="default")
+    api.double.stall("GET .*configmaps")
+    async with asyncio.TaskGroup() as group:
+        hanging = [group.create_task(client.list(CONFIG_MAPS)) for _ in range(AT_ONCE)]
+        await asyncio.sleep(0)
+        async with asyncio.timeout(5):
+            scales = Scales(client)
+            await scales.patch(DEPLOYMENTS, "one", namespace="default", was=0, to=1, priority=Priority.WAKE)
+        assert not any(task.done() for task in hanging)
+        waiting = group.create_task(scales.patch(DEPLOYMENTS, "one", namespace="default", was=1, to=2))
+        await asyncio.sleep(0.1)
+        assert not waiting.done()
+        api.double.resume()

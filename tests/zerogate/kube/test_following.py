@@ -4,7 +4,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zerogate.kube.errors import Asked, Forbidden, Gone, Invalid, KubeError, NotFound, TooManyRequests, Unreachable
+from zerogate.kube.errors import (
+    Asked,
+    Forbidden,
+    Gone,
+    Invalid,
+    KubeError,
+    NotFound,
+    Silent,
+    TooManyRequests,
+    Unreachable,
+)
 from zerogate.kube.following import Failure, Following, ListPage, Pace, Wait, Watch, failure_of
 
 PACE = Pace(length_s=240, silence_s=90, initial_silence_s=10, relist_spread_s=1, first_pause_s=0.5, longest_pause_s=30)
@@ -128,6 +138,25 @@ def test_trouble_keeps_the_version_and_one_event_forgets_it() -> None:
     assert pause(followed) == 0.5
 
 
+def test_a_second_silent_watch_makes_the_version_doubtful() -> None:
+    followed = synced()
+    followed.on_failed(Failure.SILENT)
+    pause(followed)
+    assert followed.next_step(0) == Watch("5", False, 240, 90)
+    followed.on_failed(Failure.SILENT)
+    pause(followed)
+    assert followed.next_step(0) == Watch("", True, 240, 10)
+
+
+def test_a_bookmark_between_two_silences_clears_the_doubt() -> None:
+    followed = synced()
+    for version in ("6", "7", "8"):
+        followed.on_failed(Failure.SILENT)
+        pause(followed)
+        followed.on_event(version)
+    assert followed.next_step(0) == Watch("8", False, 240, 90)
+
+
 def test_the_time_that_a_server_names_is_kept() -> None:
     followed = synced()
     followed.on_failed(Failure.TROUBLE, retry_after_s=7)
@@ -171,6 +200,7 @@ def test_whatever_happens_it_never_watches_from_nowhere_and_never_stops(happened
         (Forbidden, Failure.REFUSED),
         (NotFound, Failure.REFUSED),
         (Unreachable, Failure.TROUBLE),
+        (Silent, Failure.SILENT),
         (TooManyRequests, Failure.TROUBLE),
         (KubeError, Failure.TROUBLE),
     ],
