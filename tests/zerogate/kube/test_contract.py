@@ -118,6 +118,20 @@ async def test_a_consumer_that_fails_on_one_object_hears_of_the_others(
     await watched.aclose()
 
 
+@pytest.mark.uvloop
+async def test_it_works_on_the_loop_of_production(api: DoubledApi) -> None:
+    client = await api.client()
+    await client.create(DEPLOYMENTS, deployment("one", 0), namespace="default")
+    watched = Watched(client, DEPLOYMENTS, pace=QUICK)
+    seen = asyncio.Event()
+    watched.start(lambda change, old, new: seen.set() if old else None)
+    await watched.wait_synced()
+    await Scales(client).patch(DEPLOYMENTS, "one", namespace="default", was=0, to=1)
+    await seen.wait()
+    assert watched.items["default", "one"].spec.replicas == 1
+    await watched.aclose()
+
+
 async def test_a_wake_does_not_wait_behind_requests_that_hang(api: DoubledApi) -> None:
     client = await api.client()
     await client.create(DEPLOYMENTS, deployment("one", 0), namespace="default")
