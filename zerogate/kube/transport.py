@@ -13,11 +13,9 @@ import socket
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
-from urllib.parse import urlencode
 
 import aiohttp
 import msgspec
-from yarl import URL
 
 from zerogate.kube.access import Access
 from zerogate.kube.decoding import Lines, status_of
@@ -157,13 +155,19 @@ class Transport:
     async def _send(self, call: Call, **more: Any) -> aiohttp.ClientResponse:
         if self._session.closed:
             raise Unreachable(call.asked, "this client was closed")
-        url = self._access.server + call.path + (f"?{urlencode(call.query)}" if call.query else "")
+        url = self._access.server + call.path
         headers = self._access.headers() | ({"Content-Type": call.content} if call.data is not None else {})
         if self._access.server_name:
             more["server_hostname"] = self._access.server_name
         try:
             return await self._session.request(
-                call.method, URL(url, encoded=True), data=call.data, headers=headers, proxy=self._access.proxy, **more
+                call.method,
+                url,
+                params=call.query,
+                data=call.data,
+                headers=headers,
+                proxy=self._access.proxy,
+                **more,
             )
         except _FAILURES as error:
             raise Unreachable(call.asked, _said(error)) from error
