@@ -1,0 +1,86 @@
+"""The ways into a cluster."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.certificates import Authority
+from zerogate.errors import MachineError
+from zerogate.kube.access import TOKEN_AGE_S, TokenFile, by_kubeconfig, in_pod
+
+IN_POD = {"KUBERNETES_SERVICE_HOST": "10.96.0.1", "KUBERNETES_SERVICE_PORT": "443"}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    Authority("kubernetes").write(tmp_path / "ca.crt")
+    (tmp_path / "token").write_text("first\n")
+    (tmp_path / "namespace").write_text("zerogate-system")
+    return tmp_path
+
+
+def test_a_pod_s_account_is_read_from_its_files(folder: Path) -> None:
+    access = in_pod(IN_POD, folder)
+    assert (access.server, access.namespace) == ("https://10.96.0.1:443", "zerogate-system")
+    assert access.headers() == {"Authorization": "Bearer first"}
+    assert in_pod({**IN_POD, "KUBERNETES_SERVICE_HOST": "fd00::1"}, folder).server == "https://[fd00::1]:443"
+
+
+def test_a_token_that_was_replaced_is_used_within_a_minute(folder: Path) -> None:
+    now = [0.0]
+    token = TokenFile(folder / "token", clock=lambda: now[0])
+    assert token() == "first"
+    (folder / "token").write_text("second")
+    now[0] = TOKEN_AGE_S - 1
+    assert token() == "first"
+    now[0] = TOKEN_AGE_S
+    assert token() == "second"
+
+
+async def test_a_token_that_was_refused_is_read_again_at_once(folder: Path) -> None:
+    access = in_pod(IN_POD, folder)
+    (folder / "token").write_text("second")
+    await access.renew()
+    assert access.headers() == {"Authorization": "Bearer second"}
+
+
+def test_a_token_that_cannot_be_read_for_a_moment_stays_the_last_one(folder: Path) -> None:
+    now = [0.0]
+    token = TokenFile(folder / "token", clock=lambda: now[0])
+    token()
+    (folder / "token").unlink()
+    now[0] = 100.0
+    assert token() == "first"
+
+
+def test_outside_a_pod_it_says_what_to_do() -> None:
+    with pytest.raises(MachineError, match="give a kubeconfig"):
+        in_pod({})
+
+
+def test_a_pod_without_a_token_is_told_so(tmp_path: Path) -> None:
+    with pytest.raises(MachineError, match="automountServiceAccountToken"):
+        in_pod(IN_POD, tmp_path)
+
+
+@pytest.mark.may_block("the first kubeconfig imports kubernetes_asyncio")
+@pytest.mark.parametrize("text", ["", "clusters: 5", "current-context: a\ncontexts: []\nclusters: []\nusers: []"])
+async def test_a_wrong_kubeconfig_is_said_without_a_traceback(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "config"
+    path.write_text(text)
+    with pytest.raises(MachineError, match="No way into a cluster by the kubeconfig"):
+        await by_kubeconfig(path)
+    with pytest.raises(MachineError, match="No way into a cluster by the kubeconfig"):
+        await by_kubeconfig(tmp_path / "absent")
+
+
+@pytest.mark.slow
+def test_the_adapter_is_loaded_without_the_generated_models() -> None:
+    code = (
+        "import sys, zerogate.kube.watching, zerogate.kube.leases, zerogate.kube.scaling, zerogate.kube.happenings\n"
+        "print(*[name for name in sys.modules if name.startswith('kubernetes_asyncio')])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
