@@ -54,7 +54,9 @@ class Sidecar:
         self.nursery = Nursery()
         sweep = Sweep(asyncio.get_running_loop())
         self.pool = make_pool(settings.protocol, settings.upstream, sweep, self.nursery)
-        self.admin = Admin(self, drain_deadline_s=settings.drain_deadline_s, clock=now)
+        self.admin = Admin(
+            self, drain_deadline_s=settings.drain_deadline_s, clock=now, drain_token=settings.drain_token
+        )
         self.slots = Slots(
             settings.service, _bounds(settings), _timers(settings), self.pool, on_empty=self.admin.on_empty
         )  # fmt: skip

@@ -56,6 +56,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     websocket_quiet_after_s: float | None
     drain_deadline_s: float
     drain_wait_s: float
+    drain_token: str | None
 
     @property
     def queue_limit(self) -> int:
@@ -88,6 +89,12 @@ def _path(text: str) -> str:
     if not re.fullmatch("/[!-~]{0,1023}", text) or "#" in text:
         raise DefinitionError(f"{shown(text)} is not a path", hint="Write it with a slash at its beginning: /health.")
     return text
+
+
+def _token(text: str) -> str | None:
+    if text != "none" and not re.fullmatch("[A-Za-z0-9_-]{16,128}", text):
+        raise DefinitionError("is not a token", hint="16 to 128 letters, digits, - and _; it is not shown here.")
+    return None if text == "none" else text
 
 
 def _name(text: str) -> str:
@@ -177,6 +184,10 @@ OPTIONS: Final = (
     Option(
         name="drain-wait", field="drain_wait_s", metavar="TIME", parse=duration_or_zero, default="0s",
         says="how long to go on after readiness is off, until whoever sends requests has noticed",
+    ),
+    Option(
+        name="drain-token", field="drain_token", metavar="TOKEN", parse=_token, default="none",
+        says="what /drain has to be asked with, as the header zerogate-drain-token, where others reach the admin port",
     ),
 )  # fmt: skip
 
