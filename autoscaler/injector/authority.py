@@ -43,9 +43,9 @@ def read_held(data: Data) -> Held:
         belong = len(keys) == len(certificates) and all(
             key.public_key() == one.public_key() for key, one in zip(keys, certificates, strict=True)
         )
-        return Held(authorities, _leaf(data, certificates)) if belong else Held()
     except (ValueError, TypeError):
         return Held()
+    return Held(authorities, _leaf(data, certificates)) if belong else Held()
 
 
 def _blocks(data: Data, name: str) -> list[bytes]:
@@ -53,15 +53,16 @@ def _blocks(data: Data, name: str) -> list[bytes]:
 
 
 def _leaf(data: Data, authorities: Sequence[x509.Certificate]) -> Leaf | None:
-    if not data.get(LEAF) or not data.get(LEAF_KEY):
-        return None
-    leaf = x509.load_pem_x509_certificate(data[LEAF])
-    if serialization.load_pem_private_key(data[LEAF_KEY], None).public_key() != leaf.public_key():
+    try:
+        leaf = x509.load_pem_x509_certificate(data.get(LEAF, b""))
+        key = serialization.load_pem_private_key(data.get(LEAF_KEY, b""), None)
+        alternatives = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (ValueError, TypeError, x509.ExtensionNotFound):
         return None
     issuer = next((one for one in authorities if _is_signed(leaf, one)), None)
-    names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    of_type = tuple(names.get_values_for_type(x509.DNSName))
-    return Leaf(_fingerprint(issuer), of_type, *_life(leaf)) if issuer is not None else None
+    if issuer is None or key.public_key() != leaf.public_key():
+        return None
+    return Leaf(_fingerprint(issuer), tuple(alternatives.get_values_for_type(x509.DNSName)), *_life(leaf))
 
 
 def _is_signed(leaf: x509.Certificate, authority: x509.Certificate) -> bool:
