@@ -17,6 +17,8 @@ _PATHS: Final = {
 }
 
 
+_WAIT: Final = b"wait"
+"""`/drain?wait`: whoever asks is not who sends requests, and those have still to notice."""
 DRAIN_TOKEN: Final = b"zerogate-drain-token"
 _WITHOUT_TOKEN: Final = Refusal(
     status=403,
@@ -32,8 +34,8 @@ class Shown(Protocol):
     def readiness(self) -> Readiness: ...
     def metrics(self) -> str: ...
     def stat(self, now_s: float) -> Stat: ...
-    def drain(self, now_s: float) -> None:
-        """Close the gate; `Admin.on_empty` is called once nothing is inside."""
+    def drain(self, now_s: float, *, waits: bool) -> None:
+        """Close the gate, with `waits` after the drain wait; `Admin.on_empty` is called once nothing is inside."""
 
     def drained(self) -> Drained: ...
 
@@ -66,7 +68,7 @@ class Admin:
             exchange.refuse(_WITHOUT_TOKEN, now_s)
         else:
             self._desk.wait(exchange, deadline_s=now_s + self._drain_deadline_s, now_s=now_s)
-            shown.drain(now_s)
+            shown.drain(now_s, waits=exchange.head.target.partition(b"?")[2] == _WAIT)
 
     def _may_drain(self, exchange: Exchange) -> bool:
         if self._drain_token is None:

@@ -117,6 +117,8 @@ class Sidecar:
         self.control.leave()
 
     async def _wait_for_senders(self) -> None:
+        if self.slots.is_closed:
+            return
         try:
             async with asyncio.timeout(self.settings.drain_wait_s):
                 await self._at_once.wait()
@@ -158,8 +160,19 @@ class Sidecar:
             now_s, service=self.settings.service, source=self._source, incarnation=self._incarnation
         )  # fmt: skip
 
-    def drain(self, now_s: float) -> None:
-        """Close the gate for good."""
+    def drain(self, now_s: float, *, waits: bool = False) -> None:
+        """Close the gate for good; with `waits` readiness goes first, and the gate after `drain-wait`."""
+        if not waits or not self.settings.drain_wait_s or self.slots.is_closed:
+            self._close_gate(now_s)
+        elif not self._is_leaving:
+            self._readiness_off()
+            self.nursery.start(self._close_gate_later(), name="drain")
+
+    async def _close_gate_later(self) -> None:
+        await self._wait_for_senders()
+        self._close_gate(now())
+
+    def _close_gate(self, now_s: float) -> None:
         self.traffic.server.drain()
         self.slots.close(now_s)
 

@@ -15,6 +15,7 @@ from autoscaler.injector.rotation import ChangedError, Rotation, Stored
 from autoscaler.injector.server import Webhook
 from tests.kubernetes.harness.access import Cluster
 from tests.kubernetes.harness.control_plane import ControlPlane
+from tests.kubernetes.harness.processes import until
 from zerogate.clock import wall
 from zerogate.kube.policies import NO_DEFAULTS, Defaults
 from zerogate.kube.sidecar import SidecarTerms
@@ -91,6 +92,16 @@ class ApiStore:
             assert answer.status == 200, answer
 
 
+_SPEC = {"containers": [{"name": "probe", "image": "none"}]}
+_OWNER = {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "none", "uid": "1", "controller": True}
+_POD = {"metadata": {"name": "probe", "ownerReferences": [_OWNER]}, "spec": _SPEC}
+_LABELS = {"app": "probe"}
+_DEPLOYMENT = {
+    "metadata": {"name": "probe", "annotations": {"zerogate.dev/enabled": "false"}},
+    "spec": {"selector": {"matchLabels": _LABELS}, "template": {"metadata": {"labels": _LABELS}, "spec": _SPEC}},
+}
+
+
 class RunningWebhook:
     """One that serves. `run` carries something out on its loop; `rotate` looks after its certificates once."""
 
@@ -124,12 +135,29 @@ class RunningWebhook:
         self.run(self.rotation.round())
         self.run(self.webhook.start(self._sock))
 
+    def is_asked(self, cluster: Cluster) -> bool:
+        """Whether the API server knows both configurations by now, and trusts."""
+        before = self.webhook.counts["answered"]
+        for path, probe in (("/api/v1/namespaces", _POD), ("/apis/apps/v1/namespaces", _DEPLOYMENT)):
+            kind = "pods" if probe is _POD else "deployments"
+            if cluster.ask("POST", f"{path}/default/{kind}?dryRun=All", probe).status != 201:
+                return False  # the namespace's account is not there yet
+        return self.webhook.counts["answered"] == before + 2
+
     def stop(self) -> None:
         """As if its process had ended."""
         self.run(self.webhook.stop())
 
+    async def _until_parted(self) -> None:
+        """Until the API server has said goodbye on every connection: the loop has only its own wake-up left."""
+        selector = self._loop._selector  # type: ignore[attr-defined]
+        async with asyncio.timeout(10):
+            while len(selector.get_map()) > 1:
+                await asyncio.sleep(0.01)
+
     def close(self) -> None:
         """End its thread."""
+        self.run(self._until_parted())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
@@ -150,6 +178,7 @@ def running_webhook(plane: ControlPlane) -> Iterator[RunningWebhook]:
         for path, manifest in zip(paths, (mutating, validating), strict=True):
             cluster.create(path, manifest)
         it.start()
+        until(lambda: it.is_asked(cluster), within_s=30, what="the first question of the API server")
         yield it
     finally:
         for path in paths:

@@ -155,7 +155,8 @@ class _Patch:
             self._refuse_used(name, takeover)
         container = container_of(
             self._terms, self._wanted, placed,
-            service=self._service, ready_path=path, port_names=names, pod_spec=self._spec,
+            service=self._service, ready_path=path, port_names=names,
+            leads_services=bool(takeover.names or takeover.patches), pod_spec=self._spec,
         )  # fmt: skip
         if self._spec.get("initContainers"):
             self._add("/spec/initContainers/0", container)

@@ -102,10 +102,11 @@ def container_of(
     service: str,
     ready_path: str,
     port_names: Sequence[str],
+    leads_services: bool,
     pod_spec: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """The container. `port_names`: all that Services may know the traffic's port by."""
-    env = {**_from_policy(wanted), **_places(terms, placed, service, ready_path)}
+    """The container. `port_names`: all that Services may know the traffic's port by; `leads_services`: some do."""
+    env = {**_from_policy(wanted), **_places(terms, placed, service, ready_path, leads_services=leads_services)}
     container: dict[str, Any] = {
         "name": SIDECAR,
         "image": terms.image,
@@ -136,7 +137,9 @@ def container_of(
     return container
 
 
-def _places(terms: SidecarTerms, placed: Placed, service: str, ready_path: str) -> dict[str, str]:
+def _places(
+    terms: SidecarTerms, placed: Placed, service: str, ready_path: str, *, leads_services: bool
+) -> dict[str, str]:
     host = f"[{terms.listen_host}]" if ":" in terms.listen_host else terms.listen_host
     return {
         "UPSTREAM": str(placed.model),
@@ -145,6 +148,7 @@ def _places(terms: SidecarTerms, placed: Placed, service: str, ready_path: str) 
         "SERVICE": service,
         "PROBE_PATH": ready_path,
         "DRAIN_TOKEN": placed.token,
+        "DRAIN_WAIT": _SERVICES_NOTICE if leads_services else "0s",
     }
 
 
@@ -165,6 +169,8 @@ def _from_policy(wanted: WorkloadPolicy) -> dict[str, str]:
     }
 
 
+_SERVICES_NOTICE: Final = "3s"
+"""From a pod's end until no node sends it requests of a Service: kube-proxies follow about once a second."""
 _LONGEST_S: Final = 7 * 86400.0
 """The sidecar's own bound of times."""
 
@@ -211,7 +217,7 @@ def _security(terms: SidecarTerms) -> dict[str, Any]:
 def drain_hook(placed: Placed) -> dict[str, Any]:
     """A preStop handler: the kubelet asks the sidecar, so that the image needs no shell, and waits for the answer."""
     headers = [{"name": DRAIN_TOKEN, "value": placed.token}]
-    return {"httpGet": {"path": "/drain", "port": placed.admin, "httpHeaders": headers}}
+    return {"httpGet": {"path": "/drain?wait", "port": placed.admin, "httpHeaders": headers}}
 
 
 def token_volume(audience: str) -> dict[str, Any]:

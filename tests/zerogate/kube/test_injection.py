@@ -87,7 +87,7 @@ def test_each_container_without_a_prestop_drains_the_sidecar_before_it_is_told_t
     after = injected(obj)["spec"]["containers"]
     hook = {
         "httpGet": {
-            "path": "/drain", "port": 8013, "httpHeaders": [{"name": "zerogate-drain-token", "value": "t" * 32}],
+            "path": "/drain?wait", "port": 8013, "httpHeaders": [{"name": "zerogate-drain-token", "value": "t" * 32}],
         }
     }  # fmt: skip
     assert [one["lifecycle"] for one in after] == [
@@ -318,7 +318,7 @@ def without_ours(obj: dict[str, Any], before: dict[str, Any], moved: list[str]) 
     for now, was in zip(spec["containers"], old["containers"], strict=True):
         lifecycle = now["lifecycle"]
         if not (was.get("lifecycle") or {}).get("preStop"):
-            assert lifecycle.pop("preStop")["httpGet"]["path"] == "/drain"
+            assert lifecycle.pop("preStop")["httpGet"]["path"] == "/drain?wait"
             if "preStop" in (was.get("lifecycle") or {}):
                 lifecycle["preStop"] = was["lifecycle"]["preStop"]
         now.pop("lifecycle")
