@@ -238,12 +238,13 @@ def test_asked_again_after_another_webhook_it_does_what_is_left_and_leaves_what_
     assert operation["value"]["preStop"]["httpGet"]["httpHeaders"][0]["value"] == "t" * 32
 
 
-PORTS = st.lists(
+USUAL = [{"name": "http", "containerPort": 8000}]
+PORTS = st.just(USUAL) | st.lists(
     st.fixed_dictionaries(
-        {"containerPort": st.integers(1, 8) | st.sampled_from([8000, 8012, 8013])},
+        {"containerPort": st.sampled_from([8000, 8000, 80, 8012, 8013])},
         optional={
-            "name": st.sampled_from(["http", "web", "zg-http", "a"]),
-            "protocol": st.sampled_from(["TCP", "UDP"]),
+            "name": st.sampled_from(["http", "http", "web", "a"]),
+            "protocol": st.sampled_from(["TCP", "TCP", "UDP"]),
             "hostPort": st.just(80),
         },
     ),
@@ -260,9 +261,8 @@ HANDLERS = st.fixed_dictionaries(
     },
 )
 CONTAINERS = st.fixed_dictionaries(
-    {"name": st.sampled_from(["a", "b", "c", SIDECAR])},
+    {"name": st.sampled_from(["a", "b", "c"]), "ports": PORTS},
     optional={
-        "ports": PORTS,
         "readinessProbe": HANDLERS,
         "livenessProbe": HANDLERS,
         "startupProbe": HANDLERS,
@@ -272,29 +272,35 @@ CONTAINERS = st.fixed_dictionaries(
         "env": st.just([{"name": "X", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}}]),
     },
 )
+
+
+def _name(one: dict[str, Any]) -> str:
+    return str(one["name"])
+
+
 PODS = st.fixed_dictionaries(
     {
         "metadata": st.fixed_dictionaries(
             {},
             optional={
-                "labels": st.sampled_from([{"app": "llm"}, {}, {LABEL: "false"}]),
+                "labels": st.sampled_from([{"app": "llm"}, {"app": "llm", LABEL: "false"}, {}]),
                 "annotations": st.dictionaries(st.sampled_from(["x", "zerogate.dev/port"]), st.text(max_size=3)),
             },
         ),
         "spec": st.fixed_dictionaries(
-            {"containers": st.lists(CONTAINERS, min_size=1, max_size=3)},
+            {"containers": st.lists(CONTAINERS, min_size=1, max_size=3, unique_by=_name)},
             optional={
-                "initContainers": st.lists(CONTAINERS, max_size=2),
+                "initContainers": st.lists(CONTAINERS, max_size=2, unique_by=_name),
                 "terminationGracePeriodSeconds": st.integers(0, 900),
                 "volumes": st.lists(st.just({"name": "v"}), max_size=1),
-                "hostNetwork": st.booleans(),
+                "hostNetwork": st.just(False),
                 "nodeName": st.text(max_size=3),
             },
         ),
     }
 )
 SERVICES = st.lists(
-    st.builds(service, st.sampled_from(["one", "two"]), st.sampled_from(["http", "web", 8000, 1])), max_size=2
+    st.builds(service, st.sampled_from(["one", "two"]), st.sampled_from(["http", "http", "web", 8000])), max_size=2
 )
 
 
