@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+from zerogate.kube.keys import CLUSTER_KEYS, ClusterKey
 from zerogate.policy_keys import KEYS, LATER_KEYS, Key
 
 _HEAD = """# Policy keys
@@ -43,6 +44,8 @@ def policy_page() -> str:
         _HEAD,
         f"## Scaling\n\nOnly for services with a `command`.\n\n{running}\n",
         f"## Holding, timers and routes\n\nAlso for services with an `endpoint`.\n\n{others}\n",
+        f"## On Kubernetes\n\nOnly as annotations: see [kubernetes.md](kubernetes.md).\n\n"
+        f"{_table(CLUSTER_KEYS.values())}\n",
         _CALENDAR,
         "## Known, but not available in this version\n\n"
         f"These are refused rather than ignored, like `idle-timeout: auto` and `metric: engine:…`:\n\n{later}\n",
@@ -50,7 +53,7 @@ def policy_page() -> str:
     return "\n".join(parts)
 
 
-def _table(keys: Iterable[Key]) -> str:
+def _table(keys: Iterable[Key | ClusterKey]) -> str:
     rows = (
         f"| {' | '.join(map(_cell, (f'`{key.name}`', key.default_text(), key.kind.allowed(), key.doc, key.reason)))} |"
         for key in keys

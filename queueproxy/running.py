@@ -57,7 +57,9 @@ class Sidecar:
         self.nursery = Nursery()
         sweep = Sweep(asyncio.get_running_loop())
         self.pool = make_pool(settings.protocol, settings.upstream, sweep, self.nursery)
-        self.admin = Admin(self, drain_deadline_s=settings.drain_deadline_s, clock=now)
+        self.admin = Admin(
+            self, drain_deadline_s=settings.drain_deadline_s, clock=now, drain_token=settings.drain_token
+        )
         self.slots = Slots(
             settings.service, _bounds(settings), _terms(settings), self.pool, on_empty=self.admin.on_empty
         )  # fmt: skip
@@ -135,6 +137,8 @@ class Sidecar:
         self.control.leave()
 
     async def _wait_for_senders(self) -> None:
+        if self.slots.is_closed:
+            return
         try:
             async with asyncio.timeout(self.settings.drain_wait_s):
                 await self._at_once.wait()
@@ -178,8 +182,19 @@ class Sidecar:
             now_s, service=self.settings.service, source=self._source, incarnation=self._incarnation
         )  # fmt: skip
 
-    def drain(self, now_s: float) -> None:
-        """Close the gate for good."""
+    def drain(self, now_s: float, *, waits: bool = False) -> None:
+        """Close the gate for good; with `waits` readiness goes first, and the gate after `drain-wait`."""
+        if not waits or not self.settings.drain_wait_s or self.slots.is_closed:
+            self._close_gate(now_s)
+        elif not self._is_leaving:
+            self._readiness_off()
+            self.nursery.start(self._close_gate_later(), name="drain")
+
+    async def _close_gate_later(self) -> None:
+        await self._wait_for_senders()
+        self._close_gate(now())
+
+    def _close_gate(self, now_s: float) -> None:
         self.traffic.server.drain()
         self.slots.close(now_s)
 

@@ -63,6 +63,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     stats_source: str
     """Empty: the name of the machine."""
     stats_token_file: str
+    drain_token: str | None
 
     @property
     def queue_limit(self) -> int:
@@ -95,6 +96,12 @@ def _path(text: str) -> str:
     if not re.fullmatch("/[!-~]{0,1023}", text) or "#" in text:
         raise DefinitionError(f"{shown(text)} is not a path", hint="Write it with a slash at its beginning: /health.")
     return text
+
+
+def _token(text: str) -> str | None:
+    if text != "none" and not re.fullmatch("[A-Za-z0-9_-]{16,128}", text):
+        raise DefinitionError("is not a token", hint="16 to 128 letters, digits, - and _; it is not shown here.")
+    return None if text == "none" else text
 
 
 def _name(text: str) -> str:
@@ -193,6 +200,10 @@ OPTIONS: Final = (
     Option(
         name="stats-token-file", field="stats_token_file", metavar="PATH", parse=token_file, default="none",
         says="a file with the token that proves to autoscalers who reports; read again when it is replaced",
+    ),
+    Option(
+        name="drain-token", field="drain_token", metavar="TOKEN", parse=_token, default="none",
+        says="what /drain has to be asked with, as the header zerogate-drain-token, where others reach the admin port",
     ),
 )  # fmt: skip
 

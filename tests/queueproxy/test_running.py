@@ -189,6 +189,29 @@ async def test_a_drain_is_answered_at_its_deadline() -> None:
         assert await it.admin("/drain") == (503, {"drained": False, "in_flight": 1})
 
 
+async def test_a_drain_that_waits_is_not_ready_at_once_and_serves_until_senders_have_noticed() -> None:
+    async with world("--drain-wait", "1s") as it:
+        drain = await it.connect(it.admin_port)
+        await drain.send(b"GET /drain?wait HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
+
+        async def is_not_ready() -> bool:
+            return (await it.admin("/readyz"))[0] == 503
+
+        await it.until(is_not_ready)
+        assert (await it.get("/"))[0] == 200
+        assert (await drain.rest()).endswith(b'{"drained":true,"in_flight":0}')
+        assert (await it.get("/"))[0] == 503
+
+
+async def test_with_a_token_nobody_drains_without_it() -> None:
+    token = "a-token_of_the-pod-1"
+    async with world("--drain-token", token) as it:
+        for headers in ("", f"zerogate-drain-token: {token}x\r\n", f"zerogate-drain-token: {token[:-1]}2\r\n"):
+            assert (await it.admin("/drain", headers=headers))[0] == 403
+        assert (await it.get("/"))[0] == 200
+        assert (await it.admin("/drain", headers=f"zerogate-drain-token: {token}\r\n"))[0] == 200
+
+
 async def test_a_web_page_cannot_drain() -> None:
     async with world() as it:
         assert (await it.admin("/drain", headers="Origin: http://evil.example\r\n"))[0] == 403

@@ -9,7 +9,7 @@ from zerogate.affinity import Affinity
 from zerogate.errors import DefinitionError
 from zerogate.kinds import Raw
 from zerogate.policy import Policy
-from zerogate.policy_keys import KEYS, LATER_KEYS, parse_policy, read_policy
+from zerogate.policy_keys import ELSEWHERE_KEYS, KEYS, LATER_KEYS, parse_policy, read_policy
 
 
 def refusal(raw: dict[str, Raw], *, scaled: bool = True) -> str:
@@ -152,6 +152,11 @@ def test_replicas_over_h2c_are_asked_for_their_health_as_grpc_does_unless_a_path
     assert parse_policy({"protocol": "h2c"}, scaled=True).ready_path == "/grpc.health.v1.Health/Check"
     assert parse_policy({"protocol": "h2c", "ready-path": "/up"}, scaled=True).ready_path == "/up"
     assert parse_policy({"protocol": "http1"}, scaled=True).ready_path == "/health"
+
+
+@pytest.mark.parametrize("name", ELSEWHERE_KEYS)
+def test_a_key_of_kubernetes_is_refused_here_with_what_to_do_instead(name: str) -> None:
+    assert refusal({name: "true"}) == f"{name}: is a key for Kubernetes alone. {ELSEWHERE_KEYS[name]}"
 
 
 @pytest.mark.parametrize("name", LATER_KEYS)

@@ -1,0 +1,1 @@
+"""The admission webhook: puts the sidecar into pods and refuses wrong annotations. Served by every autoscaler."""

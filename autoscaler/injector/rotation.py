@@ -1,0 +1,98 @@
+"""Keeps the webhook's certificates valid: reads the Secret, takes the next step, publishes trust, serves what is new.
+
+Every replica does so; a write that came second is dropped and read again. Trust is published before a step that
+relies on it: while that fails, nothing new is signed, and what is served goes on being served. Owned by the
+autoscaler's process.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, Protocol
+
+import msgspec
+
+from autoscaler.injector.authority import BUNDLE, LEAF, LEAF_KEY, read_held, take
+from autoscaler.injector.validity import plan
+from zerogate.errors import ZerogateError
+
+LOOK_EVERY_S: Final = 600.0
+"""What another replica has made is served within this time; it relies on it only after an hour."""
+RETRY_S: Final = 10.0
+_MOST_STEPS: Final = 8
+"""In one round; three make everything from nothing."""
+
+log = logging.getLogger(__name__)
+
+
+class ChangedError(ZerogateError):
+    """The Secret is not what it was when it was read."""
+
+
+class Stored(msgspec.Struct, frozen=True):
+    """A Secret's data; `version` says which, empty where there is no Secret yet."""
+
+    data: Mapping[str, bytes]
+    version: str
+
+
+class CertificateStore(Protocol):
+    """The Secret and the webhook configurations. All may raise ZerogateError."""
+
+    async def read(self) -> Stored:
+        """The Secret as it is."""
+
+    async def write(self, data: Mapping[str, bytes], version: str) -> None:
+        """Write or create it. Raises ChangedError where it is not `version` any more."""
+
+    async def publish(self, bundle: bytes) -> None:
+        """Let the API server trust `bundle` (PEM) for our webhooks; no write where it does already."""
+
+
+class Rotation:
+    """See the module. `use(certificate, key)` is called with PEM whenever they are others than before."""
+
+    def __init__(
+        self,
+        store: CertificateStore,
+        names: Sequence[str],
+        use: Callable[[bytes, bytes], None],
+        wall: Callable[[], float],
+    ) -> None:
+        self._store = store
+        self._names = tuple(names)
+        self._use = use
+        self._wall = wall
+        self._used = b""
+
+    async def round(self) -> float:
+        """Do all that is due; the stamp of the wall clock at which something is due again."""
+        for _ in range(_MOST_STEPS):
+            stored = await self._store.read()
+            if stored.data.get(BUNDLE):
+                await self._store.publish(stored.data[BUNDLE])
+            now_at = self._wall()
+            due = plan(read_held(stored.data), self._names, now_at)
+            if due.step is None:
+                self._serve(stored.data)
+                return due.revisit_at
+            try:
+                await self._store.write(take(due.step, stored.data, self._names, now_at), stored.version)
+            except ChangedError:
+                log.info("another replica has written the webhook's certificates")
+        raise ZerogateError("The webhook's certificates are written by somebody else all the time.")
+
+    def _serve(self, data: Mapping[str, bytes]) -> None:
+        if data[LEAF] != self._used:
+            self._use(data[LEAF], data[LEAF_KEY])
+            self._used = data[LEAF]
+
+    async def run(self) -> None:
+        """Until it is cancelled."""
+        while True:
+            try:
+                wait_s = await self.round() - self._wall()
+            except ZerogateError as error:
+                log.warning("the webhook's certificates could not be looked after: %s", error)
+                wait_s = RETRY_S
+            await asyncio.sleep(min(max(wait_s, RETRY_S), LOOK_EVERY_S))
