@@ -299,7 +299,8 @@ class Cluster(RuleBasedStateMachine):
                 assert self.write is None, "two writes at a time"
                 self.write = act
             case CloseGate(id_):
-                self.closed.add(id_)
+                if id_ in self.pods:
+                    self.closed.add(id_)
             case ReopenGate(id_):
                 self.closed.discard(id_)
             case SetCost():
