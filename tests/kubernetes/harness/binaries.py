@@ -29,8 +29,15 @@ LEAST_GO = (1, 24)
 """What the module files ask for; an older Go cannot read their `tool` lines."""
 
 
-class Unavailable(Exception):
-    """This machine cannot have a program: why, and what to do."""
+class UnavailableError(Exception):
+    """This machine cannot have something: why, and what to do.
+
+    `is_mendable` where whoever prepares the machine can do it by a command, so that its absence is a fault in CI.
+    """
+
+    def __init__(self, why: str, *, is_mendable: bool) -> None:
+        super().__init__(why)
+        self.is_mendable = is_mendable
 
 
 class Program(msgspec.Struct, frozen=True):
@@ -43,7 +50,9 @@ class Program(msgspec.Struct, frozen=True):
 
 def _of_kubernetes(name: str) -> Program:
     # Clients read the version, and a server without one says v0.0.0.
-    return Program("kubernetes", f"k8s.io/kubernetes/cmd/{name}", f"k8s.io/component-base/version.gitVersion={KUBERNETES}")
+    return Program(
+        "kubernetes", f"k8s.io/kubernetes/cmd/{name}", f"k8s.io/component-base/version.gitVersion={KUBERNETES}"
+    )
 
 
 PROGRAMS = {
@@ -67,15 +76,14 @@ def cache() -> Path:
 def ensure(names: Sequence[str], *, idle: bool = False) -> dict[str, Path]:
     """Paths of programs by name, built first where they are not in the cache.
 
-    `idle` builds with what the machine has to spare. Raises Unavailable with the reason.
+    `idle` builds with what the machine has to spare. Raises UnavailableError with the reason.
     """
     found = {name: folder_of(name) / name for name in names}
     if all(_is_whole(path) for path in found.values()):
         return found
     with _alone():
         missing = [name for name in PROGRAMS if name in found and not _is_whole(found[name])]
-        if missing:
-            go = _go()
+        go = _go() if missing else ""
         for number, name in enumerate(missing, 1):
             say(f"building {name} ({number} of {len(missing)}); without Go's own cache this takes minutes")
             began = time.monotonic()
@@ -130,9 +138,10 @@ def _build(go: str, program: Program, target: Path, *, idle: bool) -> None:
         preexec_fn=_idle if idle else None,
     )
     if done.returncode:
-        raise Unavailable(
+        raise UnavailableError(
             f"{target.name} could not be built with {go}: {_last(done.stdout)}\n"
-            "Its source comes through Go's module proxy: is the network up, and `go env GOPROXY` right?"
+            "Its source comes through Go's module proxy: is the network up, and `go env GOPROXY` right?",
+            is_mendable=True,
         )
     with fresh.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -168,14 +177,18 @@ def _go() -> str:
     needed = ".".join(map(str, LEAST_GO))
     advice = f"Install Go {needed} or newer and put it on PATH."
     if platform.system() != "Linux":
-        raise Unavailable(f"clusters of the tests run on Linux only, and this is {platform.system()}")
+        raise UnavailableError(
+            f"clusters of the tests run on Linux only, and this is {platform.system()}", is_mendable=False
+        )
     go = shutil.which("go") or shutil.which("go", path="/usr/local/go/bin")
     if go is None:
-        raise Unavailable(f"Kubernetes is built from source with Go, and `go` is not on PATH. {advice}")
+        raise UnavailableError(
+            f"Kubernetes is built from source with Go, and `go` is not on PATH. {advice}", is_mendable=False
+        )
     said = subprocess.run([go, "env", "GOVERSION"], capture_output=True, text=True).stdout
     match = re.match(r"go(\d+)\.(\d+)", said)
     if match is None or (int(match[1]), int(match[2])) < LEAST_GO:
-        raise Unavailable(f"{go} is {said.strip() or 'of an unknown version'}. {advice}")
+        raise UnavailableError(f"{go} is {said.strip() or 'of an unknown version'}. {advice}", is_mendable=False)
     return go
 
 
@@ -189,10 +202,10 @@ def main() -> None:
         sys.exit(f"no such program: {', '.join(unknown)}; there are {', '.join(PROGRAMS)}")
     try:
         found = ensure(arguments.names or list(PROGRAMS), idle=arguments.idle)
-    except Unavailable as reason:
+    except UnavailableError as reason:
         sys.exit(f"kubernetes: {reason}")
     for path in found.values():
-        print(path)
+        sys.stdout.write(f"{path}\n")
 
 
 if __name__ == "__main__":

@@ -144,7 +144,9 @@ def started_at(pid: int) -> str:
         return ""
 
 
-def run(*command: str | Path, within_s: float = 60, stdin: str | None = None, env: Mapping[str, str] | None = None) -> str:
+def run(
+    *command: str | Path, within_s: float = 60, stdin: str | None = None, env: Mapping[str, str] | None = None
+) -> str:
     """Run one command to its end and give what it printed; ClusterError with what it complained of."""
     words = [str(word) for word in command]
     done = subprocess.run(
@@ -162,7 +164,8 @@ def run(*command: str | Path, within_s: float = 60, stdin: str | None = None, en
 
 def say(text: str) -> None:
     """One line of progress."""
-    print(f"kubernetes: {text}", file=sys.stderr, flush=True)
+    sys.stderr.write(f"kubernetes: {text}\n")
+    sys.stderr.flush()
 
 
 def _locked(folder: Path) -> int | None:
