@@ -1,0 +1,1 @@
+"""Everything that speaks to a Kubernetes API server. Loaded lazily, by composition roots only."""
