@@ -7,6 +7,7 @@ pair = authority.issue(tmp_path, "chat", names=["chat.test"])      # tmp_path/ch
 import datetime
 import ipaddress
 import ssl
+from collections.abc import Sequence
 from pathlib import Path
 
 from cryptography import x509
@@ -50,15 +51,16 @@ class Authority:
         began_days_ago: float = 1,
         is_client: bool = False,
         password: bytes | None = None,
+        organizations: Sequence[str] = ("Tests",),
     ) -> KeyPair:
-        """A certificate and its key in `folder`; `names` may be addresses."""
+        """A certificate and its key in `folder`; `names` may be addresses. Kubernetes reads organizations as groups."""
         folder.mkdir(parents=True, exist_ok=True)
         key = ec.generate_private_key(ec.SECP256R1())
         began = datetime.datetime.now(_UTC) - datetime.timedelta(days=began_days_ago)
         usage = ExtendedKeyUsageOID.CLIENT_AUTH if is_client else ExtendedKeyUsageOID.SERVER_AUTH
         alternatives = [_alternative(name) for name in names or ["127.0.0.1", "localhost"]]
         certificate = (
-            _builder(_name(subject or stem), self._name, key, began, days=days + began_days_ago)
+            _builder(_name(subject or stem, organizations), self._name, key, began, days=days + began_days_ago)
             .add_extension(
                 x509.SubjectAlternativeName(
                     [*alternatives, *(x509.UniformResourceIdentifier(uri) for uri in uris or [])]
@@ -82,10 +84,10 @@ class Authority:
         return context
 
 
-def _name(common_name: str) -> x509.Name:
+def _name(common_name: str, organizations: Sequence[str] = ("Tests",)) -> x509.Name:
     return x509.Name(
         [
-            x509.NameAttribute(NameOID.ORGANIZATION_NAME, "Tests"),
+            *(x509.NameAttribute(NameOID.ORGANIZATION_NAME, organization) for organization in organizations),
             x509.NameAttribute(NameOID.COMMON_NAME, common_name),
         ]
     )

@@ -1,1 +1,1 @@
-"""Kubernetes: the only package that speaks to an API server. Loaded by composition roots alone, and late."""
+"""Everything that speaks to a Kubernetes API server. Loaded lazily, by composition roots only."""

@@ -1,0 +1,91 @@
+"""The clusters that the tests of this folder share.
+
+| fixture | scope | what it is | ready after |
+|---|---|---|---|
+| `api_server` | session | etcd and the API server alone: nothing acts on what is written | 3 s |
+| `own_api_server` | test | the same for one test, which may stop and freeze it | 3 s |
+| `controllers` | session | with controller manager and scheduler, and no node | 3 s |
+| `namespace` | module | a namespace of `api_server`, by name | |
+
+Programs are built before the first test, so that no test's time limit runs meanwhile.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from tests.kubernetes.harness import binaries
+from tests.kubernetes.harness.binaries import UnavailableError
+from tests.kubernetes.harness.control_plane import API_ONLY, WITH_CONTROLLERS, ControlPlane, control_plane
+from tests.kubernetes.harness.processes import say
+
+HERE = Path(__file__).parent
+NEEDS = {"api_server": API_ONLY, "own_api_server": API_ONLY, "controllers": WITH_CONTROLLERS}
+"""The programs behind each fixture."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """All tests of this folder are `kubernetes` and `slow`."""
+    for item in items:
+        if item.path.is_relative_to(HERE):
+            item.add_marker("kubernetes")
+            item.add_marker("slow")
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Build what the chosen tests need, in view."""
+    used = {name for item in session.items for name in getattr(item, "fixturenames", ()) if name in NEEDS}
+    needed = [program for program in binaries.PROGRAMS if any(program in NEEDS[name] for name in used)]
+    if not needed or session.config.option.collectonly or binaries.is_ready(needed):
+        return
+    capture = session.config.pluginmanager.getplugin("capturemanager")
+    with capture.global_and_fixture_disabled():
+        try:
+            binaries.ensure(needed)
+        except UnavailableError as reason:
+            say(f"{reason}")  # the fixtures come to the same and skip or fail
+
+
+@pytest.fixture(scope="session")
+def api_server() -> Iterator[ControlPlane]:
+    _require("api_server")
+    with control_plane() as plane:
+        yield plane
+
+
+@pytest.fixture
+def own_api_server() -> Iterator[ControlPlane]:
+    _require("own_api_server")
+    with control_plane() as plane:
+        yield plane
+
+
+@pytest.fixture(scope="session")
+def controllers() -> Iterator[ControlPlane]:
+    _require("controllers")
+    with control_plane(with_controllers=True) as plane:
+        yield plane
+
+
+@pytest.fixture(scope="module")
+def namespace(api_server: ControlPlane) -> Iterator[str]:
+    with api_server.namespace() as name:
+        yield name
+
+
+def _require(fixture: str) -> None:
+    try:
+        binaries.ensure(NEEDS[fixture])
+    except UnavailableError as reason:
+        _go_without(reason)
+
+
+def _go_without(reason: UnavailableError) -> NoReturn:
+    """Skip; in CI fail where the machine could have been prepared for it."""
+    if os.environ.get("CI") == "true" and reason.is_mendable:
+        pytest.fail(str(reason), pytrace=False)
+    pytest.skip(str(reason))

@@ -1,0 +1,98 @@
+"""How fast we ask the API server, and who goes first. Pure.
+
+A token bucket shared by everything, refilled at `rate`. Wakes are served from a bucket of their own first, so nothing
+else can make them wait; what they take is charged to the shared one too, which may go into debt for it, so the sum
+stays bounded. Within a priority it is first come, first served; a lower priority goes only when none above it waits.
+"""
+
+from collections import deque
+from enum import IntEnum
+
+import msgspec
+
+
+class Priority(IntEnum):
+    """Lower goes first."""
+
+    WAKE = 0
+    """A request is held for this write: a scale from zero, and the write that renews a lease."""
+    WRITE = 1
+    READ = 2
+
+
+class Rates(msgspec.Struct, frozen=True, kw_only=True):
+    """Requests a second and how many at once after a pause."""
+
+    rate: float = 50.0
+    """client-go's default is 5 and most controllers set 20 to 50; a watch is one request however long it lasts."""
+    burst: float = 100.0
+    wake_rate: float = 400.0
+    """Twice what one API server on two cores was seen to accept: it should push back itself, by 429, before we do."""
+    wake_burst: float = 500.0
+
+
+class _Bucket:
+    __slots__ = ("_at_s", "_burst", "_rate", "_tokens")
+
+    def __init__(self, rate: float, burst: float) -> None:
+        self._rate = rate
+        self._burst = burst
+        self._tokens = burst
+        self._at_s: float | None = None
+
+    def refill(self, now: float) -> None:
+        if self._at_s is not None:
+            self._tokens = min(self._burst, self._tokens + (now - self._at_s) * self._rate)
+        self._at_s = now
+
+    def has_one(self) -> bool:
+        # Sums of floats fall short of a whole token by rounding: without the margin a timer would fire for nothing.
+        return self._tokens >= 1.0 - 1e-6
+
+    def take(self) -> None:
+        self._tokens = max(self._tokens - 1.0, -self._burst)
+
+    def wait_s(self) -> float:
+        return max(0.0, (1.0 - self._tokens) / self._rate)
+
+
+class Throttle:
+    """Tickets wait here until their turn. `now` never goes back."""
+
+    def __init__(self, rates: Rates | None = None) -> None:
+        rates = rates or Rates()
+        self._shared = _Bucket(rates.rate, rates.burst)
+        self._wakes = _Bucket(rates.wake_rate, rates.wake_burst)
+        self._waiting: tuple[deque[int], ...] = tuple(deque() for _ in Priority)
+        self._last = 0
+
+    def enter(self, priority: Priority) -> int:
+        """A new ticket at the end of its line."""
+        self._last += 1
+        self._waiting[priority].append(self._last)
+        return self._last
+
+    def leave(self, ticket: int) -> None:
+        """The ticket is not wanted any more; nothing happens where it had its turn already."""
+        for line in self._waiting:
+            if ticket in line:
+                line.remove(ticket)
+
+    def due(self, now: float) -> tuple[list[int], float | None]:
+        """The tickets whose turn it is, in order, and seconds until the next one's (None: nobody waits)."""
+        self._shared.refill(now)
+        self._wakes.refill(now)
+        let_go: list[int] = []
+        wakes, *others = self._waiting
+        while wakes and self._wakes.has_one():
+            self._wakes.take()
+            self._shared.take()
+            let_go.append(wakes.popleft())
+        for line in others:
+            while line and self._shared.has_one():
+                self._shared.take()
+                let_go.append(line.popleft())
+        waits = [self._wakes.wait_s()] if wakes else []
+        if any(others):
+            waits.append(self._shared.wait_s())
+        return let_go, min(waits, default=None)
