@@ -16,10 +16,12 @@ from typing import Final, Protocol
 
 import msgspec
 
+from zerogate.kube.catalog import version_number
 from zerogate.kube.errors import KubeError
 from zerogate.kube.foreign import ForeignWrite
 from zerogate.kube.lives import Life, cost_of, deleted, lives_of, ordinal_of, template_of
 from zerogate.kube.objects import Key, Pod, Resource, Workload
+from zerogate.kube.scaling import ReplicasDiffer
 from zerogate.kube.steering import (
     CloseGate,
     Member,
@@ -44,27 +46,20 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     """One workload under zerogate. `port`: where its pods take requests, the sidecar's where they have one."""
 
     service: str
+    kind: str
     resource: Resource[Workload]
     key: Key
+    uid: str
     order: Order
     ceiling: int
     port: int
-
-
-class NumberChanged(Exception):  # noqa: N818 - a state of things, told by the hands to the runtime alone
-    """The write's condition did not hold: somebody else had written `found`."""
-
-    def __init__(self, found: int, version: int) -> None:
-        super().__init__(f"found {found} at version {version}")
-        self.found = found
-        self.version = version
 
 
 class Hands(Protocol):
     """What takes the API server. Errors are KubeError; `zerogate.kube.hands` is the real one."""
 
     async def write_scale(self, target: Target, write: WriteScale) -> int:
-        """Replace the number on condition; the version that the workload has since. Raises NumberChanged."""
+        """Replace the number on condition; the version that the workload has since. Raises ReplicasDiffer."""
 
     async def write_cost(self, target: Target, pod: str, cost: int) -> None:
         """Write the pod's deletion cost; 0 takes it away. A pod that is gone is no error."""
@@ -386,8 +381,8 @@ class KubernetesRuntime:
         steering = fleet.steering
         try:
             version = await self._hands.write_scale(fleet.target, write)
-        except NumberChanged as change:
-            steering.on_conflict(change.found, change.version, self._clock())
+        except ReplicasDiffer as difference:
+            steering.on_conflict(difference.found, version_number(difference.version), self._clock())
         except KubeError as error:
             log.warning("%s: the number of replicas could not be written: %s", fleet.target.service, error)
             steering.on_failed(self._clock() + (error.retry_after_s or _AGAIN_S))

@@ -12,8 +12,9 @@ import msgspec
 
 from zerogate.kube.foreign import ForeignWrite
 from zerogate.kube.lives import COST
-from zerogate.kube.objects import Pod
-from zerogate.kube.runtime import KubernetesRuntime, NumberChanged, Target
+from zerogate.kube.objects import Meta, Pod, Scale, ScaleSpec
+from zerogate.kube.runtime import KubernetesRuntime, Target
+from zerogate.kube.scaling import ReplicasDiffer
 from zerogate.kube.steering import WriteScale
 
 
@@ -46,7 +47,9 @@ class Cluster:
         if self.failures:
             raise self.failures.pop(0)
         if self.numbers[target.service] != write.old:
-            raise NumberChanged(self.numbers[target.service], next(self._versions))
+            spec = ScaleSpec(replicas=self.numbers[target.service])
+            found = Scale(metadata=Meta(resource_version=str(next(self._versions))), spec=spec)
+            raise ReplicasDiffer(target.service, was=write.old, wanted=write.new, found=found)
         self.writes.append(write)
         return self.set_number(target.service, write.new)
 

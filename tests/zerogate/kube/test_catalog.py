@@ -10,16 +10,14 @@ from zerogate.kube.objects import DEPLOYMENTS, STATEFUL_SETS, Pod, Workload
 from zerogate.kube.steering import Order
 
 
-def workload(
-    name: str = "llama", *, template: dict[str, str] | None = None, replicas: int | None = 1, **annotations: str
-) -> Workload:
+def workload(name: str = "llama", *, template: dict[str, str] | None = None, **annotations: str) -> Workload:
     body = {
         "metadata": {
             "name": name, "namespace": "ml", "uid": "u1", "resourceVersion": "7",
             "annotations": {f"zerogate.dev/{key.replace('_', '-')}": value for key, value in annotations.items()},
         },
         "spec": {
-            "replicas": replicas,
+            "replicas": 1,
             "template": {"metadata": {"annotations": {f"zerogate.dev/{k}": v for k, v in (template or {}).items()}}},
         },
     }  # fmt: skip

@@ -17,9 +17,12 @@ from zerogate.runtime.interface import EndCause
 from zerogate.tasks import Nursery
 
 TARGETS = [
-    Target(service=name, resource=DEPLOYMENTS, key=("ml", name), order=Order.BY_COST, ceiling=ceiling, port=8012)
+    Target(
+        service=name, kind="Deployment", resource=DEPLOYMENTS, key=("ml", name), uid=name, order=Order.BY_COST,
+        ceiling=ceiling, port=8012,
+    )
     for name, ceiling in CEILINGS.items()
-]
+]  # fmt: skip
 
 
 class ClusterWorld(World):

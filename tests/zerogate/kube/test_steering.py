@@ -287,6 +287,7 @@ class Cluster(RuleBasedStateMachine):
         self.write: WriteScale | None = None
         self.costs: list[SetCost] = []
         self.wanted = 0
+        self.seen: set[str] = set()
         self.steering.on_number(0, 1, 0.0)
 
     def carry_out(self) -> None:
@@ -354,12 +355,14 @@ class Cluster(RuleBasedStateMachine):
     @rule()
     def the_watch_tells(self) -> None:
         self.steering.on_members(list(self.pods.values()))
+        self.seen = set(self.pods)
         self.carry_out()
 
     @rule()
     def one_becomes_ready(self) -> None:
+        # a model takes longer to load than the watch or an answer of the API server takes
         for pod in self.pods.values():
-            if pod.state is STARTING:
+            if pod.state is STARTING and pod.id in self.seen and self.write is None:
                 self.pods[pod.id] = member(pod.id, READY, cost=pod.cost)
                 return
 
