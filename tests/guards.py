@@ -27,6 +27,9 @@ LONGEST_WAIT_S = 0.3
 
 _GET_CHILD_SUBREAPER = 37
 
+spared: set[int] = set()
+"""Children that their owner ends and that may outlive a test: what fixtures of a longer scope start again within one."""
+
 
 class BlockingCallError(AssertionError):
     """Something waited on the thread of a running loop."""
@@ -112,14 +115,27 @@ def _voluntary_waits() -> int:
 
 
 def descendants() -> dict[int, str]:
-    """Processes below this one by pid, with their command lines; zombies are among them."""
+    """Processes below this one by pid, with their command lines; zombies are among them.
+
+    Those in another PID namespace are not: they end with its first process, which is its owner's.
+    """
     found: dict[int, str] = {}
     open_pids = [os.getpid()]
     while open_pids:
         for child in _children(open_pids.pop()):
-            found[child] = _command_line(child)
+            if not _shares_pids(child):
+                continue
+            if child not in spared:
+                found[child] = _command_line(child)
             open_pids.append(child)
     return found
+
+
+def _shares_pids(pid: int) -> bool:
+    try:
+        return os.readlink(f"/proc/{pid}/ns/pid") == os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return True  # it ended; whether it was waited for is seen by its pid
 
 
 def marked(token: str) -> dict[int, str]:

@@ -19,6 +19,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
+from tests import guards
+
 T = TypeVar("T")
 
 FOLDER = Path(tempfile.gettempdir()) / f"zerogate-kubernetes-{os.getuid()}"
@@ -46,8 +48,10 @@ class Process:
 
     @property
     def pid(self) -> int:
-        """Of the running process; 0 where none runs."""
-        return self._popen.pid if self.is_running and self._popen else 0
+        """Of the running program; 0 where none runs. nsenter stays before what it starts."""
+        if self._popen is None or not self.is_running:
+            return 0
+        return next(iter(children(self._popen.pid)), 0) if self._command[0] == "nsenter" else self._popen.pid
 
     @property
     def is_running(self) -> bool:
@@ -57,6 +61,7 @@ class Process:
     def start(self) -> None:
         """Start it; its output goes to the end of its log."""
         self._popen = _thread.submit(self._spawn).result()
+        guards.spared.add(self._popen.pid)
         with self._noted.open("a") as noted:
             noted.write(f"{self._popen.pid} {started_at(self._popen.pid)} {self.name}\n")
 
@@ -64,26 +69,33 @@ class Process:
         """End it: SIGTERM and so many seconds where `grace_s` is given, then SIGKILL. Waits for the end."""
         if self._popen is None:
             return
-        if grace_s:
-            self._popen.terminate()
+        if grace_s and self.is_running:
+            self._signal(signal.SIGTERM)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._popen.wait(grace_s)
-        self._popen.kill()
-        self._popen.wait(30)
+        if self.is_running:
+            self._signal(signal.SIGKILL)
+            self._popen.wait(30)
+        guards.spared.discard(self._popen.pid)
 
     def freeze(self) -> None:
         """SIGSTOP: connections stay open and nothing is answered."""
-        os.kill(self.pid, signal.SIGSTOP)
+        self._signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
         """SIGCONT."""
-        os.kill(self.pid, signal.SIGCONT)
+        self._signal(signal.SIGCONT)
 
     def end_of_log(self, lines: int = 15) -> str:
         """The last lines of what it wrote."""
         if not self.log.exists():
             return "(it wrote nothing)"
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+
+    def _signal(self, number: int) -> None:
+        if pid := self.pid:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
 
     def _spawn(self) -> "subprocess.Popen[bytes]":
         with self.log.open("ab") as log:
@@ -142,6 +154,14 @@ def started_at(pid: int) -> str:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
     except OSError:
         return ""
+
+
+def children(pid: int) -> list[int]:
+    """The pids of a process's children."""
+    try:
+        return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
 
 
 def run(
