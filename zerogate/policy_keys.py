@@ -263,19 +263,24 @@ class LaterKey(msgspec.Struct, frozen=True):
     instead: str = "Take it out."
 
 
+ELSEWHERE_KEYS: Final[Mapping[str, str]] = {
+    "enabled": "Take a service out of the file to switch it off.",
+    "inject": "On one box zerogate stands in front of each replica itself; take it out.",
+    "takeover": "On one box clients come to zerogate's own address; take it out.",
+    "hpa": "On one box nothing else scales a service; take it out.",
+    "port": "A command is told its port: {port} in it, and $PORT in its environment.",
+    "drain-deadline": "Write stop-grace beside the command: the time from SIGTERM to SIGKILL.",
+}
+"""Keys that only an annotation on Kubernetes can mean (`zerogate.kube.keys` reads them there); what to do elsewhere."""
+
 LATER_KEYS: Final[Mapping[str, LaterKey]] = {
-    "enabled": LaterKey(instead="It is an annotation of Kubernetes; take a service out of the file to switch it off."),
     "tier": LaterKey(neutral="A"),
     "learn": LaterKey(neutral="off", instead="Say the hours yourself with schedule."),
     "gpu-memory": LaterKey(),
     "gpu-memory-target": LaterKey(),
     "gpus": LaterKey(instead="Choose devices in the environment of the command, with CUDA_VISIBLE_DEVICES."),
     "quota": LaterKey(),
-    "hpa": LaterKey(),
-    "inject": LaterKey(),
-    "takeover": LaterKey(),
     "pin": LaterKey(instead="Use the command `zerogate pin SERVICE N --for 2h`."),
-    "port": LaterKey(instead="A command is told its port: {port} in it, and $PORT in its environment."),
 }
 """Known, but not available in this version."""
 
@@ -294,7 +299,7 @@ def read_policy(raw: Mapping[str, Raw], *, scaled: bool) -> tuple[Policy, list[D
     errors: list[DefinitionError] = []
     for name, value in raw.items():
         try:
-            key = _key_for(name, value, scaled=scaled)
+            key = key_for(name, value, scaled=scaled)
             if key is not None:
                 values[key.field] = key.kind.parse(value)
         except DefinitionError as error:
@@ -305,8 +310,9 @@ def read_policy(raw: Mapping[str, Raw], *, scaled: bool) -> tuple[Policy, list[D
     return policy, errors
 
 
-def _key_for(name: str, value: Raw, *, scaled: bool) -> Key | None:
-    """The row of a key; None for a key of a later version that asks for nothing."""
+def key_for(name: str, value: Raw, *, scaled: bool) -> Key | None:
+    """The row of a key; None for a key of a later version that asks for nothing. Raises DefinitionError without a
+    place for what is not to be read here."""
     key = KEYS.get(name)
     if key is not None:
         if key.scales and not scaled:
@@ -319,6 +325,8 @@ def _key_for(name: str, value: Raw, *, scaled: bool) -> Key | None:
             return None
         of_value = f" with the value {shown(value)}" if later.neutral else ""
         raise DefinitionError(f"is not available in this version{of_value}", hint=later.instead)
-    near = nearest(name, [*KEYS, *LATER_KEYS])
+    if name in ELSEWHERE_KEYS:
+        raise DefinitionError("is a key for Kubernetes alone", hint=ELSEWHERE_KEYS[name])
+    near = nearest(name, [*KEYS, *LATER_KEYS, *ELSEWHERE_KEYS])
     hint = f"Did you mean {near}?" if near else f"Known keys are {', '.join(KEYS)}."
     raise DefinitionError("is not a key of a policy", hint=hint)
