@@ -31,7 +31,7 @@ _WORKER_INDEX: Final = "leaderworkerset.sigs.k8s.io/worker-index"
 
 
 class Managed(msgspec.Struct, frozen=True, kw_only=True):
-    """One workload under zerogate. `number`: its replicas as the object says, at resource version `version`."""
+    """One workload under zerogate."""
 
     service: str
     kind: str
@@ -41,8 +41,6 @@ class Managed(msgspec.Struct, frozen=True, kw_only=True):
     wanted: WorkloadPolicy
     mistakes: tuple[str, ...] = ()
     """What is wrong with what was asked for, a sentence each."""
-    number: int
-    version: int
 
     @property
     def order(self) -> Order:
@@ -143,8 +141,6 @@ class Catalog:
             uid=workload.metadata.uid,
             wanted=wanted,
             mistakes=mistakes,
-            number=1 if workload.spec.replicas is None else workload.spec.replicas,
-            version=version_number(workload.metadata.resource_version),
         )
         if entry != before:
             self._entries[service] = entry
@@ -173,6 +169,11 @@ def version_number(resource_version: str) -> int:
     """A resource version as a number, by which older news are known; 0 where the server's are none (then all are
     taken as they come). Kubernetes promises since 1.35 that they can be compared so."""
     return int(resource_version) if resource_version.isdecimal() else 0
+
+
+def number_of(workload: Workload) -> int:
+    """How many replicas it asks for; the server fills in 1 where nobody said."""
+    return 1 if workload.spec.replicas is None else workload.spec.replicas
 
 
 def owner_of(pod: Pod) -> tuple[str, str] | None:

@@ -97,6 +97,7 @@ class Transport:
     async def aclose(self) -> None:
         self._turns.stop()
         await self._session.close()
+        await asyncio.sleep(0)  # what was aborted closes its socket in the next turn
 
     async def request(self, call: Call) -> bytes:
         """The body of a 2xx answer, else KubeError."""
@@ -132,6 +133,9 @@ class Transport:
                     raise await _refused(call.asked, response)
             yield WatchStream(call.asked, response, silence_s)
         finally:
+            # a TLS shutdown would wait for the server, which has no reason to read
+            if response.connection is not None and response.connection.transport is not None:
+                response.connection.transport.abort()
             response.close()
 
     async def _answer(self, call: Call) -> bytes:
