@@ -143,7 +143,7 @@ async def by_kubeconfig(path: Path | None = None, *, context: str | None = None)
 
 
 def _namespace(loader: Any) -> str:
-    current = loader.current_context()
+    current = loader.current_context
     return str(current["context"].get("namespace", "")) if current else ""
 
 

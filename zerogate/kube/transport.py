@@ -97,7 +97,9 @@ class Transport:
     async def aclose(self) -> None:
         self._turns.stop()
         await self._session.close()
-        await asyncio.sleep(0)  # what was aborted closes its socket in the next turn
+        # what was aborted closes its socket a turn later, under TLS two
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
 
     async def request(self, call: Call) -> bytes:
         """The body of a 2xx answer, else KubeError."""
