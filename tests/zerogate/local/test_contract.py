@@ -4,12 +4,12 @@ from pathlib import Path
 import pytest
 
 from tests.zerogate.local.world import LocalWorld
-from tests.zerogate.runtime.contract import RuntimeContract
+from tests.zerogate.runtime.contract import OwnerContract
 
 pytestmark = [pytest.mark.slow, pytest.mark.uvloop]
 
 
-class TestLocalRuntime(RuntimeContract):
+class TestLocalRuntime(OwnerContract):
     @pytest.fixture
     async def world(self, tmp_path: Path) -> AsyncIterator[LocalWorld]:
         world = LocalWorld(tmp_path)

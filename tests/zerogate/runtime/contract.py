@@ -1,7 +1,8 @@
 """What every runtime must do: the tests of `zerogate.runtime.interface`, run by each implementation.
 
-A test module derives from `RuntimeContract` and gives a `world` fixture. Services of the world: `a` with at most two
-replicas, `b` with at most one.
+`RuntimeContract` is for all of them, `OwnerContract` for those that start and stop replicas themselves instead of
+asking somebody's controllers. A test module derives from one of them and gives a `world` fixture. Services of the
+world: `a` with at most two replicas, `b` with at most one.
 """
 
 import asyncio
@@ -128,7 +129,6 @@ class RuntimeContract:
         assert told.ready_s is not None
         assert told.ready_s >= told.started_s
         assert told.address.port > 0
-        assert told.pid is not None
         assert world.runtime.replicas() == [told]
 
     async def test_replicas_have_ids_and_addresses_of_their_own(self, world: World) -> None:
@@ -144,14 +144,6 @@ class RuntimeContract:
         await world.make_ready(two)
         await world.seen.until(lambda: len(world.seen.ids("a", READY)) == 2)
         assert world.seen.most_alive["a"] == 2
-
-    async def test_a_start_waits_for_the_end_of_the_one_whose_place_it_takes(self, world: World) -> None:
-        (old,) = await world.ready("b", 1)
-        world.scale("b", 0)
-        world.scale("b", 1)
-        await world.seen.until(lambda: world.seen.ids("b", STARTING))
-        assert world.seen.now[old].state is GONE
-        assert world.seen.most_alive["b"] == 1
 
     async def test_an_older_generation_is_ignored(self, world: World) -> None:
         (one,) = await world.ready("a", 1)
@@ -196,28 +188,11 @@ class RuntimeContract:
         assert world.seen.ids("a", STARTING, READY, DRAINING) == [one]
         assert world.seen.now[one].state is READY
 
-    async def test_a_replica_that_was_told_to_stop_is_not_reopened(self, world: World) -> None:
-        (old,) = await world.ready("a", 1)
-        world.scale("a", 0)
-        world.scale("a", 1)
-        await world.seen.until(lambda: world.seen.ids("a", STARTING))
-        assert world.gates.reopened == []
-        await world.seen.until(lambda: world.seen.now[old].state is GONE)
-
     async def test_named_victims_go_first(self, world: World) -> None:
         old, young = await world.ready("a", 2)
         world.scale("a", 1, victims=(old,))
         await world.seen.until(lambda: world.seen.now[old].state is GONE)
         assert world.seen.now[young].state is READY
-
-    async def test_a_starting_replica_is_no_victim_while_a_ready_one_is_there(self, world: World) -> None:
-        (ready,) = await world.ready("a", 1)
-        world.scale("a", 2)
-        await world.seen.until(lambda: world.seen.ids("a", STARTING))
-        (starting,) = world.seen.ids("a", STARTING)
-        world.scale("a", 1)
-        await world.seen.until(lambda: world.seen.now[ready].state is GONE)
-        assert world.seen.now[starting].state is STARTING
 
     async def test_a_starting_replica_can_be_stopped(self, world: World) -> None:
         world.scale("a", 1)
@@ -241,6 +216,39 @@ class RuntimeContract:
         assert ended is not None
         assert (ended.cause, ended.exit_code) == (EndCause.CRASHED, 3)
         assert world.seen.states(one).count(GONE) == 1
+
+
+class OwnerContract(RuntimeContract):
+    """The tests of a runtime whose replicas are its own doing."""
+
+    async def test_a_replica_has_a_process(self, world: World) -> None:
+        (one,) = await world.ready("a", 1)
+        assert world.seen.now[one].pid is not None
+
+    async def test_a_start_waits_for_the_end_of_the_one_whose_place_it_takes(self, world: World) -> None:
+        (old,) = await world.ready("b", 1)
+        world.scale("b", 0)
+        world.scale("b", 1)
+        await world.seen.until(lambda: world.seen.ids("b", STARTING))
+        assert world.seen.now[old].state is GONE
+        assert world.seen.most_alive["b"] == 1
+
+    async def test_a_replica_that_was_told_to_stop_is_not_reopened(self, world: World) -> None:
+        (old,) = await world.ready("a", 1)
+        world.scale("a", 0)
+        world.scale("a", 1)
+        await world.seen.until(lambda: world.seen.ids("a", STARTING))
+        assert world.gates.reopened == []
+        await world.seen.until(lambda: world.seen.now[old].state is GONE)
+
+    async def test_a_starting_replica_is_no_victim_while_a_ready_one_is_there(self, world: World) -> None:
+        (ready,) = await world.ready("a", 1)
+        world.scale("a", 2)
+        await world.seen.until(lambda: world.seen.ids("a", STARTING))
+        (starting,) = world.seen.ids("a", STARTING)
+        world.scale("a", 1)
+        await world.seen.until(lambda: world.seen.now[ready].state is GONE)
+        assert world.seen.now[starting].state is STARTING
 
     async def test_a_failed_start_suspends_further_ones_until_somebody_clears_it(self, world: World) -> None:
         world.scale("a", 1)

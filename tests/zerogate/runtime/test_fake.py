@@ -2,7 +2,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.zerogate.runtime.contract import CEILINGS, GONE, RuntimeContract, World
+from tests.zerogate.runtime.contract import CEILINGS, GONE, OwnerContract, World
 from zerogate.runtime.fake import FakeRuntime
 from zerogate.runtime.interface import EndCause, Ended, ReplicaState, Scale
 
@@ -21,7 +21,7 @@ class FakeWorld(World):
         self.runtime.fail(replica_id, Ended(cause=cause, detail="it was told to", exit_code=3))
 
 
-class TestFakeRuntime(RuntimeContract):
+class TestFakeRuntime(OwnerContract):
     @pytest.fixture(params=[True, False], ids=["stops at once", "stops when told"])
     async def world(self, request: pytest.FixtureRequest) -> AsyncIterator[FakeWorld]:
         runtime = FakeRuntime(CEILINGS, stops_at_once=request.param)

@@ -1,0 +1,173 @@
+"""The runtime of a cluster under the contract of all runtimes, and what is its own."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+import msgspec
+import pytest
+
+from tests.zerogate.kube.cluster import Cluster
+from tests.zerogate.runtime.contract import CEILINGS, GONE, READY, STARTING, RuntimeContract, World
+from zerogate.clock import now
+from zerogate.kube.errors import Asked, Unreachable
+from zerogate.kube.objects import DEPLOYMENTS, Pod
+from zerogate.kube.runtime import KubernetesRuntime, Target
+from zerogate.kube.steering import Order, WriteScale
+from zerogate.runtime.interface import EndCause
+from zerogate.tasks import Nursery
+
+TARGETS = [
+    Target(
+        service=name, kind="Deployment", resource=DEPLOYMENTS, key=("ml", name), uid=name, order=Order.BY_COST,
+        ceiling=ceiling, port=8012,
+    )
+    for name, ceiling in CEILINGS.items()
+]  # fmt: skip
+
+
+class ClusterWorld(World):
+    def __init__(self, cluster: Cluster, runtime: KubernetesRuntime) -> None:
+        super().__init__()
+        self.cluster = cluster
+        self.runtime: KubernetesRuntime = runtime
+
+    async def until_true(self, condition: Callable[[], object]) -> None:
+        """Of what no observer is told: turn by turn."""
+        async with asyncio.timeout(5.0):
+            while not condition():
+                await asyncio.sleep(0)
+
+    async def make_ready(self, replica_id: str) -> None:
+        self.cluster.become_ready(self.seen.now[replica_id].service, replica_id.partition("~")[0])
+
+    async def crash(self, replica_id: str) -> None:
+        self.cluster.crash(self.seen.now[replica_id].service, replica_id.partition("~")[0], 3)
+
+
+async def turns() -> None:
+    """Whatever is under way has happened: nothing in this cluster takes more than a few turns of the loop."""
+    for _ in range(50):
+        await asyncio.sleep(0)
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[ClusterWorld]:
+    nursery = Nursery()
+    cluster = Cluster()
+    runtime = KubernetesRuntime(cluster, nursery, call_later=asyncio.get_running_loop().call_later, clock=now)
+    runtime.lead(True)
+    cluster.attach(runtime, TARGETS)
+    world = ClusterWorld(cluster, runtime)
+    runtime.subscribe(world.seen)
+    runtime.set_quiescer(world.gates)
+    yield world
+    await runtime.aclose(drain_deadline_s=0)
+    await nursery.aclose()
+    world.check()
+
+
+class TestKubernetesRuntime(RuntimeContract):
+    """What a cluster does otherwise is said where it is overridden."""
+
+    async def test_a_restart_by_the_kubelet_is_another_replica_in_the_same_pod(self, world: ClusterWorld) -> None:
+        (one,) = await world.ready("a", 1)
+        await world.crash(one)
+        await world.seen.until(lambda: world.seen.now[one].state is GONE and world.seen.ids("a", STARTING))
+        assert world.seen.ids("a", STARTING) == [f"{one}~1"]
+        assert world.cluster.numbers["a"] == 1
+
+    async def test_failed_starts_are_told_as_suspended_though_the_kubelet_goes_on(self, world: ClusterWorld) -> None:
+        world.scale("a", 1)
+        await world.seen.until(lambda: world.seen.ids("a", STARTING))
+        (one,) = world.seen.ids("a", STARTING)
+        await world.crash(one)
+        await world.seen.until(lambda: world.seen.back_offs)
+        service, back_off = world.seen.back_offs[-1]
+        assert service == "a"
+        assert back_off is not None
+        assert back_off.last.cause is EndCause.START_FAILED
+        await world.seen.until(lambda: world.seen.ids("a", STARTING))
+        await world.make_ready(world.seen.ids("a", STARTING)[0])
+        await world.seen.until(lambda: world.seen.back_offs[-1] == ("a", None))
+
+    async def test_closing_leaves_everything_running_and_writes_nothing_more(self, world: ClusterWorld) -> None:
+        await world.ready("a", 2)
+        writes = list(world.cluster.writes)
+        await world.runtime.aclose(drain_deadline_s=0.05)
+        world.scale("a", 0)
+        await turns()
+        assert (world.cluster.numbers["a"], world.cluster.writes) == (2, writes)
+
+    async def test_a_crowd_gets_its_replicas_in_one_write(self, world: ClusterWorld) -> None:
+        world.scale("a", 2)
+        await world.seen.until(lambda: len(world.seen.ids("a", STARTING)) == 2)
+        assert world.cluster.writes == [WriteScale(0, 2)]
+
+    async def test_fewer_waits_until_the_starting_one_is_ready_and_takes_the_named_one(
+        self, world: ClusterWorld
+    ) -> None:
+        (old,) = await world.ready("a", 1)
+        world.scale("a", 2)
+        await world.seen.until(lambda: world.seen.ids("a", STARTING))
+        (young,) = world.seen.ids("a", STARTING)
+        world.scale("a", 1, victims=(old,))
+        await turns()
+        assert world.cluster.numbers["a"] == 2
+        await world.make_ready(young)
+        await world.seen.until(lambda: world.seen.now[old].state is GONE)
+        assert world.seen.now[young].state is READY
+        assert world.cluster.writes[-1] == WriteScale(2, 1, (old,))
+
+    async def test_who_does_not_lead_writes_nothing_and_goes_on_when_it_does(self, world: ClusterWorld) -> None:
+        world.runtime.lead(False)
+        world.scale("a", 1)
+        await turns()
+        assert world.cluster.writes == []
+        world.runtime.lead(True)
+        await world.seen.until(lambda: world.seen.ids("a", STARTING))
+
+    async def test_a_hand_on_the_number_is_told_and_not_fought(self, world: ClusterWorld) -> None:
+        await world.ready("a", 1)
+        world.cluster.set_number("a", 2)
+        await world.seen.until(lambda: len(world.seen.ids("a", STARTING, READY)) == 2)
+        ((service, write, is_hands_off),) = world.cluster.foreign
+        assert (service, write.before, write.found, is_hands_off) == ("a", 1, 2, False)
+        world.scale("a", 1)
+        await turns()
+        assert world.cluster.numbers["a"] == 2
+        assert world.runtime.last_foreign_write("a") == (write, False)
+
+    async def test_a_write_that_meets_another_number_is_not_forced(self, world: ClusterWorld) -> None:
+        world.cluster.numbers["a"] = 3
+        world.scale("a", 1)
+        await world.until_true(lambda: world.cluster.foreign)
+        assert world.cluster.numbers["a"] == 3
+
+    async def test_a_cost_that_could_not_be_written_is_written_again(
+        self, world: ClusterWorld, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("zerogate.kube.runtime._AGAIN_S", 0.001)
+        old, _ = await world.ready("a", 2)
+        world.cluster.failures = [Unreachable(Asked(verb="patch"), "connection refused")]
+        world.scale("a", 1, victims=(old,))
+        await world.seen.until(lambda: world.seen.now[old].state is GONE)
+
+    async def test_a_write_that_failed_is_tried_again(
+        self, world: ClusterWorld, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("zerogate.kube.runtime._AGAIN_S", 0.001)
+        world.cluster.failures = [Unreachable(Asked(verb="patch"), "connection refused")] * 2
+        world.scale("a", 1)
+        await world.seen.until(lambda: world.seen.ids("a", STARTING))
+
+    async def test_the_next_pod_of_a_stateful_set_is_another_replica(self, world: ClusterWorld) -> None:
+        for uid in ("11111111", "22222222"):
+            world.runtime.on_pod("b", msgspec.convert({"metadata": {"name": "b-0", "uid": uid}}, Pod))
+        assert world.seen.now["b-0.11111111"].state is GONE
+        assert world.seen.ids("b", STARTING) == ["b-0.22222222"]
+
+    async def test_a_workload_that_is_let_go_stays_as_it_is(self, world: ClusterWorld) -> None:
+        (one,) = await world.ready("a", 1)
+        world.runtime.configure({target.service: target for target in TARGETS if target.service != "a"})
+        assert world.seen.now[one].state is GONE
+        assert world.cluster.numbers["a"] == 1

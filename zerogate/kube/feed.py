@@ -1,0 +1,177 @@
+"""What a cluster shows, brought to those who act on it: watches in, services and their pods out.
+
+Keeps a `Catalog` by the watches of workloads, namespaces and the cluster's ConfigMap, and says for each pod whose it
+is. Calls its `Listener` on the loop: a service's entry first, its number and pods after that. Changes of many objects
+at once (a new default, the first list) come to the listener together. Used by autoscaler, gateway and activator.
+"""
+
+import asyncio
+import logging
+from collections.abc import Mapping, Set
+from functools import partial
+from typing import Final, Protocol
+
+from zerogate.kube.catalog import CONFIG_MAP, Catalog, Managed, number_of, service_name, version_number
+from zerogate.kube.client import KubeClient
+from zerogate.kube.objects import (
+    CONFIG_MAPS,
+    DEPLOYMENTS,
+    NAMESPACES,
+    PODS,
+    STATEFUL_SETS,
+    ConfigMap,
+    Namespace,
+    Pod,
+    Resource,
+    Workload,
+)
+from zerogate.kube.watching import Change, Watched
+
+log = logging.getLogger(__name__)
+
+KINDS: Final[Mapping[str, Resource[Workload]]] = {"Deployment": DEPLOYMENTS, "StatefulSet": STATEFUL_SETS}
+"""What every cluster has. Others with `/scale` are named in the settings, and found by discovery."""
+
+
+class Listener(Protocol):
+    """Who acts."""
+
+    def on_services(self, services: Mapping[str, Managed]) -> None:
+        """All services; some are new, different or gone."""
+
+    def on_number(self, service: str, number: int, version: int) -> None:
+        """How many replicas the workload asks for, at this resource version."""
+
+    def on_pod(self, service: str, pod: Pod) -> None:
+        """A pod of the service is new or looks different."""
+
+    def on_pod_gone(self, service: str, name: str) -> None:
+        """The pod was deleted, or is nobody's any longer."""
+
+
+class Feed:
+    """See the module's text. `home`: zerogate's own namespace; `pod_labels`: which pods matter at all."""
+
+    def __init__(
+        self,
+        client: KubeClient,
+        listener: Listener,
+        *,
+        home: str,
+        kinds: Mapping[str, Resource[Workload]] = KINDS,
+        pod_labels: str = "",
+        namespace: str = "",
+    ) -> None:
+        self.catalog = Catalog()
+        self._listener = listener
+        self._home = home
+        self._workloads = {kind: Watched(client, one, namespace=namespace) for kind, one in kinds.items()}
+        self._kinds = kinds
+        self._namespaces = Watched(client, NAMESPACES)
+        self._config = Watched(client, CONFIG_MAPS, namespace=home, fields=f"metadata.name={CONFIG_MAP}")
+        self._pods = Watched(client, PODS, namespace=namespace, labels=pod_labels)
+        self._told: dict[tuple[str, str], str] = {}
+        """The service that each pod was told as."""
+        self._known: Set[str] = frozenset()
+        """Services that the listener was told of."""
+        self._is_flush_due = False
+
+    @property
+    def age_s(self) -> float:
+        """How old the oldest part of what is known may be, in seconds."""
+        return max(watched.age_s for watched in self._all())
+
+    @property
+    def faults(self) -> tuple[str, ...]:
+        """What keeps it from being up to date, a sentence each."""
+        return tuple(dict.fromkeys(str(watched.fault) for watched in self._all() if watched.fault is not None))
+
+    def _all(self) -> tuple[Watched[Workload] | Watched[Namespace] | Watched[ConfigMap] | Watched[Pod], ...]:
+        return (*self._workloads.values(), self._namespaces, self._config, self._pods)
+
+    async def start(self) -> None:
+        """Begin, and return when everything there is has been told once."""
+        self._namespaces.start(self._on_namespace)
+        self._config.start(self._on_config)
+        await asyncio.gather(self._namespaces.wait_synced(), self._config.wait_synced())
+        for kind, watched in self._workloads.items():
+            watched.start(partial(self._on_workload, kind))
+        await asyncio.gather(*(watched.wait_synced() for watched in self._workloads.values()))
+        self._flush()
+        self._pods.start(self._on_pod)
+        await self._pods.wait_synced()
+
+    async def aclose(self) -> None:
+        """Watch no more."""
+        await asyncio.gather(*(watched.aclose() for watched in self._all()))
+
+    def pods_of(self, service: str) -> list[Pod]:
+        """The pods of a service."""
+        return [pod for pod in self._pods.items.values() if self._told.get(pod.key) == service]
+
+    def _on_namespace(self, _: Change, old: Namespace | None, new: Namespace | None) -> None:
+        seen = new or old
+        if seen is not None:
+            self.catalog.set_namespace(seen.metadata.name, new.metadata.annotations if new is not None else None)
+            self._flush_soon()
+
+    def _on_config(self, _: Change, old: ConfigMap | None, new: ConfigMap | None) -> None:
+        del old
+        self.catalog.set_defaults(new.data or {} if new is not None else None, f"configmap {self._home}/{CONFIG_MAP}")
+        for mistake in self.catalog.mistakes:
+            log.warning("%s", mistake)
+        self._flush_soon()
+
+    def _on_workload(self, kind: str, _: Change, old: Workload | None, new: Workload | None) -> None:
+        if new is not None:
+            self.catalog.set_workload(kind, self._kinds[kind], new)
+            service = service_name(new.key)
+            if service in self._known and self.catalog.services()[service].kind == kind:
+                self._tell_number(service, new)
+        elif old is not None:
+            self.catalog.remove_workload(kind, old.key)
+        self._flush_soon()
+
+    def _tell_number(self, service: str, workload: Workload) -> None:
+        version = version_number(workload.metadata.resource_version)
+        self._listener.on_number(service, number_of(workload), version)
+
+    def _on_pod(self, _: Change, old: Pod | None, new: Pod | None) -> None:
+        seen = new or old
+        if seen is None:
+            return
+        service = self.catalog.service_of(seen) if new is not None else None
+        told = self._told.get(seen.key)
+        if told is not None and told != service:
+            del self._told[seen.key]
+            self._listener.on_pod_gone(told, seen.metadata.name)
+        if service is not None and new is not None:
+            self._told[seen.key] = service
+            self._listener.on_pod(service, new)
+
+    def _flush_soon(self) -> None:
+        if not self._is_flush_due:
+            self._is_flush_due = True
+            asyncio.get_running_loop().call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._is_flush_due = False
+        if not self.catalog.take_changed():
+            return
+        services = self.catalog.services()
+        self._listener.on_services(services)
+        added = services.keys() - self._known
+        self._known = set(services)
+        for key in [key for key, service in self._told.items() if service not in services]:
+            del self._told[key]
+        for service in sorted(added):
+            entry = services[service]
+            self._tell_number(service, self._workloads[entry.kind].items[entry.key])
+        if added:
+            self._tell_pods(added)
+
+    def _tell_pods(self, added: Set[str]) -> None:
+        """Pods that were there before anybody asked for them."""
+        for pod in list(self._pods.items.values()):
+            if self.catalog.service_of(pod) in added:
+                self._on_pod(Change.CHANGED, pod, pod)

@@ -1,0 +1,408 @@
+"""The runtime of a cluster: what its pods say, as replicas; what is wanted, as writes to `/scale`.
+
+The same interface as `zerogate.local.runtime`, with what a cluster makes different: pods are started, restarted and
+ended by controllers, so nothing here starts or stops one; a replica's container that ends is started anew by the
+kubelet, so suspended starts are told and not made; and closing the runtime leaves everything running.
+
+Thin: what is due is said by `steering.py`, what a pod means by `lives.py`. The composition root feeds it from watches
+(`on_number`, `on_pod`, `on_pod_gone`) and gives it `Hands` for what takes the API server. All methods are called on the
+event loop.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from typing import Final, Protocol
+
+import msgspec
+
+from zerogate.kube.catalog import version_number
+from zerogate.kube.errors import KubeError
+from zerogate.kube.foreign import ForeignWrite
+from zerogate.kube.lives import Life, cost_of, deleted, lives_of, ordinal_of, template_of
+from zerogate.kube.objects import Key, Pod, Resource, Workload
+from zerogate.kube.scaling import ReplicasDiffer
+from zerogate.kube.steering import (
+    CloseGate,
+    Member,
+    Order,
+    ReopenGate,
+    SetCost,
+    Steering,
+    TellForeign,
+    WriteScale,
+)
+from zerogate.runtime.backoff import Streak, after_failure
+from zerogate.runtime.interface import Address, EndCause, Quiescer, Replica, ReplicaState, RuntimeObserver, Scale
+from zerogate.tasks import Nursery
+
+log = logging.getLogger(__name__)
+
+_AGAIN_S: Final = 1.0
+"""After a write that failed for no fault of its own; the server's own word (429) may ask for longer."""
+
+
+class Target(msgspec.Struct, frozen=True, kw_only=True):
+    """One workload under zerogate. `port`: where its pods take requests, the sidecar's where they have one."""
+
+    service: str
+    kind: str
+    resource: Resource[Workload]
+    key: Key
+    uid: str
+    order: Order
+    ceiling: int
+    port: int
+
+
+class Hands(Protocol):
+    """What takes the API server. Errors are KubeError; `zerogate.kube.hands` is the real one."""
+
+    async def write_scale(self, target: Target, write: WriteScale) -> int:
+        """Replace the number on condition; the version that the workload has since. Raises ReplicasDiffer."""
+
+    async def write_cost(self, target: Target, pod: str, cost: int) -> None:
+        """Write the pod's deletion cost; 0 takes it away. A pod that is gone is no error."""
+
+    def tell_foreign(self, target: Target, write: ForeignWrite, *, is_hands_off: bool) -> None:
+        """Say where people look that somebody else writes the number."""
+
+
+class Timer(Protocol):
+    def cancel(self) -> None: ...
+
+
+class _Fleet:
+    """One workload."""
+
+    __slots__ = ("costs", "lives", "pods", "replicas", "steering", "streak", "target", "timer")
+
+    def __init__(self, target: Target) -> None:
+        self.target = target
+        self.steering = Steering(target.order)
+        self.pods: dict[str, Pod] = {}
+        self.lives: dict[str, Life] = {}
+        """The last that was told of each pod."""
+        self.replicas: dict[str, Replica] = {}
+        """Those that are not gone, by their id."""
+        self.costs: dict[str, int] = {}
+        """Deletion costs that are to be written, by pod; the latest counts."""
+        self.streak: Streak | None = None
+        self.timer: Timer | None = None
+
+    def pod_of(self, replica_id: str) -> str | None:
+        """The pod whose present life it is; None where it has none any longer."""
+        return next((life.pod for life in self.lives.values() if life.id == replica_id), None)
+
+    def members(self) -> list[Member]:
+        return [
+            Member(
+                id=name,
+                state=ReplicaState.READY if pod.is_ready else ReplicaState.STARTING,
+                cost=cost_of(pod),
+                ordinal=ordinal_of(pod),
+            )
+            for name, pod in self.pods.items()
+            if not pod.metadata.is_deleting and pod.status.phase not in ("Failed", "Succeeded")
+        ]
+
+    def is_rolling(self) -> bool:
+        """Pods of more than one template are there."""
+        hashes = {template_of(pod) for pod in self.pods.values() if not pod.metadata.is_deleting}
+        return self.target.order is Order.BY_COST and len(hashes) > 1
+
+
+class KubernetesRuntime:
+    """See the module's text."""
+
+    def __init__(
+        self,
+        hands: Hands,
+        nursery: Nursery,
+        *,
+        call_later: Callable[[float, Callable[[], None]], Timer],
+        clock: Callable[[], float],
+    ) -> None:
+        self._hands = hands
+        self._nursery = nursery
+        self._call_later = call_later
+        self._clock = clock
+        self._fleets: dict[str, _Fleet] = {}
+        self._fleet_of: dict[str, _Fleet] = {}
+        """By replica."""
+        self._observers: list[RuntimeObserver] = []
+        self._quiescer: Quiescer | None = None
+        self._leads = False
+        self._is_closed = False
+
+    # What the users of the runtime say
+
+    def subscribe(self, observer: RuntimeObserver) -> None:
+        """Tell `observer` what there is, and every change from now on."""
+        self._observers.append(observer)
+        for replica in self.replicas():
+            observer.on_replica(replica)
+        for service, fleet in self._fleets.items():
+            if fleet.streak is not None:
+                observer.on_back_off(service, fleet.streak.as_back_off())
+
+    def set_quiescer(self, quiescer: Quiescer) -> None:
+        """Say who closes gates: on a cluster each is in its replica's sidecar."""
+        self._quiescer = quiescer
+
+    def scale(self, effect: Scale) -> None:
+        """So many shall run. More than the ceiling are never asked for."""
+        fleet = self._fleets.get(effect.service)
+        if fleet is None or self._is_closed:
+            return
+        victims = tuple(pod for id_ in effect.victims if (pod := fleet.pod_of(id_)) is not None)
+        number = min(effect.replicas, fleet.target.ceiling)
+        fleet.steering.want(msgspec.structs.replace(effect, replicas=number, victims=victims))
+        self._steer(fleet)
+
+    def on_idle(self, replica_id: str) -> None:
+        """The gate of a replica that drains says: nothing is inside."""
+        fleet = self._fleet_of.get(replica_id)
+        pod = fleet.pod_of(replica_id) if fleet is not None else None
+        if fleet is not None and pod is not None:
+            fleet.steering.on_idle(pod)
+            self._steer(fleet)
+
+    def clear_back_off(self, service: str) -> None:
+        """Forget the failures. The kubelet keeps its own pauses between restarts."""
+        fleet = self._fleets.get(service)
+        if fleet is not None and fleet.streak is not None:
+            fleet.streak = None
+            self._tell_back_off(fleet)
+
+    def replicas(self) -> list[Replica]:
+        """All that are not gone."""
+        return [replica for fleet in self._fleets.values() for replica in fleet.replicas.values()]
+
+    async def aclose(self, *, drain_deadline_s: float) -> None:
+        """Write no more. What runs goes on: this process is not what keeps it alive."""
+        del drain_deadline_s
+        self._is_closed = True
+        for fleet in self._fleets.values():
+            self._forget_timer(fleet)
+
+    # What the composition root feeds it with
+
+    def configure(self, targets: Mapping[str, Target]) -> None:
+        """All workloads there are. Those that are left out are let go as they stand."""
+        for service in [service for service in self._fleets if service not in targets]:
+            self._release(self._fleets.pop(service))
+        for service, target in targets.items():
+            fleet = self._fleets.get(service)
+            if fleet is None:
+                fleet = self._fleets[service] = _Fleet(target)
+                fleet.steering.lead(self._leads)
+            elif fleet.target != target:
+                fleet.target = target
+                fleet.steering.on_policy_changed()
+                self._steer(fleet)
+
+    def lead(self, leads: bool) -> None:
+        """This process writes from now on, or another one does."""
+        self._leads = leads
+        for fleet in self._fleets.values():
+            fleet.steering.lead(leads)
+            self._steer(fleet)
+
+    def on_number(self, service: str, number: int, version: int) -> None:
+        """The watch shows the workload with this number of replicas. `version`: its resource version."""
+        fleet = self._fleets.get(service)
+        if fleet is not None:
+            fleet.steering.on_number(number, version, self._clock())
+            self._steer(fleet)
+
+    def on_policy_changed(self, service: str) -> None:
+        """A person has said anew what they want: what others wrote before is forgiven."""
+        fleet = self._fleets.get(service)
+        if fleet is not None:
+            fleet.steering.on_policy_changed()
+            self._steer(fleet)
+
+    def on_pod(self, service: str, pod: Pod) -> None:
+        """A pod of the workload is new or looks different."""
+        fleet = self._fleets.get(service)
+        if fleet is None:
+            return
+        name = pod.metadata.name
+        known = fleet.pods.get(name)
+        if known is not None and known.metadata.uid != pod.metadata.uid:
+            # a StatefulSet's next pod has the name of the last one
+            self._lose(fleet, name)
+        fleet.pods[name] = pod
+        self._read(fleet, pod)
+        self._steer(fleet)
+
+    def on_pod_gone(self, service: str, name: str) -> None:
+        """The pod was deleted."""
+        fleet = self._fleets.get(service)
+        if fleet is not None and name in fleet.pods:
+            self._lose(fleet, name)
+            self._steer(fleet)
+
+    def troubles(self, service: str) -> tuple[str, ...]:
+        """What keeps pods of the service from being ready, each once: for people."""
+        fleet = self._fleets.get(service)
+        if fleet is None:
+            return ()
+        return tuple(dict.fromkeys(life.trouble for life in fleet.lives.values() if life.trouble))
+
+    def last_foreign_write(self, service: str) -> tuple[ForeignWrite, bool] | None:
+        """(the last number that somebody else wrote, whether hands are off because of it)."""
+        fleet = self._fleets.get(service)
+        if fleet is None or fleet.steering.foreign.last is None:
+            return None
+        return fleet.steering.foreign.last, fleet.steering.foreign.is_hands_off
+
+    # Pods and replicas
+
+    def _read(self, fleet: _Fleet, pod: Pod) -> None:
+        name = pod.metadata.name
+        for life in lives_of(pod, fleet.lives.get(name)):
+            fleet.lives[name] = life
+            self._show(fleet, pod, life)
+
+    def _lose(self, fleet: _Fleet, name: str) -> None:
+        pod, life = fleet.pods.pop(name), fleet.lives.pop(name)
+        if life.state is not ReplicaState.GONE:
+            self._show(fleet, pod, deleted(life))
+
+    def _show(self, fleet: _Fleet, pod: Pod, life: Life) -> None:
+        """Tell the replica of this life if it is new or another than was told."""
+        known = fleet.replicas.get(life.id)
+        if known is None and life.state is ReplicaState.GONE:
+            return
+        now_s = self._clock()
+        ready_s = known.ready_s if known is not None else None
+        if life.was_ready and ready_s is None:
+            ready_s = now_s
+        replica = Replica(
+            service=fleet.target.service,
+            id=life.id,
+            state=self._state(fleet, life),
+            address=Address(pod.status.pod_ip, fleet.target.port),
+            started_s=known.started_s if known is not None else now_s,
+            ready_s=ready_s,
+            ended=life.ended,
+        )
+        if replica == known:
+            return
+        if life.state is ReplicaState.GONE:
+            del fleet.replicas[life.id]
+            self._fleet_of.pop(life.id, None)
+        else:
+            fleet.replicas[life.id] = replica
+            self._fleet_of[life.id] = fleet
+        self._tell(replica)
+        self._count_failure(fleet, replica)
+
+    @staticmethod
+    def _state(fleet: _Fleet, life: Life) -> ReplicaState:
+        if life.state is not ReplicaState.GONE and life.pod in fleet.steering.draining:
+            return ReplicaState.DRAINING
+        return life.state
+
+    def _count_failure(self, fleet: _Fleet, replica: Replica) -> None:
+        before = fleet.streak
+        ended = replica.ended
+        if ended is not None and ended.cause is not EndCause.STOPPED:
+            ready_s = min((one.ready_s for one in fleet.replicas.values() if one.ready_s is not None), default=None)
+            fleet.streak = after_failure(before, ended, ready_s=ready_s or replica.ready_s, now_s=self._clock())
+        elif replica.state is ReplicaState.READY:
+            fleet.streak = None
+        if fleet.streak != before:
+            self._tell_back_off(fleet)
+
+    def _tell(self, replica: Replica) -> None:
+        for observer in self._observers:
+            observer.on_replica(replica)
+
+    def _tell_back_off(self, fleet: _Fleet) -> None:
+        told = fleet.streak.as_back_off() if fleet.streak is not None else None
+        for observer in self._observers:
+            observer.on_back_off(fleet.target.service, told)
+
+    # Acts
+
+    def _steer(self, fleet: _Fleet) -> None:
+        """Do what is due; what that makes due, too."""
+        if self._is_closed:
+            return
+        now_s = self._clock()
+        fleet.steering.on_members(fleet.members(), is_rolling=fleet.is_rolling())
+        draining = fleet.steering.draining
+        for act in fleet.steering.step(now_s):
+            self._act(fleet, act)
+        if fleet.steering.draining != draining:
+            for name, pod in list(fleet.pods.items()):
+                self._show(fleet, pod, fleet.lives[name])
+        self._plan_revisit(fleet, now_s)
+
+    def _act(self, fleet: _Fleet, act: WriteScale | CloseGate | ReopenGate | SetCost | TellForeign) -> None:
+        target = fleet.target
+        match act:
+            case WriteScale():
+                self._nursery.start(self._write_scale(fleet, act), name=f"scale {target.service}")
+            case SetCost(pod, cost):
+                if pod not in fleet.costs:
+                    self._nursery.start(self._write_cost(fleet, pod), name=f"cost of {pod}")
+                fleet.costs[pod] = cost
+            case CloseGate(pod):
+                self._close_gate(fleet, pod)
+            case ReopenGate(pod):
+                if self._quiescer is not None:
+                    self._quiescer.reopen_gate(fleet.lives[pod].id)
+            case TellForeign(write, is_hands_off):
+                self._hands.tell_foreign(target, write, is_hands_off=is_hands_off)
+
+    def _close_gate(self, fleet: _Fleet, pod: str) -> None:
+        replica_id = fleet.lives[pod].id
+        if self._quiescer is None or self._quiescer.close_gate(replica_id):
+            # in a turn of its own: the steering is in the middle of a step
+            self._call_later(0.0, lambda: self.on_idle(replica_id))
+
+    def _plan_revisit(self, fleet: _Fleet, now_s: float) -> None:
+        self._forget_timer(fleet)
+        at_s = fleet.steering.revisit_at_s(now_s)
+        if at_s is not None:
+            fleet.timer = self._call_later(at_s - now_s, lambda: self._steer(fleet))
+
+    @staticmethod
+    def _forget_timer(fleet: _Fleet) -> None:
+        if fleet.timer is not None:
+            fleet.timer.cancel()
+            fleet.timer = None
+
+    async def _write_scale(self, fleet: _Fleet, write: WriteScale) -> None:
+        steering = fleet.steering
+        try:
+            version = await self._hands.write_scale(fleet.target, write)
+        except ReplicasDiffer as difference:
+            steering.on_conflict(difference.found, version_number(difference.version), self._clock())
+        except KubeError as error:
+            log.warning("%s: the number of replicas could not be written: %s", fleet.target.service, error)
+            steering.on_failed(self._clock() + (error.retry_after_s or _AGAIN_S))
+        else:
+            steering.on_written(version, self._clock())
+        self._steer(fleet)
+
+    async def _write_cost(self, fleet: _Fleet, pod: str) -> None:
+        written: int | None = None
+        while fleet.costs[pod] != written and not self._is_closed:
+            cost = fleet.costs[pod]
+            try:
+                await self._hands.write_cost(fleet.target, pod, cost)
+                written = cost
+            except KubeError as error:
+                log.warning("%s: the deletion cost of %s could not be written: %s", fleet.target.service, pod, error)
+                await asyncio.sleep(error.retry_after_s or _AGAIN_S)
+        del fleet.costs[pod]
+
+    def _release(self, fleet: _Fleet) -> None:
+        self._forget_timer(fleet)
+        for name in list(fleet.pods):
+            self._lose(fleet, name)
