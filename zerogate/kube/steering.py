@@ -112,7 +112,7 @@ class Steering:
         self._version = 0
         self._members: Mapping[str, Member] = {}
         self._victims: dict[str, _Victim] = {}
-        self._leaving: set[str] = set()
+        self._leaving: dict[str, None] = {}
         """Taken by a write, and not yet seen to be deleted."""
         self._is_rolling = False
         self._writing: WriteScale | None = None
@@ -173,7 +173,8 @@ class Steering:
         self._is_rolling = is_rolling
         for gone in [id_ for id_ in self._victims if id_ not in self._members]:
             del self._victims[gone]
-        self._leaving.intersection_update(self._members)
+        for gone in [id_ for id_ in self._leaving if id_ not in self._members]:
+            del self._leaving[gone]
 
     def on_idle(self, id_: str) -> None:
         """Its gate says: closed, and nothing inside."""
@@ -192,7 +193,7 @@ class Steering:
         self._version = max(self._version, version)
         for id_ in write.victims:
             self._victims.pop(id_, None)
-            self._leaving.add(id_)
+            self._leaving[id_] = None
 
     def on_conflict(self, found: int, version: int, now_s: float) -> None:
         """The number was not what we thought."""
