@@ -115,7 +115,14 @@ class AdapterContract:
         watched.start(told.on_change)
         async with asyncio.timeout(20):
             await watched.wait_synced()
+        # A fault meets only a watch that is under way: one that has told something is.
+        await client.merge_patch(CONFIG_MAPS, "one", {"data": {"seen": "yes"}}, namespace=api.namespace)
+        await told.until(lambda: told.changes[2:] == [(Change.CHANGED, "one")])
+        told.changes.pop()
         yield told
+        # asyncio leaves a transport behind when it is cancelled within a TLS handshake: end a watch that has begun.
+        await client.create(CONFIG_MAPS, config_map("last"), namespace=api.namespace)
+        await told.until(lambda: told.changes[-1] == (Change.ADDED, "last"))
         await watched.aclose()
 
     async def test_what_was_created_is_read_and_deleted(self, api: Api) -> None:
@@ -239,7 +246,7 @@ class AdapterContract:
         await client.create(CONFIG_MAPS, config_map("three"), namespace=api.namespace)
         await told.until(lambda: len(told.changes) == 5)
         assert told.changes[2:] == [(Change.CHANGED, "one"), (Change.REMOVED, "two"), (Change.ADDED, "three")]
-        assert told.watched.items[api.namespace, "one"].data == {"a": "1"}
+        assert told.watched.items[api.namespace, "one"].data == {"a": "1", "seen": "yes"}
         assert told.watched.age_s < 10
         assert told.watched.fault is None
 
