@@ -6,7 +6,7 @@
 | `own_api_server` | test | the same for one test, which may stop and freeze it | 3 s |
 | `controllers` | session | with controller manager and scheduler, and no node | 3 s |
 | `fake_nodes` | session | `controllers` with two nodes of kwok, for pods by the thousand | 1 s |
-| `node` | session | a whole node with containers, in namespaces of its own; needs root | 6 s |
+| `node` | session | a whole node with containers, in namespaces of its own; needs root | 7 s |
 | `namespace`, `node_namespace` | module | a namespace of `api_server` or of `node`, by name | |
 
 `api_server`, `controllers`, `fake_nodes` and `node.plane` are a `ControlPlane` (`harness/control_plane.py`), talked to

@@ -44,7 +44,7 @@ PLUGINS = ("/usr/lib/cni", "/opt/cni/bin", "/usr/libexec/cni")
 """Where distributions put the plugins that make pods' networks (Debian: containernetworking-plugins)."""
 
 _READY_S = 90
-"""Measured: 6 s on an idle machine with 2 cores."""
+"""Measured: 7 s on an idle machine with 2 cores."""
 
 
 class Node:
