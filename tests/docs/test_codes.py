@@ -8,7 +8,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("zerogate", "gateway", "activator", "queueproxy", "autoscaler", "cli")
 CODE = re.compile(r"[a-z]+(_[a-z]+)*")
-MAKERS = {"_time_out": 0, "_cut": 0, "_unsent": 1}
+MAKERS = {"Overdue": 0, "_cut": 0, "_time_out": 0, "_unsent": 1}
 """Functions that make a refusal, and which of their arguments is the code."""
 
 
@@ -53,8 +53,9 @@ status, code = 404, "two"
 self._time_out("three", why, now_s)
 _unsent(429, "four", detail)
 _PROBLEMS: Final = {Verdict.MISSING: ("five", "a sentence")}
+return Overdue("six", why)
 """
-    assert set(codes_of(source)) == {"one", "two", "three", "four", "five"}
+    assert set(codes_of(source)) == {"one", "two", "three", "four", "five", "six"}
 
 
 def test_the_table_names_the_codes_of_the_source_and_no_others() -> None:
