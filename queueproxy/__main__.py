@@ -8,6 +8,9 @@ def main() -> int:
     """Run the sidecar; the exit code."""
     # msgspec takes it for two names that `typing` has too: 5 MiB and 20 ms of a process that is in every pod
     sys.modules.setdefault("typing_extensions", None)  # type: ignore[arg-type]
+    from queueproxy.without_tls import leave_out
+
+    leave_out()
     from queueproxy.running import run
 
     return run(sys.argv[1:], os.environ)
