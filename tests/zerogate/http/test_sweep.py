@@ -1,6 +1,7 @@
 """One timer for everything that has a deadline."""
 
 import asyncio
+import itertools
 from collections.abc import Callable
 
 import pytest
@@ -136,3 +137,91 @@ async def test_ten_thousand_items_of_one_tick_do_not_hold_the_loop() -> None:
             turns += 1
             await asyncio.sleep(0)
     assert turns >= 10
+
+
+class Sleeper(Turns):
+    """The same, with timers that are cancelled and have their time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.timers: list[tuple[float, Callable[[], None]]] = []
+
+    def call_later(self, delay_s: float, act: Callable[[], None]) -> "Sleeper":  # type: ignore[override]
+        self.timers.append((self.now_s + delay_s, act))
+        return self
+
+    def cancel(self) -> None:
+        self.timers.pop()
+
+    def run(self, until_s: float) -> int:
+        """How often something ran until then."""
+        turns = 0
+        while self.timers and self.timers[0][0] <= until_s:
+            assert len(self.timers) == 1, "one timer for all"
+            at_s, act = self.timers.pop()
+            self.now_s = max(self.now_s, at_s)
+            act()
+            turns += 1
+            assert turns < 10_000, "it spins"
+        return turns
+
+
+@pytest.fixture
+def sleeper(monkeypatch: pytest.MonkeyPatch) -> Sleeper:
+    made = Sleeper()
+    monkeypatch.setattr(sweep_module, "now", lambda: made.now_s)
+    return made
+
+
+def test_nothing_runs_before_the_first_of_few_is_due(sleeper: Sleeper) -> None:
+    sweep = Sweep(sleeper)  # type: ignore[arg-type]
+    items = [Item(60.0), Item(), Item()]
+    for item, deadline_s in zip(items, (75.0, 90.0, 120.0), strict=True):
+        sweep.watch(item, sleeper.now_s + deadline_s)
+    assert sleeper.run(sleeper.now_s + 300) == 4
+    assert [len(item.seen_s) for item in items] == [2, 1, 1]
+    assert sweep.is_idle
+
+
+def test_an_earlier_deadline_wakes_it_earlier(sleeper: Sleeper) -> None:
+    sweep, late, early = Sweep(sleeper), Item(), Item()  # type: ignore[arg-type]
+    began_s = sleeper.now_s
+    sweep.watch(late, began_s + 60)
+    sweep.watch(early, began_s + 1)
+    assert sleeper.run(began_s + 1 + 2 * TICK_S) == 1
+    assert (len(early.seen_s), len(late.seen_s)) == (1, 0)
+    assert sleeper.run(began_s + 61) == 1
+
+
+def test_a_deadline_that_is_over_is_seen_at_once_though_it_slept(sleeper: Sleeper) -> None:
+    sweep, late, over = Sweep(sleeper), Item(), Item()  # type: ignore[arg-type]
+    sweep.watch(late, sleeper.now_s + 60)
+    sleeper.now_s += 30
+    sweep.watch(over, sleeper.now_s - 10)
+    assert sleeper.run(sleeper.now_s) == 1
+    assert len(over.seen_s) == 1
+
+
+def test_what_a_visit_watches_needs_no_second_timer(sleeper: Sleeper) -> None:
+    sweep, other = Sweep(sleeper), Item()  # type: ignore[arg-type]
+
+    class Starter(Item):
+        def due(self, now_s: float) -> float | None:
+            sweep.watch(other, now_s + 1)
+            return super().due(now_s)
+
+    starter = Starter(50.0)
+    sweep.watch(starter, sleeper.now_s + 60)
+    assert sleeper.run(sleeper.now_s + 200) == 4
+    assert (len(starter.seen_s), len(other.seen_s)) == (2, 2)
+
+
+def test_many_are_visited_tick_by_tick(sleeper: Sleeper) -> None:
+    sweep = Sweep(sleeper)  # type: ignore[arg-type]
+    items = [Item() for _ in range(200)]
+    for number, item in enumerate(items):
+        sweep.watch(item, sleeper.now_s + 1 + number * 2 * TICK_S)
+    sleeper.run(sleeper.now_s + 60)
+    assert [len(item.seen_s) for item in items] == [1] * 200
+    for item, next_one in itertools.pairwise(items):
+        assert item.seen_s[0] < next_one.seen_s[0]
