@@ -12,8 +12,8 @@ from zerogate.clock import now
 from zerogate.counters import Result
 from zerogate.errors import Refusal
 from zerogate.http.account import KEEP_BYTES
-from zerogate.http.exchange import BUFFER_BYTES
 from zerogate.http.h1.server import MAX_PIPELINED, ServerConnection
+from zerogate.http.record import BUFFER_BYTES
 from zerogate.policy import Policy
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
