@@ -8,8 +8,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("zerogate", "gateway", "activator", "queueproxy", "autoscaler", "cli")
 CODE = re.compile(r"[a-z]+(_[a-z]+)*")
-MAKERS = {"_time_out": 0, "_cut": 0, "_unsent": 1}
-"""Functions that make a refusal, and which of their arguments is the code."""
+MAKERS = {"_time_out": 0, "Overdue": 0, "_cut": 0, "_unsent": 1}
+"""Functions that make a refusal, or a timer that does, and which of their arguments is the code."""
 
 
 def codes_of(source: str) -> Iterator[str]:
@@ -51,10 +51,11 @@ def test_every_way_of_giving_a_code_is_found() -> None:
 Refusal(status=503, code="one")
 status, code = 404, "two"
 self._time_out("three", why, now_s)
+Overdue("six", why)
 _unsent(429, "four", detail)
 _PROBLEMS: Final = {Verdict.MISSING: ("five", "a sentence")}
 """
-    assert set(codes_of(source)) == {"one", "two", "three", "four", "five"}
+    assert set(codes_of(source)) == {"one", "two", "three", "four", "five", "six"}
 
 
 def test_the_table_names_the_codes_of_the_source_and_no_others() -> None:
