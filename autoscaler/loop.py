@@ -17,10 +17,10 @@ import msgspec
 
 from autoscaler.agenda import Agenda
 from autoscaler.decide import begin, decide
-from autoscaler.decision import Ask, Decision, Memory, Observation, Pin, Replicas, Traffic
-from autoscaler.journal import Entry, Journal, Turn, encode
-from autoscaler.replicas import ReplicaBook
-from autoscaler.run_time import BootTimes, RunTime
+from autoscaler.decision import Ask, Decision, Observation, Pin, Traffic
+from autoscaler.journal import Entry, Turn, encode
+from autoscaler.run_time import RunTime
+from autoscaler.service import Service
 from autoscaler.sources import Sources
 from autoscaler.status import Saved, ServiceState
 from autoscaler.words import count
@@ -45,27 +45,6 @@ _START_CHECK_S = 1.0
 
 class UnknownServiceError(ZerogateError):
     """A service was named that is not configured."""
-
-
-class _Service:
-    """All state of one service here; what an idle one does not need is not made."""
-
-    __slots__ = (
-        "asked", "back_off", "book", "decided_s", "decision", "gather_by_s", "journal", "memory", "pin", "policy",
-    )  # fmt: skip
-
-    def __init__(self, policy: Policy, saved: Saved) -> None:
-        self.policy = policy
-        self.pin = saved.pin
-        self.book: ReplicaBook | None = ReplicaBook(BootTimes(saved.boots_s)) if saved.boots_s else None
-        self.journal = Journal()
-        self.memory: Memory | None = None
-        self.decision: Decision | None = None
-        self.back_off: BackOff | None = None
-        self.asked: int | None = None
-        self.gather_by_s = 0.0
-        """When a crowd that comes at zero has to be decided about; 0: nobody has come."""
-        self.decided_s = float("-inf")
 
 
 class Autoscaler:
@@ -97,7 +76,7 @@ class Autoscaler:
         self._wall = wall
         self._record = record
         self._announce = announce
-        self._services: dict[str, _Service] = {}
+        self._services: dict[str, Service] = {}
         self._saved: Mapping[str, Saved] = {}
         self._sources = Sources()
         self._agenda = Agenda(self._decide, loop=loop, clock=clock)
@@ -135,7 +114,11 @@ class Autoscaler:
 
     def export_state(self) -> dict[str, Saved]:
         """What should survive a restart, per service."""
-        return {name: saved for name, service in self._services.items() if (saved := self._save(name, service))}
+        return {
+            name: saved
+            for name, service in self._services.items()
+            if (saved := service.save(self._sources.run_time(name)))
+        }
 
     def import_state(self, saved: Mapping[str, Saved]) -> None:
         """Start from what was exported once; call it before `configure`."""
@@ -178,9 +161,7 @@ class Autoscaler:
         service = self._services.get(replica.service)
         if service is None:
             return
-        if service.book is None:
-            service.book = ReplicaBook(BootTimes())
-        service.book.on_replica(replica)
+        service.on_replica(replica)
         self._agenda.soon(replica.service)
 
     def on_back_off(self, service: str, back_off: BackOff | None) -> None:
@@ -252,22 +233,20 @@ class Autoscaler:
         self._agenda.plan(name, decision.revisit_at_s)
         self._effect(name, service, decision, granted, victims)
 
-    def _observe(self, name: str, service: _Service, now_s: float) -> Observation:
+    def _observe(self, name: str, service: Service, now_s: float) -> Observation:
         if service.book is not None:
             service.book.note_busy(self._busy, now_s)
         wall_s = self._wall()
-        if service.pin is not None and service.pin.until_wall_s is not None and service.pin.until_wall_s <= wall_s:
-            service.pin = None
-        next_try_s = service.back_off.next_try_s if service.back_off else None
+        service.drop_pin(wall_s)
         return Observation(
             service=name,
             wall_s=wall_s,
             traffic=self._traffic(name, service, now_s),
-            replicas=_replicas(service.book, now_s, next_try_s),
+            replicas=service.replicas(now_s),
             pin=service.pin,
         )
 
-    def _traffic(self, name: str, service: _Service, now_s: float) -> Traffic:
+    def _traffic(self, name: str, service: Service, now_s: float) -> Traffic:
         """The reports, with what the holder knows at this very moment in the place of what they said a second ago."""
         policy = service.policy
         traffic = self._sources.traffic(name, now_s, stable_s=policy.stable_window_s, panic_s=policy.panic_window_s)
@@ -280,7 +259,7 @@ class Autoscaler:
             return traffic
         return msgspec.structs.replace(traffic, held=held, in_flight=in_flight, since_byte_s=since_byte_s)
 
-    def _grant(self, service: _Service, decision: Decision) -> tuple[int, tuple[str, ...]]:
+    def _grant(self, service: Service, decision: Decision) -> tuple[int, tuple[str, ...]]:
         """(the number that can be had now without stopping one that starts, who goes)."""
         if decision.current <= decision.desired or service.book is None:
             return decision.desired, ()
@@ -288,7 +267,7 @@ class Autoscaler:
         victims = service.book.victims(decision.desired, self._busy, is_forced=is_forced)
         return decision.current - len(victims), victims
 
-    def _effect(self, name: str, service: _Service, decision: Decision, granted: int, victims: tuple[str, ...]) -> None:
+    def _effect(self, name: str, service: Service, decision: Decision, granted: int, victims: tuple[str, ...]) -> None:
         if granted == service.asked or (service.asked is None and granted == decision.current == 0):
             return
         service.asked = granted
@@ -303,7 +282,7 @@ class Autoscaler:
             )
         )
 
-    def _get(self, service: str) -> _Service:
+    def _get(self, service: str) -> Service:
         state = self._services.get(service)
         if state is None:
             known = ", ".join(self._services) or "none"
@@ -312,7 +291,7 @@ class Autoscaler:
 
     def _add(self, name: str, policy: Policy) -> None:
         saved = self._saved.get(name, Saved())
-        self._services[name] = _Service(policy, saved)
+        self._services[name] = Service(policy, saved)
         self._sources.watch(name, max(policy.stable_window_s, policy.panic_window_s))
         if saved.completions > 0:
             self._sources.restore(name, RunTime(saved.completed_s, saved.completions))
@@ -326,27 +305,9 @@ class Autoscaler:
             self._generation += 1
             self._runtime.scale(Scale(service=name, replicas=0, generation=self._generation, cause="removed"))
 
-    def _try_again(self, name: str, service: _Service) -> None:
+    def _try_again(self, name: str, service: Service) -> None:
         if service.back_off is not None:
             self._runtime.clear_back_off(name)
-
-    def _save(self, name: str, service: _Service) -> Saved | None:
-        learned = self._sources.run_time(name)
-        boots_s = service.book.boots.boots_s if service.book else ()
-        if service.pin is None and learned is None and not boots_s:
-            return None
-        return Saved(
-            pin=service.pin,
-            boots_s=boots_s,
-            completed_s=learned.completed_s if learned else 0.0,
-            completions=learned.completions if learned else 0.0,
-        )
-
-
-def _replicas(book: ReplicaBook | None, now_s: float, next_try_at_s: float | None) -> Replicas:
-    if book is None:
-        return Replicas(next_try_at_s=next_try_at_s)
-    return book.summary(now_s, next_try_at_s=next_try_at_s)
 
 
 def _wait_for_starts(decision: Decision, missing: int, now_s: float) -> Decision:

@@ -1,6 +1,5 @@
 """The hold of one service: who waits, who is released into which replica, and what is given back."""
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -8,95 +7,18 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from activator.health import FAILURES, MOST_OUT_S, OUT_S
-from activator.hold import Hold
+from activator.health import MOST_OUT_S
 from activator.reach import MAX_ATTEMPTS
 from activator.setbacks import REST_S
-from tests.zerogate.http.dialogue import Connection, Sides, request, response
+from tests.activator.world import World
+from tests.zerogate.http.dialogue import Connection, Sides, request
 from zerogate.affinity import Affinity
 from zerogate.counters import Result
 from zerogate.errors import Refusal
-from zerogate.gate import Gate
 from zerogate.http.account import HEAD_OVERHEAD_BYTES
 from zerogate.http.exchange import Exchange
-from zerogate.http.phases import CONNECTING, HELD, SENT
+from zerogate.http.phases import CONNECTING, SENT
 from zerogate.policy import Policy
-
-
-class World:
-    """A hold with replicas that connect at once (or fail to), and a clock that stands still until it is told."""
-
-    def __init__(self, **policy: Any) -> None:
-        self.now_s = 100.0
-        self.wakes = 0
-        self.idle: list[str] = []
-        self.ended: list[Exchange] = []
-        self.later: list[Callable[[], None]] = []
-        self.much_later: list[Callable[[], None]] = []
-        self.hold = Hold(
-            "chat", Policy(**policy), self, choose=lambda count: 0, call_later=self.call_later, clock=lambda: self.now_s
-        )
-
-    def call_later(self, delay_s: float, call: Callable[[], None]) -> None:
-        (self.later if delay_s < OUT_S else self.much_later).append(call)
-
-    def on_wake(self, service: str) -> None:
-        self.wakes += 1
-
-    def on_activity(self, service: str) -> None: ...
-
-    def on_idle(self, replica_id: str) -> None:
-        self.idle.append(replica_id)
-
-    def on_exchange_ended(self, service: str, exchange: Exchange) -> None:
-        self.ended.append(exchange)
-
-    def replica(self, name: str = "a", *, connects: bool = True) -> Any:
-        replica = Replica(name, self, connects=connects)
-        self.hold.add(replica, self.now_s)  # type: ignore[arg-type]
-        return replica
-
-    def arrive(self, **fields: str) -> Exchange:
-        exchange = Exchange(Sides(), request(**fields), self.now_s)  # type: ignore[arg-type]
-        self.hold.place(exchange, self.now_s)
-        return exchange
-
-    def answer(self, exchange: Exchange, status: int = 204) -> None:
-        exchange.on_response_head(response(status), self.now_s)
-        exchange.on_response_end([], self.now_s)
-
-    def end_pauses(self) -> None:
-        """All short pauses are over."""
-        later, self.later = self.later, []
-        for call in later:
-            call()
-
-    def fail_often(self, replica: Any) -> None:
-        """As many requests of the replica fail as it takes to be left out."""
-        for _ in range(FAILURES):
-            self.hold._setbacks.fail(replica, "status", "it answered 503", self.now_s)
-
-
-class Replica:
-    """Looks like an upstream and its pool."""
-
-    def __init__(self, name: str, world: World, *, connects: bool) -> None:
-        self.id = name
-        self.service = "chat"
-        self.start_s: float | None = 2.0
-        self.rests_until_s = 0.0
-        self.connects = connects
-        self.gate = Gate(limit=world.hold.policy.concurrency_limit, release_limit=world.hold.release_limit)
-        self.pool = self
-        self.closed = False
-        self.may_turn_away = False
-        self.on_reached: Callable[[], None] | None = None
-
-    def take(self, exchange: Exchange, now_s: float) -> Any:
-        return Connection([]) if self.connects else None
-
-    def close(self) -> None:
-        self.closed = True
 
 
 def test_a_request_at_zero_is_held_and_wakes_at_once() -> None:
@@ -208,19 +130,6 @@ def test_what_comes_back_unsent_to_a_removed_service_is_told_so_and_wakes_nothin
     assert (world.hold.meter.in_flight, world.hold.meter.held, world.wakes) == (0, 0, 0)
 
 
-def test_a_refusal_without_a_next_try_keeps_its_own_retry_after() -> None:
-    told: list[float | None] = []
-
-    class Client(Sides):
-        def send_refusal(self, refusal: Refusal, *, extra: bytes) -> None:
-            told.append(refusal.retry_after_s)
-
-    world = World()
-    world.hold.fail(Refusal(status=503, code="shutting_down", detail="…", retry_after_s=5.0), float("inf"), 100.0)
-    world.hold.place(Exchange(Client(), request(), world.now_s), world.now_s)
-    assert told == [5.0]
-
-
 def test_a_hold_that_ends_without_a_replica_is_told_and_gives_its_place_back() -> None:
     world = World(hold_timeout_s=60.0)
     exchange = world.arrive()
@@ -236,19 +145,6 @@ def test_a_client_that_leaves_frees_place_bytes_and_demand() -> None:
     exchange.on_downstream_gone(101.0)
     meter = world.hold.meter
     assert (world.hold.queue.length, world.hold.queue.held_bytes, meter.held, meter.abandoned) == (0, 0, 0, 1)
-
-
-def test_a_failed_start_refuses_all_that_waits_and_what_comes_until_the_next_try() -> None:
-    world = World()
-    waiting = world.arrive()
-    refusal = Refusal(status=503, code="start_failed", detail="It did not start.")
-    world.hold.fail(refusal, until_s=110.0, now_s=100.0)
-    assert (waiting.status, waiting.code) == (503, "start_failed")
-    world.now_s = 105.0
-    assert world.arrive().code == "start_failed"
-    world.now_s = 110.0
-    assert world.arrive().result is None
-    assert world.hold.queue.length == 1
 
 
 def test_what_could_not_be_sent_waits_at_the_head_of_the_queue_while_its_replica_rests() -> None:
@@ -285,112 +181,6 @@ def test_the_end_of_a_rest_is_not_missed_when_its_timer_fires_a_little_early() -
     world.now_s += REST_S - 0.0005
     world.later.pop(0)()
     assert world.hold.queue.length == 0
-
-
-class Crowd(World):
-    """Requests that came together for a replica that cannot be reached."""
-
-    def __init__(self, count: int, **policy: Any) -> None:
-        super().__init__(**policy)
-        self.only = self.replica(connects=False)
-        self.crowd = [self.arrive() for _ in range(count)]
-
-    @property
-    def trying(self) -> list[Exchange]:
-        return [one for one in self.crowd if one.phase == CONNECTING]
-
-    def fail(self) -> None:
-        """All connects that are under way fail, and the replica has rested."""
-        for one in self.trying:
-            one.on_connect_failed("connection refused", self.now_s)
-        self.now_s += REST_S
-        later, self.later = self.later, []
-        for call in later:
-            call()
-
-
-def test_a_crowd_at_a_replica_that_cannot_be_reached_sends_one_ahead_and_is_told_together() -> None:
-    world = Crowd(50)
-    assert len(world.trying) == 50
-    for _ in range(MAX_ATTEMPTS - 1):
-        world.fail()
-        assert len(world.trying) == 1
-    world.fail()
-    assert {(one.status, one.code) for one in world.crowd} == {(502, "replica_unreachable")}
-    assert (world.hold.meter.in_flight, world.hold.meter.held, world.only.gate.in_flight) == (0, 0, 0)
-
-
-def test_who_comes_to_a_replica_known_to_be_down_waits_for_one_try_and_no_more() -> None:
-    world = Crowd(1)
-    for _ in range(MAX_ATTEMPTS):
-        world.fail()
-    world.crowd = [world.arrive() for _ in range(3)]
-    assert len(world.trying) == 1
-    world.fail()
-    assert [one.attempts for one in world.crowd] == [1, 0, 0]
-    assert {one.code for one in world.crowd} == {"replica_unreachable"}
-
-
-def test_the_first_connection_lets_everybody_in() -> None:
-    world = Crowd(20, target_concurrency=20)
-    world.fail()
-    (prober,) = world.trying
-    world.only.connects = True
-    prober.on_connection(Connection([]), world.now_s)
-    world.only.on_reached()
-    assert (world.only.gate.in_flight, world.hold.queue.length) == (20, 0)
-    world.only.connects = False
-    world.crowd = [world.arrive(), world.arrive()]
-    assert len(world.trying) == 2, "nothing is held against it any more"
-
-
-def test_a_client_that_leaves_while_it_tries_for_all_is_followed_by_the_next() -> None:
-    world = Crowd(3)
-    world.fail()
-    (prober,) = world.trying
-    prober.on_downstream_gone(world.now_s)
-    assert len(world.trying) == 1
-    assert world.trying != [prober]
-
-
-def test_one_replica_that_is_down_costs_nobody_who_waits_for_another_its_place() -> None:
-    world = Crowd(1, concurrency_limit=1)
-    (first,) = world.crowd
-    other = world.replica("b")
-    world.fail()
-    assert first.upstream is other
-    world.crowd = [world.arrive(), world.arrive()]
-    for _ in range(2 * MAX_ATTEMPTS):
-        world.fail()
-    assert world.crowd[1].phase == HELD
-
-
-def test_a_replica_that_is_gone_leaves_no_finding_behind() -> None:
-    world = Crowd(2)
-    world.fail()
-    world.hold.remove("a")
-    world.replica("a", connects=False)
-    assert len(world.trying) == 2
-
-
-def test_a_replica_that_drains_gets_nothing_new_and_tells_when_it_is_empty() -> None:
-    world = World()
-    world.replica()
-    exchange = world.arrive()
-    assert not world.hold.close_gate("a")
-    world.arrive()
-    assert world.hold.queue.length == 1
-    world.answer(exchange)
-    assert world.idle == ["a"]
-
-
-def test_a_replica_that_is_gone_is_forgotten_and_its_connections_closed() -> None:
-    world = World()
-    replica = world.replica()
-    world.hold.remove("a")
-    assert replica.closed
-    world.arrive()
-    assert world.hold.queue.length == 1
 
 
 def test_a_changed_policy_applies_to_what_waits() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from activator.lookout import DOUBT_S, QUIET_S, TURN_S, Lookout
-from tests.activator.test_hold import World
+from tests.activator.world import World
 from zerogate.http.exchange import Exchange
 from zerogate.http.probe import NOT_ASKED
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from activator.affinity import LEAD_BYTES
-from tests.activator.test_hold import World
+from tests.activator.world import World
 from tests.zerogate.http.dialogue import Sides, request
 from zerogate.affinity import Affinity
 from zerogate.counters import Result

@@ -8,7 +8,7 @@ import pytest
 from activator.budget import BURST_S, FLOOR_PER_S
 from activator.health import FAILURES, MOST_OUT_S
 from activator.setbacks import PAUSE_S, REST_S
-from tests.activator.test_hold import World
+from tests.activator.world import World
 from tests.zerogate.http.dialogue import Sides, request
 from zerogate.counters import Result
 from zerogate.errors import Refusal

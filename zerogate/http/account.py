@@ -6,7 +6,8 @@ The same for every holder, so that a bound in bytes and a counter mean the same 
 from typing import Final
 
 from zerogate.counters import Result, ServiceCounters
-from zerogate.http.exchange import BUFFER_BYTES, Exchange
+from zerogate.http.exchange import Exchange
+from zerogate.http.record import BUFFER_BYTES
 from zerogate.meter import Meter
 
 KEEP_BYTES: Final = 16 * 1024 * 1024

@@ -2,9 +2,8 @@
 
 Invariants: `gone` is told exactly once, and only when no process that belongs to the replica lives; its leader is
 waited for at that moment and not before, so that the pid by which its session is recognised stays its own.
-Engines leave their process group and even wipe their environment: what belongs to a replica is looked up when it is
-ready, before it is stopped and after its leader has ended, and remembered by pidfd. Ready is who answers *and* is not
-known to be somebody else on the replica's port (`zerogate.local.listening`).
+What belongs to it (`zerogate.local.members`) is looked up when it is ready, before it is stopped and after its leader
+has ended. Ready is who answers *and* is not known to be somebody else on the replica's port (`listening`).
 Owned by `zerogate.local.runtime`.
 """
 
@@ -20,6 +19,7 @@ from zerogate.local.definition import LocalDefinition
 from zerogate.local.launch import Launched
 from zerogate.local.listening import Stranger, is_listening, stranger
 from zerogate.local.mark import Mark
+from zerogate.local.members import Members
 from zerogate.local.processes import Handle, Scanner
 from zerogate.runtime.interface import Address, EndCause, Ended
 from zerogate.tasks import Nursery
@@ -73,7 +73,7 @@ class LocalReplica:
         self._loop = asyncio.get_running_loop()
         self._probe: Probe | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._known: dict[int, Handle] = {}
+        self._members = Members(mark, launched.leader, scanner)
         self._has_exited = launched.leader is None
         self._ended: Ended | None = None
         self._was_ready = False
@@ -136,7 +136,7 @@ class LocalReplica:
         """SIGKILL now to all that is known of it; what is not known yet follows."""
         self._is_stopping = self._is_killing = True
         self._end_start()
-        self._signal(signal.SIGKILL)
+        self._members.send(signal.SIGKILL)
         self._bury()
 
     def close(self) -> None:
@@ -144,8 +144,7 @@ class LocalReplica:
         self._end_start()
         if self._leader is not None and not self._has_exited:
             self._loop.remove_reader(self._leader.fd)
-        for handle in self._handles():
-            handle.close()
+        self._members.close()
 
     # while it runs
 
@@ -253,49 +252,24 @@ class LocalReplica:
 
     # until nothing is left
 
-    def _handles(self) -> list[Handle]:
-        return [*([] if self._leader is None else [self._leader]), *self._known.values()]
-
     def _count_soon(self) -> None:
         wait_s = COUNT_EVERY_S - self._loop.time() % COUNT_EVERY_S
         self._timer = self._loop.call_later(wait_s, lambda: self._nursery.start(self._count(), name=f"count {self.id}"))
 
     async def _count(self) -> bool:
-        """Look up what belongs to the replica and remember it; False where descriptors ran out on the way."""
-        leader = None if self._leader is None or (self.is_adopted and self._has_exited) else self._leader.pid
-        try:
-            table = await self._scanner.table()
-            living = [pid for pid, handle in self._known.items() if handle.is_alive()]
-            for process in table.members(mark=str(self.mark), leader=leader, roots=living):
-                if process.pid != leader and process.pid not in living:
-                    self._remember(Handle.of(process))
-        except OSError as error:
-            log.warning("%s: the process table could not be read: %s", self.id, error.strerror)
-            return False
-        return True
-
-    def _remember(self, handle: Handle | None) -> None:
-        if handle is not None:
-            if (reused := self._known.pop(handle.pid, None)) is not None:
-                reused.close()
-            self._known[handle.pid] = handle
+        """Look up what belongs to the replica; False where descriptors ran out on the way."""
+        # the pid of an adopted leader that has ended may be somebody else's by now: we are not its parent
+        return await self._members.count(is_leader_known=not (self.is_adopted and self._has_exited))
 
     async def _terminate(self) -> None:
         await self._count()
-        if self._leader is not None and not self._is_killing:
-            for handle in self._known.values():
-                if handle.group == self._leader.pid:
-                    handle.signal(signal.SIGTERM)
-            self._leader.signal(signal.SIGTERM)
+        if not self._is_killing:
+            self._members.send_to_group(signal.SIGTERM)
 
     def _on_grace_over(self) -> None:
         self._timer = None
         self._is_overdue = True
         self.kill()
-
-    def _signal(self, number: signal.Signals) -> None:
-        for handle in self._handles():
-            handle.signal(number)
 
     def _bury(self) -> None:
         if self._burial is None:
@@ -305,7 +279,7 @@ class LocalReplica:
         """End what the leader left behind: politely while the grace lasts, then not."""
         while True:
             is_complete = await self._count()
-            living = [handle for handle in self._known.values() if handle.is_alive()]
+            living = self._members.living()
             if is_complete and self._has_exited and not living:
                 break
             for handle in living:
@@ -313,8 +287,7 @@ class LocalReplica:
             await self._pause(living)
         self._end_start()
         ended = self._final()
-        for handle in self._handles():
-            handle.close()
+        self._members.close()
         self._events.on_gone(self.id, ended)
 
     async def _pause(self, living: list[Handle]) -> None:

@@ -1,39 +1,33 @@
 """The local runtime: replicas are child processes of zerogate. The hands of `zerogate.runtime.conductor`.
 
 Owns the processes of one instance, the lock that makes it the only owner, and the threads in which everything that
-may block happens: spawning, reading /proc, copying logs. The rules (whom to stop, when to start again) are the
-conductor's. Used by `zerogate up`; all methods are called on the event loop.
+may block happens: spawning (`launches`), reading /proc, copying logs. The rules (whom to stop, when to start again)
+are the conductor's. Used by `zerogate up`; all methods are called on the event loop.
 """
 
 import asyncio
 import contextlib
-import functools
 import logging
-import os
-import secrets
-import signal
-import time
-from collections.abc import Collection, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
-from concurrent.futures import wait as wait_for_futures
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 import msgspec
-from msgspec.structs import replace
 
 from zerogate import clock
-from zerogate.errors import MachineError
-from zerogate.http.probe import answers
 from zerogate.local import logs, processes
+from zerogate.local.adoption import as_launched, can_adopt, unknown
 from zerogate.local.definition import LocalDefinition
-from zerogate.local.launch import Launched, LaunchFailure, launch
+from zerogate.local.kill import kill_marked
+from zerogate.local.launch import Launched, LaunchFailure
+from zerogate.local.launches import Launches
 from zerogate.local.leftovers import Leftover, find_leftovers
 from zerogate.local.lock import InstanceLock
 from zerogate.local.mark import Mark
 from zerogate.local.ports import Ports
 from zerogate.local.replica import LocalReplica
-from zerogate.local.spawn import become_subreaper
+from zerogate.local.spawn import become_subreaper, check_kernel
 from zerogate.runtime.conductor import Conductor
 from zerogate.runtime.interface import (
     Address,
@@ -50,18 +44,8 @@ from zerogate.tasks import Nursery
 
 log = logging.getLogger(__name__)
 
-LAUNCH_SPACING_S: Final = 0.007
-"""Between two launches: a hundred take 0.7 s. Each brings a process that wants a core at once; let loose together on
-two cores, a hundred small servers held a warm stream up for 48 ms, spaced for 15 ms (10 of them the stream's own)."""
-
-LAUNCHES_AT_ONCE: Final = 8
-"""A spawn waits until its child was scheduled. Fewer threads fall behind when the cores are busy."""
-
 SWEEP_S: Final = 10.0
 """How often logs are bounded and strays reaped."""
-
-ADOPTION_S: Final = 2.0
-"""How long a replica left behind may take to answer before it is stopped instead."""
 
 GIVE_UP_S: Final = 30.0
 """How long the end waits for processes that SIGKILL does not end: they hang in the kernel (a driver, a disk)."""
@@ -93,16 +77,12 @@ class LocalRuntime:
         self._lock = InstanceLock(state_dir)
         self._conductor = Conductor(self, _ceilings(definitions))
         self._replicas: dict[str, LocalReplica] = {}
-        self._due: dict[str, None] = {}
-        self._launch_timer: asyncio.Handle | None = None
-        self._next_launch_s = 0.0
-        self._launching: dict[str, tuple[LocalDefinition, Path, Future[tuple[Mark, Launched | LaunchFailure]]]] = {}
         self._is_killing = False
         self._changed = asyncio.Event()
         self._ports = Ports()
         self._nursery = Nursery()
         self._scanner = processes.Scanner()
-        self._launchers = ThreadPoolExecutor(LAUNCHES_AT_ONCE, "zerogate-spawn")
+        self._launches = Launches(self, instance=instance, ports=self._ports)
         self._strays: set[int] = set()
 
     async def start(self) -> None:
@@ -111,11 +91,11 @@ class LocalRuntime:
         Raises MachineError where another zerogate owns them or the machine lacks something.
         """
         self._loop = asyncio.get_running_loop()
-        _check_kernel()
+        check_kernel()
         self._lock.acquire(self._instance)
         become_subreaper()
         leftovers = find_leftovers(await self._scanner.table(), self._instance)
-        fit = await asyncio.gather(*(self._can_adopt(leftover) for leftover in leftovers))
+        fit = await asyncio.gather(*(can_adopt(one, self._definitions.get(one.mark.service)) for one in leftovers))
         for leftover, is_fit in zip(leftovers, fit, strict=True):
             self._take_over(leftover, adopt=is_fit)
         self._nursery.start(self._sweep(), name="local runtime: sweep")
@@ -170,7 +150,7 @@ class LocalRuntime:
         await self._nursery.aclose()
         for replica in self._replicas.values():
             replica.close()
-        self._launchers.shutdown(wait=False, cancel_futures=True)
+        self._launches.close()
         self._scanner.close()
         self._lock.release()
 
@@ -181,28 +161,16 @@ class LocalRuntime:
         """
         self._is_killing = True
         self._conductor.close(clock.now())
-        wait_for_futures([future for _, _, future in self._launching.values()], timeout=2.0)
+        self._launches.wait(2.0)
         for replica in list(self._replicas.values()):
             replica.kill()
         leaders = {replica.pid for replica in self._replicas.values()}
         for _ in range(20):
             try:
-                if not self._kill_marked(leaders):
+                if not kill_marked(self._instance, leaders):
                     return
             except OSError as error:
                 log.error("not sure that every process was killed: %s", error.strerror)
-
-    def _kill_marked(self, leaders: Collection[int | None]) -> bool:
-        """Kill whatever carries a mark of ours and wait for its end, but not for ever; whether there was any."""
-        table = processes.read_table()
-        marked = [pid for text, pids in table.by_mark.items() if self._is_ours(text) for pid in pids]
-        handles = [handle for pid in marked if (handle := processes.Handle.of(table.by_pid[pid])) is not None]
-        for handle in handles:
-            handle.signal(signal.SIGKILL)
-        processes.wait_for_end(handles, 0.5)
-        for handle in handles:
-            handle.close(reap=handle.pid not in leaders)  # those are waited for by their replica
-        return bool(handles)
 
     # for status
 
@@ -234,8 +202,7 @@ class LocalRuntime:
     # Hands
 
     def request_start(self, service: str) -> None:
-        self._due[service] = None
-        self._plan_launch()
+        self._launches.ask(service)
 
     def stop(self, replica_id: str) -> None:
         self._replicas[replica_id].stop()
@@ -261,47 +228,17 @@ class LocalRuntime:
         self._changed.set()
         self._conductor.gone(replica_id, ended, clock.now())
 
-    # starting
+    # starting (Starter)
 
-    def _plan_launch(self) -> None:
-        if self._launch_timer is None and self._due and len(self._launching) < LAUNCHES_AT_ONCE:
-            wait_s = self._next_launch_s - clock.now()
-            later = functools.partial(self._loop.call_later, wait_s) if wait_s > 0 else self._loop.call_soon
-            self._launch_timer = later(self._launch_next)
-
-    def _launch_next(self) -> None:
-        """One at a time, so that a hundred wakes at once leave room for everybody else."""
-        self._launch_timer = None
-        service = next(iter(self._due))
-        del self._due[service]
+    def take_start(self, service: str) -> LocalDefinition | None:
         definition = self._definitions.get(service)
-        if definition is not None and self._conductor.take_start(service, clock.now()):
-            self._next_launch_s = clock.now() + LAUNCH_SPACING_S
-            self._launch(definition)
-            self._due[service] = None  # behind the others, in case it wants several
-        self._plan_launch()
+        wanted = definition is not None and self._conductor.take_start(service, clock.now())
+        return definition if wanted else None
 
-    def _launch(self, definition: LocalDefinition) -> None:
-        replica_id = f"{definition.service}-{secrets.token_hex(4)}"
-        log_path = self._free_log(definition)
-        future = self._launchers.submit(launch, definition, self._instance, replica_id, log_path, self._ports)
-        self._launching[replica_id] = (definition, log_path, future)
-        done = functools.partial(self._loop.call_soon_threadsafe, self._on_launched, replica_id)
-        future.add_done_callback(lambda _: done())
+    def used_logs(self) -> set[Path]:
+        return {replica.log_path for replica in self._replicas.values()}
 
-    def _free_log(self, definition: LocalDefinition) -> Path:
-        """A file that no other replica writes to: the last lines of a crash must be its own."""
-        taken = {replica.log_path for replica in self._replicas.values()}
-        taken.update(path for _, path, _ in self._launching.values())
-        slot = 1
-        while (path := logs.slot_path(definition.log_file, slot)) in taken:
-            slot += 1
-        return path
-
-    def _on_launched(self, replica_id: str) -> None:
-        definition, _, future = self._launching.pop(replica_id)
-        self._plan_launch()
-        mark, result = future.result()
+    def on_launched(self, mark: Mark, definition: LocalDefinition, result: Launched | LaunchFailure) -> None:
         if isinstance(result, LaunchFailure):
             self._on_launch_failed(mark, result)
         else:
@@ -345,31 +282,13 @@ class LocalRuntime:
     def _revisit(self, service: str) -> None:
         self._conductor.revisit(service, clock.now())
 
-    # what was left behind
-
-    async def _can_adopt(self, leftover: Leftover) -> bool:
-        mark = leftover.mark
-        definition = self._definitions.get(mark.service)
-        if leftover.leader is None or definition is None or definition.definition_hash != mark.definition_hash:
-            return False
-        address = Address("127.0.0.1", mark.port)
-        return await answers(
-            address, definition.ready_path, timeout_s=ADOPTION_S, ready_below=definition.ready_below,
-            protocol=definition.protocol,
-        )  # fmt: skip
-
     def _take_over(self, leftover: Leftover, *, adopt: bool) -> None:
-        mark, process = leftover.mark, leftover.leader
-        leader = None if process is None else processes.Handle.of(process)
-        definition = self._definitions.get(mark.service) or _unknown(mark)
-        launched = Launched(
-            leader=leader,
-            started_s=clock.now() if process is None else _started_s(process),
-            log_path=_output_of(process) or definition.log_file,
-        )
+        mark = leftover.mark
+        definition = self._definitions.get(mark.service) or unknown(mark)
+        launched = as_launched(leftover, definition)
         self._ports.hold(mark.port)
         replica = self._own(mark, definition, launched, is_child=False)
-        if adopt and leader is not None:
+        if adopt and launched.leader is not None:
             log.info("%s goes on: it was left running by an earlier zerogate", mark.replica_id)
             replica.adopt()
             self._conductor.adopt(_told(replica, ReplicaState.READY), clock.now())
@@ -395,30 +314,18 @@ class LocalRuntime:
 
     async def _bound_logs(self) -> None:
         for replica in list(self._replicas.values()):
-            if await self._loop.run_in_executor(self._launchers, logs.trim, replica.log_path):
+            if await self._launches.run(partial(logs.trim, replica.log_path)):
                 replica.log_offset = 0
 
     async def _until_empty(self, timeout_s: float) -> bool:
         try:
             async with asyncio.timeout(timeout_s):
-                while self._replicas or self._launching:
+                while self._replicas or self._launches.are_under_way:
                     self._changed.clear()
                     await self._changed.wait()
         except TimeoutError:
             return False
         return True
-
-    def _is_ours(self, text: str) -> bool:
-        mark = Mark.parse(text)
-        return mark is not None and mark.instance == self._instance
-
-
-def _unknown(mark: Mark) -> LocalDefinition:
-    """What can be known of a service that is no longer in the file."""
-    known = LocalDefinition(
-        service=mark.service, command=(), definition_hash=mark.definition_hash, log_file=Path(os.devnull)
-    )
-    return known if mark.stop_grace_s is None else replace(known, stop_grace_s=mark.stop_grace_s)
 
 
 def _ceilings(definitions: Mapping[str, LocalDefinition]) -> dict[str, int]:
@@ -436,29 +343,3 @@ def _told(replica: LocalReplica, state: ReplicaState) -> Replica:
         ready_s=clock.now() if state is ReplicaState.READY else None,
         pid=replica.pid,
     )
-
-
-def _started_s(process: processes.Process) -> float:
-    """Of a process that somebody else started, in `zerogate.clock.now`; a suspended machine makes it look older."""
-    age_s = time.clock_gettime(time.CLOCK_BOOTTIME) - process.start_ticks / os.sysconf("SC_CLK_TCK")
-    return clock.now() - age_s
-
-
-def _output_of(process: processes.Process | None) -> Path | None:
-    """The file to which its stdout goes."""
-    if process is None:
-        return None
-    try:
-        path = Path(f"/proc/{process.pid}/fd/1").readlink()
-    except OSError:
-        return None
-    return path if path.is_file() else None
-
-
-def _check_kernel() -> None:
-    try:
-        os.close(os.pidfd_open(os.getpid()))
-    except (OSError, AttributeError) as error:
-        raise MachineError(
-            "Child processes cannot be watched: this kernel has no pidfd. zerogate up needs Linux 5.4 or newer."
-        ) from error

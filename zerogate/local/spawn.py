@@ -20,7 +20,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
-from zerogate.errors import ZerogateError
+from zerogate.errors import MachineError, ZerogateError
 
 _SETSIGDEF: Final = 0x04
 _SETSIGMASK: Final = 0x08
@@ -149,3 +149,13 @@ def out_of(code: int) -> str | None:
             return "There is no memory left to start a process."
         case _:
             return None
+
+
+def check_kernel() -> None:
+    """Raises MachineError where child processes cannot be watched."""
+    try:
+        os.close(os.pidfd_open(os.getpid()))
+    except (OSError, AttributeError) as error:
+        raise MachineError(
+            "Child processes cannot be watched: this kernel has no pidfd. zerogate up needs Linux 5.4 or newer."
+        ) from error

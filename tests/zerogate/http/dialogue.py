@@ -171,3 +171,10 @@ def exchange_of(sides: Any, head: RequestHead | None = None, now_s: float = 0.0)
     exchange = Exchange(sides, head or request(), now_s)
     exchange.give_to(sides)
     return exchange
+
+
+def dispatched(sides: Any, exchange: Exchange, now_s: float = 1.0) -> Exchange:
+    """The same, sent to a replica, and what was said of that forgotten."""
+    exchange.dispatch(sides, now_s)
+    sides.hear()
+    return exchange

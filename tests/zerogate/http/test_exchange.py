@@ -5,18 +5,12 @@ from typing import Any
 
 import pytest
 
-from tests.zerogate.http.dialogue import Connection, Sides, exchange_of, request, response
-from zerogate.errors import Refusal
+from tests.zerogate.http.dialogue import Connection, Sides, dispatched, exchange_of, request, response
 from zerogate.http.deadlines import STALLED_S
-from zerogate.http.exchange import BUFFER_BYTES, REPLAY_BYTES, Exchange
+from zerogate.http.exchange import Exchange
+from zerogate.http.kept_body import REPLAY_BYTES
 from zerogate.http.phases import ANSWERING, CONNECTING, ENDED, HELD, SENT, IllegalTransitionError
 from zerogate.http.sides import RequestTerms
-
-
-def dispatched(sides: Any, exchange: Exchange, now_s: float = 1.0) -> Exchange:
-    exchange.dispatch(sides, now_s)
-    sides.hear()
-    return exchange
 
 
 def test_a_warm_request_goes_through_without_waiting() -> None:
@@ -45,25 +39,6 @@ def test_a_held_request_keeps_its_body_and_says_how_long_it_waited() -> None:
     assert sides.hear() == ["pool: take", "replica: POST", "replica: data abc", "replica: data def", "replica: end"]
     exchange.on_response_head(response(204), 2.1)
     assert sides.hear() == ["client: 204 Server-Timing: hold;dur=2000.0, start;dur=2500.0"]
-
-
-def test_a_refusal_says_too_how_long_the_request_was_held() -> None:
-    sides = Sides()
-    exchange = exchange_of(sides)
-    exchange.hold(object(), deadline_s=60.0, now_s=0.0)
-    exchange.refuse(Refusal(status=503, code="start_failed", detail="It did not start."), 1.5)
-    assert sides.hear()[0] == "client: refused 503 start_failed Server-Timing: hold;dur=1500.0"
-
-
-def test_a_body_without_a_place_to_go_stops_the_client_at_the_mark() -> None:
-    sides = Sides()
-    exchange = exchange_of(sides, request("POST", chunked=True))
-    exchange.hold(object(), deadline_s=60.0, now_s=0.0)
-    exchange.on_request_data(b"x" * BUFFER_BYTES, 0.1)
-    assert "client: pause" in sides.hear()
-    exchange.dispatch(sides, 1.0)
-    assert sides.hear()[-1] == "client: resume"
-    assert sides.memory.used_bytes == 0
 
 
 def test_a_connection_that_arrives_after_the_client_has_gone_is_not_wanted() -> None:
@@ -257,17 +232,6 @@ def test_an_illegal_transition_raises_and_changes_nothing(phase: int, event: str
     assert exchange.phase == phase
 
 
-def test_a_held_upload_pauses_early_where_the_memory_for_bodies_is_full() -> None:
-    sides = Sides()
-    sides.memory.limit_bytes = 10
-    exchange = exchange_of(sides, request("POST", body=1000))
-    exchange.hold(object(), deadline_s=60.0, now_s=0.0, keep_bytes=1000)
-    exchange.on_request_data(b"12345", 0.1)
-    assert sides.hear() == []
-    exchange.on_request_data(b"67890", 0.1)
-    assert sides.hear() == ["client: pause"]
-
-
 def sent_by_a_way_that_may_refuse(body: bytes) -> tuple[Sides, Exchange]:
     """A POST whose body went to a replica that may still say that it did not begin."""
     sides = Sides()
@@ -362,32 +326,3 @@ def test_a_client_that_takes_nothing_is_no_idle_replica_but_has_ten_minutes() ->
     sides.hear()
     assert exchange.due(610.0 + STALLED_S) is None
     assert sides.hear() == ["replica: abort", "client: reset", "owner: cut client_stalled"]
-
-
-@pytest.mark.parametrize("phase", ["routing", "held", "connecting", "sent"])
-def test_a_body_over_its_limit_is_refused_as_long_as_no_answer_has_begun(phase: str) -> None:
-    sides = Sides(connected=phase == "sent", terms=RequestTerms(body_limit_bytes=3))
-    exchange = exchange_of(sides, request("POST", chunked=True))
-    if phase == "held":
-        exchange.hold(object(), deadline_s=60, now_s=0.0)
-    elif phase != "routing":
-        exchange.dispatch(sides, 0.0)
-    exchange.on_request_data(b"abc", 1.0)
-    sides.hear()
-    exchange.on_request_data(b"d", 1.0)
-    ending = ["client: refused 413 body_over_limit", "owner: refused body_over_limit"]
-    if phase == "held":
-        ending[0] += " Server-Timing: hold;dur=1000.0"
-    assert sides.hear() == (["replica: abort", *ending] if phase == "sent" else ending)
-    exchange.on_request_data(b"e", 2.0)
-    assert sides.hear() == []
-    assert sides.memory.used_bytes == 0
-
-
-def test_a_body_over_its_limit_cuts_an_answer_that_has_begun() -> None:
-    sides = Sides(terms=RequestTerms(body_limit_bytes=3))
-    exchange = dispatched(sides, exchange_of(sides, request("POST", chunked=True)))
-    exchange.on_response_head(response(), 1.0)
-    sides.hear()
-    exchange.on_request_data(b"abcd", 1.0)
-    assert sides.hear() == ["replica: abort", "client: reset", "owner: cut body_over_limit"]

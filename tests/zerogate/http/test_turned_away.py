@@ -8,7 +8,7 @@ from tests.zerogate.http.dialogue import Sides, exchange_of, request, response
 from tests.zerogate.http.rig import Rig, Script, answering, read_request, replica, rig
 from zerogate.clock import now
 from zerogate.gate import Gate
-from zerogate.http.exchange import REFUSABLE_BYTES, REPLAY_BYTES
+from zerogate.http.kept_body import REFUSABLE_BYTES, REPLAY_BYTES
 from zerogate.http.upstream import Pool, Upstream
 from zerogate.runtime.interface import Address
 

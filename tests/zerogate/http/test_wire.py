@@ -12,8 +12,8 @@ from zerogate.clock import now
 from zerogate.counters import Result
 from zerogate.errors import Refusal
 from zerogate.http.account import KEEP_BYTES
-from zerogate.http.exchange import BUFFER_BYTES
-from zerogate.http.h1.server import MAX_PIPELINED, ServerConnection
+from zerogate.http.h1.server import ServerConnection
+from zerogate.http.record import BUFFER_BYTES
 from zerogate.policy import Policy
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -53,55 +53,6 @@ async def test_what_goes_to_the_replica_is_written_anew_with_the_hops_own_fields
     assert lines[:3] == [b"GET /a?b=c HTTP/1.1", b"Host: chat", b"X-Kept: 1"]
     assert b"X-Forwarded-For: 203.0.113.9, 127.0.0.1" in lines
     assert not [line for line in lines if line.lower().startswith((b"x-hop", b"connection", b"keep-alive", b"te:"))]
-
-
-async def test_pipelined_requests_are_answered_in_their_order() -> None:
-    async with rig(script=echo) as it:
-        client = await it.connect()
-        await client.send(b"".join(b"GET /%d HTTP/1.1\r\nHost: chat\r\n\r\n" % number for number in range(20)))
-        assert [await client.answer() for _ in range(20)] == [b"/%d" % number for number in range(20)]
-
-
-async def test_a_pipelined_request_whose_turn_never_came_gives_the_memory_of_its_body_back() -> None:
-    async with rig(script=None) as it:
-        client = await it.connect()
-        await client.send(GET + b"POST / HTTP/1.1\r\nHost: chat\r\nContent-Length: 9000\r\n\r\n" + b"x" * 9000 + GET)
-        async with asyncio.timeout(10):
-            while it.server.memory.used_bytes < 9000:
-                await asyncio.sleep(0)
-        client.abort()
-        (ended,) = await it.end_of(1)
-        assert ended.result is Result.ABANDONED
-        assert it.server.memory.used_bytes == 0
-
-
-async def test_a_pipelined_post_keeps_its_body() -> None:
-    async with rig(script=echo) as it:
-        client = await it.connect()
-        body = b"x" * 200_000
-        await client.send(GET + b"POST / HTTP/1.1\r\nHost: chat\r\nContent-Length: 200000\r\n\r\n" + body + GET)
-        assert await client.answer() == b"/"
-        assert await client.answer() == body
-        assert await client.answer() == b"/"
-
-
-async def test_more_pipelined_requests_than_allowed_close_the_connection_after_those_before_them() -> None:
-    async with rig(script=echo) as it:
-        client = await it.connect()
-        await client.send(GET * (MAX_PIPELINED + 50))
-        data = await client.rest()
-        assert data.count(b"200 OK") == MAX_PIPELINED + 1
-
-
-async def test_pipelined_requests_end_with_their_connection_and_give_their_memory_back() -> None:
-    async with rig() as it:
-        client = await it.connect()
-        await client.send(GET + b"POST / HTTP/1.1\r\nHost: chat\r\nContent-Length: 1000\r\n\r\n" + b"x" * 500)
-        while not it.server.memory.used_bytes:
-            await asyncio.sleep(0)
-        client.abort()
-        await it.end_of(1)
-        assert it.server.memory.used_bytes == 0
 
 
 async def test_100_continue_is_given_when_a_slot_is_there_and_not_before() -> None:
@@ -565,8 +516,8 @@ async def test_answers_of_our_own_do_not_pile_up_for_a_client_that_does_not_read
 async def test_a_connection_that_is_to_be_closed_does_not_wait_for_a_client_that_takes_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("zerogate.http.h1.server.KEEP_ALIVE_S", 0.5)
-    monkeypatch.setattr("zerogate.http.h1.server.STALLED_S", 0.1)
+    monkeypatch.setattr("zerogate.http.h1.leaving.KEEP_ALIVE_S", 0.5)
+    monkeypatch.setattr("zerogate.http.h1.leaving.STALLED_S", 0.1)
     async with rig() as one:
         one.server.place = lambda exchange, now_s: exchange.answer(200, (), LARGE, now_s)
         client = await one.connect()

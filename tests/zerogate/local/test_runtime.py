@@ -63,7 +63,7 @@ async def started(world: LocalWorld, service: str = "a") -> str:
 async def counted(world: LocalWorld, pid: int) -> None:
     """Wait until the runtime has looked up what belongs to its replicas, `pid` among it."""
     async with asyncio.timeout(10):
-        while not any(pid in owned._known for owned in world.runtime._replicas.values()):
+        while not any(pid in owned._members.known for owned in world.runtime._replicas.values()):
             await asyncio.sleep(0.01)
 
 

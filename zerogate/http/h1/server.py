@@ -1,115 +1,68 @@
 """The client's side of HTTP/1.1: bytes of a connection become exchanges, exchanges become bytes.
 
-One `ServerConnection` per client connection. It owns framing, keep-alive, pipelining (answered in order: one exchange
-runs, what was read beyond it waits parsed, and no more is read), and the end of the connection. What a request is for
-is decided by `place`, which the composition gives. No request is begun while the client does not take the answers
-before it: they would pile up, whatever each of them does about its own.
+One `ServerConnection` per client connection. Here is what its bytes are: heads, bodies, somebody else's protocol. What
+goes out is `answering`, whose turn it is `pipelining`, when nothing is read `pausing`, how it ends `leaving`. What a
+request is for is decided by `place`, which the composition gives.
 """
 
 import asyncio
-from collections import deque
 from typing import Any, Final
 
 from zerogate.clock import now
-from zerogate.counters import Result
 from zerogate.errors import Refusal
-from zerogate.http.answers import render
 from zerogate.http.exchange import Exchange
 from zerogate.http.h1 import peer
-from zerogate.http.h1.answer import UNTIL_CLOSE, own_answer
-from zerogate.http.h1.answering import Answering
 from zerogate.http.h1.connection_states import (
     BEGIN,
-    CLOSE,
     CLOSING,
-    LINGER,
     LOSE,
     NEW,
     OPEN,
     SWITCH,
     TUNNEL,
-    next_state,
 )
-from zerogate.http.h1.linger import STALLED_S, Linger
+from zerogate.http.h1.leaving import HEAD_GRACE_S, HEAD_TIMEOUT_S
 from zerogate.http.h1.memo import HEAD_END, KEPT_BYTES, HeadMemo, is_one_head
+from zerogate.http.h1.pausing import PAUSED_PIPELINE
+from zerogate.http.h1.pipelining import Pipelining
 from zerogate.http.h1.reader import NO_FIELDS, RequestReader
 from zerogate.http.h1.tunnel_ends import ClientEnd
 from zerogate.http.h2.frames import PREFACE_LINE
 from zerogate.http.heads import BadMessageError, Field, RequestHead, ResponseHead
 from zerogate.http.phases import ANSWERING
-from zerogate.http.server import DRAIN_HEAD_S, Server
+from zerogate.http.server import Server
 from zerogate.http.sides import PLAIN, Arrival
-from zerogate.http.sweep import NEVER
 from zerogate.http.tunnel import Tunnel
 
-HEAD_TIMEOUT_S: Final = 30.0
-"""For a whole head; nginx allows 60 s, Go's servers none."""
-HEAD_GRACE_S: Final = 10.0
-HEAD_BYTES_PER_S: Final = 500
-"""After its grace a head has to have come at this rate (Apache's MinRate): a connection is not held open for a byte now
-and then."""
-KEEP_ALIVE_S: Final = 75.0
-"""nginx's default; longer than the 60 s of the usual cloud balancer, which must close first."""
-PAUSED_S: Final = 0.05
-"""A connection that is not read for longer is watched for its client's end; most pauses are over before."""
 WHOLE_BYTES: Final = 32 * 1024
 """A body of at most this size that came with its head is taken at once; far below what pauses a client."""
-MAX_PIPELINED: Final = 128
-"""Requests parsed ahead on one connection; real clients do not pipeline."""
 
 _HEADS: Final[HeadMemo[RequestHead]] = HeadMemo()
 """Requests without a body or with a counted one. One for all connections: it is a memo of a pure function."""
 _KNOWN: Final = _HEADS.known
 
-_PAUSED_BODY: Final = 1
-_PAUSED_PIPELINE: Final = 2
-_PAUSED_OUTPUT: Final = 4
 
-
-class ServerConnection(Answering, asyncio.Protocol):
+class ServerConnection(Pipelining, asyncio.Protocol):
     """See the module's text."""
 
     __slots__ = (
-        "_body_left", "_early", "_gone_watch", "_heir", "_idle_since_s", "_is_blocked", "_kept_bytes", "_last_word",
-        "_linger", "_made_s", "_now_s", "_paused", "_pipelined", "_reader", "_receiving", "_unsent_bytes", "arrival",
-        "memory", "peer", "state", "tick", "visit_s",
+        "_body_left", "_early", "_heir", "_receiving", "arrival", "peer",
     )  # fmt: skip
 
     def __init__(self, server: Server, *, arrival: Arrival = PLAIN, peer: bytes = b"") -> None:
         """`peer`: the client's address where it is not the transport's."""
         super().__init__(server)
-        self.state = NEW
-        self.memory = server.memory
-        self.tick = 0
-        self.visit_s = NEVER
         self._reader = RequestReader(self)
         self.arrival = arrival
         self.peer = peer
         """The client's address, as text."""
         self._receiving: Exchange | None = None
-        self._pipelined: deque[Exchange] | None = None
         self._body_left = 0
         """Bytes of a body that is counted: its head was known, and the reader has seen nothing of the message."""
         self._early = b""
         """What came before it was clear that this is HTTP/1.1."""
-        self._last_word: Refusal | None = None
-        self._paused = 0
-        self._is_blocked = False
-        """The client does not take what it is sent."""
-        self._kept_bytes = 0
-        """What it counts for in the memory because of that."""
-        self._unsent_bytes = 0
-        """What the client had not taken at the last look, of a connection that is being closed."""
-        self._gone_watch: int | None = None
-        """The descriptor by which the client's end is watched for."""
-        self._linger: Linger | None = None
         self._heir: asyncio.Protocol | None = None
         """Who has the connection from now on, until the read is over that brought its request."""
-        self._now_s = 0.0
-        self._idle_since_s = self._made_s = 0.0
-
-    def _step(self, event: int) -> None:
-        self.state = next_state(self.state, event)
 
     # The transport
 
@@ -196,12 +149,6 @@ class ServerConnection(Answering, asyncio.Protocol):
         Http2Connection(self._server, arrival=self.arrival, peer=self.peer).take_over(self, self._transport, data)
         return b""
 
-    def _drop(self, data: bytes) -> bytes:
-        """Nothing is read any more; returns what is left of it."""
-        if self._linger is not None:
-            self._linger.take(len(data))
-        return b""
-
     def _learn(self, raw: bytes) -> bool:
         """Parse a head that is not known, on its own, and keep what it means. Returns whether it is a head."""
         is_valid = self._feed(raw)
@@ -251,31 +198,6 @@ class ServerConnection(Answering, asyncio.Protocol):
         elif self.state < CLOSING:
             self._shut()
 
-    def pause_writing(self) -> None:
-        self._is_blocked = True
-        self._count_kept(self.buffered_bytes)
-        if self._current is not None:
-            self._current.on_downstream_writable(False, now())
-
-    def resume_writing(self) -> None:
-        self._is_blocked = False
-        self._count_kept(0)
-        if self._current is not None:
-            self._current.on_downstream_writable(True, now())
-        elif self.state < CLOSING:
-            self._go_further()
-
-    def _count_kept(self, size: int) -> None:
-        before, self._kept_bytes = self._kept_bytes, size
-        if before:
-            self.memory.drop_answer(before)
-        if size:
-            self.memory.keep_answer(size)
-
-    def squeeze(self, is_short: bool) -> None:
-        """Let less, or as much as usual, of an answer wait."""
-        self._transport.set_write_buffer_limits(high=0 if is_short else None)
-
     # What the reader tells
 
     def on_begin(self) -> None:
@@ -315,14 +237,6 @@ class ServerConnection(Answering, asyncio.Protocol):
         self._heir = None
         self._reader.close()
 
-    def _queue(self, exchange: Exchange) -> None:
-        if self._pipelined is None:
-            self._pipelined = deque()
-        if len(self._pipelined) >= MAX_PIPELINED:
-            raise BadMessageError(f"more than {MAX_PIPELINED} requests were pipelined", 429)
-        self._pipelined.append(exchange)
-        self._pause(_PAUSED_PIPELINE)
-
     def on_body(self, data: bytes) -> None:
         if self._receiving is not None:
             self._receiving.on_request_data(data, self._now_s)
@@ -347,39 +261,14 @@ class ServerConnection(Answering, asyncio.Protocol):
             self.reset()
         elif self._current is not None:
             self._last_word = refusal
-            self._pause(_PAUSED_PIPELINE)
+            self._pause(PAUSED_PIPELINE)
         else:
             self._say_last_word(refusal)
-
-    def _say_last_word(self, refusal: Refusal) -> None:
-        self._say(refusal)
-        self._start_linger()
-
-    def _say(self, refusal: Refusal) -> None:
-        """Answer outside of any request, as the last thing on this connection."""
-        answer = render(refusal, openai_shape=False)
-        self._step(CLOSE)
-        self._transport.write(own_answer(answer.status, answer.headers, answer.body, b"GET", close=True))
 
     # What an exchange asks for
 
     def watch(self, deadline_s: float) -> None:
         self._server.sweep.watch(self, deadline_s)
-
-    def pause_body(self) -> None:
-        self._pause(_PAUSED_BODY)
-
-    def resume_body(self) -> None:
-        self._resume(_PAUSED_BODY)
-
-    def reset(self) -> None:
-        """Close without the end of the answer; with a reset where only the close itself would mark the end."""
-        self.flush()
-        self._step(CLOSE)
-        if self._ending == UNTIL_CLOSE:
-            peer.reset(self._transport)
-        else:
-            self._shut()
 
     @property
     def tunnel_side(self) -> "ServerConnection":
@@ -411,146 +300,3 @@ class ServerConnection(Answering, asyncio.Protocol):
             self._start_linger()
         else:
             self._shut()
-
-    def on_ended(self, exchange: Exchange) -> None:
-        """The exchange is over: the next pipelined one, the next request, or the end of the connection."""
-        self._current = None
-        if exchange.result is Result.ABANDONED or exchange.result is Result.CUT or self.state >= CLOSING:
-            self._step(CLOSE)
-            if exchange.result is Result.ABANDONED:
-                self._transport.close()
-            return
-        if not exchange.is_request_done and not self._can_skip_body(exchange):
-            self._start_linger()
-            return
-        if self._ending == UNTIL_CLOSE or self._server.answers_are_last or not exchange.head.keep_alive:
-            self._shut()
-            return
-        self._idle_since_s = self._now_s
-        if self._is_blocked:
-            self._pause(_PAUSED_OUTPUT)
-        elif self._pipelined or self._paused or self._last_word is not None:
-            self._go_further()
-
-    def _go_further(self) -> None:
-        """The next pipelined request, the last word, or more to read."""
-        if self._pipelined:
-            asyncio.get_running_loop().call_soon(self._next)
-        elif self._last_word is not None:
-            self._say_last_word(self._last_word)
-        elif self._paused:
-            self._resume(_PAUSED_BODY | _PAUSED_PIPELINE | _PAUSED_OUTPUT)
-
-    def _next(self) -> None:
-        if self._current is None and self._pipelined and self.state < CLOSING and not self._is_blocked:
-            self._now_s = now()
-            exchange = self._current = self._pipelined.popleft()
-            if not self._pipelined:
-                self._resume(_PAUSED_PIPELINE | _PAUSED_OUTPUT)
-            self._server.place(exchange, self._now_s)
-
-    # Reading, idling, leaving
-
-    def _pause(self, reason: int) -> None:
-        if not self._paused and self.state < CLOSING:
-            self._transport.pause_reading()
-            self._server.sweep.watch(self, now() + PAUSED_S)
-        self._paused |= reason
-
-    def _resume(self, reason: int) -> None:
-        if self._paused:
-            self._paused &= ~reason
-            if not self._paused and self.state < CLOSING:
-                self._transport.resume_reading()
-                self._forget_gone()
-
-    def _watch_gone(self) -> None:
-        """Be told of the client's end although nothing is read."""
-        self._gone_watch = self._server.gone.watch(self._transport, self._on_gone)
-
-    def _forget_gone(self) -> None:
-        if self._gone_watch is not None:
-            self._server.gone.forget(self._gone_watch, self._on_gone)
-            self._gone_watch = None
-
-    def _on_gone(self) -> None:
-        self._transport.abort()
-
-    def abort(self) -> None:
-        """Cut whatever is on its way."""
-        self._step(CLOSE)
-        self._transport.abort()
-
-    def close_if_idle(self) -> None:
-        """Close unless a request is being read or answered; one that is read has until `Server.heads_until_s`, the
-        first one of a connection too, which nobody makes for nothing, and a WebSocket is told to leave."""
-        if self._current is not None:
-            self._current.leave_tunnel(now())
-        elif not self._pipelined:
-            if self._reader.in_head or self._idle_since_s == self._made_s:
-                self._server.sweep.watch(self, self._request_by_s())
-                return
-            self._shut()
-
-    def _shut(self) -> None:
-        """Close behind what was written, if the client goes on taking it."""
-        self._step(CLOSE)
-        self._transport.close()
-        self._unsent_bytes = self.buffered_bytes
-        if self._unsent_bytes:
-            self._server.sweep.watch(self, now() + STALLED_S)
-
-    def _due_shut(self, now_s: float) -> float | None:
-        before, self._unsent_bytes = self._unsent_bytes, self.buffered_bytes
-        if self._unsent_bytes < before:
-            return now_s + STALLED_S
-        self._transport.abort()
-        return None
-
-    def _start_linger(self) -> None:
-        if self._paused:
-            self._paused = 0
-            self._transport.resume_reading()
-            self._forget_gone()
-        self._step(LINGER)
-        self._linger = Linger(self._transport, now())
-        self._server.sweep.watch(self, self._linger.until_s)
-
-    def due(self, now_s: float) -> float | None:
-        """The sweep's visit: timers of the exchange, or of the connection itself."""
-        exchange = self._current
-        if exchange is not None:
-            if self._paused and self._gone_watch is None:
-                self._watch_gone()
-            deadline_s = exchange.due(now_s)
-            return deadline_s if deadline_s is not None or self._current is not None else now_s + KEEP_ALIVE_S
-        if self._linger is not None:
-            return self._linger.due(now_s)
-        if self.state >= CLOSING:
-            return self._due_shut(now_s) if self._unsent_bytes else None
-        deadline_s = self._request_by_s()
-        if now_s >= deadline_s:
-            self._shut()
-            return now_s + STALLED_S if self._unsent_bytes else None
-        return deadline_s
-
-    def _request_by_s(self) -> float:
-        """When the head of the next request has to be there."""
-        deadline_s = self._idle_since_s + (self._head_time_s() if self._reader.in_head else KEEP_ALIVE_S)
-        if not self._server.is_draining:
-            return deadline_s
-        return min(deadline_s, max(self._idle_since_s + DRAIN_HEAD_S, self._server.heads_until_s))
-
-    def _head_time_s(self) -> float:
-        """How long the head that is coming may take, by what has come of it."""
-        return min(HEAD_TIMEOUT_S, HEAD_GRACE_S + self._reader.head_bytes / HEAD_BYTES_PER_S)
-
-    @property
-    def is_reading_head(self) -> bool:
-        """Whether a head has begun to come and is not complete."""
-        return self._reader.in_head
-
-    @property
-    def buffered_bytes(self) -> int:
-        """Bytes of answers that the client has not taken yet."""
-        return int(self._transport.get_write_buffer_size())

@@ -1,8 +1,8 @@
 """Turns on a connection to a replica: one request and its answer after the other. Pure.
 
-An exchange that is given the connection asks; bytes, their end and the loss of the connection come in as method calls,
-and what they mean goes out as calls on the exchange, on the transport and on the pool. It never waits. Any doubt about
-where an answer ends closes the connection instead of giving it back.
+An exchange that is given the connection asks (`asking`); bytes, their end and the loss of the connection come in as
+method calls, and what they mean goes out as calls on the exchange, on the transport and on the pool. It never waits.
+Any doubt about where an answer ends closes the connection instead of giving it back.
 
 The states of a turn and what may follow what stand in `turn_states`. Bytes that come when nothing was asked, or in the
 read that brought the end of the answer before, are nobody's: they close the connection too.
@@ -12,13 +12,13 @@ has let go by itself (`abort`, `finish`); a connection is given back only betwee
 Subclassed by `client`, the protocol around it: one call per read is all that the layer may cost.
 """
 
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from zerogate.http.exchange import Exchange
 from zerogate.http.h1.answer_reader import HEADS, AnswerReader
+from zerogate.http.h1.asking import Asking, Keeper
 from zerogate.http.h1.memo import HEAD_END, KEPT_BYTES
 from zerogate.http.h1.turn_states import (
-    ASK,
     ASKED,
     BEGIN_BODY,
     BEGIN_ENDLESS,
@@ -30,151 +30,42 @@ from zerogate.http.h1.turn_states import (
     END,
     END_OF_FILE,
     ENDED,
-    EVENTS,
     HEAD,
     HEADED,
     IDLE,
     KNOW,
-    NEXT,
     OPEN,
     READ_OVER,
     SKIP_BODY,
     SPENT,
-    STATES,
     SWITCH,
     TUNNEL,
     UNTIL_CLOSE,
-    IllegalTransitionError,
 )
 from zerogate.http.h1.turned_away import TurnedAway
 from zerogate.http.handshake import check_acceptance
 from zerogate.http.heads import MAX_HEAD_BYTES, BadMessageError, Field, ResponseHead, has_no_body
 from zerogate.http.tunnel import Tunnel
-from zerogate.http.write_heads import trailer_bytes
 
 _KNOWN: Final = HEADS.known
 _IN_ANSWER: Final = frozenset({HEAD, BODY, UNTIL_CLOSE})
 
 
-class Keeper(Protocol):
-    """Where a connection belongs: the pool of its replica."""
+class Turns(Asking):
+    """See the module's text."""
 
-    may_turn_away: bool
-    """Whether a sidecar of ours answers there: only then a refusal as not sent is believed."""
-    heard_s: float
-    """When the last byte came on any of its connections."""
-
-    def give_back(self, connection: Any, now_s: float) -> None:
-        """It is idle and may be used again."""
-
-    def on_lost(self, connection: Any) -> None:
-        """It is closed."""
-
-    def request_bytes(self, exchange: Exchange) -> bytes:
-        """The head of the request as it goes to this replica."""
-
-
-class Turns:
-    """See the module's text. `idle_since_s` is set by the pool while it lies there."""
-
-    __slots__ = (
-        "_body_left", "_exchange", "_has_asked", "_is_chunked", "_is_last", "_now_s", "_pool", "_reader", "_switch",
-        "_transport", "idle_since_s", "state", "was_streamed",
-    )  # fmt: skip
-
-    may_refuse = False
-    """HTTP/1.1 has no way to say so."""
+    __slots__ = ("_body_left", "_is_last", "_now_s", "_reader", "_switch")
 
     def __init__(self, pool: Keeper) -> None:
-        self.state = IDLE
-        self._pool = pool
+        super().__init__(pool)
         self._reader = AnswerReader(self)
-        self._transport: Any = None
-        self._exchange: Exchange | TurnedAway | None = None
         self._body_left = 0
         """Of a body that is counted."""
-        self._is_chunked = False
-        """The request's body is."""
-        self._has_asked = False
-        """The request's last byte was written."""
         self._is_last = False
         """The answer to this HEAD is the last one of its connection."""
         self._switch: ResponseHead | None = None
         """The 101 that opens a WebSocket."""
         self._now_s = 0.0
-        self.idle_since_s = 0.0
-        self.was_streamed = False
-        """Whether the last answer was chunked."""
-
-    def _step(self, event: int) -> None:
-        state = NEXT[self.state].get(event)
-        if state is None:
-            raise IllegalTransitionError(f"a connection that is {STATES[self.state]} cannot {EVENTS[event]}")
-        self.state = state
-
-    # What the exchange asks for
-
-    def send_head(self, exchange: Exchange, body: bytes | None = None) -> None:
-        """Begin `exchange` on this connection; `body`: the whole of its body."""
-        if self.state == IDLE:
-            self.state = ASKED
-        else:
-            self._step(ASK)
-        head = exchange.head
-        self._exchange = exchange
-        self._has_asked = body is not None or not head.has_body
-        self._is_chunked = head.chunked
-        self.was_streamed = False
-        data = self._pool.request_bytes(exchange)
-        self._transport.write(data if body is None else data + body)
-
-    def send_whole(self, exchange: Exchange, body: bytes) -> None:
-        """One write for both: a sixth of what a chat request costs."""
-        self.send_head(exchange, body)
-
-    def send_data(self, data: bytes) -> None:
-        if self._is_chunked:
-            self._transport.write(b"%x\r\n%b\r\n" % (len(data), data))
-        else:
-            self._transport.write(data)
-
-    def send_end(self, trailers: list[Field]) -> None:
-        if self._has_asked:
-            raise IllegalTransitionError("a request that was sent cannot end once more")
-        self._has_asked = True
-        if self._is_chunked:
-            self._transport.write(trailer_bytes(trailers))
-
-    def pause(self) -> None:
-        if self.state != CLOSED:
-            self._transport.pause_reading()
-
-    def resume(self) -> None:
-        if self.state != CLOSED:
-            self._transport.resume_reading()
-
-    def finish(self) -> None:
-        self._exchange = None
-        if self.state != CLOSED:
-            self._step(CLOSE)
-            self._transport.close()
-            self._pool.on_lost(self)
-
-    def abort(self) -> None:
-        self._exchange = None
-        self.close()
-
-    @property
-    def is_usable(self) -> bool:
-        """Whether a request may be sent on it now."""
-        return self.state != CLOSED and not self._transport.is_closing()
-
-    def close(self) -> None:
-        """End it at once; what it carries hears nothing."""
-        if self.state != CLOSED:
-            self._step(CLOSE)
-            self._transport.abort()
-            self._pool.on_lost(self)
 
     # What the transport tells
 

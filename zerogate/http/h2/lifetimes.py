@@ -2,7 +2,7 @@
 
 Invariants: at most `Limits.streams` of the peer's at once, and no more of ours than the peer takes; what comes for a
 stream that has ended is told apart by how it ended; a stream's window opens again only while its body is not paused.
-Between `outgoing`, which sends, and `connection`, which knows what frames mean.
+Between `outgoing`, which sends, and `blocks` and `connection`, which know what frames mean.
 """
 
 from collections.abc import Callable
