@@ -7,7 +7,7 @@ at once (a new default, the first list) come to the listener together. Used by a
 
 import asyncio
 import logging
-from collections.abc import Mapping, Set
+from collections.abc import Callable, Iterator, Mapping, Set
 from functools import partial
 from typing import Final, Protocol
 
@@ -50,7 +50,8 @@ class Listener(Protocol):
 
 
 class Feed:
-    """See the module's text. `home`: zerogate's own namespace; `pod_labels`: which pods matter at all."""
+    """See the module's text. `home`: zerogate's own namespace; `pod_labels`: which pods matter at all. `on_workload` is
+    told (kind, workload) of each that is seen or changed, whether it is under zerogate or not."""
 
     def __init__(
         self,
@@ -61,8 +62,10 @@ class Feed:
         kinds: Mapping[str, Resource[Workload]] = KINDS,
         pod_labels: str = "",
         namespace: str = "",
+        on_workload: Callable[[str, Workload], None] = lambda _kind, _workload: None,
     ) -> None:
         self.catalog = Catalog()
+        self._on_each = on_workload
         self._listener = listener
         self._home = home
         self._workloads = {kind: Watched(client, one, namespace=namespace) for kind, one in kinds.items()}
@@ -105,6 +108,17 @@ class Feed:
         """Watch no more."""
         await asyncio.gather(*(watched.aclose() for watched in self._all()))
 
+    def workload_of(self, service: str) -> Workload | None:
+        """The workload behind a service, as it was last seen."""
+        entry = self.catalog.services().get(service)
+        return self._workloads[entry.kind].items.get(entry.key) if entry is not None else None
+
+    def workloads(self) -> Iterator[tuple[str, Workload]]:
+        """All that are seen, with their kind, those that are not under zerogate too."""
+        for kind, watched in self._workloads.items():
+            for workload in watched.items.values():
+                yield kind, workload
+
     def pods_of(self, service: str) -> list[Pod]:
         """The pods of a service."""
         return [pod for pod in self._pods.items.values() if self._told.get(pod.key) == service]
@@ -128,6 +142,7 @@ class Feed:
             service = service_name(new.key)
             if service in self._known and self.catalog.services()[service].kind == kind:
                 self._tell_number(service, new)
+            self._on_each(kind, new)
         elif old is not None:
             self.catalog.remove_workload(kind, old.key)
         self._flush_soon()
