@@ -54,20 +54,17 @@ class _Service:
 
     __slots__ = (
         "asked", "back_off", "book", "decided_s", "decision", "gather_by_s", "journal", "memory", "pin", "policy",
-        "standing",
     )  # fmt: skip
 
     def __init__(self, policy: Policy, saved: Saved, standing: int) -> None:
         self.policy = policy
-        self.standing = standing
-        """How many the platform was asked for before we came."""
         self.pin = saved.pin
         self.book: ReplicaBook | None = ReplicaBook(BootTimes(saved.boots_s)) if saved.boots_s else None
         self.journal = Journal()
         self.memory: Memory | None = None
         self.decision: Decision | None = None
         self.back_off: BackOff | None = None
-        self.asked: int | None = None
+        self.asked: int | None = standing or None
         self.gather_by_s = 0.0
         """When a crowd that comes at zero has to be decided about; 0: nobody has come."""
         self.decided_s = float("-inf")
@@ -148,12 +145,11 @@ class Autoscaler:
         state = self._services.get(service)
         if state is None:
             return
-        if state.memory is not None and replicas <= state.memory.granted:
+        if replicas <= (state.asked or 0) or (state.memory is not None and replicas <= state.memory.granted):
             return
-        state.standing = max(state.standing, replicas)
         if state.memory is not None:
             state.memory = begin(self._clock(), current=replicas)
-        state.asked = None
+        self._ask(service, state, replicas, victims=(), cause="adopted")
         self._agenda.plan_by(service, self._clock() + _APPEAR_S)
 
     def is_lost(self, source: str) -> bool:
@@ -267,7 +263,7 @@ class Autoscaler:
         observation = self._observe(name, service, now_s)
         if service.memory is None:
             current = observation.replicas.starting + observation.replicas.ready
-            service.memory = begin(now_s, current=max(current, service.standing))
+            service.memory = begin(now_s, current=max(current, service.asked or 0))
         decision, memory = decide(service.policy, observation, service.memory, now_s)
         if self._record is not None:
             turn = Turn(
@@ -322,20 +318,15 @@ class Autoscaler:
         return decision.current - len(victims), victims
 
     def _effect(self, name: str, service: _Service, decision: Decision, granted: int, victims: tuple[str, ...]) -> None:
-        is_at_zero = decision.current == service.standing == 0
-        if granted == service.asked or (service.asked is None and granted == 0 and is_at_zero):
+        if granted == service.asked or (service.asked is None and granted == decision.current == 0):
             return
-        service.asked = granted
-        service.standing = 0
+        self._ask(name, service, granted, victims=victims, cause=decision.winner.value)
+
+    def _ask(self, name: str, service: _Service, replicas: int, *, victims: tuple[str, ...], cause: str) -> None:
+        service.asked = replicas
         self._generation += 1
         self._runtime.scale(
-            Scale(
-                service=name,
-                replicas=granted,
-                generation=self._generation,
-                victims=victims,
-                cause=decision.winner.value,
-            )
+            Scale(service=name, replicas=replicas, generation=self._generation, victims=victims, cause=cause)
         )
 
     def _get(self, service: str) -> _Service:

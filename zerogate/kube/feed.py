@@ -68,8 +68,12 @@ class Feed:
         self._on_each = on_workload
         self._listener = listener
         self._home = home
-        self._workloads = {kind: Watched(client, one, namespace=namespace) for kind, one in kinds.items()}
-        self._kinds = kinds
+        self._client = client
+        self._namespace = namespace
+        self._workloads: dict[str, Watched[Workload]] = {}
+        self.kinds: dict[str, Resource[Workload]] = {}
+        for kind, resource in kinds.items():
+            self.add_kind(kind, resource)
         self._namespaces = Watched(client, NAMESPACES)
         self._config = Watched(client, CONFIG_MAPS, namespace=home, fields=f"metadata.name={CONFIG_MAP}")
         self._pods = Watched(client, PODS, namespace=namespace, labels=pod_labels)
@@ -91,6 +95,11 @@ class Feed:
 
     def _all(self) -> tuple[Watched[Workload] | Watched[Namespace] | Watched[ConfigMap] | Watched[Pod], ...]:
         return (*self._workloads.values(), self._namespaces, self._config, self._pods)
+
+    def add_kind(self, kind: str, resource: Resource[Workload]) -> None:
+        """Look at this kind of workload, too; before `start`."""
+        self.kinds[kind] = resource
+        self._workloads[kind] = Watched(self._client, resource, namespace=self._namespace)
 
     async def start(self) -> None:
         """Begin, and return when everything there is has been told once."""
@@ -138,7 +147,7 @@ class Feed:
 
     def _on_workload(self, kind: str, _: Change, old: Workload | None, new: Workload | None) -> None:
         if new is not None:
-            self.catalog.set_workload(kind, self._kinds[kind], new)
+            self.catalog.set_workload(kind, self.kinds[kind], new)
             service = service_name(new.key)
             if service in self._known and self.catalog.services()[service].kind == kind:
                 self._tell_number(service, new)
