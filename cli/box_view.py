@@ -5,19 +5,20 @@ Reads the parts, writes through their own methods, keeps nothing: every answer i
 
 import asyncio
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from pathlib import Path
 
-from cli import api
+from autoscaler.shown import back_off_status, decision_view, ending, pin_status, replica_status, state_word
 from cli.box import BoxFile, ServiceDefinition
-from cli.metrics import ProcessSample, ServiceSample
-from cli.problems import MalformedRequestError, NotApplicableError, UnknownServiceError
+from cli.metrics import ProcessSample, ServiceSample, render
 from cli.runnable import read_runnable
 from cli.running import RunningBox
-from cli.shown import back_off_status, decision_view, ending, pin_status, replica_status, state_word
 from cli.tls_files import load_tls
+from zerogate.admin import api
+from zerogate.admin.problems import MalformedRequestError, NotApplicableError, UnknownServiceError
 from zerogate.clock import now, wall
 from zerogate.errors import DefinitionError, DefinitionErrors
+from zerogate.exposition import Dialect
 from zerogate.process import usage
 from zerogate.runtime.interface import Replica
 from zerogate.schedule import floor_at, transitions
@@ -27,7 +28,7 @@ _STATES = ("ready", "starting", "draining")
 
 
 class BoxView:
-    """Implements `cli.admin.Box` over a running box that was read from the file at `path`."""
+    """Implements `zerogate.admin.app.Box` over a running box that was read from the file at `path`."""
 
     def __init__(self, running: RunningBox, path: Path) -> None:
         self._running = running
@@ -146,6 +147,10 @@ class BoxView:
     def readiness(self) -> api.Readiness:
         is_ready = self._running.is_ready
         return api.Readiness(ready=is_ready, reasons=() if is_ready else ("zerogate starts or is being stopped",))
+
+    async def metrics(self, dialect: Dialect) -> AsyncGenerator[bytes, None]:
+        async for part in render(await self.process_sample(), self.service_samples(), dialect):
+            yield part
 
     async def process_sample(self) -> ProcessSample:
         used = await asyncio.to_thread(usage)

@@ -5,7 +5,7 @@ from typing import Literal
 
 from autoscaler.decision import Decision
 from autoscaler.status import ServiceState
-from cli import api
+from zerogate.admin import api
 from zerogate.runtime.interface import BackOff, Ended, Replica, ReplicaState
 
 Word = Literal["zero", "starting", "ready", "draining", "suspended", "elsewhere", "doubted"]
