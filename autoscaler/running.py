@@ -23,11 +23,15 @@ from autoscaler.cluster.enabling import Enabling
 from autoscaler.cluster.gates import LOOK_S, Gates, ReportedGates
 from autoscaler.cluster.hands import LeadersHands
 from autoscaler.cluster.identities import Identities
+from autoscaler.cluster.metrics import Process
 from autoscaler.cluster.services import Services
+from autoscaler.cluster.view import ClusterView
+from autoscaler.history import History
 from autoscaler.loop import Autoscaler
 from autoscaler.receiver import Receiver
 from autoscaler.settings import Settings, read
-from zerogate.clock import now
+from zerogate.admin.server import AdminServer
+from zerogate.clock import now, wall
 from zerogate.drain import Steps, leave
 from zerogate.errors import DefinitionErrors, ZerogateError
 from zerogate.http.listener import bind
@@ -43,8 +47,10 @@ from zerogate.kube.objects import PODS, Key, Pod, Workload
 from zerogate.kube.runtime import KubernetesRuntime
 from zerogate.kube.scaling import Scales
 from zerogate.kube.watching import Change, Watched
-from zerogate.process import raise_open_files
+from zerogate.loop_lag import LoopLag
+from zerogate.process import raise_open_files, usage
 from zerogate.tasks import Nursery
+from zerogate.version import version
 
 log = logging.getLogger("autoscaler")
 
@@ -60,7 +66,8 @@ class RunningAutoscaler:
     def __init__(self, settings: Settings, access: Access) -> None:
         loop = asyncio.get_running_loop()
         self.settings = settings
-        self.started_s = now()
+        self.version = version()
+        self.started_at = wall()
         self._sock = bind(settings.stats, what="--stats-listen", example="--stats-listen HOST:PORT")
         self.nursery = Nursery()
         self.client = KubeClient(access)
@@ -77,6 +84,7 @@ class RunningAutoscaler:
             adopt=lambda service, number: self.autoscaler.adopt(service, number),
         )  # fmt: skip
         self.runtime = KubernetesRuntime(self.hands, self.nursery, call_later=loop.call_later, clock=now)
+        self.history = History()
         self.coverage = Coverage(lambda source: self.autoscaler.is_lost(source))
         self.gates: Gates = ReportedGates(
             pod_of=self.runtime.pod_of,
@@ -85,7 +93,7 @@ class RunningAutoscaler:
         )
         self.autoscaler = Autoscaler(
             self.runtime, loop=loop, busy=self.gates.busy, activity=lambda _: None,
-            unmetered=lambda service: self.services.unmetered(service),
+            announce=self.history.on_decision, unmetered=lambda service: self.services.unmetered(service),
         )  # fmt: skip
         self.services = Services(
             self.runtime, self.autoscaler, self.coverage,
@@ -109,6 +117,14 @@ class RunningAutoscaler:
             self.client, is_leader=self.leadership.is_leader, is_managed=self._is_managed,
             number_of_ours=lambda key: self.runtime.number("/".join(key)),
         )  # fmt: skip
+        self.loop_lag = LoopLag()
+        self.view = ClusterView(
+            self.client, self.autoscaler, self.services, self.runtime, self.history,
+            busy=self.gates.busy, faults=lambda: self.feed.faults, age_s=lambda: self.feed.age_s,
+            reasons=self._reasons, process=self._process, heard_at=str(settings.stats),
+        )  # fmt: skip
+        self.admin = AdminServer(self.view, settings.admin)
+        self.admin.bind()
         self.is_synced = False
         self._is_expect_due = False
 
@@ -119,7 +135,10 @@ class RunningAutoscaler:
 
     async def start(self) -> None:
         """See the cluster, hear reports, stand for election. Returns when all of it has begun; raises ZerogateError."""
+        await self.admin.start()
+        self.loop_lag.start()
         self.runtime.set_quiescer(self.gates)
+        self.runtime.subscribe(self.history)
         if isinstance(self.gates, ReportedGates):
             self.runtime.subscribe(self.gates)
             self.nursery.start(_every(LOOK_S, self.gates.look), name="gates")
@@ -160,10 +179,30 @@ class RunningAutoscaler:
         await self.runtime.aclose(drain_deadline_s=0.0)
 
     async def _close(self) -> None:
+        self.loop_lag.close()
         await asyncio.gather(self.feed.aclose(), self.reporters.aclose())
         await self.happenings.aclose()
         await self.nursery.aclose()
         await self.client.aclose()
+        await self.admin.stop()
+
+    # What is shown
+
+    def _reasons(self) -> tuple[str, ...]:
+        if self.is_synced:
+            return ()
+        return self.feed.faults or ("the state of the cluster is not known yet, or this process is leaving",)
+
+    def _process(self) -> Process:
+        used, figures = usage(), self.receiver.figures
+        return Process(
+            version=self.version, started_at=self.started_at, cpu_s=used.cpu_s, resident_bytes=used.resident_bytes,
+            open_files=used.open_files, loop_lag=self.loop_lag.histogram, is_leader=self.leadership.is_leader(),
+            state_age_s=self.feed.age_s, streams=len(self.receiver.streams), reports=figures.reports,
+            wakes=figures.wakes, forged=figures.forged, throttled=figures.throttled, refused=figures.refused,
+            token_reviews=self.identities.reviews, scale_writes=self.hands.writes, failed_writes=self.hands.failures,
+            dropped_events=self.happenings.dropped,
+        )  # fmt: skip
 
     # What changes
 
