@@ -23,6 +23,8 @@ from zerogate.policy import Policy
 
 _UNKNOWN_CHECK_S: Final = 5.0
 """A heartbeat's length: sooner nothing can have been heard that would change an unknown."""
+_UNMETERED_CHECK_S: Final = 30.0
+"""Mostly a pod that comes or goes changes it, and is told; a sidecar that begins to report is not."""
 _FADING_CHECKS: Final = 10
 """Where nothing reports any more, the mean fades over the stable window: so many looks at it are enough."""
 _WATCH_S: Final = 15.0
@@ -109,6 +111,9 @@ def _zero(policy: Policy, observation: Observation, memory: Memory, now_s: float
         return _Zero(is_allowed=False, why="no proxy was heard for long enough, and unknown is not zero", change=again)
     if not traffic.is_fresh:
         return _Zero(is_allowed=False, why="a proxy fell silent, and unknown is not zero", change=again)
+    if observation.unmetered:
+        later = _Change(now_s + _UNMETERED_CHECK_S)
+        return _Zero(is_allowed=False, why=f"requests may come uncounted: {observation.unmetered}", change=later)
     quiet_since_s = max(memory.since_s, replicas.last_ready_at_s or memory.since_s)
     if traffic.since_byte_s is not None:
         quiet_since_s = max(quiet_since_s, now_s - traffic.since_byte_s)

@@ -60,6 +60,9 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
     traffic: Traffic
     replicas: Replicas
     pin: Pin | None = None
+    unmetered: str = ""
+    """Why requests may reach the service that nobody counts, as a clause that says what to do; empty: all are counted.
+    Zero is withheld as long as it is so."""
 
 
 class Memory(msgspec.Struct, frozen=True, kw_only=True):

@@ -39,6 +39,8 @@ _CROWD_AT_MOST_S = 0.008
 """Then who is there counts: the first of them is to have its process within 10 ms."""
 _WAKES_TOGETHER_S = 0.1
 """Wakes behind the first one gather, so that who comes later gets its replicas in one further write."""
+_APPEAR_S = 5.0
+"""Replicas that somebody else asked for are there within 0.1 s; what is not after so long will not come."""
 _START_CHECK_S = 1.0
 """How soon a scale-in that found only starting replicas looks again."""
 
@@ -53,6 +55,7 @@ class Autoscaler:
     `busy(replica_id)`: requests inside that replica now. `activity(service)`: (held, in flight, time of the last
     byte) now, where all of the service's requests are in this process, else None; it replaces what reports said, so a
     request that is just handed over counts once, and one that came and went since the last report counts at all.
+    `unmetered(service)`: why requests may reach it that nobody counts; empty: all are counted.
     `announce` is told of each decision that changes something. `record` gets each decision with all
     that it was made from, one JSON line each, for replays.
     """
@@ -68,6 +71,7 @@ class Autoscaler:
         wall: Callable[[], float] = clocks.wall,
         record: Callable[[bytes], None] | None = None,
         announce: Callable[[Decision], None] | None = None,
+        unmetered: Callable[[str], str] = lambda _: "",
     ) -> None:
         self._runtime = runtime
         self._busy = busy
@@ -76,6 +80,7 @@ class Autoscaler:
         self._wall = wall
         self._record = record
         self._announce = announce
+        self._unmetered = unmetered
         self._services: dict[str, Service] = {}
         self._saved: Mapping[str, Saved] = {}
         self._sources = Sources()
@@ -90,10 +95,11 @@ class Autoscaler:
         """Decide no more; what runs, stays."""
         self._agenda.close()
 
-    def configure(self, policies: Mapping[str, Policy]) -> None:
+    def configure(self, policies: Mapping[str, Policy], standing: Mapping[str, int] | None = None) -> None:
         """Take over a whole new set of policies. Services that stay keep windows, memory, pins and journal.
 
-        A service that is gone is scaled to zero. A changed policy allows suspended starts another try.
+        A service that is gone is scaled to zero. A changed policy allows suspended starts another try. `standing`: how
+        many replicas somebody else has asked the platform for, of services that are new: they are met as if we had.
         """
         for name in [name for name in self._services if name not in policies]:
             self._remove(name)
@@ -101,7 +107,7 @@ class Autoscaler:
         for name, policy in policies.items():
             service = self._services.get(name)
             if service is None:
-                self._add(name, policy)
+                self._add(name, policy, (standing or {}).get(name, 0))
             elif service.policy != policy:
                 service.policy = policy
                 self._sources.watch(name, max(policy.stable_window_s, policy.panic_window_s))
@@ -111,6 +117,27 @@ class Autoscaler:
             for replica in self._runtime.replicas():
                 if replica.service in added:
                     self.on_replica(replica)
+
+    def adopt(self, service: str, replicas: int) -> None:
+        """Somebody else has asked the platform for so many. More than we did are kept as if they were ours: they load,
+        and their idle time begins now. Fewer change nothing: what is wanted is still wanted."""
+        state = self._services.get(service)
+        if state is None:
+            return
+        if replicas <= (state.asked or 0) or (state.memory is not None and replicas <= state.memory.granted):
+            return
+        if state.memory is not None:
+            state.memory = begin(self._clock(), current=replicas)
+        self._ask(service, state, replicas, victims=(), cause="adopted")
+        self._agenda.plan_by(service, self._clock() + _APPEAR_S)
+
+    def is_lost(self, source: str) -> bool:
+        """A source that should report has not for so long that what it last said counts no longer."""
+        return self._sources.is_lost(source, self._clock())
+
+    def in_flight_of(self, source: str, service: str) -> int:
+        """Requests running inside by the source's last report; 0 where there is none."""
+        return self._sources.in_flight_of(source, service)
 
     def export_state(self) -> dict[str, Saved]:
         """What should survive a restart, per service."""
@@ -216,7 +243,8 @@ class Autoscaler:
         service.gather_by_s = 0.0
         observation = self._observe(name, service, now_s)
         if service.memory is None:
-            service.memory = begin(now_s, current=observation.replicas.starting + observation.replicas.ready)
+            current = observation.replicas.starting + observation.replicas.ready
+            service.memory = begin(now_s, current=max(current, service.asked or 0))
         decision, memory = decide(service.policy, observation, service.memory, now_s)
         if self._record is not None:
             turn = Turn(
@@ -244,6 +272,7 @@ class Autoscaler:
             traffic=self._traffic(name, service, now_s),
             replicas=service.replicas(now_s),
             pin=service.pin,
+            unmetered=self._unmetered(name),
         )
 
     def _traffic(self, name: str, service: Service, now_s: float) -> Traffic:
@@ -270,16 +299,13 @@ class Autoscaler:
     def _effect(self, name: str, service: Service, decision: Decision, granted: int, victims: tuple[str, ...]) -> None:
         if granted == service.asked or (service.asked is None and granted == decision.current == 0):
             return
-        service.asked = granted
+        self._ask(name, service, granted, victims=victims, cause=decision.winner.value)
+
+    def _ask(self, name: str, service: Service, replicas: int, *, victims: tuple[str, ...], cause: str) -> None:
+        service.asked = replicas
         self._generation += 1
         self._runtime.scale(
-            Scale(
-                service=name,
-                replicas=granted,
-                generation=self._generation,
-                victims=victims,
-                cause=decision.winner.value,
-            )
+            Scale(service=name, replicas=replicas, generation=self._generation, victims=victims, cause=cause)
         )
 
     def _get(self, service: str) -> Service:
@@ -289,13 +315,16 @@ class Autoscaler:
             raise UnknownServiceError(f"There is no service {service!r}. Known services: {known}.")
         return state
 
-    def _add(self, name: str, policy: Policy) -> None:
+    def _add(self, name: str, policy: Policy, standing: int) -> None:
         saved = self._saved.get(name, Saved())
-        self._services[name] = Service(policy, saved)
+        self._services[name] = Service(policy, saved, standing)
         self._sources.watch(name, max(policy.stable_window_s, policy.panic_window_s))
         if saved.completions > 0:
             self._sources.restore(name, RunTime(saved.completed_s, saved.completions))
-        self._agenda.soon(name)
+        if standing:
+            self._agenda.plan(name, self._clock() + _APPEAR_S)
+        else:
+            self._agenda.soon(name)
 
     def _remove(self, name: str) -> None:
         service = self._services.pop(name)

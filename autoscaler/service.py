@@ -14,13 +14,13 @@ from zerogate.runtime.interface import BackOff, Replica
 
 
 class Service:
-    """See the module's text. Attributes are for the loop to change."""
+    """See the module's text. Attributes are for the loop to change. `standing`: what the platform was asked for before."""
 
     __slots__ = (
         "asked", "back_off", "book", "decided_s", "decision", "gather_by_s", "journal", "memory", "pin", "policy",
     )  # fmt: skip
 
-    def __init__(self, policy: Policy, saved: Saved) -> None:
+    def __init__(self, policy: Policy, saved: Saved, standing: int = 0) -> None:
         self.policy = policy
         self.pin = saved.pin
         self.book: ReplicaBook | None = ReplicaBook(BootTimes(saved.boots_s)) if saved.boots_s else None
@@ -28,7 +28,7 @@ class Service:
         self.memory: Memory | None = None
         self.decision: Decision | None = None
         self.back_off: BackOff | None = None
-        self.asked: int | None = None
+        self.asked: int | None = standing or None
         self.gather_by_s = 0.0
         """When a crowd that comes at zero has to be decided about; 0: nobody has come."""
         self.decided_s = float("-inf")

@@ -17,11 +17,11 @@ import uvloop
 
 from bench.idle import services
 from bench.table import Figure, at_most, percentile
-from cli.admin_server import AdminServer
 from cli.box_view import BoxView
 from cli.file import read_box_file
 from cli.running import RunningBox
 from tests.e2e.harness import free_port, write_file
+from zerogate.admin.server import AdminServer
 
 SERVICES = 1000
 SCRAPES = 5

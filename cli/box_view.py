@@ -5,29 +5,29 @@ Reads the parts, writes through their own methods, keeps nothing: every answer i
 
 import asyncio
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from pathlib import Path
 
-from cli import api
+from autoscaler.shown import back_off_status, ending, explanation, pin_status, plan_of, replica_status, state_word
 from cli.box import BoxFile, ServiceDefinition
-from cli.metrics import ProcessSample, ServiceSample
-from cli.problems import MalformedRequestError, NotApplicableError, UnknownServiceError
+from cli.metrics import ProcessSample, ServiceSample, render
 from cli.runnable import read_runnable
 from cli.running import RunningBox
-from cli.shown import back_off_status, decision_view, ending, pin_status, replica_status, state_word
 from cli.tls_files import load_tls
+from zerogate.admin import api
+from zerogate.admin.problems import MalformedRequestError, NotApplicableError, UnknownServiceError
 from zerogate.clock import now, wall
 from zerogate.errors import DefinitionError, DefinitionErrors
+from zerogate.exposition import Dialect
 from zerogate.process import usage
 from zerogate.runtime.interface import Replica
-from zerogate.schedule import floor_at, transitions
 from zerogate.version import version
 
 _STATES = ("ready", "starting", "draining")
 
 
 class BoxView:
-    """Implements `cli.admin.Box` over a running box that was read from the file at `path`."""
+    """Implements `zerogate.admin.app.Box` over a running box that was read from the file at `path`."""
 
     def __init__(self, running: RunningBox, path: Path) -> None:
         self._running = running
@@ -102,31 +102,11 @@ class BoxView:
     def explain(self, name: str) -> api.Explanation:
         if self._definition(name).command is None:
             return api.Explanation(service=name)  # nobody decides about what runs elsewhere
-        state = self._running.autoscaler.view(name)
-        entries = self._running.autoscaler.decisions(name)
-        now_s = now()
-        earlier = [decision_view(entry.decision, now_s, repeats=entry.repeats) for entry in reversed(entries)]
-        current = decision_view(state.decision, now_s) if state.decision is not None else None
-        # the newest change is what holds now, unless it was decided again since: then it is the story behind it
-        is_repeated = bool(entries) and entries[-1].repeats > 0
-        return api.Explanation(service=name, decision=current, earlier=tuple(earlier if is_repeated else earlier[1:]))
+        return explanation(self._running.autoscaler.view(name), self._running.autoscaler.decisions(name), now())
 
     def plan(self, name: str, count: int) -> api.Plan:
-        windows = self._scaled(name).policy.schedule
-        if not windows:
-            return api.Plan(service=name, has_schedule=False)
-        boot_s = self._running.autoscaler.view(name).boot_time_s or 0.0
-        standing = floor_at(windows, wall(), lead_s=boot_s)
-        coming = transitions(windows, wall(), count, lead_s=boot_s)
-        return api.Plan(
-            service=name,
-            floor=standing.floor,
-            ceiling=standing.ceiling,
-            transitions=tuple(
-                api.Transition(at=one.wall_s, local=one.local, floor=one.floor, ceiling=one.ceiling, why=one.why)
-                for one in coming
-            ),
-        )
+        self._scaled(name)
+        return plan_of(self._running.autoscaler.view(name), wall(), count)
 
     def log_path(self, name: str) -> Path:
         self._scaled(name)
@@ -146,6 +126,10 @@ class BoxView:
     def readiness(self) -> api.Readiness:
         is_ready = self._running.is_ready
         return api.Readiness(ready=is_ready, reasons=() if is_ready else ("zerogate starts or is being stopped",))
+
+    async def metrics(self, dialect: Dialect) -> AsyncGenerator[bytes, None]:
+        async for part in render(await self.process_sample(), self.service_samples(), dialect):
+            yield part
 
     async def process_sample(self) -> ProcessSample:
         used = await asyncio.to_thread(usage)

@@ -12,8 +12,8 @@ from urllib.parse import quote, urlsplit
 
 import msgspec
 
-from cli.api import Explanation, Health, PinRequest, Plan, Problem, ReloadReport, ServiceStatus
 from cli.exits import ExitCode, exit_of_status
+from zerogate.admin.api import Explanation, Health, PinRequest, Plan, Problem, ReloadReport, ServiceStatus
 from zerogate.errors import DefinitionError, ZerogateError, shown
 
 T = TypeVar("T")

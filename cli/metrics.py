@@ -10,11 +10,11 @@ from typing import Final, Literal
 
 import msgspec
 
-from cli.slices import Pace
 from zerogate.counters import Histogram, ServiceCounters
 from zerogate.exposition import END, Dialect, escaped, head, histogram_lines, number
 from zerogate.families import HOLD_FAMILIES, Family, by, spread, value
 from zerogate.meter import Meter
+from zerogate.slices import Pace
 
 
 class ServiceSample(msgspec.Struct, frozen=True, kw_only=True):

@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from activator.holds import Holds
+from autoscaler.history import History
 from autoscaler.loop import Autoscaler
 from cli import shares
 from cli.box import BoxFile
-from cli.history import History
-from cli.loop_lag import LoopLag
 from cli.remembered import Remembered
 from cli.reporter import Reporter
 from cli.tls_files import BoxCertificates, LoadedTls
@@ -34,6 +33,7 @@ from zerogate.http.sides import BufferMemory
 from zerogate.http.sweep import Sweep
 from zerogate.http.tracing import Tracing, start_export
 from zerogate.local.runtime import LocalRuntime
+from zerogate.loop_lag import LoopLag
 from zerogate.output import STDOUT, Output
 from zerogate.tasks import Nursery
 

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import uvloop
 
-from cli.admin_server import AdminServer
 from cli.box import BoxFile
 from cli.box_view import BoxView
 from cli.runnable import read_runnable
 from cli.running import RunningBox
+from zerogate.admin.server import AdminServer
 from zerogate.errors import DefinitionErrors, ZerogateError
 from zerogate.process import raise_open_files
 

@@ -9,10 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from cli.openapi import document_text
 from cli.policy_page import policy_page
 from cli.schema import schema_text
 from tools.cli_page import cli_page
+from zerogate.admin.openapi import document_text
 
 ROOT = Path(__file__).resolve().parent.parent
 

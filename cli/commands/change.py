@@ -6,8 +6,8 @@ from datetime import datetime
 from rich.console import Console
 from rich.markup import escape
 
-from cli.api import LONGEST_PIN_S, PinRequest
 from cli.client import Admin
+from zerogate.admin.api import LONGEST_PIN_S, PinRequest
 from zerogate.errors import DefinitionError
 from zerogate.quantities import parse_duration
 

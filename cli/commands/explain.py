@@ -7,9 +7,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from cli.api import DecisionView, Ending, Explanation, Plan, ServiceStatus
 from cli.client import Admin
 from zerogate import clock
+from zerogate.admin.api import DecisionView, Ending, Explanation, Plan, ServiceStatus
 from zerogate.quantities import format_duration
 
 

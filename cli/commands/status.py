@@ -10,8 +10,8 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from cli.api import ServiceStatus
 from cli.client import Admin, UnreachableError
+from zerogate.admin.api import ServiceStatus
 from zerogate.quantities import format_duration
 
 _STYLES = {

@@ -18,10 +18,10 @@ from typing import Final
 
 import yaml
 
-from cli.api import ServiceStatus
 from cli.client import Admin, UnreachableError
 from cli.demo.cast import SERVICE, Cast
 from cli.demo.errors import StoryError
+from zerogate.admin.api import ServiceStatus
 from zerogate.clock import now
 from zerogate.demo.weights import cache_folder
 

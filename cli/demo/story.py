@@ -18,7 +18,6 @@ from typing import Final
 
 from rich.console import Console, RenderableType
 
-from cli.api import ReplicaStatus, ServiceStatus
 from cli.demo.background import FRAME_S, in_background, is_done
 from cli.demo.cast import GEMMA, Cast
 from cli.demo.chat import Chat, load_client
@@ -28,6 +27,7 @@ from cli.demo.errors import StoryError
 from cli.demo.figures import Figures, mebibytes, rows, seconds
 from cli.demo.prepare import prepare
 from cli.demo.teller import Teller, bar, moving_line, moving_quote, terminal
+from zerogate.admin.api import ReplicaStatus, ServiceStatus
 from zerogate.clock import now
 
 _ZERO_SLACK_S: Final = 20.0

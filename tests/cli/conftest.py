@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from aiohttp import ClientSession, web
 
-from cli.admin import make_app
 from tests.cli.fake_box import FakeBox, served
+from zerogate.admin.app import make_app
 
 
 @pytest.fixture

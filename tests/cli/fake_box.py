@@ -2,15 +2,16 @@
 
 import asyncio
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
 from aiohttp import web
 
-from cli.admin import make_app
-from cli.api import (
+from cli.metrics import ProcessSample, ServiceSample, render
+from zerogate import clock
+from zerogate.admin.api import (
     BackOffStatus,
     Candidate,
     DecisionView,
@@ -26,11 +27,11 @@ from cli.api import (
     ServiceStatus,
     Transition,
 )
-from cli.metrics import ProcessSample, ServiceSample
-from cli.problems import MalformedRequestError, NotApplicableError, UnknownServiceError
-from zerogate import clock
+from zerogate.admin.app import make_app
+from zerogate.admin.problems import MalformedRequestError, NotApplicableError, UnknownServiceError
 from zerogate.counters import Histogram, ServiceCounters
 from zerogate.errors import ZerogateError
+from zerogate.exposition import Dialect
 from zerogate.meter import Meter
 
 CHAT = ServiceStatus(
@@ -173,11 +174,9 @@ class FakeBox:
             return Readiness(ready=True)
         return Readiness(ready=False, reasons=("zerogate is shutting down",))
 
-    async def process_sample(self) -> ProcessSample:
-        return process_sample()
-
-    def service_samples(self) -> Iterable[ServiceSample]:
-        return iter(self.samples)
+    async def metrics(self, dialect: Dialect) -> AsyncGenerator[bytes, None]:
+        async for part in render(process_sample(), iter(self.samples), dialect):
+            yield part
 
 
 def process_sample() -> ProcessSample:

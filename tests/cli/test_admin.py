@@ -10,10 +10,10 @@ import pytest
 from aiohttp import ClientPayloadError, ClientResponse, ClientSession, web
 from jsonschema import Draft202012Validator
 
-from cli.admin import make_app
-from cli.api import DecisionView, PinRequest, ServiceStatus
-from cli.openapi import OPERATIONS
 from tests.cli.fake_box import CHAT, DECISION, FakeBox, service_sample
+from zerogate.admin.api import DecisionView, PinRequest, ServiceStatus
+from zerogate.admin.app import make_app
+from zerogate.admin.openapi import OPERATIONS
 from zerogate.errors import DefinitionError
 
 JSON = {"Content-Type": "application/json"}

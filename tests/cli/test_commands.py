@@ -14,12 +14,12 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
-from cli.api import PinRequest
 from cli.app import app
 from cli.client import Admin
 from cli.commands import status
 from cli.exits import ExitCode
 from tests.cli.fake_box import FakeBox
+from zerogate.admin.api import PinRequest
 from zerogate.errors import DefinitionError
 
 

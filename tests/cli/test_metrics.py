@@ -11,11 +11,11 @@ from prometheus_client import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
 from prometheus_client.parser import text_string_to_metric_families
 
-from cli.loop_lag import LoopLag
 from cli.metrics import FAMILIES, ServiceSample, process_text, render
-from cli.slices import SLICE_S
 from tests.cli.fake_box import process_sample, service_sample
 from zerogate.exposition import Dialect, escaped
+from zerogate.loop_lag import LoopLag
+from zerogate.slices import SLICE_S
 
 
 async def _text(samples: list[ServiceSample]) -> str:

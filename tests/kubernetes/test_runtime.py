@@ -49,7 +49,7 @@ def _short(service: str) -> str:
 def _target(entry: Managed) -> Target:
     return Target(
         service=_short(entry.service), kind=entry.kind, resource=entry.resource, key=entry.key, uid=entry.uid,
-        order=entry.order, ceiling=entry.wanted.policy.max_replicas, port=8012,
+        order=entry.order, ceiling=entry.wanted.policy.max_replicas, port="8012",
     )  # fmt: skip
 
 

@@ -199,6 +199,11 @@ def sidecar_port(pod: Pod) -> int | None:
     return None
 
 
+def port_of(pod: Pod, asked: str | None) -> int | None:
+    """Where the pod takes requests: its sidecar's port, else the model server's own; None where there is none."""
+    return sidecar_port(pod) or model_port(pod, asked)
+
+
 def model_port(pod: Pod, asked: str | None) -> int | None:
     """Where the model server itself takes them: the port that was asked for by number or name, else the first TCP port
     of the first container that has any; None where there is none."""

@@ -7,7 +7,7 @@ at once (a new default, the first list) come to the listener together. Used by a
 
 import asyncio
 import logging
-from collections.abc import Mapping, Set
+from collections.abc import Callable, Iterator, Mapping, Set
 from functools import partial
 from typing import Final, Protocol
 
@@ -50,7 +50,8 @@ class Listener(Protocol):
 
 
 class Feed:
-    """See the module's text. `home`: zerogate's own namespace; `pod_labels`: which pods matter at all."""
+    """See the module's text. `home`: zerogate's own namespace; `pod_labels`: which pods matter at all. `on_workload` is
+    told (kind, workload) of each that is seen or changed, whether it is under zerogate or not."""
 
     def __init__(
         self,
@@ -61,12 +62,18 @@ class Feed:
         kinds: Mapping[str, Resource[Workload]] = KINDS,
         pod_labels: str = "",
         namespace: str = "",
+        on_workload: Callable[[str, Workload], None] = lambda _kind, _workload: None,
     ) -> None:
         self.catalog = Catalog()
+        self._on_each = on_workload
         self._listener = listener
         self._home = home
-        self._workloads = {kind: Watched(client, one, namespace=namespace) for kind, one in kinds.items()}
-        self._kinds = kinds
+        self._client = client
+        self._namespace = namespace
+        self._workloads: dict[str, Watched[Workload]] = {}
+        self.kinds: dict[str, Resource[Workload]] = {}
+        for kind, resource in kinds.items():
+            self.add_kind(kind, resource)
         self._namespaces = Watched(client, NAMESPACES)
         self._config = Watched(client, CONFIG_MAPS, namespace=home, fields=f"metadata.name={CONFIG_MAP}")
         self._pods = Watched(client, PODS, namespace=namespace, labels=pod_labels)
@@ -89,6 +96,11 @@ class Feed:
     def _all(self) -> tuple[Watched[Workload] | Watched[Namespace] | Watched[ConfigMap] | Watched[Pod], ...]:
         return (*self._workloads.values(), self._namespaces, self._config, self._pods)
 
+    def add_kind(self, kind: str, resource: Resource[Workload]) -> None:
+        """Look at this kind of workload, too; before `start`."""
+        self.kinds[kind] = resource
+        self._workloads[kind] = Watched(self._client, resource, namespace=self._namespace)
+
     async def start(self) -> None:
         """Begin, and return when everything there is has been told once."""
         self._namespaces.start(self._on_namespace)
@@ -104,6 +116,17 @@ class Feed:
     async def aclose(self) -> None:
         """Watch no more."""
         await asyncio.gather(*(watched.aclose() for watched in self._all()))
+
+    def workload_of(self, service: str) -> Workload | None:
+        """The workload behind a service, as it was last seen."""
+        entry = self.catalog.services().get(service)
+        return self._workloads[entry.kind].items.get(entry.key) if entry is not None else None
+
+    def workloads(self) -> Iterator[tuple[str, Workload]]:
+        """All that are seen, with their kind, those that are not under zerogate too."""
+        for kind, watched in self._workloads.items():
+            for workload in watched.items.values():
+                yield kind, workload
 
     def pods_of(self, service: str) -> list[Pod]:
         """The pods of a service."""
@@ -124,10 +147,11 @@ class Feed:
 
     def _on_workload(self, kind: str, _: Change, old: Workload | None, new: Workload | None) -> None:
         if new is not None:
-            self.catalog.set_workload(kind, self._kinds[kind], new)
+            self.catalog.set_workload(kind, self.kinds[kind], new)
             service = service_name(new.key)
             if service in self._known and self.catalog.services()[service].kind == kind:
                 self._tell_number(service, new)
+            self._on_each(kind, new)
         elif old is not None:
             self.catalog.remove_workload(kind, old.key)
         self._flush_soon()

@@ -16,7 +16,7 @@ from typing import Final, Protocol
 
 import msgspec
 
-from zerogate.kube.catalog import version_number
+from zerogate.kube.catalog import port_of, version_number
 from zerogate.kube.errors import KubeError
 from zerogate.kube.foreign import ForeignWrite
 from zerogate.kube.lives import Life, cost_of, deleted, lives_of, ordinal_of, template_of
@@ -38,12 +38,15 @@ from zerogate.tasks import Nursery
 
 log = logging.getLogger(__name__)
 
+_INHERITED_S: Final = 2.0
+"""The last leader's last write comes by the watch: within 0.1 s, and within 2 s from a server that is busy."""
 _AGAIN_S: Final = 1.0
 """After a write that failed for no fault of its own; the server's own word (429) may ask for longer."""
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):
-    """One workload under zerogate. `port`: where its pods take requests, the sidecar's where they have one."""
+    """One workload under zerogate. `port`: where the model server takes requests, by number or name; None: its first.
+    Pods with a sidecar take them there instead."""
 
     service: str
     kind: str
@@ -52,7 +55,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     uid: str
     order: Order
     ceiling: int
-    port: int
+    port: str | None = None
 
 
 class Hands(Protocol):
@@ -205,8 +208,9 @@ class KubernetesRuntime:
     def lead(self, leads: bool) -> None:
         """This process writes from now on, or another one does."""
         self._leads = leads
+        inherits_until_s = self._clock() + _INHERITED_S
         for fleet in self._fleets.values():
-            fleet.steering.lead(leads)
+            fleet.steering.lead(leads, inherits_until_s=inherits_until_s)
             self._steer(fleet)
 
     def on_number(self, service: str, number: int, version: int) -> None:
@@ -243,6 +247,16 @@ class KubernetesRuntime:
         if fleet is not None and name in fleet.pods:
             self._lose(fleet, name)
             self._steer(fleet)
+
+    def number(self, service: str) -> int | None:
+        """How many replicas the workload asks for, as far as it is known."""
+        fleet = self._fleets.get(service)
+        return fleet.steering.number if fleet is not None else None
+
+    def pod_of(self, replica_id: str) -> str | None:
+        """The name of the pod that a replica is the present life of; None where it is gone."""
+        fleet = self._fleet_of.get(replica_id)
+        return fleet.pod_of(replica_id) if fleet is not None else None
 
     def troubles(self, service: str) -> tuple[str, ...]:
         """What keeps pods of the service from being ready, each once: for people."""
@@ -284,7 +298,7 @@ class KubernetesRuntime:
             service=fleet.target.service,
             id=life.id,
             state=self._state(fleet, life),
-            address=Address(pod.status.pod_ip, fleet.target.port),
+            address=Address(pod.status.pod_ip, port_of(pod, fleet.target.port) or 0),
             started_s=known.started_s if known is not None else now_s,
             ready_s=ready_s,
             ended=life.ended,

@@ -106,6 +106,7 @@ class Steering:
     def __init__(self, order: Order) -> None:
         self._order = order
         self._leads = False
+        self._inherits_until_s = float("-inf")
         self._wanted: Scale | None = None
         self._number: int | None = None
         self._number_at_s = float("-inf")
@@ -140,9 +141,13 @@ class Steering:
 
     # What happens
 
-    def lead(self, leads: bool) -> None:
-        """We are the one writer from now on, or are not. What was closed stays closed: the next leader may go on."""
+    def lead(self, leads: bool, *, inherits_until_s: float = float("-inf")) -> None:
+        """We are the one writer from now on, or are not. What was closed stays closed: the next leader may go on.
+
+        `inherits_until_s`: numbers that change until then may be the last leader's, of which the watch tells late.
+        """
         self._leads = leads
+        self._inherits_until_s = inherits_until_s
         if not leads:
             self._victims.clear()
 
@@ -216,6 +221,9 @@ class Steering:
         write = ForeignWrite(now_s, self._number if self._number is not None else found, found)
         self._number = found
         self._number_at_s = now_s
+        if not self._leads or now_s < self._inherits_until_s:
+            # the leader's own, as far as we can know: it is he who tells others from himself
+            return
         self.foreign.note(write)
         self._acts.append(TellForeign(write, self.foreign.is_hands_off))
 

@@ -19,7 +19,7 @@ from zerogate.tasks import Nursery
 TARGETS = [
     Target(
         service=name, kind="Deployment", resource=DEPLOYMENTS, key=("ml", name), uid=name, order=Order.BY_COST,
-        ceiling=ceiling, port=8012,
+        ceiling=ceiling, port="8012",
     )
     for name, ceiling in CEILINGS.items()
 ]  # fmt: skip

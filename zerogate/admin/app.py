@@ -1,12 +1,13 @@
-"""The admin API: what `cli.openapi` lists, served by aiohttp on its own port beside the traffic.
+"""The admin API: what `zerogate.admin.openapi` lists, served by aiohttp on its own port beside the traffic.
 
 It runs on the loop that carries the traffic, so whatever grows with the number of services goes in slices and files are
-read in threads. It knows the box by the `Box` protocol alone; the composition root implements that and owns the server.
+read in threads. It knows the box, or the autoscaler of a cluster, by the `Box` protocol alone; the composition root
+implements that and owns the server.
 """
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar
 
@@ -14,15 +15,14 @@ import msgspec
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
-from cli.admin_guard import refusal
-from cli.api import Explanation, Health, PinRequest, Plan, Problem, Readiness, ReloadReport, ServiceStatus
-from cli.metrics import ProcessSample, ServiceSample, render
-from cli.openapi import COUNT, FOLLOW, LINES, OPERATIONS, Parameter, document_text
-from cli.problems import MalformedRequestError, RefusedRequestError, UnknownServiceError, problem_of
-from cli.slices import Pace
-from cli.tail import Tail
+from zerogate.admin.api import Explanation, Health, PinRequest, Plan, Problem, Readiness, ReloadReport, ServiceStatus
+from zerogate.admin.guard import refusal
+from zerogate.admin.openapi import COUNT, FOLLOW, LINES, OPERATIONS, Parameter, document_text
+from zerogate.admin.problems import MalformedRequestError, RefusedRequestError, UnknownServiceError, problem_of
+from zerogate.admin.tail import Tail
 from zerogate.errors import ZerogateError
-from zerogate.exposition import preferred
+from zerogate.exposition import Dialect, preferred
+from zerogate.slices import Pace
 
 log = logging.getLogger(__name__)
 
@@ -67,11 +67,8 @@ class Box(Protocol):
     def readiness(self) -> Readiness:
         """Whether traffic is taken."""
 
-    async def process_sample(self) -> ProcessSample:
-        """The process's own numbers; counting open files belongs into a thread."""
-
-    def service_samples(self) -> Iterable[ServiceSample]:
-        """The services' numbers, each sampled when it is taken."""
+    def metrics(self, dialect: Dialect) -> AsyncGenerator[bytes, None]:
+        """All of them in parts, none of which takes more than a slice to make."""
 
 
 def make_app(box: Box, *, bound_to: str) -> web.Application:
@@ -163,9 +160,8 @@ class _Handlers:
         return _json(await self._box.reload())
 
     async def get_metrics(self, request: web.Request) -> web.StreamResponse:
-        process = await self._box.process_sample()
         dialect = preferred(request.headers.get("Accept", ""))
-        return await _stream(request, dialect.value, render(process, self._box.service_samples(), dialect))
+        return await _stream(request, dialect.value, self._box.metrics(dialect))
 
     async def get_health(self, _: web.Request) -> web.Response:
         health = self._box.health()

@@ -65,7 +65,8 @@ class History:
         history.living_since_s.setdefault(replica.id, replica.started_s)
         if replica.state is ReplicaState.STARTING:
             history.starting.add(replica.id)
-            log.info("%s: %s starts on %s (pid %s)", replica.service, replica.id, replica.address, replica.pid)
+            where = f" on {replica.address} (pid {replica.pid})" if replica.pid is not None else ""
+            log.info("%s: %s starts%s", replica.service, replica.id, where)
         elif replica.state is ReplicaState.READY and replica.id in history.starting and replica.ready_s is not None:
             took = format_duration(round(replica.ready_s - replica.started_s, 1))
             log.info("%s: %s is ready, it took %s", replica.service, replica.id, took)

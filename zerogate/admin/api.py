@@ -1,7 +1,7 @@
 """The values of the admin API: what it answers and takes, as JSON with these names. Pure.
 
-The OpenAPI document (`cli.openapi`), the server (`cli.admin`) and the client (`cli.client`) all read these definitions,
-so none of them can drift. `_at` is wall time in seconds since 1970 (UTC); `_s` a length of time, measured when the
+The OpenAPI document (`openapi.py`), the server (`app.py`) and the client (`cli.client`) all read these definitions, so
+none of them can drift. `_at` is wall time in seconds since 1970 (UTC); `_s` a length of time, measured when the
 answer was made. "Not known" is null.
 """
 
@@ -88,8 +88,8 @@ class ServiceStatus(msgspec.Struct, frozen=True, kw_only=True):
     """One service as it stands now."""
 
     name: str
-    kind: Literal["command", "endpoint"]
-    """Runs here as child processes, or elsewhere: then it is never scaled."""
+    kind: Literal["command", "endpoint", "workload"]
+    """Runs here as child processes, or elsewhere: then it is never scaled; or as a workload of a cluster."""
     state: Literal["zero", "starting", "ready", "draining", "suspended", "elsewhere", "doubted"]
     """The one word for all its replicas: the best that any of them has."""
     desired: int

@@ -1,13 +1,13 @@
 """The operations of the admin API as one table, and the OpenAPI document made from it. Pure.
 
-`cli.admin` registers its handlers by `operation_id`; a test sees to it that each has one.
+`zerogate.admin.app` registers its handlers by `operation_id`; a test sees to it that each has one.
 """
 
 from typing import Any, Final
 
 import msgspec
 
-from cli.api import Explanation, Health, PinRequest, Plan, Problem, Readiness, ReloadReport, ServiceStatus
+from zerogate.admin.api import Explanation, Health, PinRequest, Plan, Problem, Readiness, ReloadReport, ServiceStatus
 
 VERSION: Final = "1"
 """Of the API; grows when an answer loses or changes something."""

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from cli import tail
-from cli.tail import Tail
+from zerogate.admin import tail
+from zerogate.admin.tail import Tail
 
 
 def _rest(tail: Tail) -> bytes:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from cli.admin_guard import refusal
+from zerogate.admin.guard import refusal
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from typing import Final
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from cli.admin import Box, make_app
+from zerogate.admin.app import Box, make_app
 from zerogate.http.listener import bind
 from zerogate.runtime.interface import Address
 

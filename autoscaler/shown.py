@@ -1,12 +1,14 @@
 """What the parts keep, as the admin API shows it. Pure."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Literal
 
 from autoscaler.decision import Decision
+from autoscaler.journal import Entry
 from autoscaler.status import ServiceState
-from cli import api
+from zerogate.admin import api
 from zerogate.runtime.interface import BackOff, Ended, Replica, ReplicaState
+from zerogate.schedule import floor_at, transitions
 
 Word = Literal["zero", "starting", "ready", "draining", "suspended", "elsewhere", "doubted"]
 
@@ -85,4 +87,32 @@ def decision_view(decision: Decision, now_s: float, *, repeats: int = 0) -> api.
         next_change=decision.next_change,
         revisit_s=max(0.0, decision.revisit_at_s - now_s) if decision.revisit_at_s is not None else None,
         repeats=repeats,
+    )
+
+
+def explanation(state: ServiceState, entries: Sequence[Entry], now_s: float) -> api.Explanation:
+    """The decision that holds, and those before it, newest first. `entries`: of the journal, oldest first."""
+    earlier = [decision_view(entry.decision, now_s, repeats=entry.repeats) for entry in reversed(entries)]
+    current = decision_view(state.decision, now_s) if state.decision is not None else None
+    # the newest change is what holds now, unless it was decided again since: then it is the story behind it
+    is_repeated = bool(entries) and entries[-1].repeats > 0
+    return api.Explanation(
+        service=state.service, decision=current, earlier=tuple(earlier if is_repeated else earlier[1:])
+    )
+
+
+def plan_of(state: ServiceState, wall_s: float, count: int) -> api.Plan:
+    """What the calendar asks for now, and its next `count` changes at most."""
+    windows, lead_s = state.policy.schedule, state.boot_time_s or 0.0
+    if not windows:
+        return api.Plan(service=state.service, has_schedule=False)
+    standing = floor_at(windows, wall_s, lead_s=lead_s)
+    return api.Plan(
+        service=state.service,
+        floor=standing.floor,
+        ceiling=standing.ceiling,
+        transitions=tuple(
+            api.Transition(at=one.wall_s, local=one.local, floor=one.floor, ceiling=one.ceiling, why=one.why)
+            for one in transitions(windows, wall_s, count, lead_s=lead_s)
+        ),
     )

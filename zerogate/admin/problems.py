@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from http import HTTPStatus
 
-from cli.api import Problem
+from zerogate.admin.api import Problem
 from zerogate.errors import DefinitionError, DefinitionErrors, ZerogateError, nearest
 
 

@@ -1,0 +1,141 @@
+"""Who should report, and whether every way to a service's replicas is counted. Pure.
+
+Fed with the pods of services, as watches show them, and with those of gateways and activators. It says which sources
+are expected (one for each pod with a sidecar, for a gateway one for each of its workers), and of a service why requests
+may reach it uncounted. That is so where one of its pods has no sidecar, or has one that has long been silent: what
+clients send to such a pod, past all gateways, is seen by nobody, and zero must not be decided on what nobody sees.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final
+
+import msgspec
+
+from zerogate.kube.catalog import Managed, sidecar_port
+from zerogate.kube.objects import Key, Pod
+
+_SHOWN: Final = 3
+_OVER: Final = frozenset(("Failed", "Succeeded"))
+
+
+class _Seen(msgspec.Struct, frozen=True):
+    """What of a pod matters here."""
+
+    uid: str
+    has_sidecar: bool
+    takes_requests: bool
+
+
+class Coverage:
+    """See the module's text. `is_lost(source)`: it should report and has not for a long time."""
+
+    def __init__(self, is_lost: Callable[[str], bool]) -> None:
+        self._is_lost = is_lost
+        self._pods: dict[str, dict[str, _Seen]] = {}
+        """By service and by name."""
+        self._services: dict[Key, str] = {}
+        """Whose each of these pods is."""
+        self._gateways: dict[Key, None] = {}
+        self._workers: dict[str, Key] = {}
+        """The sources that gateways' pods were heard by."""
+
+    def set_pod(self, service: str, pod: Pod) -> None:
+        """A pod of a service is new or looks different."""
+        seen = _Seen(
+            uid=pod.metadata.uid,
+            has_sidecar=sidecar_port(pod) is not None,
+            takes_requests=not pod.metadata.is_deleting and pod.status.phase not in _OVER,
+        )
+        self._pods.setdefault(service, {})[pod.metadata.name] = seen
+        self._services[pod.key] = service
+
+    def remove_pod(self, service: str, name: str) -> None:
+        """It is gone."""
+        pods = self._pods.get(service, {})
+        pods.pop(name, None)
+        self._services.pop((service.partition("/")[0], name), None)
+        if not pods:
+            self._pods.pop(service, None)
+
+    def keep(self, services: Mapping[str, object]) -> None:
+        """Forget all other services."""
+        for service in [service for service in self._pods if service not in services]:
+            for name in list(self._pods[service]):
+                self.remove_pod(service, name)
+
+    def set_gateway(self, key: Key, *, is_there: bool) -> None:
+        """A pod of a gateway or an activator."""
+        if is_there:
+            self._gateways[key] = None
+        else:
+            self._gateways.pop(key, None)
+
+    def expected(self, heard: Iterable[str]) -> dict[str, str | None]:
+        """Sources that should report: name → the one service it sees, None for all. `heard`: those with a stream."""
+        for source in heard:
+            namespace, pod, *worker = source.split("/", 2)
+            if worker and (namespace, pod) in self._gateways:
+                self._workers[source] = namespace, pod
+        self._workers = {source: key for source, key in self._workers.items() if key in self._gateways}
+        spoken = set(self._workers.values())
+        expected: dict[str, str | None] = dict.fromkeys(self._workers)
+        expected |= {"/".join(key): None for key in self._gateways if key not in spoken}
+        for service, pods in self._pods.items():
+            expected |= {source_of(service, name): service for name, seen in pods.items() if seen.has_sidecar}
+        return expected
+
+    def service_of(self, namespace: str, pod: str, uid: str) -> str | None:
+        """Whose this very pod is, as far as it is known; without `uid` whoever has the name."""
+        service = self._services.get((namespace, pod))
+        if service is None or (uid and self._pods[service][pod].uid != uid):
+            return None
+        return service
+
+    def without_sidecar(self, service: str) -> tuple[str, ...]:
+        """Pods of the service that have none and take requests."""
+        pods = self._pods.get(service, {})
+        return tuple(name for name, seen in pods.items() if seen.takes_requests and not seen.has_sidecar)
+
+    def silent(self, service: str) -> tuple[str, ...]:
+        """Pods of the service whose sidecar should report and does not."""
+        pods = self._pods.get(service, {})
+        return tuple(
+            name
+            for name, seen in pods.items()
+            if seen.takes_requests and seen.has_sidecar and self._is_lost(source_of(service, name))
+        )
+
+    def unmetered(self, entry: Managed) -> str:
+        """Why requests may reach the service uncounted, as a clause with what to do; empty: all are counted."""
+        bare = self.without_sidecar(entry.service)
+        if bare and not entry.wanted.cluster.inject:
+            return f"{_named(bare)} no sidecar, because inject is false. Set it to true, and restart: {restart(entry)}"
+        if bare:
+            return f"{_named(bare)} no sidecar. To give them one: {restart(entry)}"
+        silent = self.silent(entry.service)
+        if silent:
+            return (
+                f"the sidecar of {_listed(silent)} does not report. See its log, and whether it may connect to the "
+                "autoscalers' port for stats"
+            )
+        return ""
+
+
+def source_of(service: str, pod: str) -> str:
+    """The name by which the sidecar of a pod reports: that of its pod."""
+    return f"{service.partition('/')[0]}/{pod}"
+
+
+def restart(entry: Managed) -> str:
+    """The command that replaces the workload's pods by new ones."""
+    namespace, name = entry.key
+    return f"kubectl rollout restart {entry.kind.lower()}/{name} -n {namespace}"
+
+
+def _named(pods: tuple[str, ...]) -> str:
+    return f"pod {pods[0]} has" if len(pods) == 1 else f"pods {_listed(pods)} have"
+
+
+def _listed(pods: tuple[str, ...]) -> str:
+    more = f" and {len(pods) - _SHOWN} more" if len(pods) > _SHOWN else ""
+    return ", ".join(pods[:_SHOWN]) + more

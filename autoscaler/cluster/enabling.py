@@ -1,0 +1,128 @@
+"""What a workload is given back when it is taken from under zerogate: the number of replicas that it had before.
+
+When it is put under zerogate that number is noted on it; when it no longer is, the number is written back and all notes
+are taken away. Both are looked at as a state and not as an event, so what happened while no autoscaler ran is made good
+by the next one that leads. Only the leader writes, one object at a time, behind everything that traffic waits for.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Final
+
+import msgspec
+
+from autoscaler.cluster.records import ALL, REPLICAS, recorded_replicas
+from zerogate.kube.catalog import number_of
+from zerogate.kube.client import KubeClient
+from zerogate.kube.errors import KubeError, NotFound
+from zerogate.kube.objects import Key, Resource, Workload
+from zerogate.kube.rate import Priority
+from zerogate.kube.scaling import ReplicasDiffer, Scales
+
+log = logging.getLogger(__name__)
+
+_AGAIN_S: Final = 10.0
+"""After a write that failed; who looks at the result sooner finds the reason in the log."""
+
+
+class Step(StrEnum):
+    """What is due for a workload."""
+
+    NOTHING = "nothing"
+    RECORD = "record"
+    GIVE_BACK = "give back"
+
+
+def due(workload: Workload, *, is_managed: bool) -> Step:
+    """What the workload, as it looks, needs. Pure."""
+    notes = workload.metadata.annotations or {}
+    if workload.metadata.is_deleting:
+        return Step.NOTHING
+    if is_managed:
+        return Step.NOTHING if REPLICAS in notes else Step.RECORD
+    return Step.GIVE_BACK if any(name in notes for name in ALL) else Step.NOTHING
+
+
+class _Work(msgspec.Struct, frozen=True):
+    step: Step
+    resource: Resource[Workload]
+    workload: Workload
+    keeps_number: bool
+
+
+class Enabling:
+    """See the module's text. `is_managed(kind, key)`; `number_of_ours(key)`: the number as it was last known while it
+    was under zerogate: who writes another one in the same breath as he takes the annotation away means it."""
+
+    def __init__(
+        self,
+        client: KubeClient,
+        *,
+        is_leader: Callable[[], bool],
+        is_managed: Callable[[str, Key], bool],
+        number_of_ours: Callable[[Key], int | None],
+    ) -> None:
+        self._client = client
+        self._scales = Scales(client)
+        self._is_leader = is_leader
+        self._is_managed = is_managed
+        self._number_of_ours = number_of_ours
+        self._work: dict[tuple[str, Key], _Work] = {}
+        self._news = asyncio.Event()
+
+    def look(self, kind: str, resource: Resource[Workload], workload: Workload) -> None:
+        """A workload is seen or changed, or this process has begun to lead."""
+        if not self._is_leader():
+            return
+        step = due(workload, is_managed=self._is_managed(kind, workload.key))
+        place = kind, workload.key
+        if step is Step.NOTHING:
+            self._work.pop(place, None)
+            return
+        before = self._work.get(place)
+        ours = self._number_of_ours(workload.key)
+        keeps = (before is not None and before.keeps_number) or ours not in (None, number_of(workload))
+        self._work[place] = _Work(step, resource, workload, keeps_number=keeps)
+        self._news.set()
+
+    async def run(self) -> None:
+        """Do what is due, for ever."""
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            for place, work in list(self._work.items()):
+                if self._work.get(place) is work and self._is_leader():
+                    await self._do(place, work)
+            if self._work:
+                await asyncio.sleep(_AGAIN_S)
+                self._news.set()
+
+    async def _do(self, place: tuple[str, Key], work: _Work) -> None:
+        try:
+            if work.step is Step.RECORD:
+                await self._annotate(work, {REPLICAS: str(number_of(work.workload))})
+            else:
+                await self._give_back(work)
+        except NotFound:
+            pass
+        except (KubeError, ReplicasDiffer) as error:
+            log.warning("%s/%s: %s", *work.workload.key, error)
+            return
+        if self._work.get(place) is work:
+            del self._work[place]
+
+    async def _give_back(self, work: _Work) -> None:
+        namespace, name = work.workload.key
+        before = recorded_replicas(work.workload.metadata.annotations)
+        number = number_of(work.workload)
+        if before is not None and before != number and not work.keeps_number:
+            await self._scales.patch(work.resource, name, namespace=namespace, was=number, to=before)
+            log.info("%s/%s is given back with the %d replicas that it had before", namespace, name, before)
+        await self._annotate(work, dict.fromkeys(ALL))
+
+    async def _annotate(self, work: _Work, notes: dict[str, str | None]) -> None:
+        namespace, name = work.workload.key
+        body = {"metadata": {"annotations": notes}}
+        await self._client.merge_patch(work.resource, name, body, namespace=namespace, priority=Priority.READ)

@@ -1,0 +1,90 @@
+"""What zerogate notes on a workload, as annotations with the prefix `state.zerogate.dev/`: written and read back. Pure.
+
+    replicas   how many the workload asked for when it was put under zerogate: given back when it is taken away again
+    pin        a person's word: `2`, or `2 until 2026-11-22T15:00:00Z`
+    learned    start and run times, so that the next leader need not learn them again
+    status     how the service stands, for people and their tools; nobody here reads it
+
+They live and die with the workload, are seen by every autoscaler through the watch that is there anyway, and have no
+common bound as one object for all would. What cannot be read back is taken as not there.
+"""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Final
+
+import msgspec
+
+from autoscaler.decision import Pin
+from autoscaler.status import Saved
+from zerogate.kube.keys import RECORDS
+
+REPLICAS: Final = f"{RECORDS}replicas"
+PIN: Final = f"{RECORDS}pin"
+LEARNED: Final = f"{RECORDS}learned"
+STATUS: Final = f"{RECORDS}status"
+ALL: Final = (REPLICAS, PIN, LEARNED, STATUS)
+
+_MOST_BOOTS: Final = 8
+"""Of the 32 that are remembered: enough for a p95 that a restart does not make worse than the longest of eight."""
+_UNTIL: Final = " until "
+
+Notes = Mapping[str, str] | None
+"""Annotations, as an object has them."""
+
+
+class _Learned(msgspec.Struct, frozen=True, omit_defaults=True):
+    boots_s: tuple[float, ...] = ()
+    run_s: float = 0.0
+    runs: float = 0.0
+
+
+def recorded_replicas(notes: Notes) -> int | None:
+    """How many there were before; None where nothing readable is noted."""
+    text = (notes or {}).get(REPLICAS, "")
+    return int(text) if text.isdecimal() and len(text) < 7 else None
+
+
+def pin_text(pin: Pin) -> str:
+    """A pin as it is noted."""
+    if pin.until_wall_s is None:
+        return str(pin.replicas)
+    until = datetime.fromtimestamp(round(pin.until_wall_s), UTC)
+    return f"{pin.replicas}{_UNTIL}{until.strftime('%Y-%m-%dT%H:%M:%SZ')}"
+
+
+def pin_of(notes: Notes) -> Pin | None:
+    """The pin that is noted; None where there is none, or none that can be read."""
+    number, _, until = (notes or {}).get(PIN, "").partition(_UNTIL)
+    if not number.isdecimal() or len(number) >= 7:
+        return None
+    if not until:
+        return Pin(replicas=int(number))
+    try:
+        at = datetime.fromisoformat(until)
+    except ValueError:
+        return None
+    return None if at.tzinfo is None else Pin(replicas=int(number), until_wall_s=at.timestamp())
+
+
+def learned_text(saved: Saved) -> str:
+    """What was learned, in tenths of seconds."""
+    learned = _Learned(
+        boots_s=tuple(round(boot_s, 1) for boot_s in saved.boots_s[-_MOST_BOOTS:]),
+        run_s=round(saved.completed_s, 1),
+        runs=round(saved.completions, 1),
+    )
+    return msgspec.json.encode(learned).decode()
+
+
+def saved_of(notes: Notes) -> Saved:
+    """What is noted of a service, pin included; empty where nothing is."""
+    pin = pin_of(notes)
+    try:
+        learned = msgspec.json.decode((notes or {}).get(LEARNED, "{}"), type=_Learned)
+    except msgspec.MsgspecError:
+        learned = _Learned()
+    numbers = (*learned.boots_s, learned.run_s, learned.runs)
+    if any(not 0.0 <= number < 1e9 for number in numbers):
+        learned = _Learned()
+    return Saved(pin=pin, boots_s=learned.boots_s, completed_s=learned.run_s, completions=learned.runs)

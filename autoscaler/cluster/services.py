@@ -1,0 +1,127 @@
+"""What the watches tell, brought to those who act on it: the listener of the autoscaler's feed. It decides nothing.
+
+The order matters: the runtime knows a service before the deciding side does, so that what is decided about a workload
+that is gone, or was taken from under zerogate, reaches nobody; and how many replicas it asks for is known when it is
+first decided about.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from autoscaler.cluster.coverage import Coverage
+from autoscaler.cluster.records import pin_of, saved_of
+from autoscaler.loop import Autoscaler
+from zerogate import clock as clocks
+from zerogate.kube.catalog import Managed, number_of
+from zerogate.kube.event_book import About, Happening
+from zerogate.kube.objects import Pod, Workload
+from zerogate.kube.runtime import KubernetesRuntime, Target
+
+WRONG_POLICY: Final = "WrongPolicy"
+
+
+class Services:
+    """See the module's text. `workload_of(service)`: as last seen; `tell`: an Event, where this process leads."""
+
+    def __init__(
+        self,
+        runtime: KubernetesRuntime,
+        autoscaler: Autoscaler,
+        coverage: Coverage,
+        *,
+        workload_of: Callable[[str], Workload | None],
+        tell: Callable[[Happening], None],
+        on_sources: Callable[[], None],
+        wall: Callable[[], float] = clocks.wall,
+    ) -> None:
+        self._runtime = runtime
+        self._autoscaler = autoscaler
+        self._coverage = coverage
+        self._workload_of = workload_of
+        self._tell = tell
+        self._on_sources = on_sources
+        self.entries: Mapping[str, Managed] = {}
+        self._wall = wall
+        self._told: dict[str, tuple[str, ...]] = {}
+        """Mistakes of which an Event was written."""
+
+    def unmetered(self, service: str) -> str:
+        """Why requests may reach it uncounted; empty: they cannot."""
+        entry = self.entries.get(service)
+        return self._coverage.unmetered(entry) if entry is not None else ""
+
+    def on_services(self, services: Mapping[str, Managed]) -> None:
+        """All services; some are new, different or gone."""
+        added = [name for name in services if name not in self.entries]
+        self.entries = dict(services)
+        self._coverage.keep(services)
+        self._runtime.configure({name: target_of(entry) for name, entry in services.items()})
+        seen = {name: workload for name in added if (workload := self._workload_of(name)) is not None}
+        self._autoscaler.import_state({name: saved_of(one.metadata.annotations) for name, one in seen.items()})
+        self._autoscaler.configure(
+            {name: entry.wanted.policy for name, entry in services.items()},
+            {name: number_of(workload) for name, workload in seen.items()},
+        )
+        self._tell_mistakes()
+        self._on_sources()
+
+    def on_number(self, service: str, number: int, version: int) -> None:
+        """How many replicas the workload asks for."""
+        self._runtime.on_number(service, number, version)
+        workload = self._workload_of(service)
+        if workload is not None:
+            self._follow_pin(service, workload)
+
+    def on_pod(self, service: str, pod: Pod) -> None:
+        """A pod of the service is new or looks different."""
+        self._coverage.set_pod(service, pod)
+        self._runtime.on_pod(service, pod)
+        self._on_sources()
+
+    def on_pod_gone(self, service: str, name: str) -> None:
+        """The pod was deleted, or is nobody's any longer."""
+        self._coverage.remove_pod(service, name)
+        self._runtime.on_pod_gone(service, name)
+        self._on_sources()
+
+    def begin_to_lead(self) -> None:
+        """What the last leader told is told again: nobody knows how far it came."""
+        self._told = {}
+        self._tell_mistakes()
+
+    def _tell_mistakes(self) -> None:
+        """An Event on each workload whose policy is wrong, once for each set of mistakes."""
+        for name, entry in self.entries.items():
+            if entry.mistakes and self._told.get(name) != entry.mistakes:
+                for mistake in entry.mistakes:
+                    note = f"{mistake} It changes nothing: what was valid before holds."
+                    happening = Happening(
+                        about=about(entry), reason=WRONG_POLICY, note=note, action="Configure", is_warning=True
+                    )
+                    self._tell(happening)
+        self._told = {name: entry.mistakes for name, entry in self.entries.items() if entry.mistakes}
+
+    def _follow_pin(self, service: str, workload: Workload) -> None:
+        """A pin is noted on the workload, by whichever autoscaler was asked, and followed by all."""
+        noted = pin_of(workload.metadata.annotations)
+        if noted is not None and noted.until_wall_s is not None and noted.until_wall_s <= self._wall():
+            noted = None
+        if noted == self._autoscaler.view(service).pin:
+            return
+        if noted is None:
+            self._autoscaler.unpin(service)
+        else:
+            self._autoscaler.pin(service, noted.replicas, until_wall_s=noted.until_wall_s)
+
+
+def target_of(entry: Managed) -> Target:
+    """What the runtime steers."""
+    return Target(
+        service=entry.service, kind=entry.kind, resource=entry.resource, key=entry.key, uid=entry.uid,
+        order=entry.order, ceiling=entry.wanted.policy.max_replicas, port=entry.wanted.cluster.port,
+    )  # fmt: skip
+
+
+def about(entry: Managed) -> About:
+    """The workload, as Events name it."""
+    return About(entry.resource.api_version, entry.kind, *entry.key, entry.uid)

@@ -1,0 +1,196 @@
+"""The autoscaler of a cluster as the admin API shows and changes it: the same values as of one box.
+
+Reads the parts, keeps nothing. A pin is noted on the workload, by whichever autoscaler is asked, and comes into force
+by the watch, for the leader and its followers alike.
+"""
+
+import os
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from pathlib import Path
+
+from autoscaler.cluster.metrics import Process, Sample, render
+from autoscaler.cluster.records import PIN, pin_text
+from autoscaler.cluster.services import Services
+from autoscaler.decision import Pin
+from autoscaler.history import History
+from autoscaler.loop import Autoscaler
+from autoscaler.shown import (
+    back_off_status,
+    ending,
+    explanation,
+    pin_status,
+    plan_of,
+    replica_status,
+    state_word,
+)
+from zerogate.admin import api
+from zerogate.admin.problems import MalformedRequestError, NotApplicableError, UnknownServiceError
+from zerogate.clock import now, wall
+from zerogate.exposition import Dialect
+from zerogate.kube.catalog import Managed
+from zerogate.kube.client import KubeClient
+from zerogate.kube.runtime import KubernetesRuntime
+from zerogate.version import version
+
+_STALE_S = 30.0
+"""Watches are resumed within seconds; who sees an older state should know."""
+
+
+class ClusterView:
+    """Implements `zerogate.admin.app.Box` over the parts of a running autoscaler.
+
+    `faults`: what keeps the state from being up to date, and how old it is; `reasons`: why this process is not ready;
+    `process`: its own numbers.
+    """
+
+    def __init__(
+        self,
+        client: KubeClient,
+        autoscaler: Autoscaler,
+        services: Services,
+        runtime: KubernetesRuntime,
+        history: History,
+        *,
+        busy: Callable[[str], int],
+        faults: Callable[[], tuple[str, ...]],
+        age_s: Callable[[], float],
+        reasons: Callable[[], tuple[str, ...]],
+        process: Callable[[], Process],
+        heard_at: str,
+    ) -> None:
+        self._client = client
+        self._autoscaler = autoscaler
+        self._services = services
+        self._runtime = runtime
+        self._history = history
+        self._busy = busy
+        self._faults = faults
+        self._age_s = age_s
+        self._reasons = reasons
+        self._process = process
+        self._heard_at = heard_at
+        self._version = version()
+        self._started_s = now()
+
+    def names(self) -> Sequence[str]:
+        return tuple(self._services.entries)
+
+    def _entry(self, name: str) -> Managed:
+        entry = self._services.entries.get(name)
+        if entry is None:
+            raise UnknownServiceError(name, self.names())
+        return entry
+
+    # What is shown
+
+    def service(self, name: str) -> api.ServiceStatus:
+        entry = self._entry(name)
+        state = self._autoscaler.view(name)
+        policy, decision, now_s = state.policy, state.decision, now()
+        last_ending = self._history.of(name).last_ending
+        return api.ServiceStatus(
+            name=name,
+            kind="workload",
+            state=state_word(state, ()),
+            desired=decision.desired if decision is not None else 0,
+            min_replicas=policy.min_replicas,
+            max_replicas=policy.max_replicas,
+            replicas=tuple(
+                replica_status(one, now_s, in_flight=self._busy(one.id), is_doubted=False) for one in state.replicas
+            ),
+            in_flight=state.traffic.in_flight,
+            held=state.traffic.held,
+            idle_s=None if state.traffic.in_flight else state.traffic.since_byte_s,
+            idle_timeout_s=policy.idle_timeout_s,
+            start_s=state.boot_time_s,
+            models=policy.models,
+            hosts=policy.hosts,
+            path_prefix=policy.path_prefix,
+            why=decision.why if decision is not None else "",
+            next_change=decision.next_change if decision is not None else None,
+            pin=pin_status(state),
+            back_off=back_off_status(state.back_off, now_s) if state.back_off else None,
+            last_ending=ending(last_ending) if last_ending is not None else None,
+            notices=self.notices(entry),
+        )
+
+    def notices(self, entry: Managed) -> tuple[str, ...]:
+        """What the owner should know, as sentences."""
+        found = list(entry.mistakes)
+        if unmetered := self._services.unmetered(entry.service):
+            found.append(f"It never goes to zero as it is: {unmetered}.")
+        found += [f"A pod does not get ready: {trouble}" for trouble in self._runtime.troubles(entry.service)]
+        foreign = self._runtime.last_foreign_write(entry.service)
+        if foreign is not None:
+            write, is_hands_off = foreign
+            then = (
+                "It was the third time within ten minutes, so zerogate writes it no more until an annotation changes."
+                if is_hands_off
+                else "zerogate left it alone for a minute."
+            )
+            found.append(f"Somebody else changed the number from {write.before} to {write.found}. {then}")
+        if entry.wanted.cluster.hpa != "none":
+            found.append("hpa is not carried out by this version: an HPA for this workload has to be taken away.")
+        if self._age_s() > _STALE_S and (faults := self._faults()):
+            found.append(f"What is known of the cluster is {self._age_s():.0f} s old: {faults[0]}")
+        return tuple(found)
+
+    def explain(self, name: str) -> api.Explanation:
+        self._entry(name)
+        return explanation(self._autoscaler.view(name), self._autoscaler.decisions(name), now())
+
+    def plan(self, name: str, count: int) -> api.Plan:
+        self._entry(name)
+        return plan_of(self._autoscaler.view(name), wall(), count)
+
+    def log_path(self, name: str) -> Path:
+        entry = self._entry(name)
+        namespace, workload = entry.key
+        raise NotApplicableError(
+            f"The log of {name} is the cluster's: kubectl logs {entry.kind.lower()}/{workload} -n {namespace}"
+        )
+
+    def health(self) -> api.Health:
+        return api.Health(
+            healthy=True, version=self._version, pid=os.getpid(), uptime_s=now() - self._started_s,
+            traffic=self._heard_at,
+        )  # fmt: skip
+
+    def readiness(self) -> api.Readiness:
+        reasons = self._reasons()
+        return api.Readiness(ready=not reasons, reasons=reasons)
+
+    async def metrics(self, dialect: Dialect) -> AsyncGenerator[bytes, None]:
+        async for part in render(self._process(), self._samples(), dialect):
+            yield part
+
+    def _samples(self) -> Iterable[Sample]:
+        now_s = now()
+        for name in self.names():
+            if name not in self._services.entries:
+                continue  # it was taken away between two slices
+            yield Sample.of(name, self._autoscaler.view(name), self._history.of(name), now_s)
+
+    # What is changed
+
+    async def pin(self, name: str, request: api.PinRequest) -> None:
+        entry = self._entry(name)
+        most = entry.wanted.policy.max_replicas
+        if request.replicas > most:
+            raise MalformedRequestError(f"{name} has max-replicas {most}: it cannot be pinned to {request.replicas}.")
+        until = wall() + request.for_s if request.for_s is not None else None
+        await self._note_pin(entry, pin_text(Pin(replicas=request.replicas, until_wall_s=until)))
+        self._autoscaler.pin(name, request.replicas, until_wall_s=until)
+
+    async def unpin(self, name: str) -> None:
+        entry = self._entry(name)
+        await self._note_pin(entry, None)
+        self._autoscaler.unpin(name)
+
+    async def _note_pin(self, entry: Managed, text: str | None) -> None:
+        namespace, name = entry.key
+        body = {"metadata": {"annotations": {PIN: text}}}
+        await self._client.merge_patch(entry.resource, name, body, namespace=namespace)
+
+    async def reload(self) -> api.ReloadReport:
+        raise NotApplicableError("There is no file to read again: annotations and the ConfigMap count as they change.")

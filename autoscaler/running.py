@@ -1,0 +1,292 @@
+"""A running autoscaler of a Kubernetes cluster, wired together. Nothing is decided here.
+
+Order of beginning: ports, so that nothing is started where one cannot be had; then everything that the cluster shows;
+then reports are heard; and only then this process stands for election: nobody leads who does not know what there is.
+A follower hears and decides as the leader does, and writes nothing.
+"""
+
+import asyncio
+import gc
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+import uvloop
+
+from autoscaler.cluster.coverage import Coverage
+from autoscaler.cluster.enabling import Enabling
+from autoscaler.cluster.gates import LOOK_S, Gates, ReportedGates
+from autoscaler.cluster.hands import LeadersHands
+from autoscaler.cluster.identities import Identities
+from autoscaler.cluster.metrics import Process
+from autoscaler.cluster.services import Services
+from autoscaler.cluster.view import ClusterView
+from autoscaler.history import History
+from autoscaler.loop import Autoscaler
+from autoscaler.receiver import Receiver
+from autoscaler.settings import Settings, read
+from zerogate.admin.server import AdminServer
+from zerogate.clock import now, wall
+from zerogate.drain import Steps, leave
+from zerogate.errors import DefinitionErrors, ZerogateError
+from zerogate.http.listener import bind
+from zerogate.http.sweep import Sweep
+from zerogate.kube.access import Access, by_kubeconfig, in_pod
+from zerogate.kube.client import KubeClient
+from zerogate.kube.event_book import Happening
+from zerogate.kube.feed import Feed
+from zerogate.kube.hands import KubeHands
+from zerogate.kube.happenings import Happenings
+from zerogate.kube.leases import Leadership
+from zerogate.kube.objects import PODS, Key, Pod, Workload
+from zerogate.kube.runtime import KubernetesRuntime
+from zerogate.kube.scaling import Scales
+from zerogate.kube.watching import Change, Watched
+from zerogate.loop_lag import LoopLag
+from zerogate.process import raise_open_files, usage
+from zerogate.tasks import Nursery
+from zerogate.version import version
+
+log = logging.getLogger("autoscaler")
+
+REPORTERS: Final = "app.kubernetes.io/component in (gateway,activator)"
+"""Labels of the pods in zerogate's own namespace that report every service."""
+_EXPECT_AFTER_S: Final = 1.0
+"""Pods that come and go together make one list of who should report; silence counts from 15 s."""
+
+
+class RunningAutoscaler:
+    """See the module's text. Make it on the loop it shall run on; `start` first, `stop` last. Raises MachineError."""
+
+    def __init__(self, settings: Settings, access: Access) -> None:
+        loop = asyncio.get_running_loop()
+        self.settings = settings
+        self.version = version()
+        self.started_at = wall()
+        self._sock = bind(settings.stats, what="--stats-listen", example="--stats-listen HOST:PORT")
+        self.nursery = Nursery()
+        self.client = KubeClient(access)
+        pod = settings.pod or socket.gethostname()
+        self.happenings = Happenings(self.client, controller="zerogate.dev/autoscaler", instance=pod)
+        self.leadership = Leadership(
+            self.client, f"{settings.release}-autoscaler",
+            namespace=settings.namespace, identity=f"{pod}_{os.urandom(4).hex()}",
+        )  # fmt: skip
+        self.hands = LeadersHands(
+            KubeHands(self.client, self.happenings), self.happenings,
+            is_leader=self.leadership.is_leader,
+            view=lambda service: self.autoscaler.view(service),
+            adopt=lambda service, number: self.autoscaler.adopt(service, number),
+        )  # fmt: skip
+        self.runtime = KubernetesRuntime(self.hands, self.nursery, call_later=loop.call_later, clock=now)
+        self.history = History()
+        self.coverage = Coverage(lambda source: self.autoscaler.is_lost(source))
+        self.gates: Gates = ReportedGates(
+            pod_of=self.runtime.pod_of,
+            in_flight_of=lambda source, service: self.autoscaler.in_flight_of(source, service),
+            on_idle=self.runtime.on_idle,
+        )
+        self.autoscaler = Autoscaler(
+            self.runtime, loop=loop, busy=self.gates.busy, activity=lambda _: None,
+            announce=self.history.on_decision, unmetered=lambda service: self.services.unmetered(service),
+        )  # fmt: skip
+        self.services = Services(
+            self.runtime, self.autoscaler, self.coverage,
+            workload_of=lambda service: self.feed.workload_of(service),
+            tell=self._tell, on_sources=self._expect_soon,
+        )  # fmt: skip
+        self.identities = Identities(
+            self.client, self.coverage.service_of,
+            home=settings.namespace, audience=settings.audience, reporters=settings.reporters,
+        )  # fmt: skip
+        self.receiver = Receiver(
+            self.autoscaler, self.identities.authenticate,
+            is_leading=self.leadership.is_leader, sweep=Sweep(loop), nursery=self.nursery,
+        )  # fmt: skip
+        self.feed = Feed(
+            self.client, self.services,
+            home=settings.namespace, namespace=settings.watch, on_workload=self._on_workload,
+        )  # fmt: skip
+        self.reporters = Watched(self.client, PODS, namespace=settings.namespace, labels=REPORTERS)
+        self.enabling = Enabling(
+            self.client, is_leader=self.leadership.is_leader, is_managed=self._is_managed,
+            number_of_ours=lambda key: self.runtime.number("/".join(key)),
+        )  # fmt: skip
+        self.loop_lag = LoopLag()
+        self.view = ClusterView(
+            self.client, self.autoscaler, self.services, self.runtime, self.history,
+            busy=self.gates.busy, faults=lambda: self.feed.faults, age_s=lambda: self.feed.age_s,
+            reasons=self._reasons, process=self._process, heard_at=str(settings.stats),
+        )  # fmt: skip
+        self.admin = AdminServer(self.view, settings.admin)
+        self.admin.bind()
+        self.is_synced = False
+        self._is_expect_due = False
+
+    @property
+    def stats_port(self) -> int:
+        """Where reports are heard."""
+        return int(self._sock.getsockname()[1])
+
+    async def start(self) -> None:
+        """See the cluster, hear reports, stand for election. Returns when all of it has begun; raises ZerogateError."""
+        await self.admin.start()
+        self.loop_lag.start()
+        self.runtime.set_quiescer(self.gates)
+        self.runtime.subscribe(self.history)
+        if isinstance(self.gates, ReportedGates):
+            self.runtime.subscribe(self.gates)
+            self.nursery.start(_every(LOOK_S, self.gates.look), name="gates")
+        self.autoscaler.start()
+        self.happenings.start()
+        self.nursery.start(self.enabling.run(), name="enabling")
+        await self._find_kinds()
+        self.reporters.start(self._on_reporter)
+        await asyncio.gather(self.feed.start(), self.reporters.wait_synced())
+        self._expect()
+        await self.receiver.start(self._sock)
+        self.is_synced = True
+        self.leadership.start(self._on_leadership)
+
+    async def _find_kinds(self) -> None:
+        scales = Scales(self.client)
+        for extra in self.settings.kinds:
+            self.feed.add_kind(extra.kind, await scales.find(extra.api_version, extra.kind))
+
+    async def stop(self) -> None:
+        """Leave in order: give the lead away, hear no more, close."""
+        await leave(
+            Steps(
+                readiness_off=self._not_ready,
+                close_listeners=self.receiver.close,
+                refuse_held=lambda: None,
+                finish_running=self.leadership.aclose,
+                stop_replicas=self._stop_steering,
+                close_infrastructure=self._close,
+            )
+        )
+
+    def _not_ready(self) -> None:
+        self.is_synced = False
+
+    async def _stop_steering(self) -> None:
+        self.autoscaler.close()
+        await self.runtime.aclose(drain_deadline_s=0.0)
+
+    async def _close(self) -> None:
+        self.loop_lag.close()
+        await asyncio.gather(self.feed.aclose(), self.reporters.aclose())
+        await self.happenings.aclose()
+        await self.nursery.aclose()
+        await self.client.aclose()
+        await self.admin.stop()
+
+    # What is shown
+
+    def _reasons(self) -> tuple[str, ...]:
+        if self.is_synced:
+            return ()
+        return self.feed.faults or ("the state of the cluster is not known yet, or this process is leaving",)
+
+    def _process(self) -> Process:
+        used, figures = usage(), self.receiver.figures
+        return Process(
+            version=self.version, started_at=self.started_at, cpu_s=used.cpu_s, resident_bytes=used.resident_bytes,
+            open_files=used.open_files, loop_lag=self.loop_lag.histogram, is_leader=self.leadership.is_leader(),
+            state_age_s=self.feed.age_s, streams=len(self.receiver.streams), reports=figures.reports,
+            wakes=figures.wakes, forged=figures.forged, throttled=figures.throttled, refused=figures.refused,
+            token_reviews=self.identities.reviews, scale_writes=self.hands.writes, failed_writes=self.hands.failures,
+            dropped_events=self.happenings.dropped,
+        )  # fmt: skip
+
+    # What changes
+
+    def _on_leadership(self, leads: bool) -> None:
+        if leads:
+            for service in self.autoscaler.services():
+                number = self.runtime.number(service)
+                if number is not None:
+                    self.autoscaler.adopt(service, number)
+        self.runtime.lead(leads)
+        self.receiver.say_who_leads()
+        if leads:
+            self.services.begin_to_lead()
+            for kind, workload in self.feed.workloads():
+                self._on_workload(kind, workload)
+
+    def _on_workload(self, kind: str, workload: Workload) -> None:
+        self.enabling.look(kind, self.feed.kinds[kind], workload)
+
+    def _is_managed(self, kind: str, key: Key) -> bool:
+        entry = self.feed.catalog.services().get("/".join(key))
+        return entry is not None and entry.kind == kind
+
+    def _on_reporter(self, _: Change, old: Pod | None, new: Pod | None) -> None:
+        seen = new or old
+        if seen is not None:
+            self.coverage.set_gateway(seen.key, is_there=new is not None)
+            self._expect_soon()
+
+    def _expect_soon(self) -> None:
+        if not self._is_expect_due:
+            self._is_expect_due = True
+            asyncio.get_running_loop().call_later(_EXPECT_AFTER_S, self._expect)
+
+    def _expect(self) -> None:
+        self._is_expect_due = False
+        self.autoscaler.expect(self.coverage.expected(self.receiver.streams))
+
+    def _tell(self, happening: Happening) -> None:
+        if self.leadership.is_leader():
+            self.happenings.tell(happening)
+
+
+async def _every(seconds: float, act: Callable[[], None]) -> None:
+    while True:
+        await asyncio.sleep(seconds)
+        act()
+
+
+def run(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
+    """Run until told to leave; the exit code."""
+    try:
+        settings = read(arguments, environ)
+    except DefinitionErrors as errors:
+        for error in errors.errors:
+            sys.stderr.write(f"autoscaler: {error}\n")
+        return 2
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
+    raise_open_files()
+    try:
+        uvloop.run(_main(settings, environ))
+    except ZerogateError as error:
+        sys.stderr.write(f"autoscaler: {error}\n")
+        return 1
+    return 0
+
+
+async def _main(settings: Settings, environ: Mapping[str, str]) -> None:
+    access = in_pod(environ) if not settings.kubeconfig else await by_kubeconfig(Path(settings.kubeconfig))
+    running = RunningAutoscaler(settings, access)
+    left = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, left.set)
+    starting = running.nursery.start(running.start(), name="start")
+    leaving = running.nursery.start(left.wait(), name="leave")
+    try:
+        await asyncio.wait((starting, leaving), return_when=asyncio.FIRST_COMPLETED)
+        if starting.done():
+            starting.result()
+            log.info("reports on port %d, %d services", running.stats_port, len(running.services.entries))
+            # what lives as long as the process is not worth looking at in every collection
+            gc.collect()
+            gc.freeze()
+            await left.wait()
+        log.info("leaving: the lead is given away")
+    finally:
+        await running.stop()
