@@ -245,7 +245,7 @@ class Gates:
                 f"known, and after {ABSENT_S:.0f} s nothing counts as inside."
             )
         if shut.inside:
-            return f"{source} has {shut.inside} inside, which may finish; it is stopped after that."
+            return f"{source} has {shut.inside} inside, which may finish; then it is stopped."
         return f"The sidecar of {source} has not answered yet."
 
     def _is_idle(self, source: str, shut: _Shut, now_s: float) -> bool:

@@ -112,6 +112,8 @@ class Steering:
         self._version = 0
         self._members: Mapping[str, Member] = {}
         self._victims: dict[str, _Victim] = {}
+        self._marked: dict[str, None] = {}
+        """Whose cost was asked to be written: the watch may not show it yet."""
         self._leaving: dict[str, _Victim] = {}
         """Taken by a write, and not yet seen to be deleted; empty, unless somebody came in after all."""
         self._is_rolling = False
@@ -176,6 +178,8 @@ class Steering:
             del self._victims[gone]
         for gone in [id_ for id_ in self._leaving if id_ not in self._members]:
             del self._leaving[gone]
+        for gone in [id_ for id_ in self._marked if id_ not in self._members]:
+            del self._marked[gone]
 
     def on_idle(self, id_: str) -> None:
         """Its gate says: closed, and nothing inside."""
@@ -280,6 +284,7 @@ class Steering:
         for id_ in chosen:
             if self._victims[id_] is _Victim.EMPTY and not self._is_certain(id_):
                 self._victims[id_] = _Victim.MARKED
+                self._marked[id_] = None
                 self._acts.append(SetCost(id_, VICTIM_COST))
             if self._is_certain(id_):
                 ready.append(id_)
@@ -332,9 +337,10 @@ class Steering:
     def _keep(self, id_: str) -> None:
         if self._writing is not None and id_ in self._writing.victims:
             return
-        marked = self._victims.pop(id_) is _Victim.MARKED
+        del self._victims[id_]
         self._acts.append(ReopenGate(id_))
-        if marked or self._members[id_].cost <= VICTIM_COST:
+        if id_ in self._marked or self._members[id_].cost <= VICTIM_COST:
+            self._marked.pop(id_, None)
             self._acts.append(SetCost(id_, 0))
 
     def _may_write(self, number: int, now_s: float) -> bool:
