@@ -178,8 +178,9 @@ class ControlConnection(asyncio.Protocol):
         holder, slots = self._holder, self._slots
         if holder is None or not self._can_write:
             return
-        is_ready = slots.is_ready and not self._control.is_leaving
-        said = (is_ready, holder.allowance, holder.is_contended)
+        is_ready = slots.takes_gateways and not self._control.is_leaving
+        allowance = 0 if slots.is_quiesced else holder.allowance
+        said = (is_ready, allowance, holder.is_contended)
         if said == self._said and not holder.is_refused:
             return
         holder.is_refused = False
@@ -189,7 +190,7 @@ class ControlConnection(asyncio.Protocol):
         terms = Terms(
             ready=is_ready,
             detail="It is leaving." if self._control.is_leaving else slots.why_shut,
-            allowance=holder.allowance,
+            allowance=allowance,
             limit=gate.limit,
             most=gate.release_limit,
             contended=holder.is_contended,

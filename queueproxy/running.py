@@ -55,7 +55,7 @@ class Sidecar:
             traffic.close()
             raise
         self.nursery = Nursery()
-        sweep = Sweep(asyncio.get_running_loop())
+        sweep = self._sweep = Sweep(asyncio.get_running_loop())
         self.pool = make_pool(settings.protocol, settings.upstream, sweep, self.nursery)
         self.admin = Admin(
             self, drain_deadline_s=settings.drain_deadline_s, clock=now, drain_token=settings.drain_token
@@ -94,6 +94,7 @@ class Sidecar:
         # half a MiB that only those need who report
         from random import random
 
+        from queueproxy.quiescing import Quiescing
         from queueproxy.reports import Reports
         from zerogate.reporting.sender import Sender, Target
 
@@ -102,7 +103,10 @@ class Sidecar:
             addresses=settings.stats, source=self._source, kind="sidecar", service=settings.service,
             token_file=settings.stats_token_file,
         )  # fmt: skip
-        return Sender(Reports(self.slots), target, nursery=self.nursery, jitter=random)
+        quiescing = Quiescing(self.slots, self._sweep)
+        return Sender(
+            Reports(self.slots), target, nursery=self.nursery, jitter=random, on_order=quiescing.on_order
+        )  # fmt: skip
 
     def _on_change(self, is_ready: bool) -> None:
         if not self.slots.is_closed:

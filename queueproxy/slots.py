@@ -11,6 +11,8 @@ refused as *not sent* exactly where the replica saw nothing of it. All methods r
 waits.
 
 Nobody waits here for a replica that is not ready: another one may be, and who holds requests (the activator) knows.
+For the same reason gateways are turned away while the gate is *quiesced*, because the replica may be stopped. Who comes
+without a gateway knows of no other replica: those that wait are served, and those that come are let in.
 """
 
 from collections.abc import Callable
@@ -66,9 +68,15 @@ class Slots(Requests):
         self.on_waiting = self._on_waiting
         self.on_change: Callable[[], None] = _unheard
         """Called when what is told to gateways has changed, or is to be looked at earlier than planned."""
+        self.on_inside: Callable[[], None] = _unheard
+        """Called while gateways are kept away, when something comes nevertheless or nothing is left."""
         self.on_unreachable: Callable[[str], None] = _unheard
         """Called where a connection to the model server could not be made."""
         self.is_closed = False
+        self.is_quiesced = False
+        """The autoscaler keeps gateways away, for as long as it says so."""
+        self._quiet: dict[Exchange, None] = {}
+        """WebSockets that are open and silent."""
         self.own_arrivals = 0
         """Requests that came without a gateway: of the others their gateway reports the arrival."""
         self._pool = pool
@@ -84,6 +92,11 @@ class Slots(Requests):
         return self.gate.is_open
 
     @property
+    def inside(self) -> int:
+        """Requests that are inside or wait for a place."""
+        return self.gate.in_flight + self.queue.length
+
+    @property
     def is_empty(self) -> bool:
         """Whether nothing is inside and nothing waits."""
         return not self.gate.in_flight and not self.queue.length
@@ -91,7 +104,14 @@ class Slots(Requests):
     @property
     def why_shut(self) -> str:
         """Why nothing is let in, for people; empty while something is."""
-        return "" if self.gate.is_open else self._why_shut.detail
+        if not self.gate.is_open:
+            return self._why_shut.detail
+        return self._kept_away() if self.is_quiesced else ""
+
+    @property
+    def takes_gateways(self) -> bool:
+        """Whether requests of gateways are taken."""
+        return self.gate.is_open and not self.is_quiesced
 
     # Gateways
 
@@ -132,6 +152,8 @@ class Slots(Requests):
     def _on_waiting(self) -> None:
         self.grants.own.waiting = self.queue.length
         self.grants.is_stale = True
+        if self.is_quiesced:
+            self.on_inside()
 
     def _settle(self, now_s: float) -> None:
         grants = self.grants
@@ -166,6 +188,16 @@ class Slots(Requests):
         if self.is_empty:
             self._on_empty()
 
+    def quiesce(self, is_quiesced: bool, now_s: float) -> None:
+        """Keep gateways away from now on, or no longer. Silent WebSockets are closed: nothing else would end them."""
+        self.is_quiesced = is_quiesced
+        for exchange in tuple(self._quiet) if is_quiesced else ():
+            exchange.leave_tunnel(now_s)
+        self.on_change()
+
+    def _kept_away(self) -> str:
+        return f"This replica of {self.service} may be stopped: the autoscaler lets no gateway in."
+
     def _not_ready(self, why: str) -> Refusal:
         return _unsent(503, "replica_not_ready", f"The model server of {self.service} is not ready: {why}.")
 
@@ -185,6 +217,8 @@ class Slots(Requests):
         if name is None:
             self.own_arrivals += 1
             way = self._own
+            if self.is_quiesced:
+                self.on_inside()
         else:
             way = self._ways.get(name, self._own)
         memory = exchange.downstream.memory
@@ -192,6 +226,8 @@ class Slots(Requests):
             exchange.refuse(_MEMORY_FULL, now_s)
         elif not self.gate.is_open:
             self._turn_away(exchange, way, self._why_shut, now_s)
+        elif self.is_quiesced and name is not None:
+            self._turn_away(exchange, way, _unsent(503, "quiesced", self._kept_away()), now_s)
         elif way.gate.try_enter():
             self.meter.enter(now_s)
             if name is not None and exchange.head.has_body:
@@ -281,9 +317,13 @@ class Slots(Requests):
     def on_quiet(self, exchange: Exchange, now_s: float) -> None:
         assert exchange.tunnel is not None
         self.meter.quieten(now_s, exchange.tunnel.entered_s, exchange.tunnel.data_s)
+        self._quiet[exchange] = None
+        if self.is_quiesced:
+            exchange.leave_tunnel(now_s)
 
     def on_roused(self, exchange: Exchange, now_s: float) -> None:
         assert exchange.tunnel is not None
+        self._quiet.pop(exchange, None)
         exchange.tunnel.entered_s = now_s
         self.meter.rouse(now_s)
 
@@ -292,6 +332,7 @@ class Slots(Requests):
     ) -> None:  # fmt: skip
         self.gate.lasting -= 1
         self.counters.websockets -= 1
+        self._quiet.pop(exchange, None)
         self._deal_paced()
         super().leave_tunnel(tunnel, exchange, upstream, now_s)
 
@@ -303,6 +344,8 @@ class Slots(Requests):
     def _left(self, now_s: float) -> None:
         if self.grants.is_stale or self.queue.length:
             self._settle(now_s)
+        if self.is_quiesced and self.is_empty:
+            self.on_inside()
         if self.is_closed and self.is_empty:
             self._on_empty()
 

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from autoscaler.decision import Traffic
 from autoscaler.identity import Identity, Refused
 from autoscaler.loop import Autoscaler
-from autoscaler.receiver import Bounds, Receiver
+from autoscaler.receiver import Bounds, Listener, Receiver
 from zerogate.clock import now
 from zerogate.http.listener import bind
 from zerogate.http.sweep import Sweep
@@ -34,6 +34,7 @@ class Ear:
         leads: bool = True,
         authenticate: Callable[[str], Awaitable[Identity | Refused]] = everybody,
         bounds: Bounds | None = None,
+        listener: Listener | None = None,
     ) -> None:
         loop = asyncio.get_running_loop()
         began_s = now()
@@ -53,6 +54,7 @@ class Ear:
         self.receiver = Receiver(
             self, authenticate,
             is_leading=lambda: self.leads, sweep=Sweep(loop), nursery=self.nursery, bounds=bounds,
+            listener=listener,
         )  # fmt: skip
         self.port = 0
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-import autoscaler.receiver
+import autoscaler.stream
 from autoscaler.identity import Identity, Refused
 from autoscaler.receiver import Bounds
 from tests.autoscaler.ear import Ear, ear
@@ -202,7 +202,7 @@ async def test_who_speaks_otherwise_is_told_and_parted_from(data: bytes) -> None
 
 
 async def test_who_never_says_who_it_is_has_a_few_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(autoscaler.receiver, "HELLO_S", 0.2)
+    monkeypatch.setattr(autoscaler.stream, "HELLO_S", 0.2)
     async with judged() as it, raw(it) as source:
         source.writer.write(PREAMBLE[:5])
         [message] = await source.hear_all()
@@ -212,7 +212,7 @@ async def test_who_never_says_who_it_is_has_a_few_seconds(monkeypatch: pytest.Mo
 
 
 async def test_a_token_that_cannot_be_judged_in_time_is_refused_for_now(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(autoscaler.receiver, "HELLO_S", 0.2)
+    monkeypatch.setattr(autoscaler.stream, "HELLO_S", 0.2)
     async with judged() as it, raw(it) as source:
 
         async def never(_: str) -> Identity | Refused:

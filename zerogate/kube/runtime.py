@@ -165,11 +165,31 @@ class KubernetesRuntime:
 
     def on_idle(self, replica_id: str) -> None:
         """The gate of a replica that drains says: nothing is inside."""
-        fleet = self._fleet_of.get(replica_id)
-        pod = fleet.pod_of(replica_id) if fleet is not None else None
+        fleet, pod = self._find(replica_id)
         if fleet is not None and pod is not None:
             fleet.steering.on_idle(pod)
             self._steer(fleet)
+
+    def on_busy(self, replica_id: str) -> None:
+        """Somebody has come into a replica that was idle, or nobody knows: it is not to be stopped before `on_idle`."""
+        fleet, pod = self._find(replica_id)
+        if fleet is not None and pod is not None:
+            fleet.steering.on_busy(pod)
+            self._steer(fleet)
+
+    def source_of(self, replica_id: str) -> str | None:
+        """Who reports for it, its pod's sidecar: NAMESPACE/POD. None where it has no pod, or is not ours any more."""
+        fleet, pod = self._find(replica_id)
+        return None if fleet is None or pod is None else f"{fleet.target.key[0]}/{pod}"
+
+    def _find(self, replica_id: str) -> tuple[_Fleet | None, str | None]:
+        """Whose it is, and the pod whose last life it is: between two lives a pod is still there to be taken."""
+        fleet = self._fleet_of.get(replica_id)
+        for one in self._fleets.values() if fleet is None else (fleet,):
+            pod = one.pod_of(replica_id)
+            if pod is not None:
+                return one, pod
+        return None, None
 
     def clear_back_off(self, service: str) -> None:
         """Forget the failures. The kubelet keeps its own pauses between restarts."""
@@ -210,7 +230,9 @@ class KubernetesRuntime:
         self._leads = leads
         inherits_until_s = self._clock() + _INHERITED_S
         for fleet in self._fleets.values():
+            draining = fleet.steering.draining
             fleet.steering.lead(leads, inherits_until_s=inherits_until_s)
+            self._show_drains(fleet, draining)
             self._steer(fleet)
 
     def on_number(self, service: str, number: int, version: int) -> None:
@@ -307,11 +329,12 @@ class KubernetesRuntime:
             return
         if life.state is ReplicaState.GONE:
             del fleet.replicas[life.id]
-            self._fleet_of.pop(life.id, None)
         else:
             fleet.replicas[life.id] = replica
             self._fleet_of[life.id] = fleet
         self._tell(replica)
+        if life.state is ReplicaState.GONE:
+            self._fleet_of.pop(life.id, None)
         self._count_failure(fleet, replica)
 
     @staticmethod
@@ -351,10 +374,13 @@ class KubernetesRuntime:
         draining = fleet.steering.draining
         for act in fleet.steering.step(now_s):
             self._act(fleet, act)
-        if fleet.steering.draining != draining:
+        self._show_drains(fleet, draining)
+        self._plan_revisit(fleet, now_s)
+
+    def _show_drains(self, fleet: _Fleet, before: frozenset[str]) -> None:
+        if fleet.steering.draining != before:
             for name, pod in list(fleet.pods.items()):
                 self._show(fleet, pod, fleet.lives[name])
-        self._plan_revisit(fleet, now_s)
 
     def _act(self, fleet: _Fleet, act: WriteScale | CloseGate | ReopenGate | SetCost | TellForeign) -> None:
         target = fleet.target

@@ -113,8 +113,10 @@ class Steering:
         self._version = 0
         self._members: Mapping[str, Member] = {}
         self._victims: dict[str, _Victim] = {}
-        self._leaving: dict[str, None] = {}
-        """Taken by a write, and not yet seen to be deleted."""
+        self._marked: dict[str, None] = {}
+        """Whose cost was asked to be written: the watch may not show it yet."""
+        self._leaving: dict[str, _Victim] = {}
+        """Taken by a write, and not yet seen to be deleted; empty, unless somebody came in after all."""
         self._is_rolling = False
         self._writing: WriteScale | None = None
         self._retry_at_s = float("-inf")
@@ -150,6 +152,7 @@ class Steering:
         self._inherits_until_s = inherits_until_s
         if not leads:
             self._victims.clear()
+            self._leaving = dict.fromkeys(self._leaving, _Victim.CLOSING)
 
     def want(self, scale: Scale) -> None:
         """What shall run; an older generation than the last one is ignored."""
@@ -180,11 +183,22 @@ class Steering:
             del self._victims[gone]
         for gone in [id_ for id_ in self._leaving if id_ not in self._members]:
             del self._leaving[gone]
+        for gone in [id_ for id_ in self._marked if id_ not in self._members]:
+            del self._marked[gone]
 
     def on_idle(self, id_: str) -> None:
         """Its gate says: closed, and nothing inside."""
         if self._victims.get(id_) is _Victim.CLOSING:
             self._victims[id_] = _Victim.EMPTY
+        elif id_ in self._leaving:
+            self._leaving[id_] = _Victim.EMPTY
+
+    def on_busy(self, id_: str) -> None:
+        """Something is inside after all, or that is not known any more: no write takes it until `on_idle`."""
+        if id_ in self._victims:
+            self._victims[id_] = _Victim.CLOSING
+        elif id_ in self._leaving:
+            self._leaving[id_] = _Victim.CLOSING
 
     def on_written(self, version: int, now_s: float) -> None:
         """The API server took the write; the workload has this version since."""
@@ -197,8 +211,7 @@ class Steering:
         self._number_at_s = now_s
         self._version = max(self._version, version)
         for id_ in write.victims:
-            self._victims.pop(id_, None)
-            self._leaving[id_] = None
+            self._leaving[id_] = self._victims.pop(id_, _Victim.CLOSING)
 
     def on_conflict(self, found: int, version: int, now_s: float) -> None:
         """The number was not what we thought."""
@@ -247,7 +260,9 @@ class Steering:
         """One died by itself just then, and the controller is content with as many as there are: ours stay."""
         if self._leaving and len(self._members) <= number:
             for id_ in [id_ for id_ in self._members if id_ in self._leaving]:
-                self._victims[id_] = _Victim.EMPTY
+                self._victims[id_] = self._leaving[id_]
+                if self._leaving[id_] is _Victim.CLOSING:
+                    self._close(id_)
             self._leaving.clear()
 
     def _up(self, number: int, wanted: int, now_s: float) -> None:
@@ -277,6 +292,7 @@ class Steering:
         for id_ in chosen:
             if self._victims[id_] is _Victim.EMPTY and not self._is_certain(id_):
                 self._victims[id_] = _Victim.MARKED
+                self._marked[id_] = None
                 self._acts.append(SetCost(id_, VICTIM_COST))
             if self._is_certain(id_):
                 ready.append(id_)
@@ -329,9 +345,10 @@ class Steering:
     def _keep(self, id_: str) -> None:
         if self._writing is not None and id_ in self._writing.victims:
             return
-        marked = self._victims.pop(id_) is _Victim.MARKED
+        del self._victims[id_]
         self._acts.append(ReopenGate(id_))
-        if marked or self._members[id_].cost <= VICTIM_COST:
+        if id_ in self._marked or self._members[id_].cost <= VICTIM_COST:
+            self._marked.pop(id_, None)
             self._acts.append(SetCost(id_, 0))
 
     def _may_write(self, number: int, now_s: float) -> bool:

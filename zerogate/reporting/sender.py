@@ -24,8 +24,10 @@ from zerogate.reporting.wire import (
     MOST_READINGS,
     Beat,
     Bye,
+    FromSource,
     Hello,
     Kind,
+    Order,
     Reading,
     Readings,
     Wake,
@@ -67,7 +69,11 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     token_file: str = ""
 
 
-def _nobody(_: str) -> None:
+Answer = Callable[[FromSource], None]
+"""Says something to the autoscaler that gave an order, where it can hear it now."""
+
+
+def _nobody(*_: object) -> None:
     """Nobody acts."""
 
 
@@ -82,12 +88,14 @@ class Sender:
         nursery: Nursery,
         jitter: Callable[[], float],
         on_unacknowledged: Callable[[str], None] = _nobody,
+        on_order: Callable[[Order, Answer], None] = _nobody,
     ) -> None:
         self._book = book
         self._target = target
         self._nursery = nursery
         self._jitter = jitter
         self._on_unacknowledged = on_unacknowledged
+        self._on_order = on_order
         self._incarnation = os.urandom(8).hex()
         self._streams: dict[Address, Stream] = {}
         self._tasks: list[asyncio.Task[None]] = []
@@ -198,6 +206,14 @@ class Sender:
         self._wakes.hear_leader(number, now())
         if number == 0:
             self._say_wakes(self._wakes.unanswered(), [stream])
+
+    def on_order(self, stream: Stream, order: Order) -> None:
+        """An autoscaler orders something; the answers go to it alone."""
+        self._on_order(order, lambda message: self._answer(stream, message))
+
+    @staticmethod
+    def _answer(stream: Stream, message: FromSource) -> None:
+        stream.say(frame(message))
 
     # What is said
 

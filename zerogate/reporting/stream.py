@@ -19,6 +19,9 @@ from zerogate.reporting.wire import (
     Frames,
     FromSource,
     Hello,
+    Order,
+    Quiesce,
+    Reopen,
     Token,
     TurnedAway,
     Welcome,
@@ -49,6 +52,7 @@ class StreamOwner(Protocol):
     def on_welcome(self, stream: "Stream") -> None: ...
     def on_ack(self, stream: "Stream", number: int, *, is_leading: bool) -> None: ...
     def on_writable(self, stream: "Stream") -> None: ...
+    def on_order(self, stream: "Stream", order: Order) -> None: ...
 
 
 class Stream:
@@ -143,6 +147,8 @@ class Stream:
         elif isinstance(message, TurnedAway):
             self._is_refused = not message.is_passing
             self._say(f"the autoscaler at {self.address} takes no reports from here: {message.reason}")
+        elif isinstance(message, Quiesce | Reopen):
+            self._owner.on_order(self, message)
         elif isinstance(message, Welcome) and not self.is_open:
             self.is_open = self.can_write = True
             self._say(f"reports go to the autoscaler at {self.address}")

@@ -5,8 +5,9 @@ MessagePack: a list whose first item says which message it is. Further items may
 a default, so either side may be the older one; what cannot be read so needs another number in the preamble.
 
 Everything a source says is cumulative, so a message that is lost or said again distorts nothing. The source's name and
-incarnation are said once, in `Hello`: no message can speak for another source. Used by `zerogate.reporting.sender` and
-`autoscaler.receiver`.
+incarnation are said once, in `Hello`: no message can speak for another source. What the leader orders is a lease that
+runs out by itself, and carries a number, so that an order or an answer that comes late is known to be overtaken. Used
+by `zerogate.reporting.sender` and `autoscaler.stream`.
 """
 
 from typing import Annotated, Final, Literal
@@ -28,7 +29,14 @@ MOST_BYTES: Final = 128 * 1024
 MOST_BYTES_OF_ONE: Final = 16 * 1024
 """Of a frame of a source that speaks of one service, and of everybody's first: a token has 1 to 2 KiB."""
 
+LEASE_S: Final = 30.0
+"""A leader that dies keeps no gate shut for longer: three renewals, so that one may be lost and one late."""
+MOST_LEASE_S: Final = 120.0
+"""Nobody may shut a gate for longer at once."""
+
 Kind = Literal["sidecar", "gateway", "activator"]
+_Lease = Annotated[float, msgspec.Meta(ge=0.0, le=MOST_LEASE_S)]
+_Asker = Annotated[str, msgspec.Meta(max_length=64)]
 
 
 class WireError(ZerogateError):
@@ -93,6 +101,17 @@ class Bye(msgspec.Struct, frozen=True, array_like=True, tag=5):
     """The source has said all and goes: what it said last is over, not unknown."""
 
 
+class Quiesced(msgspec.Struct, frozen=True, array_like=True, tag=6):
+    """How it is behind a gate that the leader has shut: told as an answer to each order, and whenever the last request
+    leaves or another one comes in. `asker`, `number`: of the last order heard from that one. `sequence` grows with each
+    of these messages of an incarnation. `inside`: requests in the replica or about to enter it."""
+
+    asker: str
+    number: int
+    sequence: int
+    inside: int
+
+
 class Welcome(msgspec.Struct, frozen=True, array_like=True, tag=10):
     """The source is known from now on. `leading`: this autoscaler is the one that acts."""
 
@@ -113,8 +132,28 @@ class TurnedAway(msgspec.Struct, frozen=True, array_like=True, tag=12):
     is_passing: bool = False
 
 
-FromSource = Hello | Readings | Wake | Beat | Token | Bye
-ToSource = Welcome | Ack | TurnedAway
+class Quiesce(msgspec.Struct, frozen=True, array_like=True, tag=13):
+    """To a sidecar: take nothing more from gateways for `for_s` from now on.
+
+    `asker`: the autoscaler that says so, unlike any other and any earlier one; its orders are numbered, and one that is
+    overtaken counts for nothing.
+    """
+
+    asker: _Asker
+    number: int
+    for_s: _Lease
+
+
+class Reopen(msgspec.Struct, frozen=True, array_like=True, tag=14):
+    """To a sidecar: what this asker ordered is over."""
+
+    asker: _Asker
+    number: int
+
+
+Order = Quiesce | Reopen
+FromSource = Hello | Readings | Wake | Beat | Token | Bye | Quiesced
+ToSource = Welcome | Ack | TurnedAway | Quiesce | Reopen
 
 _encode = msgspec.msgpack.Encoder().encode
 _from_source: msgspec.msgpack.Decoder[FromSource] = msgspec.msgpack.Decoder(FromSource)

@@ -1,0 +1,311 @@
+"""One stream of a source, from the autoscaler's side: who it is, what it says, what it is told.
+
+It is read only while all that it said is dealt with, and speaks for the one source that its token proves. Owned by
+`autoscaler.receiver`, which knows all of them.
+"""
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any, Final
+
+from autoscaler.identity import Identity, Refused, Source, source_of
+from zerogate.clock import now
+from zerogate.errors import shown
+from zerogate.http.sweep import NEVER
+from zerogate.reporting.wire import (
+    MOST_BYTES,
+    MOST_BYTES_OF_ONE,
+    PREAMBLE,
+    SILENCE_S,
+    Ack,
+    Beat,
+    Bye,
+    Frames,
+    Hello,
+    Quiesced,
+    Readings,
+    Token,
+    TurnedAway,
+    Wake,
+    Welcome,
+    WireError,
+    frame,
+    read_from_source,
+    stat_of,
+)
+
+if TYPE_CHECKING:
+    from autoscaler.receiver import Receiver
+
+log = logging.getLogger(__name__)
+
+HELLO_S: Final = 5.0
+"""For the first message and the judgement of its token."""
+SLICE: Final = 256
+"""Readings in one callback: about a millisecond."""
+_BYTES_OF_ONE: Final = 512
+"""A longer reading counts as several: names have at most 317 letters, numbers some ten."""
+_LOG_GAP_S: Final = 1.0
+"""Whoever knocks again and again does not fill the log."""
+LEADING: Final = frame(Ack(0, leading=True))
+FOLLOWING: Final = frame(Ack(0, leading=False))
+
+
+class Stream(asyncio.Protocol):
+    """See the module's text."""
+
+    __slots__ = (
+        "_allowed", "_allowed_s", "_bodies", "_can_write", "_frames", "_greeting", "_heard_s", "_identity", "_is_busy",
+        "_rate", "_receiver", "_source", "_transport", "tick", "visit_s",
+    )  # fmt: skip
+
+    def __init__(self, receiver: "Receiver") -> None:
+        self.tick = 0
+        self.visit_s = NEVER
+        self._receiver = receiver
+        self._frames = Frames(MOST_BYTES_OF_ONE)
+        self._greeting: bytes | None = b""
+        self._bodies: list[bytes] = []
+        self._identity: Identity | None = None
+        self._source: Source | None = None
+        self._transport: Any = None
+        self._is_busy = False
+        self._can_write = True
+        self._heard_s = self._allowed_s = now()
+        self._allowed = self._rate = 0.0
+
+    def connection_made(self, transport: Any) -> None:
+        self._transport = transport
+        receiver, bounds = self._receiver, self._receiver.bounds
+        unknown = len(receiver.unknown)
+        receiver.unknown.add(self)
+        if unknown >= bounds.unknown or unknown + len(receiver.streams) >= bounds.streams:
+            self.turn_away("full", "This autoscaler has as many streams as it takes.", is_passing=True)
+        else:
+            receiver.sweep.watch(self, self._heard_s + HELLO_S)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        receiver, source = self._receiver, self._source
+        receiver.sweep.forget(self)
+        receiver.unknown.discard(self)
+        if source is not None and receiver.streams.get(source.name) is self:
+            del receiver.streams[source.name]
+            if source.scope is not None:
+                receiver.listener.on_source_lost(source.name)
+
+    def pause_writing(self) -> None:
+        self._can_write = False
+
+    def resume_writing(self) -> None:
+        self._can_write = True
+
+    def write(self, data: bytes) -> bool:
+        """Not to a source that does not read: it will ask again, or count us as silent. Whether it was written."""
+        if self._can_write:
+            self._transport.write(data)
+        return self._can_write
+
+    def abort(self) -> None:
+        self._transport.abort()
+
+    def turn_away(self, why: str, reason: str, *, is_passing: bool = False) -> None:
+        """Say why, and end."""
+        receiver = self._receiver
+        receiver.figures.refused[why] += 1
+        if now() >= receiver.quiet_until_s:
+            receiver.quiet_until_s = now() + _LOG_GAP_S
+            log.warning("a stream of %s: %s", self._source.name if self._source else "an unknown source", reason)
+        self.write(frame(TurnedAway(reason, is_passing)))
+        self._bodies.clear()
+        self._transport.close()
+
+    def due(self, now_s: float) -> float | None:
+        """End a stream that is silent, or that has not said who it is."""
+        if self._source is None:
+            self.turn_away("silent", f"A source says who it is within {HELLO_S:g} s.", is_passing=True)
+            return None
+        assert self._identity is not None
+        if now_s >= self._identity.expires_s:
+            self.turn_away("token", "The token has expired and no other one was sent.", is_passing=True)
+            return None
+        if now_s >= self._heard_s + 2 * SILENCE_S:
+            self._receiver.figures.refused["silent"] += 1
+            self.abort()
+            return None
+        return min(self._heard_s + 2 * SILENCE_S, self._identity.expires_s)
+
+    # What it says
+
+    def data_received(self, data: bytes) -> None:
+        self._heard_s = now()
+        try:
+            if self._greeting is not None:
+                data = self._take_greeting(data)
+            bodies = self._frames.feed(data)
+            if self._is_busy or self._bodies:
+                self._bodies += bodies
+            elif bodies:
+                self._bodies = bodies
+                self._go_on()
+        except WireError as error:
+            self._wrong(error)
+
+    def _take_greeting(self, data: bytes) -> bytes:
+        assert self._greeting is not None
+        greeting = self._greeting + data[: len(PREAMBLE) - len(self._greeting)]
+        if not PREAMBLE.startswith(greeting):
+            raise WireError("the source speaks another protocol, or another version of this one")
+        rest = data[len(greeting) - len(self._greeting) :]
+        self._greeting = None if greeting == PREAMBLE else greeting
+        return rest
+
+    def _wrong(self, error: WireError) -> None:
+        self.turn_away("protocol", f"{error}.")
+
+    def _go_on(self) -> None:
+        """Deal with what it said, a slice in each turn of the loop; it is read again when that is all done."""
+        try:
+            count = 0
+            for done, body in enumerate(self._bodies, 1):
+                count += max(1, self._deal(body), len(body) // _BYTES_OF_ONE)
+                if self._is_busy or count >= SLICE:
+                    del self._bodies[:done]
+                    break
+            else:
+                self._bodies = []
+        except WireError as error:
+            self._wrong(error)
+            return
+        self._spend(count)
+        if self._bodies and not self._is_busy and not self._transport.is_closing():
+            self._rest(0.0)
+
+    def _spend(self, count: int) -> None:
+        """Of what the source may say; who says too much is not read for as long as that is too much."""
+        if self._source is None or self._is_busy or self._transport.is_closing():
+            return
+        most = self._rate * self._receiver.bounds.burst_s
+        self._allowed = min(most, self._allowed + (self._heard_s - self._allowed_s) * self._rate) - count
+        self._allowed_s = self._heard_s
+        if self._allowed < 0.0:
+            self._receiver.figures.throttled += 1
+            self._rest(-self._allowed / self._rate)
+
+    def _rest(self, time_s: float) -> None:
+        self._is_busy = True
+        self._transport.pause_reading()
+        asyncio.get_running_loop().call_later(time_s, self._rested)
+
+    def _rested(self) -> None:
+        self._is_busy = False
+        if not self._transport.is_closing():
+            self._heard_s = now()
+            self._transport.resume_reading()
+            self._go_on()
+
+    def _deal(self, body: bytes) -> int:
+        """Deal with one message; how many readings it had."""
+        message = read_from_source(body)
+        source = self._source
+        if source is None:
+            if not isinstance(message, Hello):
+                raise WireError("the first message is not a hello")
+            self._judge(message.token, message)
+            return 0
+        taker = self._receiver.taker
+        if isinstance(message, Readings):
+            for reading in message.readings:
+                if source.scope is not None and reading.service != source.scope:
+                    self._forged(reading.service)
+                    return 0
+                taker.report(stat_of(reading, source.name, source.incarnation))
+            self._receiver.figures.reports += len(message.readings)
+            if source.scope is not None and message.readings:
+                self._receiver.listener.on_in_flight(source.name, message.readings[-1].in_flight)
+            return len(message.readings)
+        if isinstance(message, Beat):
+            taker.heartbeat(source.name, source.incarnation, service=source.scope)
+            self.write(LEADING if self._receiver.is_leading() else FOLLOWING)
+        elif isinstance(message, Wake):
+            self._wake(message, source)
+            return 1
+        elif isinstance(message, Quiesced):
+            if source.scope is not None:
+                self._receiver.listener.on_quiesced(source.name, source.incarnation, message)
+            return 1
+        elif isinstance(message, Token):
+            self._judge(message.token, None)
+        elif isinstance(message, Bye):
+            taker.farewell(source.name, source.incarnation)
+            self._transport.close()
+        else:
+            raise WireError("a second hello")
+        return 0
+
+    def _wake(self, message: Wake, source: Source) -> None:
+        receiver, service = self._receiver, message.reading.service
+        if source.scope is not None and service != source.scope:
+            self._forged(service)
+            return
+        receiver.figures.wakes += 1
+        receiver.taker.report(stat_of(message.reading, source.name, source.incarnation))
+        is_leading = receiver.is_leading()
+        if is_leading:
+            receiver.taker.wake(service)
+        self.write(frame(Ack(message.number, is_leading)))
+
+    def _forged(self, service: str) -> None:
+        assert self._source is not None
+        self._receiver.figures.forged += 1
+        self.turn_away("forged", f"This source may report {self._source.scope}, and not {shown(service)}.")
+
+    # Who it is
+
+    def _judge(self, token: str, hello: Hello | None) -> None:
+        self._is_busy = True
+        self._transport.pause_reading()
+        self._receiver.nursery.start(self._judge_and_go_on(token, hello), name="authentication of a source")
+
+    async def _judge_and_go_on(self, token: str, hello: Hello | None) -> None:
+        verdict: Identity | Refused | None
+        try:
+            async with asyncio.timeout(HELLO_S):
+                verdict = await self._receiver.authenticate(token)
+        except TimeoutError:
+            verdict = None
+        if self._transport.is_closing():
+            return
+        before = self._identity
+        if verdict is None:
+            self.turn_away("token", "The token could not be judged in time.", is_passing=True)
+        elif isinstance(verdict, Refused):
+            self.turn_away("token", verdict.reason)
+        elif before is not None and (verdict.pod, verdict.service) != (before.pod, before.service):
+            self.turn_away("forged", "The new token is somebody else's.")
+        else:
+            self._identity = verdict
+            if hello is None or self._welcome(hello, verdict):
+                self._rested()
+
+    def _welcome(self, hello: Hello, identity: Identity) -> bool:
+        source = source_of(hello, identity)
+        if isinstance(source, Refused):
+            self._receiver.figures.forged += 1
+            self.turn_away("forged", source.reason)
+            return False
+        receiver, bounds = self._receiver, self._receiver.bounds
+        before = receiver.streams.get(source.name)
+        if before is not None:
+            before.abort()  # the source is here, so that stream is dead and only not known to be
+        receiver.unknown.discard(self)
+        receiver.streams[source.name] = self
+        self._source = source
+        self._rate = bounds.readings_per_s_of_all if source.scope is None else bounds.readings_per_s
+        self._allowed = self._rate * bounds.burst_s
+        self._frames.most_bytes = MOST_BYTES if source.scope is None else MOST_BYTES_OF_ONE
+        receiver.sweep.watch(self, now() + SILENCE_S)
+        receiver.taker.heartbeat(source.name, source.incarnation, service=source.scope)
+        self.write(frame(Welcome(receiver.is_leading())))
+        if source.scope is not None:
+            receiver.listener.on_source(source.name, source.incarnation)
+        return True
