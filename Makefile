@@ -2,7 +2,7 @@
 # makes from the lock files and remakes only when they change.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast check fuzz bench bench-proxy docs picture soak cluster kubernetes-binaries lock clean environment-demo environment-dev
+.PHONY: help demo test test-fast check fuzz bench bench-kubernetes bench-proxy docs picture soak cluster kubernetes-binaries lock clean environment-demo environment-dev
 
 BIN := .venv/bin
 CODE = $(wildcard zerogate gateway activator queueproxy autoscaler cli bench tools tests)
@@ -38,6 +38,9 @@ check: environment-dev ## lint, format, types, import contracts, purity, links o
 
 bench: environment-dev ## the figures, printed as a table
 	@$(BIN)/python -m bench $(ARGS)
+
+bench-kubernetes: environment-dev ## the figures of a real cluster; needs root; ARGS=startup for one part
+	@$(BIN)/python -m bench.kubernetes $(ARGS)
 
 bench-proxy: environment-dev ## beside Knative's queue-proxy, nginx, HAProxy and aiohttp; ARGS="small sse" or --quick
 	@$(BIN)/python -m bench.peers $(ARGS)

@@ -15,27 +15,52 @@ from autoscaler.injector.lookup import Lookup, Workload, controller_of, workload
 from autoscaler.injector.review import UNCHANGED, Answer, Request
 from zerogate.kube.injection import Injection, Refused, inject
 from zerogate.kube.policies import Layer, Reading, ours, read_defaults, read_workload
-from zerogate.kube.ports import Json
-from zerogate.kube.sidecar import SidecarTerms
+from zerogate.kube.ports import Json, ServicePatch
+from zerogate.kube.sidecar import SIDECAR, SidecarTerms
 
 WORKER_INDEX: Final = "leaderworkerset.sigs.k8s.io/worker-index"
 """Label of the pods of a group; the leader, 0, is the one that serves."""
 KINDS: Final = ("Deployment", "ReplicaSet", "StatefulSet", "CloneSet", "LeaderWorkerSet")
 """What has a `/scale` that zerogate writes. A ReplicaSet only where no Deployment has it."""
+INJECTED: Final = "SidecarInjected"
+_INJECTED: Final = f"New pods get the sidecar {SIDECAR}."
 _MOST_SAID: Final = 20
 """Mistakes in one refusal: more do not fit a terminal."""
 
 
-class Notice(msgspec.Struct, frozen=True):
-    """Something about a workload that its owner should hear, beside the warnings that reach whoever made the pod."""
+class Notice(msgspec.Struct, frozen=True, kw_only=True):
+    """Something about a workload that its owner should hear, beside the warnings that reach whoever made the pod.
+
+    `reason` is a word for programs, as an Event has it.
+    """
 
     namespace: str
     workload: Workload
+    reason: str
     text: str
+    is_warning: bool = True
+
+
+class WantedTargets(msgspec.Struct, frozen=True):
+    """Ports of Services that are to lead to a name, now that a new pod of `service` (NAMESPACE/NAME) has it.
+
+    The pod need not come to be, and others of the workload do not have the name yet.
+    """
+
+    service: str
+    patches: tuple[ServicePatch, ...]
+
+
+def nobody(wanted: WantedTargets) -> None:
+    """Nobody patches Services here."""
 
 
 class Answering:
-    """Answers reviews. `notice`: told what is worth an Event; `new_token`: makes the secret of a pod's `/drain`."""
+    """Answers reviews. `new_token`: makes the secret of a pod's `/drain`.
+
+    `notice`: told what is worth an Event; `want_targets`: told what takeover needs besides. Neither hears of reviews
+    that are for show only (`--dry-run=server`).
+    """
 
     def __init__(
         self,
@@ -44,6 +69,7 @@ class Answering:
         *,
         notice: Callable[[Notice], None],
         new_token: Callable[[], str],
+        want_targets: Callable[[WantedTargets], None] = nobody,
         kinds: Sequence[str] = KINDS,
         config_map: str = "zerogate-policy",
     ) -> None:
@@ -51,6 +77,7 @@ class Answering:
         self._terms = terms
         self._notice = notice
         self._new_token = new_token
+        self._want_targets = want_targets
         self._kinds = kinds
         self._config_map = config_map
 
@@ -71,17 +98,37 @@ class Answering:
         if not reading.policy.cluster.enabled or not reading.policy.cluster.inject:
             return UNCHANGED
         services = await self._lookup.services(namespace) if reading.policy.cluster.takeover else ()
+        service = f"{namespace}/{workload.name}"
         outcome = inject(
-            pod, reading.policy, self._terms,
-            service=f"{namespace}/{workload.name}", services=services, token=self._new_token(),
+            pod, reading.policy, self._terms, service=service, services=services, token=self._new_token()
         )  # fmt: skip
-        warnings = [str(mistake.error) for mistake in reading.mistakes]
-        warnings += (
-            [f"{source} gets no sidecar: {outcome.reason}."] if isinstance(outcome, Refused) else outcome.warnings
+        mistakes = [str(mistake.error) for mistake in reading.mistakes]
+        refused = [f"{source} gets no sidecar: {outcome.reason}."] if isinstance(outcome, Refused) else []
+        hints = outcome.warnings if isinstance(outcome, Injection) else ()
+        if not request.dry_run:
+            notes = {"PolicyMistaken": mistakes, "SidecarRefused": refused, "SidecarLimited": hints}
+            self._tell(namespace, workload, notes, outcome)
+            if isinstance(outcome, Injection) and outcome.service_patches:
+                self._want_targets(WantedTargets(service, outcome.service_patches))
+        return Answer(
+            operations=outcome.operations if isinstance(outcome, Injection) else (),
+            warnings=[*mistakes, *refused, *hints],
         )
-        for text in warnings:
-            self._notice(Notice(namespace, workload, text))
-        return Answer(operations=outcome.operations if isinstance(outcome, Injection) else (), warnings=warnings)
+
+    def _tell(
+        self,
+        namespace: str,
+        workload: Workload,
+        notes: Mapping[str, Sequence[str]],
+        outcome: Injection | Refused,
+    ) -> None:
+        for reason, texts in notes.items():
+            for text in texts:
+                self._notice(Notice(namespace=namespace, workload=workload, reason=reason, text=text))
+        if isinstance(outcome, Injection) and outcome.operations:
+            self._notice(
+                Notice(namespace=namespace, workload=workload, reason=INJECTED, text=_INJECTED, is_warning=False)
+            )
 
     async def validate(self, request: Request) -> Answer:
         """Whether the annotations of a workload, its pods or a namespace are right, or the cluster's own policy."""
@@ -91,7 +138,7 @@ class Answering:
         if request.kind.kind == "ConfigMap":
             return self._cluster_policy(obj)
         if request.kind.kind == "Namespace":
-            reading = self._read_namespace(obj)
+            reading = await self._read_namespace(obj)
             warnings: list[str] = []
         else:
             own, template = _annotations(obj), _annotations(_template(obj))
@@ -118,13 +165,13 @@ class Answering:
             Layer(source=source, raw=ours(own), is_own=True),
             Layer(source=f"{source}, pod template", raw=ours(template), is_own=True),
         ]
-        return read_workload(self._lookup.defaults(), layers)
+        return read_workload(await self._lookup.defaults(), layers)
 
-    def _read_namespace(self, obj: Json) -> Reading:
+    async def _read_namespace(self, obj: Json) -> Reading:
         name = obj.get("metadata", {}).get("name", "")
         raw = ours(_annotations(obj))
         layer = Layer(source=f"Namespace {name}", raw=raw, is_of_one_workload=False, is_own=True)
-        return read_workload(self._lookup.defaults(), [layer])
+        return read_workload(await self._lookup.defaults(), [layer])
 
     def _cluster_policy(self, obj: Json) -> Answer:
         meta = obj.get("metadata", {})

@@ -1,7 +1,6 @@
 """What the webhook asks the cluster: the interface, and the way from a pod up to the workload that is scaled.
 
-The objects come from the watcher's memory where it has them, and are fetched where it has not yet: a Deployment's
-first pod comes within milliseconds of the Deployment itself. `FakeCluster` stands for it in tests, and shows what is
+`autoscaler.injector.cluster` answers it from the API server; `FakeCluster` stands for it in tests, and shows what is
 promised.
 """
 
@@ -23,6 +22,7 @@ class OwnerReference(msgspec.Struct, frozen=True):
     api_version: str
     kind: str
     name: str
+    uid: str = ""
 
 
 class Lookup(Protocol):
@@ -37,23 +37,27 @@ class Lookup(Protocol):
     async def services(self, namespace: str) -> Sequence[Json]:
         """All Services of a namespace."""
 
-    def defaults(self) -> Defaults:
+    async def defaults(self) -> Defaults:
         """The cluster's, as last read."""
 
 
-class Workload(msgspec.Struct, frozen=True):
+class Workload(msgspec.Struct, frozen=True, kw_only=True):
     """What scales a pod. `annotations`: its own, not its template's."""
 
     kind: str
     name: str
     annotations: Mapping[str, str]
+    api_version: str = ""
+    uid: str = ""
 
 
 def controller_of(obj: Json) -> OwnerReference | None:
     """The object's controller, if it has one."""
     for reference in (obj.get("metadata") or {}).get("ownerReferences") or ():
         if reference.get("controller"):
-            return OwnerReference(reference["apiVersion"], reference["kind"], reference["name"])
+            return OwnerReference(
+                reference["apiVersion"], reference["kind"], reference["name"], reference.get("uid", "")
+            )
     return None
 
 
@@ -72,7 +76,10 @@ async def workload_of(lookup: Lookup, namespace: str, pod: Json, kinds: Sequence
         obj = await lookup.object(namespace, reference)
         if obj is not None and reference.kind in kinds:
             annotations = (obj.get("metadata") or {}).get("annotations") or {}
-            found = Workload(reference.kind, reference.name, annotations)
+            found = Workload(
+                kind=reference.kind, name=reference.name, annotations=annotations,
+                api_version=reference.api_version, uid=reference.uid,
+            )  # fmt: skip
     return found
 
 
@@ -98,5 +105,5 @@ class FakeCluster:
     async def services(self, namespace: str) -> Sequence[Json]:
         return self.of_services.get(namespace, [])
 
-    def defaults(self) -> Defaults:
+    async def defaults(self) -> Defaults:
         return self.cluster_defaults

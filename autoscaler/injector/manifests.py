@@ -8,6 +8,7 @@ does not even ask. Called by the chart's generator and by whoever installs witho
 import base64
 from collections.abc import Sequence
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -53,6 +54,8 @@ class Installation(msgspec.Struct, frozen=True, kw_only=True):
 
 def server_names(installation: Installation) -> tuple[str, ...]:
     """What the certificate has to be for."""
+    if installation.url is not None:
+        return (str(urlsplit(installation.url).hostname),)
     service = f"{installation.service}.{installation.namespace}.svc"
     return (service, f"{service}.cluster.local")
 
@@ -80,7 +83,7 @@ def _webhook(installation: Installation, name: str, path: str, rule: dict[str, A
         "rules": [rule],
         "failurePolicy": "Ignore",
         "matchPolicy": "Equivalent",
-        "sideEffects": "None",
+        "sideEffects": "NoneOnDryRun",  # Events tell of what was done
         "timeoutSeconds": TIMEOUT_S,
         "admissionReviewVersions": ["v1"],
     }

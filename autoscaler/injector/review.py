@@ -41,6 +41,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     name: str = ""
     object: dict[str, Any] | None = None
     old_object: dict[str, Any] | None = None
+    dry_run: bool = False
+    """Nothing will be stored, and nothing may happen elsewhere because of it."""
 
 
 class _Review(msgspec.Struct, frozen=True, rename="camel"):

@@ -16,11 +16,12 @@ from autoscaler.injector.authority import BUNDLE, LEAF, LEAF_KEY, read_held, tak
 from autoscaler.injector.validity import plan
 from zerogate.errors import ZerogateError
 
-LOOK_EVERY_S: Final = 600.0
-"""What another replica has made is served within this time; it relies on it only after an hour."""
+LOOK_EVERY_S: Final = 60.0
+"""What another replica has made is served within this time, and trust that somebody's apply took away is back; three
+reads."""
 RETRY_S: Final = 10.0
-_MOST_STEPS: Final = 8
-"""In one round; three make everything from nothing."""
+_MOST_STEPS: Final = 12
+"""In one round; four make everything from nothing."""
 
 log = logging.getLogger(__name__)
 
@@ -45,8 +46,8 @@ class CertificateStore(Protocol):
     async def write(self, data: Mapping[str, bytes], version: str) -> None:
         """Write or create it. Raises ChangedError where it is not `version` any more."""
 
-    async def publish(self, bundle: bytes) -> None:
-        """Let the API server trust `bundle` (PEM) for our webhooks; no write where it does already."""
+    async def publish(self, bundle: bytes) -> bool:
+        """Let the API server trust `bundle` (PEM) for our webhooks. Whether that took a write."""
 
 
 class Rotation:
@@ -64,13 +65,20 @@ class Rotation:
         self._use = use
         self._wall = wall
         self._used = b""
+        self.fault = ""
+        """Why the last round came to nothing; empty: it did not."""
+
+    @property
+    def is_serving(self) -> bool:
+        """Whether there is a certificate in use."""
+        return bool(self._used)
 
     async def round(self) -> float:
         """Do all that is due; the stamp of the wall clock at which something is due again."""
         for _ in range(_MOST_STEPS):
             stored = await self._store.read()
-            if stored.data.get(BUNDLE):
-                await self._store.publish(stored.data[BUNDLE])
+            if stored.data.get(BUNDLE) and await self._store.publish(stored.data[BUNDLE]):
+                continue  # meanwhile another may have written, and published, what is newer
             now_at = self._wall()
             due = plan(read_held(stored.data), self._names, now_at)
             if due.step is None:
@@ -92,7 +100,10 @@ class Rotation:
         while True:
             try:
                 wait_s = await self.round() - self._wall()
+                self.fault = ""
             except ZerogateError as error:
-                log.warning("the webhook's certificates could not be looked after: %s", error)
+                if str(error) != self.fault:
+                    log.warning("the webhook's certificates could not be looked after: %s", error)
+                self.fault = str(error)
                 wait_s = RETRY_S
             await asyncio.sleep(min(max(wait_s, RETRY_S), LOOK_EVERY_S))

@@ -1,96 +1,33 @@
-"""The webhook on this machine, asked by a real API server: what an autoscaler does, in a thread of a test."""
+"""The webhook of several autoscalers on this machine, asked by a real API server."""
 
 import asyncio
-import base64
 import socket
 import threading
-from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from autoscaler.injector.answering import Answering, Notice
-from autoscaler.injector.lookup import OwnerReference
+from autoscaler.injector.answering import WantedTargets
+from autoscaler.injector.injector import RATES, Injector, Terms
 from autoscaler.injector.manifests import Installation, webhook_configurations
-from autoscaler.injector.rotation import ChangedError, Rotation, Stored
-from autoscaler.injector.server import Webhook
-from tests.kubernetes.harness.access import Cluster
+from tests.kubernetes.harness.access import MERGE_PATCH, Access, Cluster
 from tests.kubernetes.harness.control_plane import ControlPlane
+from tests.kubernetes.harness.images import ZEROGATE
+from tests.kubernetes.harness.manifests import container, deployment, service
+from tests.kubernetes.harness.node import Node
 from tests.kubernetes.harness.processes import until
+from tests.webhook_server import PORT
 from zerogate.clock import wall
-from zerogate.kube.policies import NO_DEFAULTS, Defaults
+from zerogate.kube.access import by_kubeconfig
+from zerogate.kube.client import KubeClient
+from zerogate.kube.event_book import Happening
+from zerogate.kube.happenings import Happenings
 from zerogate.kube.sidecar import SidecarTerms
 
 T = TypeVar("T")
 SYSTEM = "zerogate-system"
 HOOKS = "/apis/admissionregistration.k8s.io/v1"
 SECRET = "zerogate-webhook"
-
-
-class ApiLookup:
-    """A `Lookup` that asks each time, in threads, because the client of the tests waits."""
-
-    def __init__(self, cluster: Cluster) -> None:
-        self._cluster = cluster
-        self._lock = threading.Lock()
-
-    async def _find(self, path: str) -> dict[str, Any] | None:
-        def find() -> dict[str, Any] | None:
-            with self._lock:
-                return self._cluster.find(path)
-
-        return await asyncio.to_thread(find)
-
-    async def object(self, namespace: str, reference: OwnerReference) -> Mapping[str, Any] | None:
-        group = reference.api_version
-        return await self._find(f"/apis/{group}/namespaces/{namespace}/{reference.kind.lower()}s/{reference.name}")
-
-    async def namespace_annotations(self, namespace: str) -> Mapping[str, str]:
-        found = await self._find(f"/api/v1/namespaces/{namespace}") or {}
-        annotations: dict[str, str] = found["metadata"].get("annotations") or {}
-        return annotations
-
-    async def services(self, namespace: str) -> Sequence[Mapping[str, Any]]:
-        found = await self._find(f"/api/v1/namespaces/{namespace}/services") or {}
-        services: list[dict[str, Any]] = found["items"]
-        return services
-
-    def defaults(self) -> Defaults:
-        return NO_DEFAULTS
-
-
-class ApiStore:
-    """A `CertificateStore` in the API server."""
-
-    def __init__(self, cluster: Cluster, names: Sequence[str]) -> None:
-        self._cluster = cluster
-        self._path = f"/api/v1/namespaces/{SYSTEM}/secrets"
-        self._hooks = [f"{HOOKS}/{kind}webhookconfigurations/{name}" for kind, name in zip(
-            ("mutating", "validating"), names, strict=True
-        )]  # fmt: skip
-
-    async def read(self) -> Stored:
-        found = await asyncio.to_thread(self._cluster.find, f"{self._path}/{SECRET}")
-        data = {name: base64.b64decode(text) for name, text in ((found or {}).get("data") or {}).items()}
-        return Stored(data, found["metadata"]["resourceVersion"] if found else "")
-
-    async def write(self, data: Mapping[str, bytes], version: str) -> None:
-        metadata = {"name": SECRET, **({"resourceVersion": version} if version else {})}
-        body = {"metadata": metadata, "data": {name: base64.b64encode(one).decode() for name, one in data.items()}}
-        method, path = ("PUT", f"{self._path}/{SECRET}") if version else ("POST", self._path)
-        answer = await asyncio.to_thread(self._cluster.ask, method, path, body)
-        if answer.status == 409:
-            raise ChangedError("The Secret was changed.")
-        assert answer.status < 300, answer
-
-    async def publish(self, bundle: bytes) -> None:
-        text = base64.b64encode(bundle).decode()
-        for path in self._hooks:
-            found = await asyncio.to_thread(self._cluster.get, path)
-            for webhook in found["webhooks"]:
-                webhook["clientConfig"]["caBundle"] = text
-            answer = await asyncio.to_thread(self._cluster.ask, "PUT", path, found)
-            assert answer.status == 200, answer
-
 
 _SPEC = {"containers": [{"name": "probe", "image": "none"}]}
 _OWNER = {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "none", "uid": "1", "controller": True}
@@ -102,51 +39,135 @@ _DEPLOYMENT = {
 }
 
 
-class RunningWebhook:
-    """One that serves. `run` carries something out on its loop; `rotate` looks after its certificates once."""
+def rules(configuration: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """What the webhook may do in zerogate's namespace, and everywhere: all that it needs and no more."""
+    own = [
+        {"apiGroups": [""], "resources": ["secrets"], "verbs": ["create"]},
+        {"apiGroups": [""], "resources": ["secrets"], "verbs": ["get", "patch"], "resourceNames": [SECRET]},
+        {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get"], "resourceNames": ["zerogate-policy"]},
+    ]
+    hooks = ["mutatingwebhookconfigurations", "validatingwebhookconfigurations"]
+    everywhere: list[dict[str, Any]] = [
+        {"apiGroups": ["apps"], "resources": ["deployments", "statefulsets", "replicasets"], "verbs": ["get"]},
+        {"apiGroups": [""], "resources": ["namespaces"], "verbs": ["get"]},
+        {"apiGroups": [""], "resources": ["services"], "verbs": ["list"]},
+        {"apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["create", "patch"]},
+        {
+            "apiGroups": ["admissionregistration.k8s.io"], "resources": hooks, "verbs": ["get", "patch"],
+            "resourceNames": [configuration],
+        },
+    ]  # fmt: skip
+    return own, everywhere
 
-    def __init__(self, plane: ControlPlane) -> None:
-        self._clients = [plane.client(plane.cluster.access) for _ in range(2)]
-        self.notices: list[Notice] = []
+
+class Replica:
+    """One autoscaler's webhook, with clients and Events of its own."""
+
+    def __init__(self, access: Access, terms: Terms, sock: socket.socket, calendar: Callable[[], float]) -> None:
+        self._access = access
+        self._terms = terms
+        self._sock = sock
+        self._calendar = calendar
+        self.told: list[Happening] = []
+        self.wanted: list[WantedTargets] = []
+
+    async def start(self) -> None:
+        client = KubeClient(await by_kubeconfig(self._access.kubeconfig), rates=RATES)
+        self._client = client
+        self._happenings = Happenings(client, controller="zerogate.dev/autoscaler", instance="test")
+        self._happenings.start()
+        self.injector = Injector(
+            client, self._terms, tell=self._tell, want_targets=self.wanted.append, calendar=self._calendar
+        )
+        await self.injector.start(self._sock)
+
+    async def stop(self) -> None:
+        """As its process does at its end."""
+        await self.injector.aclose()
+        await self._happenings.aclose()
+        await self._client.aclose()
+        self._sock.close()
+
+    def _tell(self, happening: Happening) -> None:
+        self.told.append(happening)
+        self._happenings.tell(happening)
+
+
+class Webhooks:
+    """Replicas that share a port as those in a cluster share a Service. `run` carries something out on their loop."""
+
+    def __init__(self, plane: ControlPlane, *, host: str = "127.0.0.1") -> None:
+        self.cluster = plane.cluster
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="webhook")
         self._thread.start()
-        self._sock = socket.create_server(("127.0.0.1", 0))
-        port = self._sock.getsockname()[1]
+        self._port = 0
+        self._host = host
+        self.ahead_s = 0.0
+        """By how much the replicas' calendar is ahead of this machine's."""
+        first = self._socket()
+        self._port = first.getsockname()[1]
         self.installation = Installation(
-            name=f"zerogate-{port}", namespace=SYSTEM, url=f"https://localhost:{port}",
-        )  # fmt: skip
-        answering = Answering(
-            ApiLookup(self._clients[0]),
-            SidecarTerms(image="zerogate:test"),
-            notice=self.notices.append,
-            new_token=lambda: "t" * 32,
+            name=f"zerogate-{self._port}", namespace=SYSTEM, url=f"https://localhost:{self._port}"
         )
-        self.webhook = Webhook(answering.mutate, answering.validate)
-        store = ApiStore(self._clients[1], [self.installation.name] * 2)
-        self.rotation = Rotation(store, ("localhost",), self.webhook.use, wall)
+        own, everywhere = rules(self.installation.name)
+        self._account = plane.account(SYSTEM, self.installation.name, rules=own, cluster_rules=everywhere)
+        self._terms = Terms(sidecar=SidecarTerms(image="zerogate:test"), installation=self.installation)
+        self.replicas = [self._replica(first), self._replica(self._socket())]
+
+    def _socket(self) -> socket.socket:
+        return socket.create_server((self._host, self._port), reuse_port=True)
+
+    def _replica(self, sock: socket.socket) -> Replica:
+        return Replica(self._account, self._terms, sock, lambda: wall() + self.ahead_s)
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Its result."""
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(30)
 
-    def start(self) -> None:
-        """Serve; the configurations have to be there."""
-        self.run(self.rotation.round())
-        self.run(self.webhook.start(self._sock))
+    def start(self, *, are_asked: bool = True) -> None:
+        """All replicas at once; without `are_asked` their certificates may be for another time."""
 
-    def is_asked(self, cluster: Cluster) -> bool:
-        """Whether the API server knows both configurations by now, and trusts."""
-        before = self.webhook.counts["answered"]
-        for path, probe in (("/api/v1/namespaces", _POD), ("/apis/apps/v1/namespaces", _DEPLOYMENT)):
-            kind = "pods" if probe is _POD else "deployments"
-            if cluster.ask("POST", f"{path}/default/{kind}?dryRun=All", probe).status != 201:
-                return False  # the namespace's account is not there yet
-        return self.webhook.counts["answered"] == before + 2
+        async def start() -> None:
+            await asyncio.gather(*(replica.start() for replica in self.replicas))
+
+        self.run(start())
+        if are_asked:
+            until(self.is_asked, within_s=30, what="the first question of the API server")
+
+    def start_again(self, *, are_asked: bool = True) -> None:
+        """New processes on the same port."""
+        self.replicas = [self._replica(self._socket()) for _ in range(2)]
+        self.start(are_asked=are_asked)
+
+    def restart(self) -> None:
+        """Both replicas anew."""
+        self.stop()
+        self.start_again()
 
     def stop(self) -> None:
-        """As if its process had ended."""
-        self.run(self.webhook.stop())
+        """As if all processes had ended."""
+        for replica in self.replicas:
+            self.run(replica.stop())
+        self.replicas = []
+
+    def counted(self, what: str) -> int:
+        """Reviews with this outcome."""
+        return sum(replica.injector.counts[what] for replica in self.replicas)
+
+    @property
+    def told(self) -> list[Happening]:
+        """What was worth an Event."""
+        return [happening for replica in self.replicas for happening in replica.told]
+
+    def is_asked(self) -> bool:
+        """Whether the API server knows both configurations by now, and trusts all replicas that it meets."""
+        before = self.counted("answered")
+        for path, probe in (("/api/v1/namespaces", _POD), ("/apis/apps/v1/namespaces", _DEPLOYMENT)):
+            kind = "pods" if probe is _POD else "deployments"
+            if self.cluster.ask("POST", f"{path}/default/{kind}?dryRun=All", probe).status != 201:
+                return False  # the namespace's account is not there yet
+        return self.counted("answered") == before + 2
 
     async def _until_parted(self) -> None:
         """Until the API server has said goodbye on every connection: the loop has only its own wake-up left."""
@@ -161,27 +182,57 @@ class RunningWebhook:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
-        self._sock.close()
-        for client in self._clients:
-            client.close()
 
 
 @contextmanager
-def running_webhook(plane: ControlPlane) -> Iterator[RunningWebhook]:
-    """Installed in a cluster and serving; gone at the end."""
+def webhooks(plane: ControlPlane) -> Iterator[Webhooks]:
+    """Two replicas, installed in a cluster and serving; gone at the end."""
     cluster = plane.cluster
     cluster.create("/api/v1/namespaces", {"metadata": {"name": SYSTEM}})
-    it = RunningWebhook(plane)
-    mutating, validating = webhook_configurations(it.installation)
+    it = Webhooks(plane)
     paths = [f"{HOOKS}/{kind}webhookconfigurations" for kind in ("mutating", "validating")]
     try:
-        for path, manifest in zip(paths, (mutating, validating), strict=True):
+        for path, manifest in zip(paths, webhook_configurations(it.installation), strict=True):
             cluster.create(path, manifest)
         it.start()
-        until(lambda: it.is_asked(cluster), within_s=30, what="the first question of the API server")
         yield it
     finally:
         for path in paths:
             cluster.delete(f"{path}/{it.installation.name}")
+        cluster.delete(f"/api/v1/namespaces/{SYSTEM}/secrets/{SECRET}")
         it.stop()
         it.close()
+
+
+@contextmanager
+def installed_webhook(node: Node) -> Iterator[None]:
+    """Two replicas in pods of a node, asked by way of their Service; gone at the end."""
+    cluster, installation = node.cluster, Installation()
+    cluster.create("/api/v1/namespaces", {"metadata": {"name": SYSTEM}})
+    own, everywhere = rules(installation.name)
+    node.plane.account(SYSTEM, "webhook", rules=own, cluster_rules=everywhere)
+    probe = {"httpGet": {"path": "/healthz", "port": PORT, "scheme": "HTTPS"}, "periodSeconds": 1}
+    serving = container("webhook", ["python3", "-m", "tests.webhook_server", ZEROGATE], port=PORT, readinessProbe=probe)
+    name = installation.service
+    paths = [f"{HOOKS}/{kind}webhookconfigurations" for kind in ("mutating", "validating")]
+    for path, manifest in zip(paths, webhook_configurations(installation), strict=True):
+        cluster.create(path, manifest)
+    try:
+        cluster.apply(
+            deployment(name, serving, replicas=2, serviceAccountName="webhook"),
+            service(name, port=installation.port, target=PORT),
+            namespace=SYSTEM,
+        )
+        workload = f"/apis/apps/v1/namespaces/{SYSTEM}/deployments/{name}"
+        cluster.until(workload, lambda found: found["status"].get("readyReplicas") == 2)
+        until(lambda: _is_injecting(cluster), within_s=30, what="the first question of the API server")
+        yield
+    finally:
+        for path in paths:
+            cluster.delete(f"{path}/{installation.name}")
+        cluster.delete(f"/api/v1/namespaces/{SYSTEM}")
+
+
+def _is_injecting(cluster: Cluster) -> bool:
+    wrong = {"metadata": {"annotations": {"zerogate.dev/idle-timeout": "5"}}}
+    return cluster.ask("PATCH", "/api/v1/namespaces/default?dryRun=All", wrong, kind=MERGE_PATCH).status == 422

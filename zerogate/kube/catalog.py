@@ -13,7 +13,16 @@ from typing import Final
 import msgspec
 
 from zerogate.kube.objects import Key, Pod, Resource, Workload
-from zerogate.kube.policies import NO_DEFAULTS, Layer, Reading, WorkloadPolicy, ours, read_defaults, read_workload
+from zerogate.kube.policies import (
+    NO_DEFAULTS,
+    Defaults,
+    Layer,
+    Reading,
+    WorkloadPolicy,
+    ours,
+    read_defaults,
+    read_workload,
+)
 from zerogate.kube.sidecar import PORT_NAME, SIDECAR
 from zerogate.kube.steering import Order
 
@@ -61,6 +70,11 @@ class Catalog:
         """What is wrong with the cluster's ConfigMap."""
         self.clashes: dict[tuple[str, Key], str] = {}
         """Workloads that are not taken up because another kind has the name: (kind, key) → a sentence."""
+
+    @property
+    def defaults(self) -> Defaults:
+        """The cluster's, as far as they can be read."""
+        return self._defaults
 
     def services(self) -> Mapping[str, Managed]:
         """All there are, by their names."""

@@ -20,11 +20,13 @@ from zerogate.kube.objects import (
     PODS,
     STATEFUL_SETS,
     ConfigMap,
+    Key,
     Namespace,
     Pod,
     Resource,
     Workload,
 )
+from zerogate.kube.policies import Defaults
 from zerogate.kube.watching import Change, Watched
 
 log = logging.getLogger(__name__)
@@ -127,6 +129,20 @@ class Feed:
         for kind, watched in self._workloads.items():
             for workload in watched.items.values():
                 yield kind, workload
+
+    def workload(self, kind: str, key: Key) -> Workload | None:
+        """A workload as last seen, under zerogate or not."""
+        watched = self._workloads.get(kind)
+        return None if watched is None else watched.items.get(key)
+
+    def namespace_annotations(self, name: str) -> Mapping[str, str] | None:
+        """Ours, of a namespace that is known."""
+        found = self._namespaces.items.get(("", name))
+        return None if found is None else found.metadata.annotations or {}
+
+    def defaults(self) -> Defaults | None:
+        """The cluster's; None before they were read."""
+        return self.catalog.defaults if self._config.is_synced else None
 
     def pods_of(self, service: str) -> list[Pod]:
         """The pods of a service."""

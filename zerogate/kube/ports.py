@@ -136,6 +136,8 @@ def takeover_of(pod: Json, model: ModelPort, services: Sequence[Json], own_name:
     Raises UnfitError where no Service can be.
     """
     selecting = [service for service in services if selects(service, (pod.get("metadata") or {}).get("labels"))]
+    if not selecting:
+        return _ahead_of_services(pod, model)
     names: dict[str, None] = {}
     patches: list[ServicePatch] = []
     notes: list[str] = []
@@ -157,6 +159,18 @@ def takeover_of(pod: Json, model: ModelPort, services: Sequence[Json], own_name:
     for port_name in names:
         _refuse_shared(pod, model, port_name)
     return Takeover(tuple(names), tuple(patches), tuple(notes))
+
+
+def _ahead_of_services(pod: Json, model: ModelPort) -> Takeover:
+    """What is applied in one go comes in the order of its file: the Service may be the next thing to come."""
+    ports = list(tcp_ports(pod["spec"]["containers"][model.container]))
+    names = tuple(port["name"] for port in ports if port["containerPort"] == model.number and port.get("name"))
+    if not names:
+        raise UnfitError("no Service selects this pod")
+    for name in names:
+        _refuse_shared(pod, model, name)
+    note = f"no Service selects this pod yet; one that leads to the port {' or '.join(names)} will be taken over"
+    return Takeover(names, (), (note,))
 
 
 def _resolved(pod: Json, target: int | str) -> int | None:
@@ -181,7 +195,5 @@ def _refuse_shared(pod: Json, model: ModelPort, port_name: str) -> None:
 def _why_none(model: ModelPort, selecting: Sequence[Json], notes: Sequence[str]) -> str:
     if notes:
         return "; ".join(notes)
-    if not selecting:
-        return "no Service selects this pod"
     listed = ", ".join(service["metadata"]["name"] for service in selecting)
     return f"no port of Service {listed} leads to port {model.number} of container {model.container_name}"

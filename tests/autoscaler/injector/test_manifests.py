@@ -10,7 +10,7 @@ ALL = [*MUTATING["webhooks"], *VALIDATING["webhooks"]]
 def test_no_webhook_stops_anything_when_nobody_answers() -> None:
     assert {webhook["failurePolicy"] for webhook in ALL} == {"Ignore"}
     assert all(DEADLINE_S < webhook["timeoutSeconds"] <= 3 for webhook in ALL)
-    assert {webhook["sideEffects"] for webhook in ALL} == {"None"}
+    assert {webhook["sideEffects"] for webhook in ALL} == {"NoneOnDryRun"}
 
 
 def test_zerogates_own_pods_and_those_a_cluster_lives_by_are_never_asked_about() -> None:

@@ -200,9 +200,15 @@ def test_a_service_that_leads_to_a_number_is_reported_as_to_be_patched() -> None
     assert sidecar(patched(pod(), outcome.operations))["ports"][0]["name"] == "zg-http"
 
 
-def test_a_takeover_that_is_not_possible_costs_the_sidecar_nothing() -> None:
+def test_a_service_that_comes_after_the_first_pod_finds_the_sidecar_by_the_ports_name() -> None:
     outcome = attempt(pod(), [], takeover="true")
-    assert "takeover is not possible: no Service selects this pod" in outcome.warnings
+    assert "no Service selects this pod yet" in outcome.warnings[0]
+    assert sidecar(patched(pod(), outcome.operations))["ports"][0]["name"] == "http"
+
+
+def test_a_takeover_that_is_not_possible_costs_the_sidecar_nothing() -> None:
+    outcome = attempt(pod(), [service(target=9000)], takeover="true")
+    assert "takeover is not possible: no port of Service llm leads to port 8000" in outcome.warnings[0]
     assert outcome.operations == attempt(pod(), []).operations
 
 

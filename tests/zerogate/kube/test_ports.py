@@ -86,8 +86,9 @@ def takeover(obj: dict[str, object], *services: dict[str, object]) -> object:
         (pod(), [service(), service("two")], (("http",), ())),
         (pod(), [service(target=8000)], ((), (ServicePatch("llm", 80, 8000, "zg-http"),))),
         (pod(), [service(), service("two", 8000)], (("http",), (ServicePatch("two", 80, 8000, "zg-http"),))),
-        (pod(), [], "no Service selects this pod"),
-        (pod(), [service(selector={"app": "x"})], "no Service selects this pod"),
+        (pod(), [], (("http",), ())),
+        (pod(), [service(selector={"app": "x"})], (("http",), ())),
+        (pod(container("llm", ("", 8000))), [], "no Service selects this pod"),
         (pod(), [service(target=9000)], "no port of Service llm leads to port 8000 of container llm"),
         (pod(), [service(clusterIP="None")], "Service llm is headless"),
         (pod(), [service(clusterIP="None"), service("two")], (("http",), ())),
@@ -97,7 +98,7 @@ def takeover(obj: dict[str, object], *services: dict[str, object]) -> object:
             "the port name http stands for port 9000 of container b too; give each its own name",
         ),
     ],
-    ids=["name", "two", "number", "both", "none", "others", "elsewhere", "headless", "headless-too", "shared-name"],
+    ids=["name", "two", "number", "both", "not-yet", "others-alone", "never-by-name", "elsewhere", "headless", "headless-too", "shared-name"],
 )
 def test_services_are_led_to_the_sidecar_or_it_is_said_why_not(
     obj: dict[str, object], services: list[dict[str, object]], found: object
