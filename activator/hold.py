@@ -84,6 +84,8 @@ class Hold(Requests):
         self.created_at_s = wall()
         """When it became known here, by the wall clock."""
         self._blocked: tuple[Refusal, float] | None = None
+        self.obstacle = ""
+        """What keeps replicas from being ready, in the words of whoever starts them; told to who has waited in vain."""
         self.configure(policy)
 
     def configure(self, policy: Policy) -> None:
@@ -309,6 +311,8 @@ class Hold(Requests):
         state = "no replica was ready"
         if self._takers.ready:
             state = "no replica could be reached" if self._findings else "every replica was full"
+        elif self.obstacle:
+            state = f"no replica was ready ({self.obstacle})"
         exchange.refuse(refusals.hold_timeout(self.service, waited_s, state, self.expected_wait_s()), now_s)
 
     def on_unsent(self, exchange: Exchange, cause: str, now_s: float) -> None:

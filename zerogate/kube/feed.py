@@ -105,6 +105,11 @@ class Feed:
         """Watch no more."""
         await asyncio.gather(*(watched.aclose() for watched in self._all()))
 
+    def workload_of(self, service: str) -> Workload | None:
+        """The workload behind a service, as it was last seen."""
+        entry = self.catalog.services().get(service)
+        return self._workloads[entry.kind].items.get(entry.key) if entry is not None else None
+
     def pods_of(self, service: str) -> list[Pod]:
         """The pods of a service."""
         return [pod for pod in self._pods.items.values() if self._told.get(pod.key) == service]

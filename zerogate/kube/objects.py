@@ -24,7 +24,8 @@ KEPT_ANNOTATIONS = frozenset(
 )
 """Annotations of others that somebody here reads; the rest (often kilobytes of them) is dropped."""
 
-OUR_PREFIX = "zerogate.dev/"
+OUR_PREFIXES = ("zerogate.dev/", "state.zerogate.dev/")
+"""What people write, and what zerogate does."""
 
 Json = Any
 """What JSON can say."""
@@ -84,7 +85,7 @@ class Meta(Wire, frozen=True, kw_only=True):
         if self.labels:
             force_setattr(self, "labels", _interned(self.labels))
         if self.annotations:
-            kept = {k: v for k, v in self.annotations.items() if k.startswith(OUR_PREFIX) or k in KEPT_ANNOTATIONS}
+            kept = {k: v for k, v in self.annotations.items() if k.startswith(OUR_PREFIXES) or k in KEPT_ANNOTATIONS}
             force_setattr(self, "annotations", kept or None)
 
     def label(self, key: str) -> str | None:
