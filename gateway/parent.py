@@ -73,12 +73,8 @@ class Parent:
     def run(self) -> int:
         """Until all have left."""
         self._take_signals()
-        where = (
-            f"services of {self._settings.source}"
-            if self._cluster
-            else f"{self._editions.services} in {self._settings.source}"
-        )
-        log.info("%s, %s", self._greeting, where)
+        services = "services" if self._cluster is not None else self._editions.services
+        log.info("%s, %s in %s", self._greeting, services, self._settings.source)
         if self._settings.trace_to is not None:
             _load_spans()
         # what is there now is shared with all children, as long as nobody looks at it

@@ -20,7 +20,7 @@ import msgspec
 from activator.hold import Hold
 from activator.holds import Holds
 from activator.links import Links
-from gateway.changes import NOTHING, Change, decode
+from gateway.changes import NOTHING, decode
 from gateway.channel import Channel
 from gateway.doors import Door
 from gateway.entries import Entries
