@@ -18,7 +18,7 @@ from typing import Final
 from gateway.changes import NOTHING, encode
 from gateway.channel import Channel
 from gateway.cluster_book import ClusterBook
-from gateway.messages import Alive, Changed, FromParent, Leave, LeaveAtOnce, News, Ready, WakeUp
+from gateway.messages import Alive, Changed, FromParent, Leave, LeaveAtOnce, News, Ready, WakeUp, Woken
 from gateway.settings import Settings
 from zerogate.clock import now
 from zerogate.errors import MachineError
@@ -69,7 +69,6 @@ class Cluster:
         await self._channel.open(channel)
         # as the admin process: it serves until the last worker has ended
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, lambda: None)
-        self._channel.say(Ready())
         self._nursery.start(self._show_life(), name="signs of life")
         watching = self._nursery.start(self._watch(), name="cluster")
         await self._told_to_leave.wait()
@@ -80,6 +79,7 @@ class Cluster:
 
     async def _watch(self) -> None:
         client = KubeClient(await self._access())
+        self._channel.say(Ready())  # to read a kubeconfig may keep the loop for seconds, which is no hang before this
         self._happenings = Happenings(
             client, controller="zerogate.dev/gateway", instance=self._settings.pod
         )  # fmt: skip
@@ -178,7 +178,6 @@ class Cluster:
         news = News(
             faults=faults or ((self._fault,) if self._fault and self._feed is None else ()),
             refused=self._book.refused,
-            woken=self._waker.written if self._waker is not None else 0,
         )
         if news != self._news:
             self._news = news
@@ -206,9 +205,10 @@ class Cluster:
         entry, workload = self._book.entries.get(service), self._workload_of(service)
         if entry is None or workload is None or self._waker is None:
             return
-        if await self._waker.wake(entry, workload) and self._happenings is not None:
-            self._happenings.tell(_woken(entry))
-            self._say_news()
+        if await self._waker.wake(entry, workload):
+            self._channel.say(Woken(service))
+            if self._happenings is not None:
+                self._happenings.tell(_woken(entry))
 
 
 def _about(entry: Managed) -> About:

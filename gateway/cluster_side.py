@@ -19,6 +19,8 @@ class ClusterSide:
     def __init__(self) -> None:
         self.is_known = False
         self.news = News()
+        self.woken = 0
+        """Services that were woken from here."""
         self._staged = EMPTY
 
     def stage(self, message: Changed) -> GatewayFile | None:

@@ -86,11 +86,16 @@ class Changed(msgspec.Struct, frozen=True, tag=True):
 
 class News(msgspec.Struct, frozen=True, tag=True):
     """From the cluster process, when it is another than before. `faults`: what keeps it from being up to date;
-    `refused`: by service, routes that it asked for and others have; `woken`: replica counts it has written."""
+    `refused`: by service, routes that it asked for and others have."""
 
     faults: tuple[str, ...] = ()
     refused: dict[str, tuple[str, ...]] = {}
-    woken: int = 0
+
+
+class Woken(msgspec.Struct, frozen=True, tag=True):
+    """From the cluster process: it has written a replica count."""
+
+    service: str
 
 
 class Amend(msgspec.Struct, frozen=True, tag=True):
@@ -126,7 +131,7 @@ class Answer(msgspec.Struct, frozen=True, tag=True):
     content_type: str = ""
 
 
-ToParent: TypeAlias = Ready | Alive | Leaving | Applied | Report | Ask | WakeUp | Changed | News
+ToParent: TypeAlias = Ready | Alive | Leaving | Applied | Report | Ask | WakeUp | Changed | News | Woken
 FromParent: TypeAlias = Apply | Amend | Leave | LeaveAtOnce | Answer | WakeUp
 
 _encode = msgspec.msgpack.Encoder().encode

@@ -26,7 +26,7 @@ from gateway.cluster_side import ClusterSide
 from gateway.doors import Doors
 from gateway.editions import Editions
 from gateway.file import GatewayFile
-from gateway.messages import Applied, Ask, Changed, LeaveAtOnce, News, Report, ToParent, WakeUp
+from gateway.messages import Applied, Ask, Changed, LeaveAtOnce, News, Report, ToParent, WakeUp, Woken
 from gateway.processes import Processes
 from gateway.reloads import Asker
 from gateway.replies import Replies
@@ -177,13 +177,16 @@ class Parent:
             self._on_ask((number, message.number), message)
         elif isinstance(message, WakeUp):
             self._processes.say_cluster(message)
-        elif isinstance(message, Changed | News):
+        elif isinstance(message, Changed | News | Woken):
             self._on_cluster(message)
 
-    def _on_cluster(self, message: Changed | News) -> None:
+    def _on_cluster(self, message: Changed | News | Woken) -> None:
         assert self._cluster is not None
         if isinstance(message, News):
             self._cluster.on_news(message)
+            return
+        if isinstance(message, Woken):
+            self._cluster.woken += 1
             return
         was_known = self._cluster.is_known
         file = self._cluster.stage(message)

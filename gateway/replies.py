@@ -105,11 +105,14 @@ class Replies:
 
     def _crowd(self) -> Crowd:
         crew, editions, silent = self._processes.workers, self._editions, self._processes.silent
+        cluster = self._cluster
         return Crowd(
             started_at=self._started_at, serving=max(0, crew.serving - silent),
             places=0 if crew.is_leaving else self._count, present=len(crew.present), silent=silent,
             replaced=crew.replaced, hung=self._processes.hung, reloads=editions.applied,
             failed_reloads=editions.refused, certificates=self._tls.ends() if self._tls is not None else {},
+            self_wakes=cluster.woken if cluster is not None else 0,
+            cluster_faults=len(cluster.news.faults) if cluster is not None else 0,
         )  # fmt: skip
 
     # Drains

@@ -100,11 +100,15 @@ class Kubelet:
                 await asyncio.sleep(0.02)
         return found
 
-    async def give_address(self, name: str, *stub_flags: str) -> PlayedPod:
+    async def note_on_pod(self, name: str, key: str, value: str) -> None:
+        await self._tell("patch", f"{self._pods}/{name}", {"metadata": {"annotations": {key: value}}})
+
+    async def give_address(self, name: str, *stub_flags: str, bound: bool = False) -> PlayedPod:
         """The pod runs and has an address; nothing answers there yet."""
         stub, stub_port = await start_stub(*stub_flags)
         pod = self.pods[name] = PlayedPod(name, next(_ADDRESSES), stub, stub_port)
-        await self.bind(name)
+        if not bound:
+            await self.bind(name)
         await self.say(name, {"running": {}}, ready=False, address=pod.address)
         return pod
 
@@ -116,9 +120,11 @@ class Kubelet:
             *flags,
         )  # fmt: skip
 
-    async def bring_up(self, name: str, *flags: str, stub_flags: tuple[str, ...] = ()) -> PlayedPod:
+    async def bring_up(
+        self, name: str, *flags: str, stub_flags: tuple[str, ...] = (), bound: bool = False
+    ) -> PlayedPod:
         """All of it, until it is ready."""
-        pod = await self.give_address(name, *stub_flags)
+        pod = await self.give_address(name, *stub_flags, bound=bound)
         await self.start_sidecar(name, *flags)
         assert pod.sidecar is not None
         await pod.sidecar.line_with("is ready")

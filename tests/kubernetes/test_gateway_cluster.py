@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import re
 import signal
 import sys
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.gateway.test_workers import Gateway
-from tests.kubernetes.harness.control_plane import ControlPlane
+from tests.kubernetes.harness.control_plane import ControlPlane, control_plane
 from tests.kubernetes.kubelet import Kubelet, kubelet
 from tests.queueproxy.world import Program
 from tests.zerogate.http.rig import Client
@@ -54,6 +55,12 @@ class ClusterGateway(Gateway):
     async def until_status(self, host: str, wanted: int) -> None:
         async def seen() -> bool:
             return (await self.get(host))[0] == wanted
+
+        await self.until(seen)
+
+    async def until_known(self, service: str) -> None:
+        async def seen() -> bool:
+            return service in await self.services()
 
         await self.until(seen)
 
@@ -166,7 +173,7 @@ async def test_replicas_that_come_are_used_and_one_that_is_deleted_gets_nothing_
     second = next(name for name in await played.until_pods("llama", 2) if name != first)
     await played.bring_up(second)
     await gateway.until_replicas(service, 2)
-    await played.annotate_pod(first, "controller.kubernetes.io/pod-deletion-cost", "-5")
+    await played.note_on_pod(first, "controller.kubernetes.io/pod-deletion-cost", "-5")
     await played.scale("llama", 1)
     await played.until_pods("llama", 1)
     assert await played.names("llama") == [second]
@@ -224,12 +231,7 @@ async def test_what_a_person_keeps_at_zero_is_not_woken(
 ) -> None:
     await played.deploy("llama", hold_timeout="5s")
     await played.note("llama", "state.zerogate.dev/pin", json.dumps(pin))
-    await gateway.until_status(f"none.{played.namespace}", 404)
-
-    async def known() -> bool:
-        return f"{played.namespace}/llama" in await gateway.services()
-
-    await gateway.until(known)
+    await gateway.until_known(f"{played.namespace}/llama")
     status, _, body = await gateway.get(f"llama.{played.namespace}")
     assert (status, b"hold_timeout" in body) == (503, True)
     assert (await played.number("llama"))[0] == 0
@@ -258,7 +260,11 @@ async def test_of_two_workloads_with_one_host_the_older_has_it_and_the_other_is_
             await asyncio.sleep(0.1)
     assert told == about["notices"]
     await played.delete("older")
-    await gateway.until_held_by(host, service)
+
+    async def has_it() -> bool:
+        return host in (await gateway.services())[service]["hosts"]
+
+    await gateway.until(has_it)
 
 
 async def test_the_schedulers_own_words_reach_the_client_that_waited_in_vain(
@@ -284,6 +290,7 @@ async def test_c13_a_replica_that_can_never_start_is_told_at_once_with_its_cause
     host, service = f"llama.{played.namespace}", f"{played.namespace}/llama"
     await played.deploy("llama", 1)
     [pod] = await played.until_pods("llama", 1)
+    await gateway.until_known(service)
     held = asyncio.ensure_future(gateway.get(host))  # noqa: TID251 - a client of one test
     await gateway.until_held(service)
     await played.bind(pod)
@@ -347,8 +354,6 @@ async def test_a_cluster_process_that_dies_is_replaced_and_nobody_notices(
     await gateway.until_status(host, 200)
     stream, reader = await gateway.stream_of(host)
     [pid] = gateway.pids("cluster")
-    import os
-
     os.kill(pid, signal.SIGKILL)
     await gateway.program.line_with("the cluster process")
     await up(played, "other")
@@ -370,7 +375,5 @@ async def test_workers_load_nothing_of_what_the_cluster_process_needs(gateway: C
 
 @pytest.fixture
 def own_plane() -> Iterator[ControlPlane]:
-    from tests.kubernetes.harness.control_plane import control_plane
-
     with control_plane(with_controllers=True) as plane:
         yield plane

@@ -41,28 +41,26 @@ class Waker:
         self._is_blind = is_blind
         self._calendar = calendar
         self._under_way: set[str] = set()
-        self.written = 0
-        """How often this process has woken one."""
+        self._told: dict[str, str] = {}
+        """Why a service is not woken, as it was logged last: gateways ask again every three seconds."""
 
     async def wake(self, entry: Managed, workload: Workload) -> bool:
         """Write 1 where the number is 0 and may be more; whether it was this process that wrote. Never raises for what
         the API server says: whoever waits asks again."""
-        why_not = self._why_not(entry, workload)
-        if why_not or entry.service in self._under_way:
-            if why_not:
-                log.info("%s is not woken: %s", entry.service, why_not)
+        if entry.service in self._under_way or (number_of(workload) and not self._is_blind()):
             return False
+        why_not = kept_at_zero(entry, workload, self._calendar())
+        if why_not:
+            if self._told.get(entry.service) != why_not:
+                log.info("%s is not woken, because %s", entry.service, why_not)
+            self._told[entry.service] = why_not
+            return False
+        self._told.pop(entry.service, None)
         self._under_way.add(entry.service)
         try:
             return await self._write(entry.resource, entry)
         finally:
             self._under_way.discard(entry.service)
-
-    def _why_not(self, entry: Managed, workload: Workload) -> str:
-        number = number_of(workload)
-        if number and not self._is_blind():
-            return f"it has {number} replicas"
-        return kept_at_zero(entry, workload, self._calendar())
 
     async def _write(self, resource: Resource[Workload], entry: Managed) -> bool:
         namespace, name = entry.key
@@ -74,7 +72,6 @@ class Waker:
         except KubeError as error:
             log.warning("%s could not be woken: %s", entry.service, error)
             return False
-        self.written += 1
         log.warning("no autoscaler answered: %s was scaled from 0 to 1 from here", entry.service)
         return True
 
