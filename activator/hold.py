@@ -57,6 +57,8 @@ class Hold(Supply):
         self._is_dirty = False
         self.created_at_s = wall()
         """When it became known here, by the wall clock."""
+        self.obstacle = ""
+        """What keeps replicas from being ready, in the words of whoever starts them; told to who has waited in vain."""
         self.configure(policy)
 
     def configure(self, policy: Policy) -> None:
@@ -183,6 +185,8 @@ class Hold(Supply):
         state = "no replica was ready"
         if self._takers.ready:
             state = "no replica could be reached" if self._findings else "every replica was full"
+        elif self.obstacle:
+            state = f"no replica was ready ({self.obstacle})"
         exchange.refuse(refusals.hold_timeout(self.service, waited_s, state, self.expected_wait_s()), now_s)
 
     def on_unsent(self, exchange: Exchange, cause: str, now_s: float) -> None:

@@ -5,7 +5,7 @@ when starts are suspended, what waits is refused with the cause. The runtime ask
 the gates live here (`Quiescer`). The reporter reads the meters from here, changed ones only.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final, Protocol
 
 from activator.hold import Hold
@@ -81,20 +81,32 @@ class Holds:
 
     def configure(self, policies: Mapping[str, Policy], endpoints: Mapping[str, EndpointWay]) -> None:
         """Apply a set of services as a whole. `endpoints` are those that run elsewhere: always ready, never scaled."""
-        for service in [name for name in self._holds if name not in policies]:
+        self._forget([name for name in self._holds if name not in policies])
+        for service, policy in policies.items():
+            self._set_endpoint(self._set_policy(service, policy), endpoints.get(service))
+
+    def amend(self, policies: Mapping[str, Policy], gone: Iterable[str]) -> None:
+        """Apply what is different; the others stay as they are."""
+        self._forget([name for name in gone if name in self._holds])
+        for service, policy in policies.items():
+            self._set_policy(service, policy)
+
+    def _forget(self, services: Iterable[str]) -> None:
+        for service in services:
             refusal = Refusal(status=404, code="service_removed", detail=f"The service {service} was removed.")
             self._holds.pop(service).close(refusal, self._clock())
             self._suspended.pop(service, None)
-        for service, policy in policies.items():
-            hold = self._holds.get(service)
-            if hold is None:
-                hold = self._holds[service] = self._hold(service, policy)
-            elif hold.policy != policy:
-                was = hold.policy.protocol
-                hold.configure(policy)
-                if policy.protocol != was:
-                    self._speak_otherwise(hold)
-            self._set_endpoint(hold, endpoints.get(service))
+
+    def _set_policy(self, service: str, policy: Policy) -> Hold:
+        hold = self._holds.get(service)
+        if hold is None:
+            hold = self._holds[service] = self._hold(service, policy)
+        elif hold.policy != policy:
+            was = hold.policy.protocol
+            hold.configure(policy)
+            if policy.protocol != was:
+                self._speak_otherwise(hold)
+        return hold
 
     def _hold(self, service: str, policy: Policy) -> Hold:
         return Hold(service, policy, self, choose=self._choose, call_later=self._call_later, clock=self._clock)

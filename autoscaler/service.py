@@ -14,7 +14,7 @@ from zerogate.runtime.interface import BackOff, Replica
 
 
 class Service:
-    """See the module's text. Attributes are for the loop to change. `standing`: what was asked of the platform before."""
+    """See the module's text. Attributes are for the loop to change. `standing`: what was asked for before."""
 
     __slots__ = (
         "asked", "back_off", "book", "decided_s", "decision", "gather_by_s", "journal", "memory", "pin", "policy",

@@ -25,6 +25,7 @@ PATHS: Final = {
     b"/readyz": Path(),
     b"/healthz": Path(),
     b"/metrics": Path(),
+    b"/services": Path(),
     b"/reload": Path((b"POST",), changes=True),
     b"/drain": DRAIN,
 }

@@ -1,4 +1,4 @@
-"""The file that a gateway works by, in editions: read again when somebody asks, and given to the workers when right.
+"""What a gateway works by, in editions: a file, read again when somebody asks, or what a cluster process tells.
 
 The parent's. A wrong file changes nothing. Who has to take an edition yet, and who waits to hear of it, is decided in
 `gateway.reloads`.
@@ -10,8 +10,10 @@ from pathlib import Path
 
 import msgspec
 
+from gateway.changes import NOTHING, encode
+from gateway.cluster_side import amendments
 from gateway.file import GatewayFile, read_file
-from gateway.messages import Apply
+from gateway.messages import Amend, Apply
 from gateway.reloads import Asker, Reloads
 from zerogate.errors import DefinitionErrors
 
@@ -26,9 +28,9 @@ class Outcome(msgspec.Struct, frozen=True):
 
 
 class Editions:
-    """See the module's text."""
+    """See the module's text. `path`: None where there is no file."""
 
-    def __init__(self, path: str, file: GatewayFile) -> None:
+    def __init__(self, path: str | None, file: GatewayFile) -> None:
         self._path = path
         self.file = file
         self.number = 1
@@ -36,8 +38,19 @@ class Editions:
         """Files that were read again."""
         self.reloads = Reloads()
 
-    def read_again(self, workers: Sequence[int], asker: Asker | None, now_s: float) -> Apply | str:
+    def amend(self, file: GatewayFile) -> list[Amend]:
+        """Work by these services; what workers are to be told."""
+        told = amendments(self.file, file, self.number + 1)
+        self.number += len(told)
+        self.file = file
+        return told
+
+    def read_again(self, workers: Sequence[int], asker: Asker | None, now_s: float) -> Apply | Amend | str:
         """What these workers are to be told, or what is wrong with the file. It blocks as long as reading takes."""
+        if self._path is None:
+            self.number += 1
+            self.reloads.begin(self.number, workers, asker, now_s)
+            return Amend(self.number, encode(NOTHING))
         try:
             data = Path(self._path).read_bytes()
             file = read_file(data, self._path)

@@ -25,11 +25,22 @@ _ROUTE_KEYS: Final = tuple(key.name for key in KEYS.values() if key.routes)
 _SERVICE_KEYS: Final = ("policy", "replicas", *_ROUTE_KEYS)
 
 
-class Service(msgspec.Struct, frozen=True, kw_only=True):
+class Trouble(msgspec.Struct, frozen=True):
+    """Why none of a service's replicas gets ready, in the words of whoever starts them."""
+
+    detail: str
+    is_hopeless: bool = False
+    """Waiting does not help: somebody has to change something."""
+
+
+class Service(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One service. `replicas`: where their sidecars take requests."""
 
     policy: Policy
-    replicas: tuple[Address, ...]
+    replicas: tuple[Address, ...] = ()
+    routes: tuple[Route, ...] | None = None
+    """How it is reached; None: as its policy says. Nobody reaches one that has none."""
+    trouble: Trouble | None = None
 
 
 class GatewayFile(msgspec.Struct, frozen=True):
@@ -44,7 +55,10 @@ class GatewayFile(msgspec.Struct, frozen=True):
     def _routes(self) -> Iterator[Route]:
         is_alone = len(self.services) == 1
         for name, service in self.services.items():
-            yield route_for(name, service.policy, is_alone=is_alone)
+            if service.routes is None:
+                yield route_for(name, service.policy, is_alone=is_alone)
+            else:
+                yield from service.routes
 
     def policies(self) -> dict[str, Policy]:
         """The policy of every service."""

@@ -69,6 +69,42 @@ class Ask(msgspec.Struct, frozen=True, tag=True):
     accept: str = ""
 
 
+class WakeUp(msgspec.Struct, frozen=True, tag=True):
+    """From a worker, and on to the cluster process: a request waits and no autoscaler says that it knows."""
+
+    service: str
+
+
+class Changed(msgspec.Struct, frozen=True, tag=True):
+    """From the cluster process: a slice of a change (`gateway.changes`). `is_first`: of everything there is, because
+    it has just begun to watch; `is_last`: of this change."""
+
+    data: bytes
+    is_first: bool
+    is_last: bool
+
+
+class News(msgspec.Struct, frozen=True, tag=True):
+    """From the cluster process, when it is another than before. `faults`: what keeps it from being up to date;
+    `refused`: by service, routes that it asked for and others have."""
+
+    faults: tuple[str, ...] = ()
+    refused: dict[str, tuple[str, ...]] = {}
+
+
+class Woken(msgspec.Struct, frozen=True, tag=True):
+    """From the cluster process: it has written a replica count."""
+
+    service: str
+
+
+class Amend(msgspec.Struct, frozen=True, tag=True):
+    """To workers: a slice of a change; it was checked."""
+
+    edition: int
+    data: bytes
+
+
 class Apply(msgspec.Struct, frozen=True, tag=True):
     """Work by this file from now on; it was checked."""
 
@@ -95,8 +131,8 @@ class Answer(msgspec.Struct, frozen=True, tag=True):
     content_type: str = ""
 
 
-ToParent: TypeAlias = Ready | Alive | Leaving | Applied | Report | Ask
-FromParent: TypeAlias = Apply | Leave | LeaveAtOnce | Answer
+ToParent: TypeAlias = Ready | Alive | Leaving | Applied | Report | Ask | WakeUp | Changed | News | Woken
+FromParent: TypeAlias = Apply | Amend | Leave | LeaveAtOnce | Answer | WakeUp
 
 _encode = msgspec.msgpack.Encoder().encode
 _to_parent: Final[msgspec.msgpack.Decoder[ToParent]] = msgspec.msgpack.Decoder(ToParent)

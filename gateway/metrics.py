@@ -58,6 +58,8 @@ class Crowd(msgspec.Struct, frozen=True, kw_only=True):
     hung: int
     reloads: int
     failed_reloads: int
+    self_wakes: int
+    cluster_faults: int
     certificates: Mapping[str, float]
 
 
@@ -102,6 +104,13 @@ def _of_crowd(crowd: Crowd, dialect: Dialect) -> Iterator[str]:
     for name, kind, says, own in (
         ("zerogate_worker_replacements_total", "counter", "Workers that ended unasked.", crowd.replaced),
         ("zerogate_worker_hangs_total", "counter", "Workers that were killed because they hung.", crowd.hung),
+        ("zerogate_self_wakes_total", "counter", "Services that this gateway woke by itself.", crowd.self_wakes),
+        (
+            "zerogate_cluster_faults",
+            "gauge",
+            "Reasons why services and replicas are those last seen.",
+            crowd.cluster_faults,
+        ),
         ("process_start_time_seconds", "gauge", "When the parent started, since 1970.", crowd.started_at),
     ):
         yield f"{head(name, kind, says, dialect)}{name} {number(own)}\n"

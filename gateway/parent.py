@@ -22,10 +22,11 @@ import uvloop
 
 from gateway import admin, worker
 from gateway.children import TAKEN_SIGNALS
+from gateway.cluster_side import ClusterSide
 from gateway.doors import Doors
 from gateway.editions import Editions
 from gateway.file import GatewayFile
-from gateway.messages import Applied, Ask, LeaveAtOnce, Report, ToParent
+from gateway.messages import Applied, Ask, Changed, LeaveAtOnce, News, Report, ToParent, WakeUp, Woken
 from gateway.processes import Processes
 from gateway.reloads import Asker
 from gateway.replies import Replies
@@ -55,8 +56,11 @@ class Parent:
         self._editions = Editions(settings.file, file)
         self._tally = Tally()
         self._tally.configure(file.services, self._editions.number)
-        self._processes = Processes(count, self, self, hung_after_s=settings.hung_after_s)
-        self._replies = Replies(self._processes, self._tally, self._editions, tls, count=count)
+        self._cluster = ClusterSide() if settings.cluster else None
+        self._processes = Processes(
+            count, self, self, hung_after_s=settings.hung_after_s, watches_cluster=settings.cluster
+        )  # fmt: skip
+        self._replies = Replies(self._processes, self._tally, self._editions, tls, self._cluster, count=count)
         self._greeting = f"{count} worker{'' if count == 1 else 's'} for {self._doors}"
         self._drained_by_s = 0.0
         """Then those who asked for /drain are told how many requests are left."""
@@ -69,7 +73,8 @@ class Parent:
     def run(self) -> int:
         """Until all have left."""
         self._take_signals()
-        log.info("%s, %s in %s", self._greeting, self._editions.services, self._settings.file)
+        services = "services" if self._cluster is not None else self._editions.services
+        log.info("%s, %s in %s", self._greeting, services, self._settings.source)
         if self._settings.trace_to is not None:
             _load_spans()
         # what is there now is shared with all children, as long as nobody looks at it
@@ -85,7 +90,7 @@ class Parent:
             return False
         if not self._processes.admins.is_leaving:
             self._replies.look_at_drains(is_late=True)
-            self._processes.leave_admin()
+            self._processes.leave_last()
             self._kill_s = now() + GRACE_S
         return self._processes.is_empty
 
@@ -96,8 +101,8 @@ class Parent:
             self._tls.refresh()
         if self._kill_s is not None and now_s >= self._kill_s:
             self._kill_s = None
-            workers, admins = self._processes.workers.present, self._processes.admins.present
-            self._processes.kill(workers or (admins if self._is_ending else ()))
+            workers, others = self._processes.workers.present, self._processes.others
+            self._processes.kill(workers or (others if self._is_ending else ()))
         for asker, outcome in self._editions.due(now_s):
             self._replies.answer(asker, 200 if outcome.applied else 503, outcome)
         self._replies.look_at_drains(is_late=now_s >= self._drained_by_s)
@@ -138,6 +143,17 @@ class Parent:
         uvloop.run(admin.serve(self._doors.admin, channel, drain_s=drain_s))
         return 0
 
+    def cluster(self, channel: socket.socket) -> int:
+        """The cluster process's whole life."""
+        _name_process("cluster")
+        self._doors.close_all_but(())
+        if sys.modules.get("typing_extensions", sys) is None:
+            del sys.modules["typing_extensions"]  # `gateway.__main__` does without it, aiohttp does not
+        from gateway import cluster  # what it loads is of no use to the others, and forty megabytes
+
+        uvloop.run(cluster.serve(self._settings, channel))
+        return 0
+
     def let_go(self) -> None:
         """In a child: of what is the parent's."""
         self._wakeup.close()
@@ -159,6 +175,33 @@ class Parent:
             self._editions.reloads.on_applied(number, message.edition)
         elif isinstance(message, Ask):
             self._on_ask((number, message.number), message)
+        elif isinstance(message, WakeUp):
+            self._processes.say_cluster(message)
+        elif isinstance(message, Changed | News | Woken):
+            self._on_cluster(message)
+
+    def _on_cluster(self, message: Changed | News | Woken) -> None:
+        assert self._cluster is not None
+        if isinstance(message, News):
+            self._cluster.on_news(message)
+            return
+        if isinstance(message, Woken):
+            self._cluster.woken += 1
+            return
+        was_known = self._cluster.is_known
+        file = self._cluster.stage(message)
+        if file is None:
+            return
+        first = self._editions.number + 1
+        are_same = file.services.keys() == self._editions.file.services.keys()
+        told = self._editions.amend(file)
+        if not are_same:
+            self._tally.configure(file.services, first)
+        for one in told:
+            self._processes.say_workers(one)
+        if not was_known:
+            log.info("the cluster has %s", self._editions.services)
+            self._processes.open()
 
     def on_end(self, number: int) -> None:
         """A process has ended."""
@@ -173,6 +216,8 @@ class Parent:
             self._replies.answer(asker, 200, {"status": "ok"})
         elif ask.path == "/readyz":
             self._replies.tell_readiness(asker)
+        elif ask.path == "/services":
+            self._replies.tell_services(asker)
         elif ask.path == "/reload":
             self._reload(asker)
         else:

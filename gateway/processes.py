@@ -21,7 +21,7 @@ log = logging.getLogger("gateway")
 
 
 class Listener(Protocol):
-    """Who is told of workers and of the admin process, by their numbers."""
+    """Who is told of workers and of the other processes, by their numbers."""
 
     def on_begin(self, number: int) -> None:
         """A worker is forked."""
@@ -35,17 +35,23 @@ class Lives(Protocol):
 
     def worker(self, number: int, place: int, channel: socket.socket) -> int: ...
     def admin(self, channel: socket.socket) -> int: ...
+    def cluster(self, channel: socket.socket) -> int: ...
     def let_go(self) -> None:
         """In the child, first of all: of what is the parent's own."""
 
 
 class Processes:
-    """See the module's text."""
+    """See the module's text. `watches_cluster`: there is a process for that too, and no worker before `open`."""
 
-    def __init__(self, count: int, lives: Lives, listener: Listener, *, hung_after_s: float) -> None:
+    def __init__(
+        self, count: int, lives: Lives, listener: Listener, *, hung_after_s: float, watches_cluster: bool = False
+    ) -> None:
         numbers = itertools.count(1)
         self.workers = Crew(count, lambda: next(numbers))
         self.admins = Crew(1, lambda: next(numbers))
+        self.clusters = Crew(1 if watches_cluster else 0, lambda: next(numbers))
+        self._crews = {self.workers: "worker", self.admins: "the admin process", self.clusters: "the cluster process"}
+        self._is_open = not watches_cluster
         self.hung = 0
         """Workers that were killed because they hung."""
         self._lives = lives
@@ -53,7 +59,7 @@ class Processes:
         self._hung_after_s = hung_after_s
         self._vitals = Vitals(hung_after_s)
         self._children: dict[int, Child] = {}
-        self._admin_numbers: set[int] = set()
+        self._crew_by_number: dict[int, Crew] = {}
 
     @property
     def is_empty(self) -> bool:
@@ -67,20 +73,25 @@ class Processes:
     @property
     def next_s(self) -> float | None:
         """When `look` has something to do."""
-        times = (self.workers.next_s, self.admins.next_s, self._vitals.next_s)
+        times = (*(crew.next_s for crew in self._crews), self._vitals.next_s)
         return min((time_s for time_s in times if time_s is not None), default=None)
 
     def look(self, now_s: float) -> None:
         """Fork who is due, and end who hangs."""
-        self._perform(self.workers, self.workers.due(now_s))
-        self._perform(self.admins, self.admins.due(now_s))
+        for crew in self._crews:
+            if crew is not self.workers or self._is_open:
+                self._perform(crew, crew.due(now_s))
         for number in self._vitals.look(now_s):
-            self.hung += number not in self._admin_numbers
+            self.hung += self._crew_by_number[number] is self.workers
             log.error(
                 "%s has said nothing for %.0f s while others have: it hangs and is killed",
                 self._who(number), self._hung_after_s,
             )  # fmt: skip
             self._children[number].kill()
+
+    def open(self) -> None:
+        """It is known what workers are to work by."""
+        self._is_open = True
 
     def restart(self) -> None:
         """Replace the workers, one after the other."""
@@ -90,9 +101,15 @@ class Processes:
         """The workers leave."""
         self._perform(self.workers, self.workers.leave())
 
-    def leave_admin(self) -> None:
-        """The admin process leaves, after the others."""
-        self._perform(self.admins, self.admins.leave())
+    def leave_last(self) -> None:
+        """The other processes leave, after the workers."""
+        for crew in (self.admins, self.clusters):
+            self._perform(crew, crew.leave())
+
+    @property
+    def others(self) -> tuple[int, ...]:
+        """Numbers of all processes that are no workers."""
+        return (*self.admins.present, *self.clusters.present)
 
     def say(self, number: int, message: FromParent) -> None:
         """Tell one of them, if it is still there."""
@@ -103,6 +120,11 @@ class Processes:
     def say_workers(self, message: FromParent) -> None:
         """Tell all workers."""
         for number in self.workers.present:
+            self.say(number, message)
+
+    def say_cluster(self, message: FromParent) -> None:
+        """Tell the cluster process."""
+        for number in self.clusters.present:
             self.say(number, message)
 
     def kill(self, numbers: Iterable[int]) -> None:
@@ -138,7 +160,7 @@ class Processes:
 
     def _on_message(self, number: int, message: ToParent) -> None:
         self._vitals.on_heard(number)
-        crew = self._crew_of(number)
+        crew = self._crew_by_number[number]
         if isinstance(message, Ready):
             self._vitals.on_ready(number)
             if crew is self.workers:
@@ -151,12 +173,12 @@ class Processes:
             self._listener.on_message(number, message)
 
     def _on_end(self, child: Child) -> None:
-        how, who, crew = child.reap(), self._who(child.number), self._crew_of(child.number)
+        how, who, crew = child.reap(), self._who(child.number), self._crew_by_number[child.number]
         child.close()
         number, now_s, replaced = child.number, now(), crew.replaced
         del self._children[number]
         self._vitals.end(number)
-        self._admin_numbers.discard(number)
+        del self._crew_by_number[number]
         effects = crew.on_end(number, now_s)
         if crew.replaced > replaced:
             pause_s = max(0.0, (crew.next_s or now_s) - now_s)
@@ -164,11 +186,9 @@ class Processes:
         self._listener.on_end(number)
         self._perform(crew, effects)
 
-    def _crew_of(self, number: int) -> Crew:
-        return self.admins if number in self._admin_numbers else self.workers
-
     def _who(self, number: int) -> str:
-        name = "the admin process" if number in self._admin_numbers else f"worker {number}"
+        crew = self._crew_by_number[number]
+        name = f"worker {number}" if crew is self.workers else self._crews[crew]
         return f"{name} (process {self._children[number].pid})"
 
     # What a crew decided
@@ -185,9 +205,11 @@ class Processes:
     def _fork(self, crew: Crew, effect: Fork) -> None:
         number, place = effect.number, effect.place
         live: Callable[[socket.socket], int]
+        self._crew_by_number[number] = crew
         if crew is self.admins:
-            self._admin_numbers.add(number)
             live = self._lives.admin
+        elif crew is self.clusters:
+            live = self._lives.cluster
         else:
 
             def live(channel: socket.socket) -> int:

@@ -4,6 +4,7 @@ from typing import Any
 
 import msgspec
 
+from gateway.cluster_side import ClusterSide
 from gateway.editions import Editions
 from gateway.messages import Answer
 from gateway.metrics import Crowd, text
@@ -16,16 +17,30 @@ from zerogate.exposition import preferred
 from zerogate.http.admin import Drained, Readiness
 
 
+class ServiceView(msgspec.Struct, frozen=True, kw_only=True):
+    """A service as this gateway knows it. `notices`: what it asked for and others have, a sentence each."""
+
+    service: str
+    hosts: tuple[str, ...]
+    path_prefixes: tuple[str, ...]
+    models: tuple[str, ...]
+    replicas: tuple[str, ...]
+    trouble: str | None
+    notices: tuple[str, ...]
+
+
 class Replies:
-    """See the module's text. `count`: how many workers are wanted."""
+    """See the module's text. `count`: how many workers are wanted; `cluster`: where services come from one."""
 
     def __init__(
-        self, processes: Processes, tally: Tally, editions: Editions, tls: ListenerWatch | None, *, count: int
-    ) -> None:
+        self, processes: Processes, tally: Tally, editions: Editions, tls: ListenerWatch | None,
+        cluster: ClusterSide | None, *, count: int,
+    ) -> None:  # fmt: skip
         self._processes = processes
         self._tally = tally
         self._editions = editions
         self._tls = tls
+        self._cluster = cluster
         self._count = count
         self._started_at = wall()
         self._draining: list[Asker] = []
@@ -49,12 +64,36 @@ class Replies:
     def _readiness(self) -> Readiness:
         if self._processes.workers.is_leaving:
             return Readiness(ready=False, detail="draining")
+        behind = self._cluster.detail if self._cluster is not None else ""
+        if self._cluster is not None and not self._cluster.is_known:
+            return Readiness(ready=False, detail=f"waits for the Kubernetes API{f': {behind}' if behind else ''}")
         silent = self._processes.silent
         serving = max(0, self._processes.workers.serving - silent)
         detail = f"{serving} of {self._count} workers take requests"
         if silent:
             detail += f"; {silent} {'says' if silent == 1 else 'say'} nothing"
+        if behind:
+            detail += f"; services and replicas as last seen: {behind}"
         return Readiness(ready=serving > 0, detail=detail)
+
+    def tell_services(self, asker: Asker) -> None:
+        """How each is reached, where it runs, and what is in the way."""
+        refused = self._cluster.news.refused if self._cluster is not None else {}
+        views: list[ServiceView] = []
+        for name, service in self._editions.file.services.items():
+            routes = service.routes or ()
+            views.append(
+                ServiceView(
+                    service=name,
+                    hosts=tuple(dict.fromkeys(host for route in routes for host in route.hosts)),
+                    path_prefixes=tuple(route.path_prefix for route in routes if route.path_prefix is not None),
+                    models=tuple(dict.fromkeys(model for route in routes for model in route.models)),
+                    replicas=tuple(map(str, service.replicas)),
+                    trouble=service.trouble.detail if service.trouble is not None else None,
+                    notices=refused.get(name, ()),
+                )
+            )
+        self.answer(asker, 200, {"services": views})
 
     # Metrics
 
@@ -66,11 +105,14 @@ class Replies:
 
     def _crowd(self) -> Crowd:
         crew, editions, silent = self._processes.workers, self._editions, self._processes.silent
+        cluster = self._cluster
         return Crowd(
             started_at=self._started_at, serving=max(0, crew.serving - silent),
             places=0 if crew.is_leaving else self._count, present=len(crew.present), silent=silent,
             replaced=crew.replaced, hung=self._processes.hung, reloads=editions.applied,
             failed_reloads=editions.refused, certificates=self._tls.ends() if self._tls is not None else {},
+            self_wakes=cluster.woken if cluster is not None else 0,
+            cluster_faults=len(cluster.news.faults) if cluster is not None else 0,
         )  # fmt: skip
 
     # Drains

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from gateway.file import read_file
+from gateway.file import EMPTY, read_file
 from gateway.parent import Parent
 from gateway.settings import read
 from gateway.tls import ListenerCertificates
@@ -20,7 +20,7 @@ def run(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="gateway: %(message)s")
     try:
         settings = read(arguments, environ)
-        file = read_file(_content(settings.file), settings.file)
+        file = EMPTY if settings.file is None else read_file(_content(settings.file), settings.file)
         missing = what_is_missing("--trace-to", "leave it out") if settings.trace_to is not None else None
         if missing is not None:
             raise DefinitionErrors([missing])

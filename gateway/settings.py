@@ -20,6 +20,7 @@ from zerogate.flags import (
     ip_and_port,
     overlap,
     read_values,
+    switch,
     token_file,
     unix_socket,
     whole,
@@ -33,6 +34,9 @@ from zerogate.runtime.interface import Address
 
 PROG: Final = "python -m gateway"
 MOST_WORKERS: Final = 64
+HOME: Final = "zerogate-system"
+"""The namespace of zerogate itself where a pod does not say otherwise (`POD_NAMESPACE`)."""
+STATS_PORT: Final = 8090
 LEAST_HUNG_S: Final = 3.0
 """A worker reports once a second, and one report may be late."""
 
@@ -42,7 +46,14 @@ Value = TypeVar("Value")
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """The process's own settings; times in seconds. The reasons for the defaults are in `OPTIONS`."""
 
-    file: str
+    file: str | None
+    """None where the services come from a cluster."""
+    cluster: bool
+    kubeconfig: str | None
+    """None: this pod's own account."""
+    home: str = HOME
+    pod: str = "gateway"
+    """This pod's name: who reports an Event."""
     listen: Address
     listen_unix: Address | None
     listen_tls: Address | None
@@ -77,6 +88,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def trusted(self) -> TrustedSenders:
         """Whose PROXY headers are believed."""
         return self.trusted_senders or NOBODY
+
+    @property
+    def source(self) -> str:
+        """Where the services come from, for a person."""
+        return "the cluster" if self.file is None else self.file
 
 
 def _or_none(parse: Callable[[str], Value]) -> Callable[[str], Value | None]:
@@ -113,7 +129,19 @@ def _senders(text: str) -> Any:
     return Senders().parse([word.strip() for word in text.split(",")])
 
 
+def _targets(text: str) -> tuple[Address, ...] | None:
+    return None if text == "auto" else parse_targets(text)
+
+
 OPTIONS: Final = (
+    Option(
+        name="cluster", field="cluster", metavar="", parse=switch, default="false", is_switch=True,
+        says="take services, policies and replicas from the Kubernetes API, and not from a file",
+    ),
+    Option(
+        name="kubeconfig", field="kubeconfig", metavar="PATH", parse=_or_none(str), default="none",
+        says="the way to the API with --cluster; without it the account of the pod that this runs in",
+    ),
     Option(
         name="listen", field="listen", metavar="ADDRESS", parse=ip_and_port, default="127.0.0.1:8080",
         says="where requests come in; 0.0.0.0:PORT for all interfaces; port 0: any free one, told at the start",
@@ -185,8 +213,9 @@ OPTIONS: Final = (
     ),
     *drain_options("what is in flight or waits", "balancers have noticed; in a cluster 5s"),
     Option(
-        name="stats", field="stats", metavar="HOST:PORT", parse=parse_targets, default="none",
-        says="the autoscalers that hear what waits: a name that stands for all of them, or several, with commas",
+        name="stats", field="stats", metavar="HOST:PORT", parse=_targets, default="auto",
+        says="the autoscalers that hear what waits: a name that stands for all of them, or several, with commas; none; "
+        "auto: with --cluster those of its namespace, else none",
     ),
     Option(
         name="stats-token-file", field="stats_token_file", metavar="PATH", parse=token_file, default="none",
@@ -201,7 +230,9 @@ PROGRAM: Final = Program(
     "SIGHUP: apply the changed file. SIGUSR2: restart the workers one by one. SIGTERM: finish what runs, then exit 0; "
     "again: at once. Exit codes: 0 left, 1 machine, 2 wrong setting or file.",
     options=OPTIONS,
-    positional=Positional("file", "FILE", "services, their policies and replicas, as JSON; see docs/gateway.md"),
+    positional=Positional(
+        "file", "FILE", "services, their policies and replicas, as JSON; see docs/gateway.md", is_optional=True
+    ),
 )
 
 
@@ -209,16 +240,28 @@ def read(arguments: Sequence[str], environ: Mapping[str, str]) -> Settings:
     """The settings. Raises DefinitionErrors with all that is wrong."""
     values, errors = read_values(PROGRAM, arguments, environ)
     if not errors:
-        settings = Settings(**values)
+        settings = _placed(Settings(**{**values, "stats": values["stats"] or ()}), values["stats"] is None, environ)
         errors = _conflicts(settings)
         if not errors:
             return settings
     raise DefinitionErrors(errors)
 
 
+def _placed(settings: Settings, is_auto: bool, environ: Mapping[str, str]) -> Settings:
+    """What Kubernetes tells a pod by variables that are its own to name."""
+    home = environ.get("POD_NAMESPACE") or HOME
+    stats = settings.stats
+    if is_auto and settings.cluster:
+        stats = (Address(f"zerogate-autoscaler-stats.{home}", STATS_PORT),)
+    return msgspec.structs.replace(
+        settings, home=home, pod=environ.get("POD_NAME") or settings.pod, stats=stats
+    )  # fmt: skip
+
+
 def _conflicts(settings: Settings) -> list[DefinitionError]:
+    errors = _about_source(settings)
     secure = settings.listen_tls
-    errors = admin_conflicts(settings.admin, [settings.listen, *([secure] if secure is not None else [])])
+    errors += admin_conflicts(settings.admin, [settings.listen, *([secure] if secure is not None else [])])
     if secure is not None and secure.port and overlap(secure, settings.listen):
         problem = f"{secure} is where requests come in without TLS"
         errors.append(DefinitionError(problem, key="--listen-tls", hint="Give another port."))
@@ -229,3 +272,14 @@ def _conflicts(settings: Settings) -> list[DefinitionError]:
             hint = "Write --listen-tls ADDRESS."
             errors.append(DefinitionError("is about --listen-tls, which is not given", key=flag, hint=hint))
     return errors
+
+
+def _about_source(settings: Settings) -> list[DefinitionError]:
+    if settings.cluster and settings.file is not None:
+        hint = "Take out one of them: services come from a file or from a cluster."
+        return [DefinitionError(f"{shown(settings.file)} is given too", key="--cluster", hint=hint)]
+    if not settings.cluster and settings.file is None:
+        return [DefinitionError("FILE is missing", hint="Name a file of JSON, or write --cluster.")]
+    if not settings.cluster and settings.kubeconfig is not None:
+        return [DefinitionError("is about --cluster, which is not given", key="--kubeconfig", hint="Write --cluster.")]
+    return []

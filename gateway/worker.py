@@ -11,25 +11,31 @@ import logging
 import random
 import signal
 import socket
-from typing import TYPE_CHECKING, Final, Protocol
+from collections import deque
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from activator.hold import Hold
 from activator.holds import Holds
 from activator.links import Links
+from gateway.changes import NOTHING, decode
 from gateway.channel import Channel
 from gateway.doors import Door
 from gateway.entries import Entries
-from gateway.file import EMPTY, GatewayFile, read_file
+from gateway.file import EMPTY, GatewayFile, Service, Trouble, read_file
 from gateway.ingress import Ingress
-from gateway.messages import Applied, Apply, FromParent, Leave, LeaveAtOnce, Leaving, Ready
+from gateway.messages import Amend, Applied, Apply, FromParent, Leave, LeaveAtOnce, Leaving, Ready, WakeUp
 from gateway.reporting import Reporting
+from gateway.router import Router
 from gateway.settings import Settings
 from gateway.telling import Telling
 from gateway.tls import ListenerWatch
 from zerogate.clock import now
 from zerogate.counters import ServiceCounters
 from zerogate.drain import Steps, leave, leaving
+from zerogate.errors import Refusal
 from zerogate.http.access_log import AccessLog
 from zerogate.http.exchange import Exchange
 from zerogate.http.server import ConnectionLimits, Server
@@ -47,22 +53,11 @@ log = logging.getLogger("gateway")
 
 LAST_ANSWERS_S: Final = 1.0
 """For refusals that are on their way at the drain deadline, and for the last report."""
+START_AGAIN_S: Final = 30.0
+"""Told to clients of a service that cannot start: somebody has to change something first."""
 _LEAVING: Final = leaving(
     "This gateway is being stopped and no replica took the request until then. Try again.", retry_after_s=1.0
 )
-
-
-class Waker(Protocol):
-    """Who starts a replica where no autoscaler does: asked at each wake where there is none to tell, and else when
-    its leader does not answer."""
-
-    def wake(self, service: str) -> None: ...
-
-
-class NobodyToWake:
-    """Replicas come from a file: somebody else starts them, and what waits waits until then or the hold timeout."""
-
-    def wake(self, service: str) -> None: ...
 
 
 class Start(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,11 +75,10 @@ class Start(msgspec.Struct, frozen=True, kw_only=True):
 class Worker:
     """See the module's text. Make it on the loop it shall run on; `run` until it has left."""
 
-    def __init__(self, start: Start, waker: Waker) -> None:
+    def __init__(self, start: Start) -> None:
         loop = asyncio.get_running_loop()
         self._start = start
         self._settings = start.settings
-        self._waker = waker
         self._chance = random.Random()
         self._nursery = Nursery()
         self._sweep = Sweep(loop)
@@ -112,6 +106,8 @@ class Worker:
         )  # fmt: skip
         self._export: SpanExport | None = None
         self._file = EMPTY
+        self._amendments: deque[Amend] = deque()
+        """Slices that came and have not been applied; their order is theirs."""
         self._edition = start.edition
         self._told_to_leave = asyncio.Event()
         self._at_once = asyncio.Event()
@@ -152,49 +148,93 @@ class Worker:
         )  # fmt: skip
         return Telling(
             self._holds, target,
-            nursery=self._nursery, jitter=self._chance.random, on_unacknowledged=self._waker.wake,
+            nursery=self._nursery, jitter=self._chance.random, on_unacknowledged=self._wake_from_here,
         )  # fmt: skip
 
     # The file
 
-    def _apply(self, file: GatewayFile) -> None:
+    def _apply(self, file: GatewayFile, router: Router | None = None) -> None:
         """Work by a file, in one callback: no request sees half of it."""
-        router = file.router()
-        for gone in [name for name in self._links if name not in file.services]:
-            self._links.pop(gone).close()
-        self._holds.configure(file.policies(), {})
-        for name, service in file.services.items():
-            links = self._links.get(name)
-            if links is None:
-                links = self._links[name] = Links(
-                    self._holds[name], self._start.name,
-                    sweep=self._sweep, nursery=self._nursery, jitter=self._chance.random,
-                )  # fmt: skip
-                if self._telling is not None:
-                    self._telling.watch(self._holds[name])
-            before = self._file.services.get(name)
-            for address in set(before.replicas if before is not None else ()).difference(service.replicas):
-                links.remove(str(address))
-            for address in service.replicas:
-                links.add(str(address), address)
-        self._ingress.configure(router)
-        if self._tracing is not None:
-            self._tracing.configure(self._settings.trace_ratio, file.prefixes())
+        gone = [name for name in self._links if name not in file.services]
+        self._take(file, file.services, gone, router or file.router())
+
+    def _take(
+        self, file: GatewayFile, services: Mapping[str, Service], gone: Iterable[str], router: Router | None
+    ) -> None:
+        """Work by these services of the file, and no longer by those that are gone. `router`: where routes differ."""
+        for name in gone:
+            links = self._links.pop(name, None)
+            if links is not None:
+                links.close()
+        self._holds.amend({name: service.policy for name, service in services.items()}, gone)
+        for name, service in services.items():
+            self._connect(name, service)
+        if router is not None:
+            self._ingress.configure(router)
+            if self._tracing is not None:
+                self._tracing.configure(self._settings.trace_ratio, file.prefixes())
         self._file = file
+
+    def _connect(self, name: str, service: Service) -> None:
+        before = self._file.services.get(name)
+        links = self._links.get(name)
+        if links is None:
+            links = self._links[name] = Links(
+                self._holds[name], self._start.name,
+                sweep=self._sweep, nursery=self._nursery, jitter=self._chance.random,
+            )  # fmt: skip
+            if self._telling is not None:
+                self._telling.watch(self._holds[name])
+        for address in set(before.replicas if before is not None else ()).difference(service.replicas):
+            links.remove(str(address))
+        for address in service.replicas:
+            links.add(str(address), address)
+        was = before.trouble if before is not None else None
+        if service.trouble != was:
+            self._on_trouble(self._holds[name], service.trouble, was_hopeless=was is not None and was.is_hopeless)
+
+    def _on_trouble(self, hold: Hold, trouble: Trouble | None, *, was_hopeless: bool) -> None:
+        """Replicas do not get ready, or now may: who waits is told why in the end, or at once where it is in vain."""
+        hold.obstacle = trouble.detail if trouble is not None else ""
+        if trouble is not None and trouble.is_hopeless:
+            if not hold.ready:
+                hold.fail(_cannot_start(hold.service, trouble.detail), float("inf"), now())
+        elif was_hopeless:
+            hold.unblock()
 
     async def _read_and_apply(self, message: Apply) -> None:
         # in a thread: a thousand policies take longer to read than a stream should stand still
-        file = await asyncio.to_thread(read_file, message.data, self._settings.file)
+        file, router = await asyncio.to_thread(_read, message.data, self._settings.source)
         if message.edition > self._edition:
             self._edition = message.edition
-            self._apply(file)
+            self._apply(file, router)
         await self._entries.look_at_certificates()
         self._channel.say(Applied(message.edition))
+
+    async def _amend(self) -> None:
+        """Apply all slices that wait, one in each turn of the loop."""
+        while self._amendments:
+            message = self._amendments[0]
+            change = decode(message.data)
+            file = change.applied_to(self._file)
+            # a thousand routes are 30 ms: in a thread nothing stands still for longer than it takes to share a core
+            router = await asyncio.to_thread(file.router) if change.reroute else None
+            self._edition = message.edition
+            self._take(file, change.services, change.gone, router)
+            if change == NOTHING:
+                await self._entries.look_at_certificates()
+            self._channel.say(Applied(message.edition))
+            await asyncio.sleep(0)
+            self._amendments.popleft()
 
     # What the parent says
 
     def _on_message(self, message: FromParent) -> None:
-        if isinstance(message, Apply):
+        if isinstance(message, Amend):
+            self._amendments.append(message)
+            if len(self._amendments) == 1:
+                self._nursery.start(self._amend(), name="amend")
+        elif isinstance(message, Apply):
             self._nursery.start(self._read_and_apply(message), name="reload")
         elif isinstance(message, Leave):
             self._is_last = self._is_last or message.is_last
@@ -283,7 +323,16 @@ class Worker:
 
     def on_wake(self, service: str) -> None:
         """A request waits."""
-        (self._telling or self._waker).wake(service)
+        if self._telling is not None:
+            self._telling.wake(service)
+        else:
+            self._wake_from_here(service)
+
+    def _wake_from_here(self, service: str) -> None:
+        """There is no autoscaler, or none that leads answers. Where replicas come from a file, somebody else starts
+        them, and what waits waits until then or the hold timeout."""
+        if self._settings.cluster:
+            self._channel.say(WakeUp(service))
 
     def on_idle(self, replica_id: str) -> None:
         """A replica that takes nothing new is empty: whoever stops it asks its sidecar."""
@@ -297,4 +346,14 @@ class Worker:
 
 async def serve(start: Start) -> None:
     """A worker's life."""
-    await Worker(start, NobodyToWake()).run()
+    await Worker(start).run()
+
+
+def _read(data: bytes, source: str) -> tuple[GatewayFile, Router]:
+    file = read_file(data, source)
+    return file, file.router()
+
+
+def _cannot_start(service: str, why: str) -> Refusal:
+    detail = f"No replica of {service} can start: {why}"
+    return Refusal(status=503, code="start_failed", detail=detail, retry_after_s=START_AGAIN_S)

@@ -24,7 +24,8 @@ from msgspec.structs import replace
 from queueproxy.grants import Grants, Holder
 from zerogate.errors import Refusal
 from zerogate.gate import Gate
-from zerogate.http.exchange import REPLAY_BYTES, Exchange
+from zerogate.http.exchange import Exchange
+from zerogate.http.kept_body import REPLAY_BYTES
 from zerogate.http.phases import CONNECTING
 from zerogate.http.requests import MEMORY_FULL, Requests
 from zerogate.http.sides import Destination, RequestTerms

@@ -31,6 +31,8 @@ class Option(msgspec.Struct, frozen=True, kw_only=True):
     parse: Callable[[str], Any]
     default: str | None
     says: str
+    is_switch: bool = False
+    """A flag without a value, for true; its variable is `true` or `false`."""
 
     @property
     def variable(self) -> str:
@@ -47,6 +49,7 @@ class Positional(msgspec.Struct, frozen=True):
     field: str
     metavar: str
     says: str
+    is_optional: bool = False
 
 
 class Program(msgspec.Struct, frozen=True, kw_only=True):
@@ -117,6 +120,13 @@ def size(text: str) -> int:
     return size_bytes
 
 
+def switch(text: str) -> bool:
+    """`true` or `false`."""
+    if text not in ("true", "false"):
+        raise DefinitionError(f"{shown(text)} is neither true nor false")
+    return text == "true"
+
+
 def token_file(text: str) -> str:
     """An absolute path; `none` is empty."""
     if text == "none":
@@ -138,11 +148,17 @@ def parser(program: Program) -> argparse.ArgumentParser:
     )  # fmt: skip
     if program.positional is not None:
         word = program.positional
-        command.add_argument(word.field, metavar=word.metavar, help=word.says)
+        number = "?" if word.is_optional else None
+        command.add_argument(word.field, metavar=word.metavar, help=word.says, nargs=number)
     for option in program.options:
         default = "required" if option.is_required else f"default {option.default}"
         text = f"{option.says} ({default}) [{option.variable}]".replace("%", "%%")
-        command.add_argument(f"--{option.name}", metavar=option.metavar, dest=option.field, help=text)
+        if option.is_switch:
+            command.add_argument(
+                f"--{option.name}", action="store_const", const="true", dest=option.field, help=text
+            )  # fmt: skip
+        else:
+            command.add_argument(f"--{option.name}", metavar=option.metavar, dest=option.field, help=text)
     return command
 
 

@@ -18,7 +18,7 @@ from zerogate.meter import Meter
 DOCS = Path(__file__).parents[2] / "docs"
 CROWD = Crowd(
     started_at=1.0, serving=1, places=2, present=3, silent=1, replaced=4, hung=7, reloads=5, failed_reloads=6,
-    certificates={"/etc/tls/a.crt": 9.0},
+    certificates={"/etc/tls/a.crt": 9.0}, self_wakes=2, cluster_faults=1,
 )  # fmt: skip
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 

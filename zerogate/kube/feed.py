@@ -165,7 +165,8 @@ class Feed:
         if new is not None:
             self.catalog.set_workload(kind, self.kinds[kind], new)
             service = service_name(new.key)
-            if service in self._known and self.catalog.services()[service].kind == kind:
+            entry = self.catalog.services().get(service)  # none where it says now that it is not under zerogate
+            if service in self._known and entry is not None and entry.kind == kind:
                 self._tell_number(service, new)
             self._on_each(kind, new)
         elif old is not None:

@@ -30,6 +30,10 @@ _TROUBLES: Final = frozenset(
     )
 )  # fmt: skip
 """Reasons of a waiting container that do not pass by waiting. `ContainerCreating` and `PodInitializing` do."""
+_HOPELESS: Final = frozenset(
+    ("CrashLoopBackOff", "CreateContainerConfigError", "ErrImageNeverPull", "ImagePullBackOff", "InvalidImageName")
+)
+"""Of these, what the kubelet says when it has tried and makes a pause. `ErrImagePull` may be one lost packet."""
 
 
 class Life(msgspec.Struct, frozen=True, kw_only=True):
@@ -128,6 +132,13 @@ def trouble_of(pod: Pod) -> str | None:
     if pod.status.phase == "Failed":
         return _sentence(pod.status.reason or "Failed", pod.status.message)
     return None
+
+
+def never_starts(pod: Pod) -> bool:
+    """Whether somebody has to change something before the pod can be ready: waiting alone does not help, as far as the
+    kubelet knows after it has tried."""
+    statuses = (*pod.status.init_container_statuses, *pod.status.container_statuses)
+    return any(one.state.waiting is not None and one.state.waiting.reason in _HOPELESS for one in statuses)
 
 
 def _sentence(what: str, message: str) -> str:

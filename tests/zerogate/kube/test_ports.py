@@ -98,7 +98,10 @@ def takeover(obj: dict[str, object], *services: dict[str, object]) -> object:
             "the port name http stands for port 9000 of container b too; give each its own name",
         ),
     ],
-    ids=["name", "two", "number", "both", "not-yet", "others-alone", "never-by-name", "elsewhere", "headless", "headless-too", "shared-name"],
+    ids=[
+        "name", "two", "number", "both", "not-yet", "others-alone", "never-by-name", "elsewhere", "headless",
+        "headless-too", "shared-name",
+    ],
 )
 def test_services_are_led_to_the_sidecar_or_it_is_said_why_not(
     obj: dict[str, object], services: list[dict[str, object]], found: object

@@ -1,0 +1,229 @@
+"""The process that watches a cluster for a gateway: services and replicas out of its objects, and wakes into them.
+
+The only process of a gateway that speaks with the Kubernetes API, and the only one that loads what that takes. It
+carries no traffic: when it ends, another one begins, and the workers go on by what they know. What is different goes
+to the parent at once and then at most every `SPACING_S`, so that a rollout is not a change for each of its pods.
+"""
+
+import asyncio
+import gc
+import logging
+import os
+import signal
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from gateway.changes import NOTHING, encode
+from gateway.channel import Channel
+from gateway.cluster_book import ClusterBook
+from gateway.messages import Alive, Changed, FromParent, Leave, LeaveAtOnce, News, Ready, WakeUp, Woken
+from gateway.settings import Settings
+from zerogate.clock import now
+from zerogate.errors import MachineError
+from zerogate.kube.access import Access, by_kubeconfig, in_pod
+from zerogate.kube.catalog import Managed
+from zerogate.kube.client import KubeClient
+from zerogate.kube.event_book import About, Happening
+from zerogate.kube.feed import Feed
+from zerogate.kube.happenings import Happenings
+from zerogate.kube.objects import Pod, Workload
+from zerogate.kube.scaling import Scales
+from zerogate.kube.sidecar import LABEL
+from zerogate.kube.waking import Waker
+from zerogate.tasks import Nursery
+
+log = logging.getLogger("gateway")
+
+SPACING_S: Final = 0.02
+"""The first change goes at once; beyond that many pods of a rollout are one change, and nobody notices 20 ms."""
+LIFE_S: Final = 1.0
+AGAIN_S: Final = 2.0
+"""After a way into the cluster that was none: a file may come, a token may be mounted later."""
+LAST_WORDS_S: Final = 1.0
+
+
+class Cluster:
+    """See the module's text. Make it on the loop it shall run on; a listener of the feed."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._channel = Channel(self._on_message, self._on_orphaned)
+        self._nursery = Nursery(self._on_failure)
+        self._told_to_leave = asyncio.Event()
+        self._feed: Feed | None = None
+        self._book = ClusterBook(self._workload_of)
+        self._waker: Waker | None = None
+        self._happenings: Happenings | None = None
+        self._news = News()
+        self._fault = ""
+        """Why there is no way into the cluster at all."""
+        self._is_begun = False
+        """Everything there is was told once."""
+        self._flush_timer: asyncio.TimerHandle | None = None
+        self._flushed_s = float("-inf")
+
+    async def run(self, channel: socket.socket) -> None:
+        """Watch until told to leave."""
+        await self._channel.open(channel)
+        # as the admin process: it serves until the last worker has ended
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, lambda: None)
+        self._nursery.start(self._show_life(), name="signs of life")
+        watching = self._nursery.start(self._watch(), name="cluster")
+        await self._told_to_leave.wait()
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
+        await self._nursery.aclose()
+        await self._channel.close(within_s=LAST_WORDS_S)
+
+    async def _watch(self) -> None:
+        client = KubeClient(await self._access())
+        self._channel.say(Ready())  # to read a kubeconfig may keep the loop for seconds, which is no hang before this
+        self._happenings = Happenings(
+            client, controller="zerogate.dev/gateway", instance=self._settings.pod
+        )  # fmt: skip
+        self._feed = Feed(client, self, home=self._settings.home, pod_labels=f"{LABEL}=true")
+        self._waker = Waker(Scales(client), is_blind=self._is_blind)
+        try:
+            self._happenings.start()
+            await self._feed.start()
+            self._is_begun = True
+            self._tell(is_first=True)
+            gc.collect()
+            gc.freeze()
+            await self._told_to_leave.wait()
+        finally:
+            await self._feed.aclose()
+            await self._happenings.aclose()
+            await client.aclose()
+
+    def _on_failure(self, name: str, failure: BaseException) -> None:
+        """A fault of ours: whoever is forked instead begins anew."""
+        log.error("%s failed", name, exc_info=failure)
+        self._told_to_leave.set()
+
+    async def _access(self) -> Access:
+        while True:
+            try:
+                if self._settings.kubeconfig is None:
+                    return in_pod(os.environ)
+                return await by_kubeconfig(Path(self._settings.kubeconfig))
+            except MachineError as error:
+                if self._fault != str(error):
+                    log.error("%s", error)
+                self._fault = str(error)
+            await asyncio.sleep(AGAIN_S)
+
+    def _is_blind(self) -> bool:
+        return self._feed is not None and bool(self._feed.faults)
+
+    def _workload_of(self, service: str) -> Workload | None:
+        return self._feed.workload_of(service) if self._feed is not None else None
+
+    # What the feed tells
+
+    def on_services(self, services: Mapping[str, Managed]) -> None:
+        """All services; some are new, different or gone."""
+        self._book.on_services(services)
+        self._tell_soon()
+
+    def on_number(self, service: str, number: int, version: int) -> None:
+        """A workload looks different."""
+        self._book.on_number(service)
+        self._tell_soon()
+
+    def on_pod(self, service: str, pod: Pod) -> None:
+        """A pod is new or looks different."""
+        self._book.on_pod(service, pod)
+        self._tell_soon()
+
+    def on_pod_gone(self, service: str, name: str) -> None:
+        """A pod is gone."""
+        self._book.on_pod_gone(service, name)
+        self._tell_soon()
+
+    # What the parent is told
+
+    def _tell_soon(self) -> None:
+        if self._is_begun and self._flush_timer is None:
+            wait_s = max(0.0, self._flushed_s + SPACING_S - now())
+            self._flush_timer = asyncio.get_running_loop().call_later(wait_s, self._tell)
+
+    def _tell(self, *, is_first: bool = False) -> None:
+        self._flush_timer = None
+        self._flushed_s = now()
+        refused = self._book.refused
+        slices = [encode(change) for change in self._book.take()]
+        if is_first and not slices:
+            slices = [encode(NOTHING)]
+        for index, data in enumerate(slices):
+            self._channel.say(Changed(data, is_first=is_first and index == 0, is_last=index == len(slices) - 1))
+        if self._book.refused != refused:
+            self._complain(refused)
+            self._say_news()
+
+    def _complain(self, before: Mapping[str, tuple[str, ...]]) -> None:
+        """Where people look, of routes that somebody asked for and did not get."""
+        for service, sentences in self._book.refused.items():
+            for sentence in sentences:
+                if sentence in before.get(service, ()):
+                    continue
+                log.warning("%s: %s", service, sentence)
+                if self._happenings is not None:
+                    self._happenings.tell(_conflict(self._book.entries[service], sentence))
+
+    def _say_news(self) -> None:
+        faults = self._feed.faults if self._feed is not None else ()
+        news = News(
+            faults=faults or ((self._fault,) if self._fault and self._feed is None else ()),
+            refused=self._book.refused,
+        )
+        if news != self._news:
+            self._news = news
+            self._channel.say(news)
+
+    async def _show_life(self) -> None:
+        while True:
+            if not self._channel.is_behind:
+                self._say_news()
+                self._channel.say(Alive())
+            await asyncio.sleep(LIFE_S)
+
+    # What the parent says
+
+    def _on_message(self, message: FromParent) -> None:
+        if isinstance(message, WakeUp):
+            self._nursery.start(self._wake(message.service), name=f"wake {message.service}")
+        elif isinstance(message, Leave | LeaveAtOnce):
+            self._told_to_leave.set()
+
+    def _on_orphaned(self) -> None:
+        self._told_to_leave.set()
+
+    async def _wake(self, service: str) -> None:
+        entry, workload = self._book.entries.get(service), self._workload_of(service)
+        if entry is None or workload is None or self._waker is None:
+            return
+        if await self._waker.wake(entry, workload):
+            self._channel.say(Woken(service))
+            if self._happenings is not None:
+                self._happenings.tell(_woken(entry))
+
+
+def _about(entry: Managed) -> About:
+    return About(entry.resource.api_version, entry.kind, *entry.key, entry.uid)
+
+
+def _conflict(entry: Managed, sentence: str) -> Happening:
+    return Happening(about=_about(entry), reason="RouteTaken", action="Route", note=sentence, is_warning=True)
+
+
+def _woken(entry: Managed) -> Happening:
+    note = "A request waited and no autoscaler answered: a gateway scaled from 0 to 1."
+    return Happening(about=_about(entry), reason="WokenByGateway", note=note, is_warning=True)
+
+
+async def serve(settings: Settings, channel: socket.socket) -> None:
+    """The process's life."""
+    await Cluster(settings).run(channel)

@@ -1,0 +1,178 @@
+"""What a cluster's objects say to a gateway: services, routes, where sidecars are, and why none gets ready. Pure.
+
+Fed with what `zerogate.kube.feed` tells; `take` gives what is different since it was asked last. A pod's address counts
+from the moment that it has one, long before it is ready: whoever connects there is told by the sidecar when it is. It
+counts no longer once the pod is being deleted. Called by `gateway.cluster`.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Final
+
+from msgspec.structs import replace
+
+from gateway.changes import Change, difference
+from gateway.claims import Granted, Wish, settle, wish_of
+from gateway.file import Service, Trouble
+from zerogate.kube.catalog import Managed, number_of, sidecar_port
+from zerogate.kube.lives import never_starts, trouble_of
+from zerogate.kube.objects import Pod, Workload, condition
+from zerogate.policy import Policy
+from zerogate.runtime.interface import Address
+
+_ENDED: Final = ("Failed", "Succeeded")
+
+
+class ClusterBook:
+    """See the module's text. `workload_of`: the object behind a service, as it was last seen."""
+
+    def __init__(self, workload_of: Callable[[str], Workload | None]) -> None:
+        self._workload_of = workload_of
+        self._entries: dict[str, Managed] = {}
+        self._policies: dict[str, Policy] = {}
+        self._wishes: dict[str, Wish] = {}
+        self._granted: dict[str, Granted] = {}
+        self._pods: dict[str, dict[str, Pod]] = {}
+        self._been_ready: dict[str, None] = {}
+        """UIDs of pods that were ready once: one that crashes later did not fail because of how it starts."""
+        self._changed: dict[str, None] = {}
+        self._is_rerouted = False
+        self._services: dict[str, Service] = {}
+
+    @property
+    def entries(self) -> Mapping[str, Managed]:
+        """The workloads behind the services."""
+        return self._entries
+
+    @property
+    def refused(self) -> dict[str, tuple[str, ...]]:
+        """By service, what it asked for and did not get; those that got everything are left out."""
+        return {service: one.refused for service, one in self._granted.items() if one.refused}
+
+    # What the feed tells
+
+    def on_services(self, services: Mapping[str, Managed]) -> None:
+        """All services; some are new, different or gone."""
+        for service in [known for known in self._entries if known not in services]:
+            self._forget(service)
+        for service, entry in services.items():
+            if self._entries.get(service) is not entry:
+                self._entries[service] = entry
+                self._read(entry)
+
+    def on_number(self, service: str) -> None:
+        """The workload looks different."""
+        self._changed[service] = None
+
+    def on_pod(self, service: str, pod: Pod) -> None:
+        """A pod is new or looks different."""
+        self._pods.setdefault(service, {})[pod.metadata.name] = pod
+        if pod.is_ready:
+            self._been_ready[pod.metadata.uid] = None
+        self._changed[service] = None
+
+    def on_pod_gone(self, service: str, name: str) -> None:
+        """A pod is gone, or nobody's any longer."""
+        gone = self._pods.get(service, {}).pop(name, None)
+        if gone is not None:
+            self._been_ready.pop(gone.metadata.uid, None)
+            self._changed[service] = None
+
+    def _forget(self, service: str) -> None:
+        del self._entries[service], self._policies[service], self._wishes[service]
+        for pod in self._pods.pop(service, {}).values():
+            self._been_ready.pop(pod.metadata.uid, None)
+        self._changed[service] = None
+        self._is_rerouted = True
+
+    def _read(self, entry: Managed) -> None:
+        service = entry.service
+        policy = policy_here(entry.wanted.policy)
+        workload = self._workload_of(service)
+        since = workload.metadata.creation_timestamp if workload is not None else None
+        wish = wish_of(service, policy, since=since or "")
+        if wish != self._wishes.get(service):
+            self._wishes[service] = wish
+            self._is_rerouted = True
+        self._policies[service] = policy
+        self._changed[service] = None
+
+    # What comes of it
+
+    def take(self) -> list[Change]:
+        """The slices of what is different since the last call."""
+        if self._is_rerouted:
+            self._is_rerouted = False
+            before, self._granted = self._granted, settle(self._wishes.values())
+            self._changed.update((name, None) for name, one in self._granted.items() if before.get(name) != one)
+        if not self._changed:
+            return []
+        after = dict(self._services)
+        for service in self._changed:
+            if service in self._entries:
+                after[service] = self._service(service)
+            else:
+                after.pop(service, None)
+        self._changed.clear()
+        changes = list(difference(self._services, after))
+        self._services = after
+        return changes
+
+    def _service(self, service: str) -> Service:
+        pods = self._pods.get(service, {})
+        return Service(
+            policy=self._policies[service],
+            replicas=tuple(_addresses(pods)),
+            routes=self._granted[service].routes,
+            trouble=self._trouble(service, pods),
+        )
+
+    def _trouble(self, service: str, pods: Mapping[str, Pod]) -> Trouble | None:
+        """Why none gets ready; None where one is ready, or may well be yet, or none is wanted."""
+        present = [pod for pod in pods.values() if _is_present(pod)]
+        if not present:
+            return self._refused_pods(service)
+        found: list[Trouble] = []
+        for pod in present:
+            said = None if pod.is_ready else trouble_of(pod)
+            if said is None:
+                return None
+            was_ready = pod.metadata.uid in self._been_ready
+            found.append(Trouble(f"{said}{_last_end(pod)}", never_starts(pod) and not was_ready))
+        return Trouble(found[0].detail, all(one.is_hopeless for one in found))
+
+    def _refused_pods(self, service: str) -> Trouble | None:
+        """Pods that the cluster does not even admit: over a quota, or against a policy."""
+        workload = self._workload_of(service)
+        if workload is None or number_of(workload) == 0:
+            return None
+        failure = condition(workload.status.conditions, "ReplicaFailure")
+        if failure is None or failure.status != "True":
+            return None
+        return Trouble(failure.message or failure.reason)
+
+
+def policy_here(policy: Policy) -> Policy:
+    """A workload's policy as gateways need it: sidecars are spoken to in HTTP/1.1 whatever their model server speaks,
+    and how many replicas there are is decided elsewhere."""
+    return replace(policy, protocol="http1", schedule=())
+
+
+def _is_present(pod: Pod) -> bool:
+    return not pod.metadata.is_deleting and pod.status.phase not in _ENDED
+
+
+def _addresses(pods: Mapping[str, Pod]) -> Iterator[Address]:
+    for pod in pods.values():
+        port = sidecar_port(pod) if pod.status.pod_ip and _is_present(pod) else None
+        if port is not None:
+            yield Address(pod.status.pod_ip, port)
+
+
+def _last_end(pod: Pod) -> str:
+    """How the last life of a container ended, as a sentence to follow another."""
+    for status in pod.status.container_statuses:
+        end = status.last_state.terminated
+        if end is not None and status.state.waiting is not None:
+            said = end.message.strip() or end.reason
+            return f". It ended with exit code {end.exit_code}{f': {said}' if said else ''}"
+    return ""
