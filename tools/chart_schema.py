@@ -36,8 +36,11 @@ def schema_text() -> str:
     return json.dumps({"$schema": "http://json-schema.org/draft-07/schema#", **_values()}, indent=1) + "\n"
 
 
-def _object(*, required: tuple[str, ...] = (), **properties: Schema) -> dict[str, Any]:
-    found: dict[str, Any] = {"type": "object", "additionalProperties": False, "properties": properties}
+def _object(
+    properties: Mapping[str, Schema] | None = None, /, *, required: tuple[str, ...] = (), **more: Schema
+) -> dict[str, Any]:
+    every = {**(properties or {}), **more}
+    found: dict[str, Any] = {"type": "object", "additionalProperties": False, "properties": every}
     return {**found, "required": list(required)} if required else found
 
 
@@ -52,7 +55,7 @@ def _word(*words: str) -> dict[str, Any]:
 def _values() -> dict[str, Any]:
     people, peers = _list(_person()), _list(_peer())
     return _object(
-        **{"global": _FREE},
+        {"global": _FREE},
         image=_object(
             repository={"type": "string", "minLength": 1},
             tag=_TEXT,
@@ -60,14 +63,14 @@ def _values() -> dict[str, Any]:
             pullPolicy=_word("Always", "IfNotPresent", "Never"),
         ),
         imagePullSecrets=_list(_object(name=_TEXT)),
-        policy=_object(**dict.fromkeys(("default", "least", "most", "only"), _policy())),
+        policy=_object(dict.fromkeys(("default", "least", "most", "only"), _policy())),
         extraWorkloads=_list(_workload()),
         listenHost=_word("0.0.0.0", "::"),
         runAsUser={"type": ["integer", "null"], "minimum": 1},
-        autoscaler=_object(**_role()),
+        autoscaler=_object(_role()),
         gateway=_gateway(),
         activator=_object(
-            **_role(), **_drain(), enabled=_SWITCH, ports=_object(first=_HIGH_PORT, last=_HIGH_PORT)
+            {**_role(), **_drain()}, enabled=_SWITCH, ports=_object(first=_HIGH_PORT, last=_HIGH_PORT)
         ),
         webhook=_object(enabled=_SWITCH),
         sidecar=_object(resources=_FREE),
@@ -89,7 +92,7 @@ def _values() -> dict[str, Any]:
 
 def _policy() -> dict[str, Any]:
     value = {"type": ["string", "number", "boolean", "array"], "items": _TEXT}
-    return _object(**dict.fromkeys(sorted([*KEYS, *CLUSTER_KEYS]), value))
+    return _object(dict.fromkeys(sorted([*KEYS, *CLUSTER_KEYS]), value))
 
 
 def _workload() -> dict[str, Any]:
@@ -128,8 +131,7 @@ def _gateway() -> dict[str, Any]:
         loadBalancerSourceRanges=_LINES,
     )
     return _object(
-        **_role(),
-        **_drain(),
+        {**_role(), **_drain()},
         enabled=_SWITCH,
         workers={"oneOf": [{"type": "integer", "minimum": 1, "maximum": 64}, {"const": "auto"}]},
         service=service,
