@@ -67,6 +67,8 @@ lock: environment-dev ## resolve the dependencies anew and pin them
 	  --all-extras pyproject.toml -o locks/dev.lock
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 --upgrade \
 	  --extra demo -c locks/dev.lock pyproject.toml -o locks/demo.lock
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 --upgrade \
+	  --extra kubernetes --extra otel -c locks/dev.lock pyproject.toml -o locks/image.lock
 
 clean: ## remove the environment and every cache
 	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

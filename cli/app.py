@@ -16,10 +16,14 @@ from typer.core import TyperGroup
 
 from cli.exits import MEANINGS, ExitCode
 
-_EXIT_CODES = "\n".join(f"  {code.value:<4} {says}" for code, says in MEANINGS.items())
+
+def epilog() -> str:
+    """The exit codes, below the help."""
+    codes = "\n".join(f"  {code.value:<4} {says}" for code, says in MEANINGS.items())
+    return f"\b\nExit codes:\n{codes}"
 
 
-class _Commands(TyperGroup):
+class Commands(TyperGroup):
     """Turns what a command raises into a message and an exit code."""
 
     def invoke(self, ctx: Any) -> Any:
@@ -47,8 +51,8 @@ class _Commands(TyperGroup):
 
 app = typer.Typer(
     name="zerogate",
-    cls=_Commands,
-    epilog=f"\b\nExit codes:\n{_EXIT_CODES}",
+    cls=Commands,
+    epilog=epilog(),
     rich_markup_mode=None,  # its help loads Markdown and highlighters: 200 ms
     no_args_is_help=True,
     add_completion=False,
@@ -87,7 +91,7 @@ def demo(
     """See a real language model go from zero to one and back."""
     from cli.demo.story import run
 
-    _tidy_up_on_ctrl_c()
+    tidy_up_on_ctrl_c()
     raise typer.Exit(run(keep=keep))
 
 
@@ -125,7 +129,7 @@ def status(
 
     if watch and json:
         raise typer.BadParameter("--watch and --json do not go together; ask for --json again and again instead")
-    _tidy_up_on_ctrl_c()
+    tidy_up_on_ctrl_c()
     chosen = show.show_json if json else show.watch if watch else show.show
     chosen(Admin(ctx.obj), out())
 
@@ -165,7 +169,7 @@ def logs(
     from cli.client import Admin
     from cli.commands.change import logs as show
 
-    _tidy_up_on_ctrl_c()
+    tidy_up_on_ctrl_c()
     show(Admin(ctx.obj), service, lines=lines, follow=follow)
 
 
@@ -215,7 +219,7 @@ def version() -> None:
     print(f"zerogate {own()}")
 
 
-def _tidy_up_on_ctrl_c() -> None:
+def tidy_up_on_ctrl_c() -> None:
     """From here on Ctrl-C is an exception: there is a cursor, a connection or a child that must not stay behind."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -45,7 +45,14 @@ class AnsweredError(CommandError):
 
 
 class Admin:
-    """The admin API at `url`. Raises DefinitionError for something that is not such a URL."""
+    """The admin API at `url`. Raises DefinitionError for something that is not such a URL.
+
+    `program` and `nothing` are what commands say of themselves and of no services at all. Another way to the same API
+    is a subclass that has its own `_send`, `_unreachable` and `_raise_problem`.
+    """
+
+    program = "zerogate"
+    nothing = "No services. Name one under services: in the file, then `zerogate reload`."
 
     def __init__(self, url: str = DEFAULT_URL) -> None:
         self.url = url if "://" in url else f"http://{url}"
@@ -78,20 +85,20 @@ class Admin:
     def metrics(self) -> str:
         """All metrics in the Prometheus text format."""
         with self._answer("GET", "/metrics") as answer:
-            _raise_problem(answer, (200,))
+            self._raise_problem(answer, (200,))
             return answer.read().decode()
 
     def logs(self, name: str, *, lines: int, follow: bool) -> Iterator[bytes]:
         """Blocks of the log as they come; without an end where it is followed."""
         path = _service(name, f"/logs?lines={lines}&follow={int(follow)}")
         with self._answer("GET", path, timeout_s=None if follow else _TIMEOUT_S) as answer:
-            _raise_problem(answer, (200,))
+            self._raise_problem(answer, (200,))
             while block := answer.read1(65536):
                 yield block
 
     def _ask(self, method: str, path: str, kind: type[T], *, body: Any = None, accepts: tuple[int, ...] = (200,)) -> T:
         with self._answer(method, path, body=body) as answer:
-            _raise_problem(answer, accepts)
+            self._raise_problem(answer, accepts)
             content = answer.read()
         try:
             return msgspec.json.decode(content, type=kind)
@@ -104,20 +111,43 @@ class Admin:
     def _answer(
         self, method: str, path: str, *, body: Any = None, timeout_s: float | None = _TIMEOUT_S
     ) -> Iterator[HTTPResponse]:
-        connection = HTTPConnection(self._host, self._port, timeout=_TIMEOUT_S)
+        data = None if body is None else msgspec.json.encode(body)
+        headers = {} if data is None else {"Content-Type": "application/json"}
+        connection = self._connect()
         try:
-            headers = {} if body is None else {"Content-Type": "application/json"}
-            connection.request(method, path, None if body is None else msgspec.json.encode(body), headers)
+            self._send(connection, method, path, data, headers)
             if connection.sock is not None:
                 connection.sock.settimeout(timeout_s)
             yield connection.getresponse()
         except (OSError, http.client.HTTPException) as error:
-            raise UnreachableError(
-                f"No zerogate answers at {self.url} ({_cause(error)}). Start one with `zerogate up`, or say where it "
-                "is with --admin URL or ZEROGATE_ADMIN."
-            ) from error
+            raise self._unreachable(error) from error
         finally:
             connection.close()
+
+    def _connect(self) -> HTTPConnection:
+        return HTTPConnection(self._host, self._port, timeout=_TIMEOUT_S)
+
+    def _send(
+        self, connection: HTTPConnection, method: str, path: str, data: bytes | None, headers: dict[str, str]
+    ) -> None:
+        connection.request(method, path, data, headers)
+
+    def _unreachable(self, error: Exception) -> UnreachableError:
+        return UnreachableError(
+            f"No zerogate answers at {self.url} ({cause_of(error)}). Start one with `zerogate up`, or say where it "
+            "is with --admin URL or ZEROGATE_ADMIN."
+        )
+
+    def _raise_problem(self, answer: HTTPResponse, accepts: tuple[int, ...]) -> None:
+        if answer.status in accepts:
+            return
+        try:
+            problem = msgspec.json.decode(answer.read(), type=Problem)
+        except msgspec.MsgspecError:
+            raise UnreachableError(
+                f"What answers at the admin address is not zerogate: it said {answer.status} {answer.reason}."
+            ) from None
+        raise AnsweredError(problem)
 
 
 def _service(name: str, rest: str = "") -> str:
@@ -137,19 +167,8 @@ def _place(url: str) -> tuple[str, int]:
     return host, port or 80
 
 
-def _raise_problem(answer: HTTPResponse, accepts: tuple[int, ...]) -> None:
-    if answer.status in accepts:
-        return
-    try:
-        problem = msgspec.json.decode(answer.read(), type=Problem)
-    except msgspec.MsgspecError:
-        raise UnreachableError(
-            f"What answers at the admin address is not zerogate: it said {answer.status} {answer.reason}."
-        ) from None
-    raise AnsweredError(problem)
-
-
-def _cause(error: Exception) -> str:
+def cause_of(error: Exception) -> str:
+    """Why nobody answered, in a few words."""
     if isinstance(error, TimeoutError):
         return f"nothing came within {_TIMEOUT_S:.0f} s"
     return getattr(error, "strerror", None) or str(error) or type(error).__name__

@@ -18,7 +18,7 @@ def pin(admin: Admin, name: str, replicas: int, length: str | None, console: Con
     until = status.pin.until_at if status.pin else None
     end = "" if until is None else f" until {datetime.fromtimestamp(until).astimezone():%Y-%m-%d %H:%M:%S}"
     word = "replica" if replicas == 1 else "replicas"
-    console.print(f"{name} is pinned to {replicas} {word}{end}. `zerogate unpin {name}` takes it away.")
+    console.print(f"{name} is pinned to {replicas} {word}{end}. `{admin.program} unpin {name}` takes it away.")
 
 
 def unpin(admin: Admin, name: str, console: Console) -> None:

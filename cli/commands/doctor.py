@@ -7,7 +7,7 @@ import os
 import resource
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
@@ -60,7 +60,11 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
 
 def doctor(file: Path | None, admin: Admin, console: Console, environ: Mapping[str, str] = os.environ) -> ExitCode:
     """Print every finding; FAILED where something is wrong."""
-    findings = list(_findings(file, admin, environ))
+    return show_findings(list(_findings(file, admin, environ)), console)
+
+
+def show_findings(findings: Sequence[Finding], console: Console) -> ExitCode:
+    """Print them; FAILED where something is wrong."""
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     table.add_column()
     table.add_column()

@@ -16,7 +16,7 @@ from zerogate.quantities import format_duration
 def explain(admin: Admin, name: str, console: Console, *, zone: tzinfo | None = None) -> None:
     """The decision that holds with its voices, what holds it back, and those before it; times in `zone` or local."""
     status, explanation = admin.service(name), admin.decisions(name)
-    for line in _lines(status, explanation, zone):
+    for line in _lines(status, explanation, zone, admin.program):
         console.print(line, soft_wrap=True)
 
 
@@ -30,7 +30,7 @@ def plan(admin: Admin, name: str, count: int, console: Console) -> None:
     console.print(_transitions(found) if found.transitions else "No change is in reach.")
 
 
-def _lines(status: ServiceStatus, explanation: Explanation, zone: tzinfo | None) -> Iterator[str]:
+def _lines(status: ServiceStatus, explanation: Explanation, zone: tzinfo | None, program: str) -> Iterator[str]:
     name = f"[bold]{escape(status.name)}[/bold]"
     if status.kind == "endpoint":
         yield f"{name} runs elsewhere ({status.endpoint}): zerogate routes to it and never scales it."
@@ -47,7 +47,7 @@ def _lines(status: ServiceStatus, explanation: Explanation, zone: tzinfo | None)
         yield "Nothing was decided yet."
     if status.pin:
         until = "until it is taken away" if status.pin.until_at is None else f"until {_when(status.pin.until_at, zone)}"
-        yield f"Pinned to {status.pin.replicas} {until} (`zerogate unpin {escape(status.name)}`)."
+        yield f"Pinned to {status.pin.replicas} {until} (`{program} unpin {escape(status.name)}`)."
     if status.back_off:
         wait = format_duration(max(status.back_off.next_try_s, 0.0))
         yield f"Starts are suspended after {status.back_off.failures} failures; the next try is in {wait}."

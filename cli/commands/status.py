@@ -33,7 +33,7 @@ def show_json(admin: Admin, console: Console) -> None:
 
 def show(admin: Admin, console: Console) -> None:
     """The table, once."""
-    console.print(_page(admin.services()))
+    console.print(_page(admin, admin.services()))
 
 
 def watch(admin: Admin, console: Console, *, ticks: Iterable[object] | None = None) -> None:
@@ -41,7 +41,7 @@ def watch(admin: Admin, console: Console, *, ticks: Iterable[object] | None = No
     with Live(console=console, auto_refresh=False) as live:
         for _ in _seconds() if ticks is None else ticks:
             try:
-                page = _page(admin.services())
+                page: RenderableType = _page(admin, admin.services())
             except UnreachableError as error:
                 page = Text(str(error), style="red")
             live.update(page, refresh=True)
@@ -55,9 +55,9 @@ def _seconds() -> Iterator[None]:
         sleep(1.0)
 
 
-def _page(services: list[ServiceStatus]) -> RenderableType:
+def _page(admin: Admin, services: list[ServiceStatus]) -> RenderableType:
     if not services:
-        return Text("No services. Name one under services: in the file, then `zerogate reload`.")
+        return Text(admin.nothing)
     table = Table(box=None, padding=(0, 2, 0, 0))
     for column in ("SERVICE", "STATE"):
         table.add_column(column)

@@ -7,6 +7,7 @@
 | `controllers` | session | with controller manager and scheduler, and no node | 3 s |
 | `fake_nodes` | session | `controllers` with two nodes of kwok, for pods by the thousand | 1 s |
 | `node` | session | a whole node with containers, in namespaces of its own; needs root | 7 s |
+| `chart_api_server` | module | the API server alone, for a release of the chart and Helm | 3 s |
 | `namespace`, `node_namespace` | module | a namespace of `api_server` or of `node`, by name | |
 
 `api_server`, `controllers`, `fake_nodes` and `node.plane` are a `ControlPlane` (`harness/control_plane.py`), talked to
@@ -34,6 +35,7 @@ HERE = Path(__file__).parent
 NEEDS: dict[str, Sequence[str]] = {
     "api_server": API_ONLY,
     "own_api_server": API_ONLY,
+    "chart_api_server": [*API_ONLY, "helm"],
     "controllers": WITH_CONTROLLERS,
     "fake_nodes": [*WITH_CONTROLLERS, fake.PROGRAM],
     "node": nodes.PROGRAMS,
@@ -74,6 +76,14 @@ def api_server() -> Iterator[ControlPlane]:
 @pytest.fixture
 def own_api_server() -> Iterator[ControlPlane]:
     _require("own_api_server")
+    with control_plane() as plane:
+        yield plane
+
+
+@pytest.fixture(scope="module")
+def chart_api_server() -> Iterator[ControlPlane]:
+    """One of its own: a webhook without anybody behind it makes each pod of others three seconds late."""
+    _require("chart_api_server")
     with control_plane() as plane:
         yield plane
 

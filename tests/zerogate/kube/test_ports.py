@@ -99,8 +99,17 @@ def takeover(obj: dict[str, object], *services: dict[str, object]) -> object:
         ),
     ],
     ids=[
-        "name", "two", "number", "both", "not-yet", "others-alone", "never-by-name", "elsewhere", "headless",
-        "headless-too", "shared-name",
+        "name",
+        "two",
+        "number",
+        "both",
+        "not-yet",
+        "others-alone",
+        "never-by-name",
+        "elsewhere",
+        "headless",
+        "headless-too",
+        "shared-name",
     ],
 )
 def test_services_are_led_to_the_sidecar_or_it_is_said_why_not(

@@ -1,0 +1,190 @@
+"""What the chart renders: as committed, as the code has it, and nothing that a cluster with strict rules refuses."""
+
+import importlib.util
+from typing import Any
+
+import pytest
+
+from autoscaler.injector.manifests import WORKLOADS, Installation, Workloads, webhook_configurations
+from tests.deploy.chart import (
+    CASES,
+    CHART,
+    EVERYTHING,
+    SNAPSHOTS,
+    HelmError,
+    Object,
+    helm,
+    objects,
+    one,
+    pod_specs,
+    render,
+)
+from zerogate.kube.catalog import CONFIG_MAP
+from zerogate.kube.policies import read_defaults
+
+pytestmark = [pytest.mark.usefixtures("helm"), pytest.mark.kubernetes, pytest.mark.slow, pytest.mark.timeout(900)]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_is_rendered_is_what_was_looked_at(case: str) -> None:
+    said = "look at the difference; `python -m tests.deploy.chart` writes the snapshots anew"
+    assert render(CASES[case]) == (SNAPSHOTS / f"{case}.yaml").read_text(), said
+
+
+def test_helm_finds_nothing_to_complain_of() -> None:
+    assert "0 chart(s) failed" in helm("lint", "--strict", "--kube-version", "1.34.4", CHART)
+
+
+def _webhooks(found: list[Object]) -> list[list[Any]]:
+    kinds = ("MutatingWebhookConfiguration", "ValidatingWebhookConfiguration")
+    return [one(found, kind, "zerogate")["webhooks"] for kind in kinds]
+
+
+@pytest.mark.parametrize("namespace", ["zerogate-system", "models"])
+def test_the_webhooks_are_those_of_the_code(namespace: str) -> None:
+    made = webhook_configurations(Installation(namespace=namespace, service="mine-autoscaler"))
+    assert _webhooks(objects(name="mine", namespace=namespace)) == [each["webhooks"] for each in made]
+
+
+def test_further_kinds_of_workloads_are_asked_about() -> None:
+    more = tuple(Workloads(one["group"], (one["resource"],)) for one in EVERYTHING["extraWorkloads"])
+    made = webhook_configurations(Installation(workloads=(*WORKLOADS, *more)))
+    assert _webhooks(objects(EVERYTHING)) == [each["webhooks"] for each in made]
+
+
+def test_without_webhooks_nothing_of_them_is_left() -> None:
+    found = objects({"webhook": {"enabled": False}})
+    assert not [each for each in found if "Webhook" in each["kind"]]
+    assert "secrets" not in str([each for each in found if each["kind"].endswith("Role")])
+
+
+def test_the_cluster_policy_reads_without_a_mistake() -> None:
+    data = one(objects(EVERYTHING), "ConfigMap", CONFIG_MAP)["data"]
+    assert data == {
+        "default.idle-timeout": "10m",
+        "default.target-concurrency": "4",
+        "least.idle-timeout": "1m",
+        "most.max-replicas": "8",
+        "only.protocol": "http1, h2c",
+        "only.takeover": "false",
+    }
+    defaults, errors = read_defaults(data, "values")
+    assert not errors
+    assert defaults.layer is not None
+
+
+def test_large_numbers_in_the_policy_stay_whole() -> None:
+    policy = {"default": {"queue-limit": 20_000_000, "target-concurrency": 2.5}}
+    data = one(objects({"policy": policy}), "ConfigMap", CONFIG_MAP)["data"]
+    assert data == {"default.queue-limit": "20000000", "default.target-concurrency": "2.5"}
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"gateway": {"replicaz": 3}}, "replicaz"),
+        ({"policy": {"default": {"idle-timout": "5m"}}}, "idle-timout"),
+        ({"gateway": {"service": {"type": "ExternalName"}}}, "/gateway/service/type"),
+        ({"image": {"digest": "latest"}}, "/image/digest"),
+        ({"autoscaler": {"replicas": 0}}, "/autoscaler/replicas"),
+        ({"activator": {"ports": {"first": 80}}}, "/activator/ports/first"),
+        ({"networkPolicy": {"adminFrom": [{}]}}, "/networkPolicy/adminFrom"),
+    ],
+    ids=lambda each: each if isinstance(each, str) else "",
+)
+def test_wrong_values_are_refused_by_their_name(values: dict[str, Any], says: str) -> None:
+    with pytest.raises(HelmError, match=says):
+        render(values)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_pods_fit_the_restricted_level(case: str) -> None:
+    for template in pod_specs(objects(CASES[case])).values():
+        pod = template["spec"]
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        assert pod["securityContext"]["runAsUser"] == 65532
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        (container,) = pod["containers"]
+        assert container["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            "readOnlyRootFilesystem": True,
+        }
+
+
+def test_users_can_be_left_to_the_cluster() -> None:
+    for template in pod_specs(objects({"runAsUser": None})).values():
+        assert template["spec"]["securityContext"].keys() == {"runAsNonRoot", "seccompProfile"}
+
+
+def test_a_pod_has_time_to_drain() -> None:
+    values = {"gateway": {"drainDeadlineSeconds": 600, "drainWaitSeconds": 8}}
+    pod = pod_specs(objects(values))["gateway"]["spec"]
+    env = {each["name"]: each.get("value") for each in pod["containers"][0]["env"]}
+    assert (env["ZEROGATE_DRAIN_DEADLINE"], env["ZEROGATE_DRAIN_WAIT"]) == ("600s", "8s")
+    assert pod["terminationGracePeriodSeconds"] == 618
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_each_probe_and_service_leads_to_a_port_of_its_pod(case: str) -> None:
+    found = objects(CASES[case])
+    pods = pod_specs(found)
+    ports = {role: {port["name"] for port in pod["spec"]["containers"][0]["ports"]} for role, pod in pods.items()}
+    for role, pod in pods.items():
+        (container,) = pod["spec"]["containers"]
+        for probe in ("readinessProbe", "livenessProbe"):
+            assert container[probe]["httpGet"]["port"] in ports[role]
+    services = [each for each in found if each["kind"] == "Service"]
+    assert len(services) >= 3
+    for service in services:
+        role = service["spec"]["selector"]["app.kubernetes.io/component"]
+        assert service["spec"]["selector"].items() <= pods[role]["metadata"]["labels"].items()
+        assert {port["targetPort"] for port in service["spec"]["ports"]} <= ports[role]
+
+
+@pytest.mark.parametrize("role", ["gateway", "activator", "autoscaler"])
+def test_a_process_reads_the_settings_that_its_pod_gives(role: str) -> None:
+    if importlib.util.find_spec(f"{role}.settings") is None:
+        pytest.skip(f"{role} is no process of its own yet")
+    settings = importlib.import_module(f"{role}.settings")
+    (container,) = pod_specs(objects(EVERYTHING))[role]["spec"]["containers"]
+    env = {each["name"]: each.get("value", "from the pod") for each in container["env"]}
+    known = {option.variable for option in settings.OPTIONS}
+    assert {name for name in env if name.startswith("ZEROGATE_")} <= known
+    settings.read(container["command"][3:], env)
+
+
+def test_secrets_reach_the_folder_of_certificates() -> None:
+    pod = pod_specs(objects(EVERYTHING))["gateway"]["spec"]
+    volumes = {each["name"]: each["secret"]["secretName"] for each in pod["volumes"] if "secret" in each}
+    paths = {
+        volumes[each["name"]]: each["mountPath"]
+        for each in pod["containers"][0]["volumeMounts"]
+        if each["name"] in volumes
+    }
+    assert paths == {"default": "/etc/zerogate/tls/default", "models": "/etc/zerogate/tls/models"}
+
+
+def test_a_sidecars_admin_port_alone_is_closed() -> None:
+    policy = one(objects(EVERYTHING), "NetworkPolicy", "zerogate-sidecars")
+    assert policy["metadata"]["namespace"] == "team-a"
+    open_to_all, admin = policy["spec"]["ingress"]
+    tcp = [range(port["port"], port["endPort"] + 1) for port in open_to_all["ports"] if port["protocol"] == "TCP"]
+    assert [number for number in range(1, 65536) if not any(number in each for each in tcp)] == [8013]
+    assert "from" not in open_to_all
+    assert admin["ports"] == [{"protocol": "TCP", "port": 8013}]
+
+
+def test_namespaced_objects_carry_the_release_and_those_of_the_cluster_do_not() -> None:
+    for each in objects(EVERYTHING, name="mine"):
+        name, is_namespaced = each["metadata"]["name"], "namespace" in each["metadata"]
+        if each["metadata"].get("namespace") == "zerogate-system":
+            assert name == CONFIG_MAP or name.split("-")[0] == "mine"
+        elif not is_namespaced:
+            assert name.split("-")[0] == "zerogate"
+
+
+def test_one_replica_has_no_budget_that_keeps_its_node() -> None:
+    found = objects({"gateway": {"replicas": 1}})
+    budgets = [each["metadata"]["name"] for each in found if each["kind"] == "PodDisruptionBudget"]
+    assert budgets == ["zerogate-autoscaler"]

@@ -1,0 +1,191 @@
+"""The chart on a real API server: installed, upgraded, rolled back, and what its accounts may do there."""
+
+import base64
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.deploy.chart import CHART, EVERYTHING, SYSTEM, HelmError, helm, objects
+from tests.kubernetes.harness.access import Cluster
+from tests.kubernetes.harness.control_plane import ControlPlane
+from zerogate.kube.rights import ROLES, Role, Step, rights_of, steps_of
+
+HOOKS = "admissionregistration.k8s.io"
+HOOK = f"/apis/{HOOKS}/v1/mutatingwebhookconfigurations/zerogate"
+DEPLOYMENT = f"/apis/apps/v1/namespaces/{SYSTEM}/deployments/zerogate-gateway"
+VALUES = {**EVERYTHING, "extraWorkloads": [], "metrics": {}}
+"""All that needs no kinds of other projects."""
+
+
+class Release:
+    """Helm on one cluster."""
+
+    def __init__(self, cluster: Cluster, name: str = "zerogate", namespace: str = SYSTEM) -> None:
+        self._where = [name, "--namespace", namespace, "--kubeconfig", str(cluster.kubeconfig)]
+
+    def run(self, verb: str, *more: str | Path, values: dict[str, Any] | None = None) -> str:
+        """`helm VERB` of this release."""
+        given = ["--values", "-"] if values is not None else []
+        return helm(*verb.split(), *self._where, *more, *given, stdin=yaml.safe_dump(values or {}))
+
+
+@pytest.fixture(scope="module")
+def plane(chart_api_server: ControlPlane) -> ControlPlane:
+    chart_api_server.cluster.create("/api/v1/namespaces", {"metadata": {"name": "team-a"}})
+    return chart_api_server
+
+
+@pytest.fixture(scope="module")
+def release(plane: ControlPlane) -> Iterator[Release]:
+    it = Release(plane.cluster)
+    said = it.run("install", CHART, "--create-namespace", values=VALUES)
+    assert "kubectl zerogate" in said
+    yield it
+    it.run("uninstall")
+    assert plane.cluster.find(HOOK) is None
+    assert plane.cluster.find(DEPLOYMENT) is None
+
+
+def test_everything_is_installed(plane: ControlPlane, release: Release) -> None:
+    made = yaml.safe_load_all(release.run("get manifest"))
+    assert len([one for one in made if one]) == len(objects(VALUES))
+    assert plane.cluster.get(DEPLOYMENT)["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] == 315
+
+
+def test_the_restricted_level_takes_the_pods(plane: ControlPlane, release: Release) -> None:
+    del release
+    label = {"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "restricted"}}}
+    plane.cluster.patch(f"/api/v1/namespaces/{SYSTEM}", label)
+    for role in ROLES:
+        template = plane.cluster.get(f"/apis/apps/v1/namespaces/{SYSTEM}/deployments/zerogate-{role}")["spec"][
+            "template"
+        ]
+        pod = {"metadata": {"name": f"try-{role}"}, "spec": template["spec"]}
+        answer = plane.cluster.ask("POST", f"/api/v1/namespaces/{SYSTEM}/pods?dryRun=All", pod)
+        assert answer.status == 201, answer.body
+
+
+def test_an_upgrade_keeps_the_authority_and_what_people_wrote(plane: ControlPlane, release: Release) -> None:
+    bundle = base64.b64encode(b"an authority").decode()
+    hooks = plane.cluster.get(HOOK)["webhooks"]
+    operations = [
+        {"op": "add", "path": f"/webhooks/{index}/clientConfig/caBundle", "value": bundle}
+        for index in range(len(hooks))
+    ]
+    answer = plane.cluster.ask("PATCH", HOOK, operations, kind="application/json-patch+json")
+    assert answer.status == 200, answer
+    policy = f"/api/v1/namespaces/{SYSTEM}/configmaps/zerogate-policy"
+    plane.cluster.patch(policy, {"data": {"default.tier": "A"}})
+    release.run("upgrade", CHART, values={**VALUES, "gateway": {**VALUES["gateway"], "drainDeadlineSeconds": 60}})
+    assert plane.cluster.get(DEPLOYMENT)["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] == 75
+    assert {one["clientConfig"]["caBundle"] for one in plane.cluster.get(HOOK)["webhooks"]} == {bundle}
+    assert plane.cluster.get(policy)["data"]["default.tier"] == "A"
+    release.run("rollback", "1")
+    assert plane.cluster.get(DEPLOYMENT)["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] == 315
+    assert {one["clientConfig"]["caBundle"] for one in plane.cluster.get(HOOK)["webhooks"]} == {bundle}
+
+
+@pytest.mark.parametrize(("name", "namespace"), [("zerogate", "other"), ("second", SYSTEM), ("second", "other")])
+def test_a_second_release_is_refused_in_words(plane: ControlPlane, release: Release, name: str, namespace: str) -> None:
+    del release
+    with pytest.raises(HelmError, match='in this cluster already: release "zerogate" in namespace "zerogate-system"'):
+        Release(plane.cluster, name, namespace).run("install", CHART, "--create-namespace")
+    assert plane.cluster.get("/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/zerogate-autoscaler")[
+        "subjects"
+    ] == [{"kind": "ServiceAccount", "name": "zerogate-autoscaler", "namespace": SYSTEM}]
+
+
+def test_without_webhooks_a_second_release_is_refused_too(plane: ControlPlane, release: Release) -> None:
+    del release
+    with pytest.raises(HelmError, match="already"):
+        Release(plane.cluster, "second").run("install", CHART, values={"webhook": {"enabled": False}})
+
+
+def _may(cluster: Cluster, account: str, step: Step) -> bool:
+    attributes = {
+        "verb": step.verb,
+        "group": step.group,
+        "resource": step.resource,
+        "subresource": step.subresource,
+        "name": step.name,
+        "namespace": step.namespace,
+    }
+    review = {"spec": {"user": f"system:serviceaccount:{SYSTEM}:{account}", "resourceAttributes": attributes}}
+    done = cluster.create("/apis/authorization.k8s.io/v1/subjectaccessreviews", review)
+    return bool(done["status"]["allowed"])
+
+
+OTHERS: dict[Role, Sequence[Step]] = {
+    "autoscaler": [
+        Step(verb="update", group="apps", resource="deployments"),
+        Step(verb="delete", group="", resource="pods"),
+        Step(verb="update", group="apps", resource="deployments", subresource="scale"),
+        Step(verb="get", group="", resource="secrets", name="zerogate-webhook", namespace="team-a"),
+        Step(verb="get", group="", resource="secrets", name="another", namespace=SYSTEM),
+        Step(verb="list", group="", resource="secrets", namespace=SYSTEM),
+        Step(verb="patch", group="coordination.k8s.io", resource="leases", name="another", namespace=SYSTEM),
+        Step(verb="patch", group="", resource="configmaps", name="zerogate-policy", namespace=SYSTEM),
+        Step(verb="patch", group=HOOKS, resource="mutatingwebhookconfigurations", name="other"),
+        Step(verb="patch", group="", resource="services"),
+        Step(verb="create", group="discovery.k8s.io", resource="endpointslices"),
+    ],
+    "gateway": [
+        Step(verb="patch", group="apps", resource="deployments"),
+        Step(verb="patch", group="", resource="pods"),
+        Step(verb="get", group="", resource="secrets", name="zerogate-webhook", namespace=SYSTEM),
+        Step(verb="create", group="authentication.k8s.io", resource="tokenreviews"),
+        Step(verb="create", group="coordination.k8s.io", resource="leases", namespace=SYSTEM),
+        Step(verb="patch", group="apps", resource="deployments", subresource="scale", namespace="team-b"),
+        Step(verb="patch", group="discovery.k8s.io", resource="endpointslices"),
+    ],
+    "activator": [
+        Step(verb="patch", group="apps", resource="deployments"),
+        Step(verb="update", group="discovery.k8s.io", resource="endpointslices"),
+        Step(verb="get", group="", resource="secrets", name="zerogate-webhook", namespace=SYSTEM),
+        Step(verb="delete", group="", resource="services"),
+    ],
+}  # fmt: skip
+"""One verb more, another name, another namespace: none of it is theirs."""
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_an_account_may_do_all_that_its_role_needs(plane: ControlPlane, release: Release, role: Role) -> None:
+    del release
+    steps = [step for right in rights_of(role) for step in steps_of(right, SYSTEM)]
+    # the values say where gateways and activators may wake
+    steps = [Step(**{**_fields(step), "namespace": "team-a"}) if step.subresource else step for step in steps]
+    refused = [step for step in steps if not _may(plane.cluster, f"zerogate-{role}", step)]
+    assert not refused
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_an_account_may_do_nothing_more(plane: ControlPlane, release: Release, role: Role) -> None:
+    del release
+    allowed = [step for step in OTHERS[role] if _may(plane.cluster, f"zerogate-{role}", step)]
+    assert not allowed
+
+
+def _fields(step: Step) -> dict[str, str]:
+    return {name: getattr(step, name) for name in step.__struct_fields__}
+
+
+def test_people_may_look_or_pin_by_their_role(plane: ControlPlane, release: Release) -> None:
+    del release
+    admin = plane.cluster
+
+    def may(user: str, group: str, verb: str, name: str) -> bool:
+        attributes = {"verb": verb, "resource": "services", "subresource": "proxy", "name": name, "namespace": SYSTEM}
+        review = {"spec": {"user": user, "groups": [group], "resourceAttributes": attributes}}
+        path = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
+        return bool(admin.create(path, review)["status"]["allowed"])
+
+    own = "zerogate-autoscaler:8081"
+    assert may("eve", "developers", "get", own)
+    assert not may("eve", "developers", "create", own)
+    assert may("ada", "nobody", "create", own)
+    assert may("ada", "nobody", "delete", own)
+    assert not may("ada", "nobody", "get", "zerogate-gateway:8081")
+    assert not may("mallory", "nobody", "get", own)
