@@ -19,8 +19,8 @@ from urllib.parse import quote, urlsplit
 
 import msgspec
 
-from cli.api import Problem
 from cli.client import Admin, AnsweredError, CommandError, UnreachableError, cause_of
+from zerogate.admin.api import Problem
 from zerogate.errors import ZerogateError
 from zerogate.kube.access import Access, by_kubeconfig
 from zerogate.kube.decoding import status_of

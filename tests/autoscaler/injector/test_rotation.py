@@ -32,12 +32,14 @@ class Store:
         self.data, self.version = dict(data), self.version + 1
         self.log.append("write")
 
-    async def publish(self, bundle: bytes) -> None:
+    async def publish(self, bundle: bytes) -> bool:
         if not self.is_publishing:
             raise ZerogateError("The webhook configuration cannot be written.")
         if self.trusted[-1:] != [bundle]:
             self.trusted.append(bundle)
             self.log.append("publish")
+            return True
+        return False
 
 
 class Replica:
