@@ -158,10 +158,13 @@ async def test_it_is_looked_again_and_again(
     authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(certificate_watch, "CHECK_S", 0.01)
-    authority.issue(tmp_path, "a")
-    used = asyncio.Event()
+    authority.issue(tmp_path, "a", names=["0.test"])
+    used: asyncio.Queue[LoadedTls] = asyncio.Queue()
     watch = CertificateWatch(BoxCertificates(tls_box(tmp_path)))
-    running = asyncio.get_running_loop().create_task(watch.run(lambda _: used.set()))
-    authority.issue(tmp_path, "a")
-    await asyncio.wait_for(used.wait(), 10)
+    running = asyncio.get_running_loop().create_task(watch.run(used.put_nowait))
+    for name in ("1.test", "2.test"):
+        authority.issue(tmp_path, "a", names=[name])
+        loaded = await asyncio.wait_for(used.get(), 10)
+        assert loaded.server is not None
+        assert loaded.server.certificates[0].names == (name,)
     running.cancel()

@@ -3,7 +3,7 @@
 Served, refused with a reason, abandoned by its client, or cut: each exactly once, by way of `_end`, which gives back
 what it kept of its body and tells owner and client. What zerogate says in its own name is said here: a refusal, a
 health check, a list of models. After the first byte of an answer nothing can be said any more, and it is cut so that
-the client can tell. Subclassed by `zerogate.http.exchange`, by way of `kept_body`.
+the client can tell. Subclassed by `zerogate.http.exchange`, by way of `kept_body`; every object of it is an exchange.
 """
 
 from typing import TYPE_CHECKING
@@ -16,7 +16,7 @@ from zerogate.http.phases import ANSWERING, ENDED, PHASES, TUNNEL, IllegalTransi
 from zerogate.http.record import Record
 
 if TYPE_CHECKING:
-    from zerogate.http.exchange import Exchange
+    pass
 
 
 class Endings(Record):
@@ -130,8 +130,6 @@ class Endings(Record):
             self.held_at_s = None
 
     def _end(self, result: Result, now_s: float) -> None:
-        if TYPE_CHECKING:
-            assert isinstance(self, Exchange)
         if self.phase == ENDED:
             self._to(ENDED)
         self.phase = ENDED
@@ -143,5 +141,5 @@ class Endings(Record):
         if self.held_at_s is not None:
             self._count_hold(now_s)
         if self.owner is not None:
-            self.owner.on_ended(self, now_s)
-        self.downstream.on_ended(self)
+            self.owner.on_ended(self, now_s)  # type: ignore[arg-type]
+        self.downstream.on_ended(self)  # type: ignore[arg-type]

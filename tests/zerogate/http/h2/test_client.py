@@ -9,6 +9,7 @@ from h2.events import PingAckReceived
 
 from tests.zerogate.http.h2.replica import OK, Headers, Peer, echo, rig_of
 from tests.zerogate.http.rig import Client, Rig, answering, replica, rig
+from zerogate.counters import Result
 from zerogate.http.h2 import frames as f
 from zerogate.policy import Policy
 
@@ -164,7 +165,10 @@ async def test_a_refused_stream_whose_body_still_comes_is_sent_again_with_all_of
         while it.hold.counters.retries == 0:
             await asyncio.sleep(0.005)
         await client.send(b"2\r\ncd\r\n0\r\n\r\n")
-        await client.until(b"abcd")
+        assert (await client.until(b"abcd")).startswith(b"HTTP/1.1 200 ")
+        (exchange,) = await it.end_of(1)
+        assert (exchange.result, exchange.attempts) == (Result.SERVED, 2)
+        assert it.server.memory.used_bytes == 0
 
 
 async def test_a_body_too_large_to_be_kept_is_not_sent_again() -> None:
@@ -368,19 +372,20 @@ async def test_a_client_that_goes_away_frees_its_slot_and_its_stream() -> None:
 
 
 async def test_an_answer_before_the_end_of_its_request_ends_the_request() -> None:
-    ended = asyncio.Event()
+    code = asyncio.get_running_loop().create_future()
 
     async def script(peer: Peer) -> None:
         asked = await peer.head()
         peer.answer(asked.stream, b"enough")
-        await peer.was_reset(asked.stream)
-        ended.set()
+        code.set_result(await peer.was_reset(asked.stream))
 
     async with rig_of(script) as it:
         client = await it.connect()
         await client.send(CHUNKED + b"2\r\nab\r\n")
-        await client.until(b"enough")
-        await asyncio.wait_for(ended.wait(), 10)
+        assert (await client.until(b"enough")).startswith(b"HTTP/1.1 200 ")
+        assert await asyncio.wait_for(code, 10) == f.CANCEL
+        (exchange,) = await it.end_of(1)
+        assert (exchange.result, exchange.is_request_done) == (Result.SERVED, False)
 
 
 MALFORMED = {

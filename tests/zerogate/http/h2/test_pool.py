@@ -54,6 +54,7 @@ async def test_all_that_wait_for_a_connection_that_cannot_be_made_are_unsent() -
         world.dispatch()
     await world.until_said("owner: unsent (", count=5)
     await world.close()
+    assert [sum("unsent" in line for line in sides.said) for sides in world.sides] == [1] * 5
 
 
 async def test_a_server_that_says_nothing_in_http_2_is_given_up() -> None:
@@ -63,8 +64,9 @@ async def test_a_server_that_says_nothing_in_http_2_is_given_up() -> None:
     async with replica(silent) as port:
         world = World(port)
         world.dispatch(RequestTerms(connect_s=0.05))
-        await world.until_said("owner: unsent (it said nothing in HTTP/2)", count=1)
+        await world.until_said("owner: unsent (", count=1)
         await world.close()
+        assert world.sides[0].said == ["owner: unsent (it said nothing in HTTP/2)"]
 
 
 async def test_more_than_the_bound_of_waiting_exchanges_are_turned_away(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,6 +78,7 @@ async def test_more_than_the_bound_of_waiting_exchanges_are_turned_away(monkeypa
         await world.until_said("owner: unsent (2 requests wait", count=2)
         await world.until_said("client: end", count=2)
         await world.close()
+        assert ["client: end" in sides.said for sides in world.sides] == [True, True, False, False]
 
 
 async def test_an_exchange_that_gave_up_waiting_is_passed_over() -> None:

@@ -500,9 +500,12 @@ async def test_a_client_that_never_rests_is_told_of_a_drain_at_last(monkeypatch:
 async def test_draining_closes_connections_without_a_stream() -> None:
     async with rig(script=echo) as one, asking(one) as peer:
         await peer.answer(await peer.ask())
+        assert len(one.server.connections) == 1
         one.server.drain()
         await peer.closed()
         await asyncio.wait_for(one.server.emptied().wait(), 10)
+        assert not one.server.connections
+        assert [event for event in peer.events if isinstance(event, h2.events.ConnectionTerminated)]
 
 
 @pytest.mark.slow
@@ -513,6 +516,8 @@ async def test_a_client_that_acknowledges_nothing_cannot_hold_a_drain() -> None:
         await client.until(b"\4\1\0\0\0\0")
         one.server.drain()
         await asyncio.wait_for(one.server.emptied().wait(), 10)
+        goaway = b"\7\0\0\0\0\0"
+        assert (await client.rest()).count(goaway) == 2, "what is on its way is still taken, then nothing"
 
 
 async def test_a_connection_that_sends_only_the_preface_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
