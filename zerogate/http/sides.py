@@ -121,6 +121,14 @@ class BufferMemory:
         if self.is_short:
             self.look()
 
+    def recount_answer(self, before: int, size: int) -> int:
+        """So much of an answer waits instead of `before`; returns it."""
+        if before:
+            self.drop_answer(before)
+        if size:
+            self.keep_answer(size)
+        return size
+
     def look(self) -> bool:
         """Whether it is short now: bodies that are gone are not told."""
         enough_bytes = self.limit_bytes - self.limit_bytes // _ENOUGH

@@ -95,11 +95,7 @@ class Pausing(Answering):
             self._current.on_downstream_writable(False, now())
 
     def _count_kept(self, size: int) -> None:
-        before, self._kept_bytes = self._kept_bytes, size
-        if before:
-            self.memory.drop_answer(before)
-        if size:
-            self.memory.keep_answer(size)
+        self._kept_bytes = self.memory.recount_answer(self._kept_bytes, size)
 
     def squeeze(self, is_short: bool) -> None:
         """Let less, or as much as usual, of an answer wait."""

@@ -135,11 +135,7 @@ class ServerStream(Stream):
         self._count_kept(0)
 
     def _count_kept(self, size: int) -> None:
-        before, self._kept_bytes = self._kept_bytes, size
-        if before:
-            self.memory.drop_answer(before)
-        if size:
-            self.memory.keep_answer(size)
+        self._kept_bytes = self.memory.recount_answer(self._kept_bytes, size)
 
     # What the exchange asks for
 
