@@ -162,8 +162,9 @@ async def test_a_refused_stream_whose_body_still_comes_is_sent_again_with_all_of
     async with rig_of(script) as it:
         client = await it.connect()
         await client.send(CHUNKED + b"2\r\nab\r\n")
-        while it.hold.counters.retries == 0:
-            await asyncio.sleep(0.005)
+        async with asyncio.timeout(10):
+            while it.hold.counters.retries == 0:
+                await asyncio.sleep(0.005)
         await client.send(b"2\r\ncd\r\n0\r\n\r\n")
         assert (await client.until(b"abcd")).startswith(b"HTTP/1.1 200 ")
         (exchange,) = await it.end_of(1)
