@@ -79,7 +79,7 @@ class World:
         self.runtime.lead(True)
         target = Target(
             service="ml/chat", kind="Deployment", resource=DEPLOYMENTS, key=("ml", "chat"), uid="u",
-            order=Victims.BY_COST, ceiling=3, port=8012,
+            order=Victims.BY_COST, ceiling=3,
         )  # fmt: skip
         self.cluster.attach(self.runtime, [target])
         self._generation = 0
