@@ -24,6 +24,8 @@ UNROUTED: Final = "unrouted "
 """Before a code, among the figures of the process itself: refusals that belong to no service."""
 LOST: Final = "lost "
 """The same before a reason: connections that never came as far as a request."""
+TOLD: Final = "told "
+"""The same before a field of `zerogate.reporting.families.Told`."""
 TRACES: Final = "traces "
 """The same before a fate: requests that were to be traced."""
 

@@ -9,10 +9,11 @@ from typing import Final
 
 import msgspec
 
-from gateway.figures import LOST, TRACES, UNROUTED, sample_of
+from gateway.figures import LOST, TOLD, TRACES, UNROUTED, sample_of
 from gateway.tally import PROCESS, Tally
 from zerogate.exposition import END, Dialect, escaped, head, number
 from zerogate.families import HOLD_FAMILIES
+from zerogate.reporting.families import FAMILIES as TOLD_FAMILIES
 
 _SUMMED: Final = (
     ("process_cpu_seconds_total", "counter", "CPU time of the workers, those that ended too.", "cpu_s"),
@@ -29,6 +30,7 @@ _SUMMED: Final = (
     ("zerogate_access_log_dropped_total", "counter", "Lines that nobody took.", "dropped_log_lines"),
     ("zerogate_body_bytes", "gauge", "Bytes of request bodies kept in memory now.", "body_bytes"),
     ("zerogate_answer_bytes", "gauge", "Bytes of answers that wait for slow clients now.", "answer_bytes"),
+    *((name, kind, says, TOLD + field) for name, kind, says, field in TOLD_FAMILIES),
 )
 """Families of the process: name, kind, what it says, and the name among the figures."""
 

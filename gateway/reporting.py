@@ -10,7 +10,7 @@ from typing import Final
 from activator.holds import Holds
 from gateway.channel import Channel
 from gateway.entries import Entries
-from gateway.figures import LOST, TRACES, UNROUTED, figures_of
+from gateway.figures import LOST, TOLD, TRACES, UNROUTED, figures_of
 from gateway.messages import Figures, Number, Report
 from gateway.tally import PROCESS
 from gateway.telling import Telling
@@ -19,6 +19,7 @@ from zerogate.http.access_log import AT_ONCE, AccessLog
 from zerogate.http.server import Server
 from zerogate.http.tracing import Tracing
 from zerogate.process import usage
+from zerogate.reporting.families import Told
 
 REPORT_S: Final = 1.0
 
@@ -77,7 +78,10 @@ class Reporting:
         counters.update({LOST + reason: count for reason, count in self._entries.lost.items()})
         if self._tracing is not None:
             counters.update({TRACES + fate: count for fate, count in self._tracing.fates.items()})
+        told = self._telling.told() if self._telling is not None else Told()
+        counters.update({TOLD + "readings": told.readings, TOLD + "unheard_wakes": told.unheard_wakes})
         gauges: dict[str, Number] = {
+            TOLD + "streams": told.streams,
             "resident_bytes": used.resident_bytes,
             "open_files": used.open_files,
             "connections": len(server.connections),

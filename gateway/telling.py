@@ -34,6 +34,7 @@ class Telling:
         self.start = self._sender.start
         self.wake = self._sender.wake
         self.close = self._sender.close
+        self.told = self._sender.told
 
     def watch(self, hold: Hold) -> None:
         """Tell when requests begin or cease to wait there. After its links, which are told first."""

@@ -10,6 +10,8 @@ from queueproxy.slots import Slots
 from zerogate.exposition import Dialect, escaped, head, number
 from zerogate.families import PATH_FAMILIES, Family, value
 from zerogate.process import Usage
+from zerogate.reporting.families import FAMILIES as TOLD_FAMILIES
+from zerogate.reporting.families import Told
 
 FAMILIES: Final = (
     *PATH_FAMILIES,
@@ -27,6 +29,12 @@ FAMILIES: Final = (
     ),
     Family(
         "zerogate_queue_limit", "gauge", "Most requests that may wait.", value(lambda slots: slots.bounds.queue_limit)
+    ),
+    Family(
+        "zerogate_quiesced",
+        "gauge",
+        "1 while the autoscaler keeps gateways away, because the replica may be stopped.",
+        value(lambda slots: int(slots.is_quiesced)),
     ),
     Family("zerogate_draining", "gauge", "1 after it was told to drain.", value(lambda slots: int(slots.is_closed))),
     Family(
@@ -50,7 +58,7 @@ FAMILIES: Final = (
 )
 
 
-def text(slots: Slots, usage: Usage, *, connections: int, started_at: float) -> str:
+def text(slots: Slots, usage: Usage, told: Told, *, connections: int, started_at: float) -> str:
     """The whole text; some 60 lines, so it is made in one go. `started_at`: by the wall clock."""
     labels = f'service="{escaped(slots.service)}"'
     parts = []
@@ -64,6 +72,7 @@ def text(slots: Slots, usage: Usage, *, connections: int, started_at: float) -> 
         ("process_open_fds", "gauge", "Files and sockets that are open.", usage.open_files),
         ("process_max_fds", "gauge", "Files and sockets that may be open.", usage.most_open_files),
         ("zerogate_connections", "gauge", "Client connections that are open.", connections),
+        *((name, kind, says, getattr(told, field)) for name, kind, says, field in TOLD_FAMILIES),
     ):
         parts.append(f"{head(name, kind, says)}{name} {number(amount)}\n")
     return "".join(parts)

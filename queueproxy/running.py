@@ -29,6 +29,7 @@ from zerogate.http.server import Server
 from zerogate.http.sides import RequestTerms, with_timeouts
 from zerogate.http.sweep import Sweep
 from zerogate.process import usage
+from zerogate.reporting.families import Told
 from zerogate.stats import Stat
 from zerogate.tasks import Nursery
 
@@ -178,7 +179,8 @@ class Sidecar:
     def metrics(self) -> str:
         """The text for Prometheus."""
         connections = len(self.traffic.server.connections)
-        return metrics.text(self.slots, usage(), connections=connections, started_at=self._started_at)
+        told = self._sender.told() if self._sender is not None else Told()
+        return metrics.text(self.slots, usage(), told, connections=connections, started_at=self._started_at)
 
     def stat(self, now_s: float) -> Stat:
         """The next report."""

@@ -16,6 +16,7 @@ from typing import Final, Protocol
 import msgspec
 
 from zerogate.clock import now
+from zerogate.reporting.families import Told
 from zerogate.reporting.stream import Stream
 from zerogate.reporting.targets import MOST_ADDRESSES, resolve
 from zerogate.reporting.wakes import Wakes
@@ -106,6 +107,8 @@ class Sender:
         self._wakes_timer: asyncio.Handle | None = None
         self._soon_timer: asyncio.Handle | None = None
         self._is_closed = False
+        self._readings = 0
+        self._unheard_wakes = 0
 
     def start(self) -> None:
         """Find the autoscalers and report to them from now on."""
@@ -147,6 +150,10 @@ class Sender:
     def open_streams(self) -> int:
         """Autoscalers that hear this process now."""
         return sum(stream.is_open for stream in self._streams.values())
+
+    def told(self) -> Told:
+        """What was counted."""
+        return Told(self.open_streams, self._readings, self._unheard_wakes)
 
     # Who hears it
 
@@ -249,6 +256,7 @@ class Sender:
     def _frame(self, services: Iterable[str]) -> bytes:
         now_s = now()
         readings = [reading for service in services if (reading := self._read(service, now_s)) is not None]
+        self._readings += len(readings)
         return frame(Readings(tuple(readings))) if readings else b""
 
     def _read(self, service: str, now_s: float) -> Reading | None:
@@ -313,4 +321,5 @@ class Sender:
                 self._wakes.settle(service)
         self._say_wakes(self._wakes.unanswered(), self._streams.values())
         for service in self._wakes.take_late(now_s):
+            self._unheard_wakes += 1
             self._on_unacknowledged(service)

@@ -179,6 +179,56 @@ def test_one_that_was_taken_by_a_write_but_spared_by_the_controller_opens_again(
     assert steering.step(1.0) == [ReopenGate("a"), SetCost("a", 0)], "b died by itself, and one of one is there"
 
 
+def test_one_that_is_busy_after_all_is_not_taken_until_it_is_idle_again() -> None:
+    steering = leading(2, member("a"), member("b"))
+    steering.want(scale(1, 1, "a"))
+    steering.step(1.0)
+    steering.on_idle("a")
+    assert steering.step(1.0) == [SetCost("a", VICTIM_COST)]
+    steering.on_busy("a")
+    steering.on_members([member("a", cost=VICTIM_COST), member("b")])
+    assert steering.step(2.0) == []
+    steering.on_idle("a")
+    assert steering.step(3.0) == [WriteScale(2, 1, ("a",))]
+
+
+def test_one_that_is_busy_after_all_and_stays_gets_its_cost_back_though_the_watch_does_not_show_it_yet() -> None:
+    steering = leading(2, member("a"), member("b"))
+    steering.want(scale(1, 1, "a"))
+    steering.step(1.0)
+    steering.on_idle("a")
+    steering.step(1.0)
+    steering.on_busy("a")
+    steering.want(scale(2, 2))
+    assert steering.step(2.0) == [ReopenGate("a"), SetCost("a", 0)]
+
+
+def test_zero_waits_for_one_that_is_busy_after_all() -> None:
+    steering = leading(1, member("a"))
+    steering.want(scale(0))
+    assert steering.step(9.0) == [CloseGate("a")]
+    steering.on_idle("a")
+    steering.on_busy("a")
+    assert steering.step(9.0) == []
+    steering.on_idle("a")
+    assert steering.step(9.0) == [WriteScale(1, 0, ("a",))]
+
+
+def test_one_that_a_write_took_and_the_controller_spared_is_not_taken_by_the_next_while_somebody_is_inside() -> None:
+    steering = leading(2, member("a", cost=VICTIM_COST), member("b"))
+    steering.want(scale(1, 1, "a"))
+    steering.step(1.0)
+    steering.on_idle("a")
+    assert steering.step(1.0) == [WriteScale(2, 1, ("a",))]
+    steering.on_written(2, 1.0)
+    steering.on_busy("a")
+    steering.on_members([member("a", cost=VICTIM_COST)])
+    steering.want(scale(0, 2))
+    assert steering.step(9.0) == [CloseGate("a")]
+    steering.on_idle("a")
+    assert steering.step(9.0) == [WriteScale(1, 0, ("a",))]
+
+
 def test_a_foreign_write_is_told_and_left_alone_for_a_minute() -> None:
     steering = leading(1, member("a"))
     steering.want(scale(1))
@@ -385,6 +435,16 @@ class Cluster(RuleBasedStateMachine):
     @rule()
     def all_requests_end(self) -> None:
         self.inside.clear()
+
+    @rule(data=st.data())
+    def one_comes_without_a_gateway(self, data: st.DataObject) -> None:
+        # no write is under way: what it takes drains, and is not what this is about
+        shut = [id_ for id_ in self.closed if id_ in self.pods and self.write is None]
+        if shut:
+            chosen = data.draw(st.sampled_from(sorted(shut)))
+            self.inside[chosen] = self.inside.get(chosen, 0) + 1
+            self.steering.on_busy(chosen)
+            self.carry_out()
 
     @rule()
     def gates_report(self) -> None:

@@ -15,8 +15,11 @@ from zerogate.reporting.wire import (
     Frames,
     FromSource,
     Hello,
+    Quiesce,
+    Quiesced,
     Reading,
     Readings,
+    Reopen,
     Token,
     ToSource,
     TurnedAway,
@@ -40,8 +43,16 @@ FROM_SOURCES: list[FromSource] = [
     Beat(),
     Token("newer"),
     Bye(),
+    Quiesced("a0", 7, 3, 2),
 ]
-TO_SOURCES: list[ToSource] = [Welcome(True), Ack(7, False), TurnedAway("No."), TurnedAway("Full.", True)]
+TO_SOURCES: list[ToSource] = [
+    Welcome(True),
+    Ack(7, False),
+    TurnedAway("No."),
+    TurnedAway("Full.", True),
+    Quiesce("a0", 7, 30.0),
+    Reopen("a0", 8),
+]
 
 
 @pytest.mark.parametrize("message", FROM_SOURCES, ids=repr)
@@ -52,6 +63,12 @@ def test_what_a_source_says_is_what_is_read(message: FromSource) -> None:
 @pytest.mark.parametrize("message", TO_SOURCES, ids=repr)
 def test_what_an_autoscaler_says_is_what_is_read(message: ToSource) -> None:
     assert read_to_source(frame(message)[4:]) == message
+
+
+@pytest.mark.parametrize("for_s", [-1.0, 1e9, float("inf"), float("nan")])
+def test_nobody_shuts_a_gate_for_longer_than_a_while(for_s: float) -> None:
+    with pytest.raises(WireError):
+        read_to_source(frame(Quiesce("a0", 1, for_s))[4:])
 
 
 def test_a_reading_is_the_stat_without_what_the_stream_says_once() -> None:
