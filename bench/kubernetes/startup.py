@@ -17,7 +17,7 @@ import msgspec
 from bench.table import Figure, at_most, percentile
 from tests.kubernetes.harness.manifests import STUB, container, deployment
 from tests.kubernetes.harness.node import Node, node
-from tests.kubernetes.webhook import installed_webhook
+from tests.kubernetes.release import installed
 
 STARTS = 20
 """Of each kind."""
@@ -42,7 +42,7 @@ class Kind(msgspec.Struct, frozen=True):
 
 
 def run() -> list[Figure]:
-    with node() as one, installed_webhook(one):
+    with node() as one, installed(one):
         one.cluster.create("/api/v1/namespaces", {"metadata": {"name": "bench"}})
         plain, injected = Kind("plain", MODEL, []), Kind("injected", SIDECAR, [])
         for kind in (plain, injected):

@@ -12,7 +12,7 @@ from tests.kubernetes.harness import images
 from tests.kubernetes.harness.manifests import STUB, Object, container, deployment, service
 from tests.kubernetes.harness.node import Node
 from tests.kubernetes.harness.processes import until
-from tests.kubernetes.webhook import installed_webhook
+from tests.kubernetes.release import installed
 from zerogate.clock import now
 from zerogate.kube.sidecar import Placed, sidecar_of
 
@@ -27,16 +27,16 @@ KEYS = {"zerogate.dev/enabled": "true", "zerogate.dev/takeover": "true"}
 
 
 @pytest.fixture(scope="module")
-def webhook(node: Node) -> Iterator[None]:
+def release(node: Node, helm: None) -> Iterator[None]:
     base = images.zerogate()
     layers = [[file for file in layer if not file.path.startswith("bin/")] for layer in base.layers]
     node.add_image(images.Image(SHELL_LESS, layers, env=base.env, folder=base.folder))
-    with installed_webhook(node):
+    with installed(node):
         yield
 
 
 @pytest.fixture
-def team(node: Node, webhook: None) -> Iterator[str]:
+def team(node: Node, release: None) -> Iterator[str]:
     """A namespace that takes restricted pods alone."""
     with node.plane.namespace("team", {"pod-security.kubernetes.io/enforce": "restricted"}) as name:
         yield name
