@@ -106,7 +106,8 @@ OPTIONS: Final = (
     ),
     Option(
         name="sidecar-memory-limit", field="webhook_memory_limit", metavar="QUANTITY", parse=_quantity,
-        default=_DEFAULTS.memory_limit, says="most memory of a sidecar: twice the 64 MiB of requests that wait, and itself",
+        default=_DEFAULTS.memory_limit,
+        says="most memory of a sidecar: 64 MiB of requests that wait, on their way as much, and itself",
     ),
     Option(
         name="sidecar-user", field="webhook_user", metavar="NUMBER", parse=_user, default=str(_DEFAULTS.run_as_user),
