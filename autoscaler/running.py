@@ -27,6 +27,8 @@ from autoscaler.cluster.metrics import Process
 from autoscaler.cluster.services import Services
 from autoscaler.cluster.view import ClusterView
 from autoscaler.history import History
+from autoscaler.injector.serving import ServedWebhook
+from autoscaler.injector.settings import terms_of
 from autoscaler.loop import Autoscaler
 from autoscaler.receiver import Receiver
 from autoscaler.settings import Settings, read
@@ -117,16 +119,30 @@ class RunningAutoscaler:
             self.client, is_leader=self.leadership.is_leader, is_managed=self._is_managed,
             number_of_ours=lambda key: self.runtime.number("/".join(key)),
         )  # fmt: skip
+        self.webhook = self._webhook(access)
         self.loop_lag = LoopLag()
         self.view = ClusterView(
             self.client, self.autoscaler, self.services, self.runtime, self.history,
-            busy=self.gates.busy, faults=lambda: self.feed.faults, age_s=lambda: self.feed.age_s,
+            busy=self.gates.busy, faults=self._faults, age_s=lambda: self.feed.age_s,
             reasons=self._reasons, process=self._process, heard_at=str(settings.stats),
         )  # fmt: skip
         self.admin = AdminServer(self.view, settings.admin)
         self.admin.bind()
         self.is_synced = False
         self._is_expect_due = False
+
+    def _webhook(self, access: Access) -> ServedWebhook | None:
+        settings = self.settings
+        if settings.webhook.listen is None:
+            return None
+        return ServedWebhook(
+            settings.webhook.listen, access,
+            lambda: terms_of(
+                settings.webhook, namespace=settings.namespace, release=settings.release,
+                audience=settings.audience, kinds=self.feed.kinds,
+            ),
+            known=self.feed, tell=self.happenings.tell,
+        )  # fmt: skip
 
     @property
     def stats_port(self) -> int:
@@ -147,6 +163,8 @@ class RunningAutoscaler:
         self.nursery.start(self.enabling.run(), name="enabling")
         await self._find_kinds()
         self.reporters.start(self._on_reporter)
+        if self.webhook is not None:
+            await self.webhook.start()
         await asyncio.gather(self.feed.start(), self.reporters.wait_synced())
         self._expect()
         await self.receiver.start(self._sock)
@@ -173,12 +191,16 @@ class RunningAutoscaler:
 
     def _not_ready(self) -> None:
         self.is_synced = False
+        if self.webhook is not None:
+            self.webhook.goodbye()
 
     async def _stop_steering(self) -> None:
         self.autoscaler.close()
         await self.runtime.aclose(drain_deadline_s=0.0)
 
     async def _close(self) -> None:
+        if self.webhook is not None:
+            await self.webhook.aclose()
         self.loop_lag.close()
         await asyncio.gather(self.feed.aclose(), self.reporters.aclose())
         await self.happenings.aclose()
@@ -190,8 +212,11 @@ class RunningAutoscaler:
 
     def _reasons(self) -> tuple[str, ...]:
         if self.is_synced:
-            return ()
+            return (self.webhook.reason,) if self.webhook is not None and self.webhook.reason else ()
         return self.feed.faults or ("the state of the cluster is not known yet, or this process is leaving",)
+
+    def _faults(self) -> tuple[str, ...]:
+        return (*self.feed.faults, *(self.webhook.faults if self.webhook is not None else ()))
 
     def _process(self) -> Process:
         used, figures = usage(), self.receiver.figures

@@ -10,6 +10,8 @@ from typing import Final
 
 import msgspec
 
+from autoscaler.injector import settings as webhook
+from autoscaler.injector.settings import WebhookSettings
 from zerogate.errors import DefinitionError, DefinitionErrors, shown
 from zerogate.flags import Option, Program, admin_conflicts, ip_and_port, read_values
 from zerogate.flags import parser as parser_of
@@ -45,6 +47,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     admin: Address
     audience: str
     reporters: tuple[str, ...]
+    webhook: WebhookSettings
 
 
 def _path(text: str) -> str:
@@ -140,6 +143,7 @@ OPTIONS: Final = (
         default="zerogate-gateway,zerogate-activator",
         says="ServiceAccounts in zerogate's own namespace that may report every service; other pods only their own",
     ),
+    *webhook.OPTIONS,
 )  # fmt: skip
 
 
@@ -168,8 +172,12 @@ def read(arguments: Sequence[str], environ: Mapping[str, str]) -> Settings:
     }
     values, errors = read_values(PROGRAM, arguments, {**given, **environ})
     if not errors:
-        settings = Settings(**values)
-        errors = admin_conflicts(settings.admin, [settings.stats])
+        try:
+            settings = Settings(webhook=webhook.take(values), **values)
+        except DefinitionError as error:
+            raise DefinitionErrors([error]) from None
+        served = [settings.stats, *([settings.webhook.listen] if settings.webhook.listen else [])]
+        errors = admin_conflicts(settings.admin, served)
         if not errors:
             return settings
     raise DefinitionErrors(errors)

@@ -93,6 +93,10 @@ class Injector:
         await self._webhook.start(sock)
         self._nursery.start(self._rotation.run(), name="the webhook's certificates")
 
+    def goodbye(self) -> None:
+        """Go on answering, and let API servers connect anew for the next question: to another replica by then."""
+        self._webhook.is_leaving = True
+
     async def aclose(self) -> None:
         """Finish what is asked, and close. Its endpoint should be gone by then, or pods go without a sidecar."""
         await self._nursery.aclose()

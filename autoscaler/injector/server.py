@@ -43,6 +43,8 @@ class Webhook:
         self._runner = web.AppRunner(app, access_log=None)
         self.counts = {"answered": 0, "refused": 0, "failed": 0, "malformed": 0}
         """Reviews by what came of them."""
+        self.is_leaving = False
+        """Each answer is the last one on its connection."""
 
     def use(self, certificate: bytes, key: bytes) -> None:
         """Serve these (PEM) to connections from now on."""
@@ -73,7 +75,10 @@ class Webhook:
             self.counts["malformed"] += 1
             return web.Response(status=408, text="The review did not come to its end.\n")
         answer = await self._answered(self._answerers[request.path], review)
-        return web.Response(body=write_review(review.uid, answer), content_type="application/json")
+        response = web.Response(body=write_review(review.uid, answer), content_type="application/json")
+        if self.is_leaving:
+            response.force_close()
+        return response
 
     async def _answered(self, answerer: Answerer, review: Request) -> Answer:
         try:

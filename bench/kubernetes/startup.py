@@ -17,13 +17,15 @@ import msgspec
 from bench.table import Figure, at_most, percentile
 from tests.kubernetes.harness.manifests import STUB, container, deployment
 from tests.kubernetes.harness.node import Node, node
-from tests.kubernetes.webhook import installed_webhook
+from tests.kubernetes.release import AUTOSCALERS_ONLY, installed
 
 STARTS = 20
 """Of each kind."""
 GOAL_S = 1.3
 MODEL, SIDECAR = 8000, 8012
 _STEP_S = 0.01
+_ELSEWHERE = {"autoscaler": {"env": [{"name": "ZEROGATE_WATCH_NAMESPACE", "value": "elsewhere"}]}}
+"""The webhook is asked about all namespaces; who scales here is the benchmark."""
 
 
 class Start(msgspec.Struct, frozen=True):
@@ -42,7 +44,7 @@ class Kind(msgspec.Struct, frozen=True):
 
 
 def run() -> list[Figure]:
-    with node() as one, installed_webhook(one):
+    with node() as one, installed(one, {**AUTOSCALERS_ONLY, **_ELSEWHERE}):
         one.cluster.create("/api/v1/namespaces", {"metadata": {"name": "bench"}})
         plain, injected = Kind("plain", MODEL, []), Kind("injected", SIDECAR, [])
         for kind in (plain, injected):

@@ -148,7 +148,7 @@ def test_a_process_reads_the_settings_that_its_pod_gives(role: str) -> None:
         pytest.skip(f"{role} is no process of its own yet")
     settings = importlib.import_module(f"{role}.settings")
     (container,) = pod_specs(objects(EVERYTHING))[role]["spec"]["containers"]
-    env = {each["name"]: each.get("value", "from the pod") for each in container["env"]}
+    env = {each["name"]: each.get("value", "from-the-pod") for each in container["env"]}
     known = {option.variable for option in settings.OPTIONS}
     assert {name for name in env if name.startswith("ZEROGATE_")} <= known
     settings.read(container["command"][3:], env)

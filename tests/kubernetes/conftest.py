@@ -39,6 +39,7 @@ NEEDS: dict[str, Sequence[str]] = {
     "controllers": WITH_CONTROLLERS,
     "fake_nodes": [*WITH_CONTROLLERS, fake.PROGRAM],
     "node": nodes.PROGRAMS,
+    "helm": ["helm"],
 }
 """The programs behind each fixture."""
 
@@ -100,6 +101,12 @@ def fake_nodes(controllers: ControlPlane) -> Iterator[ControlPlane]:
     _require("fake_nodes")
     with fake.fake_nodes(controllers, 2):
         yield controllers
+
+
+@pytest.fixture(scope="session")
+def helm() -> None:
+    """The program is there."""
+    _require("helm")
 
 
 @pytest.fixture(scope="session")

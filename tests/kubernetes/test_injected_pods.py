@@ -2,17 +2,19 @@
 
 import json
 import threading
+import time
 import urllib.request
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from tests.deploy.chart import SYSTEM
 from tests.kubernetes.harness import images
 from tests.kubernetes.harness.manifests import STUB, Object, container, deployment, service
 from tests.kubernetes.harness.node import Node
 from tests.kubernetes.harness.processes import until
-from tests.kubernetes.webhook import installed_webhook
+from tests.kubernetes.release import installed
 from zerogate.clock import now
 from zerogate.kube.sidecar import Placed, sidecar_of
 
@@ -27,16 +29,16 @@ KEYS = {"zerogate.dev/enabled": "true", "zerogate.dev/takeover": "true"}
 
 
 @pytest.fixture(scope="module")
-def webhook(node: Node) -> Iterator[None]:
+def release(node: Node, helm: None) -> Iterator[None]:
     base = images.zerogate()
     layers = [[file for file in layer if not file.path.startswith("bin/")] for layer in base.layers]
     node.add_image(images.Image(SHELL_LESS, layers, env=base.env, folder=base.folder))
-    with installed_webhook(node):
+    with installed(node):
         yield
 
 
 @pytest.fixture
-def team(node: Node, webhook: None) -> Iterator[str]:
+def team(node: Node, release: None) -> Iterator[str]:
     """A namespace that takes restricted pods alone."""
     with node.plane.namespace("team", {"pod-security.kubernetes.io/enforce": "restricted"}) as name:
         yield name
@@ -151,3 +153,36 @@ def test_a_drain_without_the_pods_token_is_refused(node: Node, team: str) -> Non
     with pytest.raises(urllib.request.HTTPError, match="403"):
         urllib.request.urlopen(urllib.request.Request(f"http://127.0.0.1:{port}/drain", method="POST"), timeout=10)
     model.get("/echo")
+
+
+def test_a_rolling_restart_of_the_autoscalers_lets_no_pod_through(node: Node, team: str) -> None:
+    """F1: pods are asked for all the while, for show, so that hundreds can be."""
+    model = Deployed(node, team).pod()
+    about = {"labels": model["metadata"]["labels"], "ownerReferences": model["metadata"]["ownerReferences"]}
+    like = container("model", STUB, port=8000, securityContext=FITTING)
+    node.cluster.kubectl("rollout", "restart", "-n", SYSTEM, "deployment/zerogate-autoscaler")
+    path = f"/apis/apps/v1/namespaces/{SYSTEM}/deployments/zerogate-autoscaler"
+    without: list[float] = []
+    began_s = now()
+    asked = 0
+    until_s = began_s + 90
+    while now() < until_s:
+        asked += 1
+        body = {"metadata": {**about, "name": f"for-show-{asked}"}, "spec": {"containers": [like]}}
+        made = node.cluster.create(f"/api/v1/namespaces/{team}/pods?dryRun=All", body)
+        if sidecar_of(made["spec"]) is None:
+            without.append(round(now() - began_s, 2))
+        if asked % 20 == 0 and until_s > now() + 10 and _is_rolled_out(node.cluster.get(path)):
+            until_s = now() + 6  # the last one that leaves is asked a while longer
+        time.sleep(0.01)
+    assert not without, f"of {asked}, at these seconds"
+    assert asked > 100
+    assert now() < began_s + 85, "the rollout came to no end"
+
+
+def _is_rolled_out(found: Object) -> bool:
+    status = found["status"]
+    return bool(
+        status.get("observedGeneration") == found["metadata"]["generation"]
+        and status.get("updatedReplicas") == status.get("availableReplicas") == status.get("replicas") == 2
+    )

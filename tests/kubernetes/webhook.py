@@ -10,13 +10,9 @@ from typing import Any, TypeVar
 from autoscaler.injector.answering import WantedTargets
 from autoscaler.injector.injector import RATES, Injector, Terms
 from autoscaler.injector.manifests import Installation, webhook_configurations
-from tests.kubernetes.harness.access import MERGE_PATCH, Access, Cluster
+from tests.kubernetes.harness.access import Access
 from tests.kubernetes.harness.control_plane import ControlPlane
-from tests.kubernetes.harness.images import ZEROGATE
-from tests.kubernetes.harness.manifests import container, deployment, service
-from tests.kubernetes.harness.node import Node
 from tests.kubernetes.harness.processes import until
-from tests.webhook_server import PORT
 from zerogate.clock import wall
 from zerogate.kube.access import by_kubeconfig
 from zerogate.kube.client import KubeClient
@@ -202,37 +198,3 @@ def webhooks(plane: ControlPlane) -> Iterator[Webhooks]:
         cluster.delete(f"/api/v1/namespaces/{SYSTEM}/secrets/{SECRET}")
         it.stop()
         it.close()
-
-
-@contextmanager
-def installed_webhook(node: Node) -> Iterator[None]:
-    """Two replicas in pods of a node, asked by way of their Service; gone at the end."""
-    cluster, installation = node.cluster, Installation()
-    cluster.create("/api/v1/namespaces", {"metadata": {"name": SYSTEM}})
-    own, everywhere = rules(installation.name)
-    node.plane.account(SYSTEM, "webhook", rules=own, cluster_rules=everywhere)
-    probe = {"httpGet": {"path": "/healthz", "port": PORT, "scheme": "HTTPS"}, "periodSeconds": 1}
-    serving = container("webhook", ["python3", "-m", "tests.webhook_server", ZEROGATE], port=PORT, readinessProbe=probe)
-    name = installation.service
-    paths = [f"{HOOKS}/{kind}webhookconfigurations" for kind in ("mutating", "validating")]
-    for path, manifest in zip(paths, webhook_configurations(installation), strict=True):
-        cluster.create(path, manifest)
-    try:
-        cluster.apply(
-            deployment(name, serving, replicas=2, serviceAccountName="webhook"),
-            service(name, port=installation.port, target=PORT),
-            namespace=SYSTEM,
-        )
-        workload = f"/apis/apps/v1/namespaces/{SYSTEM}/deployments/{name}"
-        cluster.until(workload, lambda found: found["status"].get("readyReplicas") == 2)
-        until(lambda: _is_injecting(cluster), within_s=30, what="the first question of the API server")
-        yield
-    finally:
-        for path in paths:
-            cluster.delete(f"{path}/{installation.name}")
-        cluster.delete(f"/api/v1/namespaces/{SYSTEM}")
-
-
-def _is_injecting(cluster: Cluster) -> bool:
-    wrong = {"metadata": {"annotations": {"zerogate.dev/idle-timeout": "5"}}}
-    return cluster.ask("PATCH", "/api/v1/namespaces/default?dryRun=All", wrong, kind=MERGE_PATCH).status == 422

@@ -136,3 +136,14 @@ async def test_a_renewed_certificate_is_served_to_the_next_connection() -> None:
             await it.asked(World().pod_of())
         it.trusts(renewed)
         assert (await it.asked(World().pod_of()))["allowed"]
+
+
+async def test_who_leaves_goes_on_answering_and_ends_each_connection_with_the_answer() -> None:
+    async with served() as it:
+        connector = aiohttp.TCPConnector(ssl=it.context, family=socket.AF_INET)
+        async with aiohttp.ClientSession(connector=connector) as session:
+            for leaving, said in ((False, None), (True, "close")):
+                it.webhook.is_leaving = leaving
+                async with session.post(it.url + "/mutate", data=posted(World().pod_of())) as answer:
+                    assert "patch" in response(await answer.read())
+                    assert answer.headers.get("Connection") == said

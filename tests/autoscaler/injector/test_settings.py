@@ -1,0 +1,64 @@
+import pytest
+
+from autoscaler.injector import settings as webhook
+from autoscaler.settings import read
+from queueproxy.settings import read as read_sidecar
+from tests.zerogate.kube.pods import env, patched, pod, policy
+from zerogate.errors import DefinitionErrors
+from zerogate.kube.feed import KINDS
+from zerogate.kube.injection import Injection, inject
+from zerogate.kube.sidecar import SidecarTerms
+from zerogate.runtime.interface import Address
+
+ON = ["--webhook", "0.0.0.0:8443", "--sidecar-image", "zerogate:1"]
+
+
+def terms(*arguments: str) -> SidecarTerms:
+    settings = read([*ON, *arguments], {})
+    return webhook.terms_of(
+        settings.webhook, namespace="there", release="mine", audience=settings.audience, kinds=KINDS
+    ).sidecar  # fmt: skip
+
+
+def test_without_a_word_there_is_no_webhook() -> None:
+    assert read([], {}).webhook.listen is None
+    assert read(ON, {}).webhook.listen == Address("0.0.0.0", 8443)
+
+
+def test_a_webhook_has_to_know_the_image_of_sidecars() -> None:
+    with pytest.raises(DefinitionErrors, match="--sidecar-image: is missing"):
+        read(["--webhook", "8443"], {})
+
+
+def test_its_port_is_not_the_admin_port() -> None:
+    with pytest.raises(DefinitionErrors, match="is where requests come in"):
+        read(["--webhook", "0.0.0.0:8081", "--sidecar-image", "x"], {})
+
+
+@pytest.mark.parametrize("words", [
+    ["--sidecar-image", "a b"], ["--sidecar-pull-policy", "never"], ["--sidecar-cpu", "fast"],
+    ["--sidecar-memory-limit", "none"], ["--sidecar-user", "0"], ["--sidecar-host", "10.0.0.1"],
+], ids=lambda words: words[0])  # fmt: skip
+def test_nonsense_is_refused_with_its_place(words: list[str]) -> None:
+    with pytest.raises(DefinitionErrors, match=words[0]):
+        read([*ON, *words], {})
+
+
+def test_the_defaults_are_those_of_the_sidecars_terms() -> None:
+    made = terms()
+    assert made == SidecarTerms(image="zerogate:1", token_audience="zerogate-stats", extra_env=made.extra_env)
+
+
+def test_what_is_said_of_sidecars_reaches_them() -> None:
+    made = terms(
+        "--sidecar-user", "none", "--sidecar-cpu-limit", "2", "--sidecar-host", "::", "--sidecar-pull-policy", "Always"
+    )
+    assert (made.run_as_user, made.cpu_limit, made.listen_host, made.pull_policy) == (None, "2", "::", "Always")
+
+
+def test_sidecars_report_to_the_releases_autoscalers_with_their_token() -> None:
+    outcome = inject(pod(), policy(), terms(), service="default/llm", services=(), token="t" * 32)
+    assert isinstance(outcome, Injection)
+    told = read_sidecar([], env(patched(pod(), outcome.operations)))
+    assert told.stats == (Address("mine-autoscaler-stats.there.svc", 8090),)
+    assert told.stats_token_file == "/var/run/secrets/zerogate.dev/token"
