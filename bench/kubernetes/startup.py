@@ -1,9 +1,9 @@
 """What the sidecar adds to a pod's start: two Deployments on one node, woken in turns, one of them injected.
 
 Two ends are measured from the write of `/scale`: the pod is Ready in the kubelet's words, which Services wait for, and
-the first answer from the port where requests come in, which is when the sidecar tells gateways. The kubelet looks at
-containers once a second, so single starts differ by about that much, and it is why there are many and a difference of
-percentiles is shown, not of single starts.
+the first answer from the port where requests come in, which is when the sidecar tells gateways. What is added is how much
+later than the usual start without a sidecar (the median) 95 of 100 with one are there: a slow start without one, of which
+there are as many, makes nothing better. The kubelet looks at containers once a second, so starts differ by whole seconds.
 """
 
 import sys
@@ -114,6 +114,6 @@ def _figures(plain: list[Start], injected: list[Start]) -> list[Figure]:
             f"median {percentile(without, 50):.2f} s without and {percentile(given, 50):.2f} s with, p95 "
             f"{percentile(without, 95):.2f} s and {percentile(given, 95):.2f} s, of {len(given)} starts each"
         )
-        added_s = percentile(given, 95) - percentile(without, 95)
+        added_s = percentile(given, 95) - percentile(without, 50)
         figures.append(at_most(f"the sidecar adds to a pod's {end}, p95", added_s, GOAL_S, "s", digits=2, note=note))
     return figures
