@@ -1,9 +1,10 @@
 """What the sidecar adds to a pod's start: two Deployments on one node, woken in turns, one of them injected.
 
 Two ends are measured from the write of `/scale`: the pod is Ready in the kubelet's words, which Services wait for, and
-the first answer from the port where requests come in, which is when the sidecar tells gateways. What is added is how much
-later than the usual start without a sidecar (the median) 95 of 100 with one are there: a slow start without one, of which
-there are as many, makes nothing better. The kubelet looks at containers once a second, so starts differ by whole seconds.
+the first answer from the port where requests come in, which is when the sidecar tells gateways. What is added is how
+much later than the usual start without a sidecar (the median) 95 of 100 with one are there: a slow start without one,
+of which there are as many, makes nothing better. The kubelet looks at containers once a second, so starts differ by
+whole seconds.
 """
 
 import sys
