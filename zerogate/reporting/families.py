@@ -1,7 +1,7 @@
 """What Prometheus is shown of how a process reports: the sidecar's and the gateway's families alike. Pure.
 
-`docs/queueproxy.md` and `docs/gateway.md` describe them; tests compare. Loads nothing of the sender: a sidecar that does
-not report needs none.
+`docs/queueproxy.md` and `docs/gateway.md` describe them; tests compare. Loads nothing of the sender: a sidecar that
+does not report needs none.
 """
 
 from typing import Final
