@@ -102,9 +102,12 @@ class Bye(msgspec.Struct, frozen=True, array_like=True, tag=5):
 
 
 class Quiesced(msgspec.Struct, frozen=True, array_like=True, tag=6):
-    """How it is behind a gate that the leader has shut: told as an answer to each order, and whenever the last request
-    leaves or the first one comes in. `asker`, `number`: of the last order heard from that one. `sequence` grows with
-    each of these messages of an incarnation. `inside`: requests in the replica or about to enter it."""
+    """How it is behind a gate that the leader has shut.
+
+    Told as an answer to each order, and whenever the last request leaves or the first one comes in. `asker`, `number`:
+    of the last order heard from that one. `sequence` grows with each of these messages of an incarnation. `inside`:
+    requests in the replica or about to enter it.
+    """
 
     asker: str
     number: int
