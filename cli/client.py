@@ -48,7 +48,7 @@ class Admin:
     """The admin API at `url`. Raises DefinitionError for something that is not such a URL.
 
     `program` and `nothing` are what commands say of themselves and of no services at all. Another way to the same API
-    is a subclass that has its own `_send`, `_unreachable` and `_raise_problem`.
+    is a subclass that has its own `_connect`, `_send`, `_unreachable` and `_of_somebody_else`.
     """
 
     program = "zerogate"
@@ -141,13 +141,17 @@ class Admin:
     def _raise_problem(self, answer: HTTPResponse, accepts: tuple[int, ...]) -> None:
         if answer.status in accepts:
             return
+        content = answer.read()
         try:
-            problem = msgspec.json.decode(answer.read(), type=Problem)
+            problem = msgspec.json.decode(content, type=Problem)
         except msgspec.MsgspecError:
-            raise UnreachableError(
-                f"What answers at the admin address is not zerogate: it said {answer.status} {answer.reason}."
-            ) from None
+            raise self._of_somebody_else(answer.status, answer.reason, content) from None
         raise AnsweredError(problem)
+
+    def _of_somebody_else(self, status: int, reason: str, content: bytes) -> CommandError:
+        """What answered no is not zerogate."""
+        del content
+        return UnreachableError(f"What answers at the admin address is not zerogate: it said {status} {reason}.")
 
 
 def _service(name: str, rest: str = "") -> str:

@@ -19,8 +19,7 @@ from urllib.parse import quote, urlsplit
 
 import msgspec
 
-from cli.client import Admin, AnsweredError, CommandError, UnreachableError, cause_of
-from zerogate.admin.api import Problem
+from cli.client import Admin, CommandError, UnreachableError, cause_of
 from zerogate.errors import ZerogateError
 from zerogate.kube.access import Access, by_kubeconfig
 from zerogate.kube.decoding import status_of
@@ -158,6 +157,13 @@ def _date(answer: HTTPResponse) -> float | None:
         return None
 
 
+def _silent(server: str, why: str) -> UnreachableError:
+    return UnreachableError(
+        f"The API server {server} does not answer ({why}). `kubectl version` should show it; --context NAME chooses "
+        "another cluster."
+    )
+
+
 def find_system(api: Api) -> str:
     """The namespace of zerogate itself, as its webhook says; where that cannot be read, the usual one."""
     asked = Asked(verb="get", group="admissionregistration.k8s.io", resource="mutatingwebhookconfigurations",
@@ -165,8 +171,8 @@ def find_system(api: Api) -> str:
     try:
         hooks = api.get(_HOOK, asked).body["webhooks"]
         namespace: str = hooks[0]["clientConfig"]["service"]["namespace"]
-    except Unreachable:
-        raise
+    except Unreachable as error:
+        raise _silent(api.server, error.detail) from error
     except (ZerogateError, KeyError, IndexError, TypeError):
         return SYSTEM
     return namespace
@@ -195,22 +201,9 @@ class ClusterAdmin(Admin):
         self._api.send(connection, method, self._prefix + path, data, headers)
 
     def _unreachable(self, error: Exception) -> UnreachableError:
-        return UnreachableError(
-            f"The API server {self._api.server} does not answer ({cause_of(error)}). `kubectl version` should show it; "
-            "--context NAME chooses another cluster."
-        )
+        return _silent(self._api.server, cause_of(error))
 
-    def _raise_problem(self, answer: HTTPResponse, accepts: tuple[int, ...]) -> None:
-        if answer.status in accepts:
-            return
-        content = answer.read()
-        try:
-            problem = msgspec.json.decode(content, type=Problem)
-        except msgspec.MsgspecError:
-            raise self._from_server(answer.status, content) from None
-        raise AnsweredError(problem)
-
-    def _from_server(self, status: int, content: bytes) -> CommandError:
+    def _of_somebody_else(self, status: int, reason: str, content: bytes) -> CommandError:
         """The API server itself says no: it has nobody to ask, or we may not."""
         said = status_of(content).message
         place = f"Service {self._service} in namespace {self._system}"
@@ -237,6 +230,6 @@ class ClusterAdmin(Admin):
                 f"No autoscaler is ready: {place} leads to no pod. `kubectl -n {self._system} get pods` shows why."
             )
         return UnreachableError(
-            f"{place} does not answer as zerogate does: the API server said {status} ({said or 'nothing more'}). A "
+            f"{place} does not answer as zerogate does: the API server said {status} ({said or reason}). A "
             "NetworkPolicy may keep the API server out: networkPolicy.adminFrom in the chart's values."
         )

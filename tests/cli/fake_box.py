@@ -217,7 +217,7 @@ def service_sample(name: str, *, has_traffic: bool) -> ServiceSample:
 
 
 @contextmanager
-def served(box: FakeBox) -> Iterator[str]:
+def served(box: FakeBox, *, host: str = "127.0.0.1") -> Iterator[str]:
     """The admin API of `box` on a loop in a thread of its own; yields its URL."""
     ready = threading.Event()
     url = ""
@@ -227,12 +227,11 @@ def served(box: FakeBox) -> Iterator[str]:
     async def main() -> None:
         nonlocal url, stop, loop
         loop, stop = asyncio.get_running_loop(), asyncio.Event()
-        runner = web.AppRunner(make_app(box, bound_to="127.0.0.1"), shutdown_timeout=1.0)
+        runner = web.AppRunner(make_app(box, bound_to=host), shutdown_timeout=1.0)
         await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
+        site = web.TCPSite(runner, host, 0)
         await site.start()
-        host, port = runner.addresses[0]
-        url = f"http://{host}:{port}"
+        url = f"http://{host}:{runner.addresses[0][1]}"
         ready.set()
         await stop.wait()
         await runner.cleanup()

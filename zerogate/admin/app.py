@@ -32,6 +32,8 @@ _LARGEST_BODY_BYTES: Final = 64 * 1024
 _FOLLOW_EVERY_S: Final = 0.2
 """How often a followed log is looked at: what a person still takes for "at once"."""
 _CHUNK_BYTES: Final = 32 * 1024
+_NAME: Final = "{name:[^/]+(?:/[^/]+)?}"
+"""Of a service: on a cluster NAMESPACE/NAME. API servers make a slash of a `%2F` that they pass on."""
 
 
 class Box(Protocol):
@@ -76,8 +78,10 @@ def make_app(box: Box, *, bound_to: str) -> web.Application:
     app = web.Application(middlewares=[_problems, _only_ours(bound_to)], client_max_size=_LARGEST_BODY_BYTES)
     handlers = _Handlers(box)
     app.on_shutdown.append(handlers.close)
-    for operation in OPERATIONS:
-        app.router.add_route(operation.method, operation.path, getattr(handlers, operation.operation_id))
+    # the longest first: a name may have a slash, and `chat/plan` is none
+    for operation in sorted(OPERATIONS, key=lambda one: one.path.count("/"), reverse=True):
+        path = operation.path.replace("{name}", _NAME)
+        app.router.add_route(operation.method, path, getattr(handlers, operation.operation_id))
     return app
 
 

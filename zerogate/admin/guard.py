@@ -2,7 +2,9 @@
 
 It has no passwords: what protects it is that only this machine reaches it. A web page in a browser on this machine
 must not borrow that. A page of another origin can send requests (refused by `Origin` and `Sec-Fetch-Site` where they
-would change something) and can point its own name at 127.0.0.1 (refused by `Host`: a name that is not ours).
+would change something) and can point its own name at 127.0.0.1 (refused by `Host`: a name that is not ours). What a
+Kubernetes API server passes on has the API server's own name, which cannot be known here: `X-Forwarded-Uri` shows it,
+and it counts only where others than this machine are let in anyway.
 """
 
 import ipaddress
@@ -17,7 +19,7 @@ PROBED_PATHS: Final = frozenset({"/metrics", "/healthz", "/readyz"})
 def refusal(method: str, path: str, headers: Mapping[str, str], *, bound_to: str) -> str | None:
     """Why the request is refused, as a sentence; None where it may pass. `bound_to`: the host that the API binds."""
     host = headers.get("Host", "")
-    if not _is_ours(host, path, bound_to):
+    if not _is_ours(host, path, bound_to) and not _is_from_api_server(headers, bound_to):
         return f"The name {host!r} is not one of this admin API; ask for it as http://{bound_to}, or as localhost."
     if method in SAFE_METHODS:
         return None
@@ -27,6 +29,10 @@ def refusal(method: str, path: str, headers: Mapping[str, str], *, bound_to: str
     if headers.get("Sec-Fetch-Site", "same-origin") not in {"same-origin", "none"}:
         return "A page of another site may not change anything here."
     return None
+
+
+def _is_from_api_server(headers: Mapping[str, str], bound_to: str) -> bool:
+    return not is_loopback(bound_to) and headers.get("X-Forwarded-Uri", "").startswith("/api/v1/namespaces/")
 
 
 def is_loopback(host: str) -> bool:

@@ -41,3 +41,18 @@ def test_hosts(host: str, bound_to: str, path: str, passes: bool) -> None:
 def test_origins(method: str, headers: dict[str, str], passes: bool) -> None:
     given = {"Host": "localhost:8081"} | headers
     assert (refusal(method, "/api/reload", given, bound_to="127.0.0.1") is None) is passes
+
+
+THROUGH = {"Host": "cluster.example.com", "X-Forwarded-Uri": "/api/v1/namespaces/n/services/s:8081/proxy/api/services"}
+
+
+def test_what_an_api_server_passes_on_may_have_its_name_where_others_are_let_in() -> None:
+    assert refusal("GET", "/api/services", THROUGH, bound_to="0.0.0.0") is None
+    assert refusal("POST", "/api/services/a/b/pin", THROUGH, bound_to="0.0.0.0") is None
+    assert refusal("GET", "/api/services", THROUGH, bound_to="127.0.0.1") is not None
+    assert refusal("GET", "/api/services", {**THROUGH, "X-Forwarded-Uri": "/other"}, bound_to="0.0.0.0") is not None
+
+
+def test_a_page_may_change_nothing_through_an_api_server_either() -> None:
+    page = {**THROUGH, "Origin": "https://elsewhere.example.com"}
+    assert refusal("POST", "/api/services/a/b/pin", page, bound_to="0.0.0.0") is not None
