@@ -24,6 +24,7 @@ _HIGH_PORT: Final = {**_PORT, "minimum": 1024}
 _COUNT: Final = {"type": "integer", "minimum": 1, "maximum": 100}
 _SECONDS: Final = {"type": "integer", "minimum": 0, "maximum": 6 * 3600}
 _SIZE: Final = {"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)?([KMGT]i?)?$"}
+_QUANTITY: Final = {"type": "string", "pattern": r"^(none|[0-9]+(\.[0-9]+)?(m|[KMGT]i?)?)$"}
 _NAMES: Final = {
     "type": "array",
     "uniqueItems": True,
@@ -73,7 +74,7 @@ def _values() -> dict[str, Any]:
             {**_role(), **_drain()}, enabled=_SWITCH, ports=_object(first=_HIGH_PORT, last=_HIGH_PORT)
         ),
         webhook=_object(enabled=_SWITCH),
-        sidecar=_object(resources=_FREE),
+        sidecar=_object(cpu=_QUANTITY, memory=_QUANTITY, cpuLimit=_QUANTITY, memoryLimit=_QUANTITY),
         priorityClass=_object(create=_SWITCH, name=_TEXT, value={"type": "integer", "maximum": 1_000_000_000}),
         podDisruptionBudget=_object(enabled=_SWITCH),
         networkPolicy=_object(
@@ -98,9 +99,10 @@ def _policy() -> dict[str, Any]:
 def _workload() -> dict[str, Any]:
     return _object(
         group={"type": "string", "minLength": 1},
+        version={"type": "string", "pattern": "^v[a-z0-9]+$"},
         resource={"type": "string", "pattern": "^[a-z]+$"},
         kind={"type": "string", "pattern": "^[A-Z][A-Za-z]*$"},
-        required=("group", "resource", "kind"),
+        required=("group", "version", "resource", "kind"),
     )
 
 

@@ -72,7 +72,7 @@ def findings(api: Api, system: str | None, release: str) -> Iterator[Finding]:
         yield _lease(api, home, release)
         yield _admin_api(api, home, release)
     for role in roles:
-        yield _rights(api, home, release, role)
+        yield _rights(api, home, release, role, has_takeover="activator" in roles)
     yield from _policy(api, home)
     yield from _kinds(api)
 
@@ -205,11 +205,11 @@ def _admin_api(api: Api, home: str, release: str) -> Finding:
     return Finding(Level.OK, "admin API", "answers through the API server")
 
 
-def _rights(api: Api, home: str, release: str, role: Role) -> Finding:
+def _rights(api: Api, home: str, release: str, role: Role, *, has_takeover: bool) -> Finding:
     """Asks the API server about each thing that a role does, as its account."""
     account = f"system:serviceaccount:{home}:{release}-{role}"
     about = f"rights of {role}"
-    rights = rights_of(role, release=release, has_webhook=_has_webhook(api))
+    rights = rights_of(role, release=release, has_webhook=_has_webhook(api), has_takeover=has_takeover)
     steps = [step for right in rights for step in steps_of(right, home)]
     try:
         missing = [step for step in steps if not _may(api, account, step)]

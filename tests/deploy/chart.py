@@ -28,8 +28,13 @@ EVERYTHING: Final[Mapping[str, Any]] = {
         "only": {"takeover": "false", "protocol": ["http1", "h2c"]},
     },
     "extraWorkloads": [
-        {"group": "apps.kruise.io", "resource": "clonesets", "kind": "CloneSet"},
-        {"group": "leaderworkerset.x-k8s.io", "resource": "leaderworkersets", "kind": "LeaderWorkerSet"},
+        {"group": "apps.kruise.io", "version": "v1alpha1", "resource": "clonesets", "kind": "CloneSet"},
+        {
+            "group": "leaderworkerset.x-k8s.io",
+            "version": "v1",
+            "resource": "leaderworkersets",
+            "kind": "LeaderWorkerSet",
+        },
     ],
     "gateway": {
         "tls": {"secrets": ["default", "models"]},

@@ -46,9 +46,20 @@ def test_a_role_may_do_what_it_needs_and_nothing_else(role: Role) -> None:
     assert _granted(objects(EVERYTHING, name="mine"), f"mine-{role}") == needed
 
 
+def test_without_activators_no_slice_can_be_written() -> None:
+    granted = _granted(objects(), "zerogate-autoscaler")
+    rights = rights_of("autoscaler", has_takeover=False)
+    assert granted == {step for right in rights for step in steps_of(right, SYSTEM)}
+    assert "endpointslices" not in {step.resource for step in granted}
+
+
 def test_without_a_webhook_no_secret_can_be_read() -> None:
     granted = _granted(objects({"webhook": {"enabled": False}}), "zerogate-autoscaler")
-    assert granted == {step for right in rights_of("autoscaler", has_webhook=False) for step in steps_of(right, SYSTEM)}
+    assert granted == {
+        step
+        for right in rights_of("autoscaler", has_webhook=False, has_takeover=False)
+        for step in steps_of(right, SYSTEM)
+    }
     assert "secrets" not in {step.resource for step in granted}
 
 

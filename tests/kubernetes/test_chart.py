@@ -129,8 +129,9 @@ OTHERS: dict[Role, Sequence[Step]] = {
         Step(verb="patch", group="coordination.k8s.io", resource="leases", name="another", namespace=SYSTEM),
         Step(verb="patch", group="", resource="configmaps", name="zerogate-policy", namespace=SYSTEM),
         Step(verb="patch", group=HOOKS, resource="mutatingwebhookconfigurations", name="other"),
-        Step(verb="patch", group="", resource="services"),
-        Step(verb="create", group="discovery.k8s.io", resource="endpointslices"),
+        Step(verb="delete", group="", resource="services"),
+        Step(verb="update", group="discovery.k8s.io", resource="endpointslices"),
+        Step(verb="get", group="", resource="configmaps", name="another", namespace=SYSTEM),
     ],
     "gateway": [
         Step(verb="patch", group="apps", resource="deployments"),
@@ -140,12 +141,14 @@ OTHERS: dict[Role, Sequence[Step]] = {
         Step(verb="create", group="coordination.k8s.io", resource="leases", namespace=SYSTEM),
         Step(verb="patch", group="apps", resource="deployments", subresource="scale", namespace="team-b"),
         Step(verb="patch", group="discovery.k8s.io", resource="endpointslices"),
+        Step(verb="list", group="", resource="services"),
+        Step(verb="list", group="", resource="secrets", namespace=SYSTEM),
     ],
     "activator": [
         Step(verb="patch", group="apps", resource="deployments"),
-        Step(verb="update", group="discovery.k8s.io", resource="endpointslices"),
+        Step(verb="patch", group="discovery.k8s.io", resource="endpointslices"),
         Step(verb="get", group="", resource="secrets", name="zerogate-webhook", namespace=SYSTEM),
-        Step(verb="delete", group="", resource="services"),
+        Step(verb="patch", group="", resource="services"),
     ],
 }  # fmt: skip
 """One verb more, another name, another namespace: none of it is theirs."""

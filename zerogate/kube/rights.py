@@ -11,7 +11,7 @@ import msgspec
 
 Role: TypeAlias = Literal["autoscaler", "gateway", "activator"]
 ROLES: Final[tuple[Role, ...]] = ("autoscaler", "gateway", "activator")
-READ: Final = ("get", "list", "watch")
+_WATCH: Final = ("list", "watch")
 _HOOKS: Final = ("mutatingwebhookconfigurations", "validatingwebhookconfigurations")
 
 
@@ -48,47 +48,55 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def rights_of(
-    role: Role, *, release: str = "zerogate", workloads: Sequence[Workloads] = WORKLOADS, has_webhook: bool = True
+    role: Role,
+    *,
+    release: str = "zerogate",
+    workloads: Sequence[Workloads] = WORKLOADS,
+    has_webhook: bool = True,
+    has_takeover: bool = True,
 ) -> tuple[Right, ...]:
     """All rules of a role."""
-    common = [*_sees(workloads), *_scales(workloads)]
-    if role == "autoscaler":
-        return (*common, *_decides(release, workloads), *(_injects(release) if has_webhook else ()))
+    found = [*_sees(workloads), *_scales(workloads), _tells()]
     if role == "activator":
-        return (*common, _answers())
-    return tuple(common)
+        found.append(_slices(_WATCH, "which ports are opened for which Services"))
+    if role == "autoscaler":
+        found += _decides(release, workloads)
+        found += _injects(release, workloads) if has_webhook else ()
+        found += _takes_over() if has_takeover else ()
+    return tuple(found)
 
 
 def _sees(workloads: Sequence[Workloads]) -> Iterator[Right]:
-    core = ("namespaces", "pods", "services")
-    yield Right(group="", resources=core, verbs=READ, why="which workloads are services, and where their replicas are")
+    core = ("namespaces", "pods")
+    yield Right(group="", resources=core, verbs=_WATCH, why="annotations that are defaults, and where replicas are")
     for one in workloads:
-        yield Right(group=one.group, resources=(one.resource,), verbs=READ, why="their annotations and numbers")
+        why = "which workloads are services, and their annotations"
+        yield Right(group=one.group, resources=(one.resource,), verbs=_WATCH, why=why)
     yield Right(
-        group="discovery.k8s.io", resources=("endpointslices",), verbs=READ, why="whom a Service leads to"
-    )  # fmt: skip
-    yield Right(
-        group="", resources=("configmaps",), verbs=READ, names=("zerogate-policy",), at_home=True,
+        group="", resources=("configmaps",), verbs=_WATCH, names=("zerogate-policy",), at_home=True,
         why="the cluster's defaults and bounds",
     )  # fmt: skip
 
 
 def _scales(workloads: Sequence[Workloads]) -> Iterator[Right]:
     for one in workloads:
-        why = "the number of replicas; gateways and activators use it when no autoscaler answers, from 0 to 1"
+        why = "the number of replicas; gateways and activators go from 0 to 1 where no autoscaler answers"
         yield Right(group=one.group, resources=(f"{one.resource}/scale",), verbs=("get", "patch"), why=why)
+
+
+def _tells() -> Right:
+    return Right(group="events.k8s.io", resources=("events",), verbs=("create", "patch"), why="what people should hear")
+
+
+def _slices(verbs: tuple[str, ...], why: str) -> Right:
+    return Right(group="discovery.k8s.io", resources=("endpointslices",), verbs=verbs, why=why)
 
 
 def _decides(release: str, workloads: Sequence[Workloads]) -> Iterator[Right]:
     for one in workloads:
-        yield Right(group=one.group, resources=(one.resource,), verbs=("patch",), why="state.zerogate.dev/… on them")
+        why = "state.zerogate.dev/… and pins on them"
+        yield Right(group=one.group, resources=(one.resource,), verbs=("patch",), why=why)
     yield Right(group="", resources=("pods",), verbs=("patch",), why="controller.kubernetes.io/pod-deletion-cost")
-    yield Right(
-        group="autoscaling", resources=("horizontalpodautoscalers",), verbs=(*READ, "patch"), why="`hpa: floor`"
-    )  # fmt: skip
-    yield Right(
-        group="events.k8s.io", resources=("events",), verbs=("create", "patch"), why="what happened, for people"
-    )
     yield Right(
         group="authentication.k8s.io", resources=("tokenreviews",), verbs=("create",), why="whose report it is"
     )  # fmt: skip
@@ -103,8 +111,15 @@ def _decides(release: str, workloads: Sequence[Workloads]) -> Iterator[Right]:
     )  # fmt: skip
 
 
-def _injects(release: str) -> Iterator[Right]:
-    yield Right(group="apps", resources=("replicasets",), verbs=("get",), why="whose pod the webhook is asked about")
+def _injects(release: str, workloads: Sequence[Workloads]) -> Iterator[Right]:
+    for one in workloads:
+        yield Right(group=one.group, resources=(one.resource,), verbs=("get",), why="whose pod it is, asked anew")
+    yield Right(group="apps", resources=("replicasets",), verbs=("get",), why="the same")
+    yield Right(group="", resources=("namespaces",), verbs=("get",), why="its annotations, where the watch is behind")
+    yield Right(
+        group="", resources=("configmaps",), verbs=("get",), names=("zerogate-policy",), at_home=True, why="the same"
+    )  # fmt: skip
+    yield Right(group="", resources=("services",), verbs=("list",), why="whose port's name moves to a sidecar")
     yield Right(
         group="admissionregistration.k8s.io", resources=_HOOKS, verbs=("get", "patch"), names=("zerogate",),
         why="the authority of the webhook's certificate",
@@ -118,10 +133,10 @@ def _injects(release: str) -> Iterator[Right]:
     )  # fmt: skip
 
 
-def _answers() -> Right:
-    return Right(
-        group="discovery.k8s.io", resources=("endpointslices",), verbs=("create", "patch", "delete"),
-        why="to answer for Services at zero",
+def _takes_over() -> Iterator[Right]:
+    yield _slices((*_WATCH, "create", "patch", "delete"), "to answer for Services at zero")
+    yield Right(
+        group="", resources=("services",), verbs=(*_WATCH, "patch"), why="which they are; a numeric target port's name"
     )  # fmt: skip
 
 
