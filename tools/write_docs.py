@@ -13,6 +13,7 @@ from cli.policy_page import policy_page
 from cli.schema import schema_text
 from tools.chart_schema import schema_text as chart_schema_text
 from tools.cli_page import cli_page
+from tools.rights_page import rights_page
 from zerogate.admin.openapi import document_text
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -23,6 +24,7 @@ GENERATED: Final[dict[str, Callable[[], str]]] = {
     "docs/cli.md": cli_page,
     "docs/openapi.json": document_text,
     "docs/policy.md": policy_page,
+    "docs/rights.md": rights_page,
 }
 """Path below the root → what it has to contain."""
 

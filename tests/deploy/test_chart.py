@@ -1,15 +1,20 @@
 """What the chart renders: as committed, as the code has it, and nothing that a cluster with strict rules refuses."""
 
 import importlib.util
+import json
+import re
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import yaml
 
 from autoscaler.injector.manifests import WORKLOADS, Installation, Workloads, webhook_configurations
 from tests.deploy.chart import (
     CASES,
     CHART,
     EVERYTHING,
+    ROOT,
     SNAPSHOTS,
     HelmError,
     Object,
@@ -190,3 +195,34 @@ def test_one_replica_has_no_budget_that_keeps_its_node() -> None:
     found = objects({"gateway": {"replicas": 1}})
     budgets = [each["metadata"]["name"] for each in found if each["kind"] == "PodDisruptionBudget"]
     assert budgets == ["zerogate-autoscaler"]
+
+
+def test_values_in_the_documents_are_right() -> None:
+    blocks = re.findall(r"^```yaml\n(.*?)^```$", (ROOT / "docs" / "deploying.md").read_text(), re.MULTILINE | re.DOTALL)
+    assert blocks
+    for block in blocks:
+        assert objects(yaml.safe_load(block))
+
+
+def test_every_value_has_its_word_and_every_word_its_value() -> None:
+    """A default that is not in the schema would be refused; one that is in it alone would be unknown to readers."""
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    assert set(_paths(values, schema)) == set(_known(schema)) - {"global"}
+
+
+def _paths(values: dict[str, Any], schema: dict[str, Any], above: str = "") -> Iterator[str]:
+    for key, value in values.items():
+        below = schema["properties"][key]
+        if "properties" in below and not above.startswith("policy"):
+            yield from _paths(value, below, f"{above}{key}.")
+        else:
+            yield f"{above}{key}"
+
+
+def _known(schema: dict[str, Any], above: str = "") -> Iterator[str]:
+    for key, below in schema["properties"].items():
+        if "properties" in below and not above.startswith("policy"):
+            yield from _known(below, f"{above}{key}.")
+        else:
+            yield f"{above}{key}"
