@@ -84,6 +84,7 @@ class RunningAutoscaler:
             is_leader=self.leadership.is_leader,
             view=lambda service: self.autoscaler.view(service),
             adopt=lambda service, number: self.autoscaler.adopt(service, number),
+            before_write=lambda kind, key: self.enabling.record_first(kind, key),
         )  # fmt: skip
         self.runtime = KubernetesRuntime(self.hands, self.nursery, call_later=loop.call_later, clock=now)
         self.history = History()

@@ -71,6 +71,7 @@ class Enabling:
         self._number_of_ours = number_of_ours
         self._work: dict[tuple[str, Key], _Work] = {}
         self._news = asyncio.Event()
+        self._failed = False
 
     def look(self, kind: str, resource: Resource[Workload], workload: Workload) -> None:
         """A workload is seen or changed, or this process has begun to lead."""
@@ -87,6 +88,13 @@ class Enabling:
         self._work[place] = _Work(step, resource, workload, keeps_number=keeps)
         self._news.set()
 
+    async def record_first(self, kind: str, key: Key) -> None:
+        """Before anything else is written to the workload: note what it had, where that is still due. Where it cannot
+        be noted, that is logged, and what waits for the write goes on."""
+        work = self._work.get((kind, key))
+        if work is not None and work.step is Step.RECORD:
+            await self._do((kind, key), work)
+
     async def run(self) -> None:
         """Do what is due, for ever."""
         while True:
@@ -95,7 +103,8 @@ class Enabling:
             for place, work in list(self._work.items()):
                 if self._work.get(place) is work and self._is_leader():
                     await self._do(place, work)
-            if self._work:
+            if self._failed:
+                self._failed = False
                 await asyncio.sleep(_AGAIN_S)
                 self._news.set()
 
@@ -109,6 +118,7 @@ class Enabling:
             pass
         except (KubeError, ReplicasDiffer) as error:
             log.warning("%s/%s: %s", *work.workload.key, error)
+            self._failed = True
             return
         if self._work.get(place) is work:
             del self._work[place]
