@@ -147,6 +147,10 @@ class Autoscaler:
             if (saved := service.save(self._sources.run_time(name)))
         }
 
+    def saved(self, service: str) -> Saved:
+        """What of it should survive a restart. Raises UnknownServiceError."""
+        return self._save(service, self._get(service)) or Saved()
+
     def import_state(self, saved: Mapping[str, Saved]) -> None:
         """Start from what was exported once; call it before `configure`."""
         self._saved = saved

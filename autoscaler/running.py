@@ -24,8 +24,10 @@ from autoscaler.cluster.gates import LOOK_S, Gates, ReportedGates
 from autoscaler.cluster.hands import LeadersHands
 from autoscaler.cluster.identities import Identities
 from autoscaler.cluster.metrics import Process
+from autoscaler.cluster.notes import Notes
 from autoscaler.cluster.services import Services
 from autoscaler.cluster.view import ClusterView
+from autoscaler.decision import Decision
 from autoscaler.history import History
 from autoscaler.injector.serving import ServedWebhook
 from autoscaler.injector.settings import terms_of
@@ -96,7 +98,7 @@ class RunningAutoscaler:
         )
         self.autoscaler = Autoscaler(
             self.runtime, loop=loop, busy=self.gates.busy, activity=lambda _: None,
-            announce=self.history.on_decision, unmetered=lambda service: self.services.unmetered(service),
+            announce=self._on_decision, unmetered=lambda service: self.services.unmetered(service),
         )  # fmt: skip
         self.services = Services(
             self.runtime, self.autoscaler, self.coverage,
@@ -127,6 +129,11 @@ class RunningAutoscaler:
             busy=self.gates.busy, faults=self._faults, age_s=lambda: self.feed.age_s,
             reasons=self._reasons, process=self._process, heard_at=str(settings.stats),
         )  # fmt: skip
+        self.notes = Notes(
+            self.client, self.autoscaler, is_leader=self.leadership.is_leader,
+            entry_of=lambda service: self.services.entries.get(service), workload_of=self.feed.workload_of,
+            notices=self.view.notices,
+        )  # fmt: skip
         self.admin = AdminServer(self.view, settings.admin)
         self.admin.bind()
         self.is_synced = False
@@ -155,13 +162,15 @@ class RunningAutoscaler:
         await self.admin.start()
         self.loop_lag.start()
         self.runtime.set_quiescer(self.gates)
-        self.runtime.subscribe(self.history)
+        for observer in (self.history, self.notes):
+            self.runtime.subscribe(observer)
         if isinstance(self.gates, ReportedGates):
             self.runtime.subscribe(self.gates)
             self.nursery.start(_every(LOOK_S, self.gates.look), name="gates")
         self.autoscaler.start()
         self.happenings.start()
         self.nursery.start(self.enabling.run(), name="enabling")
+        self.nursery.start(self.notes.run(), name="status")
         await self._find_kinds()
         self.reporters.start(self._on_reporter)
         if self.webhook is not None:
@@ -242,8 +251,14 @@ class RunningAutoscaler:
         self.receiver.say_who_leads()
         if leads:
             self.services.begin_to_lead()
+            for service in self.autoscaler.services():
+                self.notes.mark(service)
             for kind, workload in self.feed.workloads():
                 self._on_workload(kind, workload)
+
+    def _on_decision(self, decision: Decision) -> None:
+        self.history.on_decision(decision)
+        self.notes.on_decision(decision)
 
     def _on_workload(self, kind: str, workload: Workload) -> None:
         self.enabling.look(kind, self.feed.kinds[kind], workload)

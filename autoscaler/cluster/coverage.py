@@ -73,9 +73,9 @@ class Coverage:
     def expected(self, heard: Iterable[str]) -> dict[str, str | None]:
         """Sources that should report: name → the one service it sees, None for all. `heard`: those with a stream."""
         for source in heard:
-            namespace, pod, *worker = source.split("/", 2)
-            if worker and (namespace, pod) in self._gateways:
-                self._workers[source] = namespace, pod
+            parts = source.split("/", 2)
+            if len(parts) == 3 and (parts[0], parts[1]) in self._gateways:
+                self._workers[source] = parts[0], parts[1]
         self._workers = {source: key for source, key in self._workers.items() if key in self._gateways}
         spoken = set(self._workers.values())
         expected: dict[str, str | None] = dict.fromkeys(self._workers)

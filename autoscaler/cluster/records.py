@@ -10,7 +10,7 @@ common bound as one object for all would. What cannot be read back is taken as n
 """
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Final
 
 import msgspec
@@ -18,6 +18,7 @@ import msgspec
 from autoscaler.decision import Pin
 from autoscaler.status import Saved
 from zerogate.kube.keys import RECORDS
+from zerogate.kube.times import second_time
 
 REPLICAS: Final = f"{RECORDS}replicas"
 PIN: Final = f"{RECORDS}pin"
@@ -49,8 +50,7 @@ def pin_text(pin: Pin) -> str:
     """A pin as it is noted."""
     if pin.until_wall_s is None:
         return str(pin.replicas)
-    until = datetime.fromtimestamp(round(pin.until_wall_s), UTC)
-    return f"{pin.replicas}{_UNTIL}{until.strftime('%Y-%m-%dT%H:%M:%SZ')}"
+    return f"{pin.replicas}{_UNTIL}{second_time(pin.until_wall_s)}"
 
 
 def pin_of(notes: Notes) -> Pin | None:

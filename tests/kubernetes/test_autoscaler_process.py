@@ -134,7 +134,6 @@ async def test_a_request_that_waits_wakes_a_workload_by_one_write_and_an_event_s
     service = place.deploy("llama")
     one = place.autoscaler("one")
     await place.until(lambda: place.notes("llama").get("state.zerogate.dev/replicas") == "0")
-    before = place.deployment("llama")["metadata"]["generation"]
     crowd = Crowd(service)
     async with reporting(crowd, [one.stats], place.gateway_token) as sender:
         await place.until(lambda: sender.leader_age_s < 60)
@@ -144,7 +143,11 @@ async def test_a_request_that_waits_wakes_a_workload_by_one_write_and_an_event_s
         await place.until(lambda: place.number("llama") == 1)
         (note,) = await place.until(lambda: place.events("ScaledUp"))
         assert note.startswith("From 0 to 1: ")
-    assert place.deployment("llama")["metadata"]["generation"] == before + 1
+        (pod,) = await place.until(lambda: place.pods("llama"))
+        place.make_ready(pod)
+        await place.until(lambda: '"ready"' in place.notes("llama").get("state.zerogate.dev/status", ""), within_s=90)
+        assert "boots_s" in place.notes("llama")["state.zerogate.dev/learned"]
+    assert _metric(one, "zerogate_scale_writes_total") == 1
 
 
 async def test_the_other_one_takes_over_and_the_number_stays(place: Place) -> None:
