@@ -39,8 +39,8 @@ _STALE_S = 30.0
 class ClusterView:
     """Implements `zerogate.admin.app.Box` over the parts of a running autoscaler.
 
-    `faults`: what keeps the state from being up to date, and how old it is; `reasons`: why this process is not ready;
-    `process`: its own numbers.
+    `busy` and `waits` are the quiescer's; `faults`: what keeps the state from being up to date, `age_s`: how old it is;
+    `reasons`: why this process is not ready; `process`: its own numbers.
     """
 
     def __init__(
@@ -52,6 +52,7 @@ class ClusterView:
         history: History,
         *,
         busy: Callable[[str], int],
+        waits: Callable[[str], tuple[str, ...]],
         faults: Callable[[], tuple[str, ...]],
         age_s: Callable[[], float],
         reasons: Callable[[], tuple[str, ...]],
@@ -64,6 +65,7 @@ class ClusterView:
         self._runtime = runtime
         self._history = history
         self._busy = busy
+        self._waits = waits
         self._faults = faults
         self._age_s = age_s
         self._reasons = reasons
@@ -120,6 +122,7 @@ class ClusterView:
         if unmetered := self._services.unmetered(entry.service):
             found.append(f"It never goes to zero as it is: {unmetered}.")
         found += [f"A pod does not get ready: {trouble}" for trouble in self._runtime.troubles(entry.service)]
+        found += self._waits(entry.service)
         foreign = self._runtime.last_foreign_write(entry.service)
         if foreign is not None:
             write, is_hands_off = foreign

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.kubernetes.autoscalers import AUDIENCE, CLUSTER_RULES, RULES, Autoscaler, Crowd, reporting
+from tests.kubernetes.autoscalers import AUDIENCE, Autoscaler, Crowd, reporting, rules
 from tests.kubernetes.harness.access import Cluster
 from tests.kubernetes.harness.control_plane import ControlPlane
 from zerogate.clock import now
@@ -25,7 +25,9 @@ class Place:
         self.plane = plane
         self.cluster: Cluster = plane.cluster
         self.namespace = namespace
-        self.account = plane.account(namespace, "zerogate-autoscaler", rules=RULES, cluster_rules=CLUSTER_RULES)
+        self.account = plane.account(
+            namespace, "zerogate-autoscaler", rules=rules(at_home=True), cluster_rules=rules(at_home=False)
+        )
         self.gateway_token = folder / "gateway-token"
         self.cluster.create(self._path("v1", "serviceaccounts"), {"metadata": {"name": "zerogate-gateway"}})
         self.gateway_token.write_text(self.token("zerogate-gateway"))

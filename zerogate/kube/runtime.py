@@ -275,11 +275,6 @@ class KubernetesRuntime:
         fleet = self._fleets.get(service)
         return fleet.steering.number if fleet is not None else None
 
-    def pod_of(self, replica_id: str) -> str | None:
-        """The name of the pod that a replica is the present life of; None where it is gone."""
-        fleet = self._fleet_of.get(replica_id)
-        return fleet.pod_of(replica_id) if fleet is not None else None
-
     def troubles(self, service: str) -> tuple[str, ...]:
         """What keeps pods of the service from being ready, each once: for people."""
         fleet = self._fleets.get(service)
