@@ -476,3 +476,21 @@ class Cluster(RuleBasedStateMachine):
 
 TestCluster = Cluster.TestCase
 TestCluster.settings = settings(max_examples=400, stateful_step_count=50, deadline=None)
+
+
+def test_a_follower_takes_every_number_for_the_leaders() -> None:
+    steering = leading(0)
+    steering.lead(False)
+    for version, number in enumerate((1, 2, 0, 3), start=2):
+        steering.on_number(number, version, float(version))
+    assert (steering.number, steering.foreign.last, steering.step(9.0)) == (3, None, [])
+
+
+def test_the_last_leaders_last_write_is_nobody_elses() -> None:
+    steering = leading(1)
+    steering.lead(False)
+    steering.lead(True, inherits_until_s=12.0)
+    steering.on_number(2, 2, 11.0)
+    assert steering.foreign.last is None
+    steering.on_number(4, 3, 13.0)
+    assert steering.foreign.last is not None
