@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from autoscaler.cluster.records import LEARNED, PIN, STATUS, learned_text, pin_of
+from autoscaler.cluster.records import LEARNED, STATUS, learned_text, pin_of
 from autoscaler.cluster.status_book import PER_LOOK, StatusBook, is_news, status_of
 from autoscaler.decision import Decision
 from autoscaler.loop import Autoscaler, UnknownServiceError
@@ -21,6 +21,7 @@ from zerogate.kube.catalog import Managed
 from zerogate.kube.client import KubeClient
 from zerogate.kube.errors import KubeError
 from zerogate.kube.objects import Workload
+from zerogate.kube.pins import PIN
 from zerogate.kube.rate import Priority
 from zerogate.runtime.interface import BackOff, Replica
 

@@ -9,9 +9,7 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from pathlib import Path
 
 from autoscaler.cluster.metrics import Process, Sample, render
-from autoscaler.cluster.records import PIN, pin_text
 from autoscaler.cluster.services import Services
-from autoscaler.decision import Pin
 from autoscaler.history import History
 from autoscaler.loop import Autoscaler
 from autoscaler.shown import (
@@ -29,6 +27,7 @@ from zerogate.clock import now, wall
 from zerogate.exposition import Dialect
 from zerogate.kube.catalog import Managed
 from zerogate.kube.client import KubeClient
+from zerogate.kube.pins import PIN, pin_text
 from zerogate.kube.runtime import KubernetesRuntime
 from zerogate.version import version
 
@@ -182,7 +181,7 @@ class ClusterView:
         if request.replicas > most:
             raise MalformedRequestError(f"{name} has max-replicas {most}: it cannot be pinned to {request.replicas}.")
         until = wall() + request.for_s if request.for_s is not None else None
-        await self._note_pin(entry, pin_text(Pin(replicas=request.replicas, until_wall_s=until)))
+        await self._note_pin(entry, pin_text(request.replicas, until))
         self._autoscaler.pin(name, request.replicas, until_wall_s=until)
 
     async def unpin(self, name: str) -> None:

@@ -1,15 +1,10 @@
 """Flags and variables of a cluster's autoscaler."""
 
-import re
-from pathlib import Path
-
 import pytest
 
-from autoscaler.settings import OPTIONS, ExtraKind, Settings, read
+from autoscaler.settings import ExtraKind, Settings, read
 from zerogate.errors import DefinitionErrors
 from zerogate.runtime.interface import Address
-
-DOCUMENT = Path(__file__).parents[2] / "docs" / "kubernetes.md"
 
 
 def settings(*flags: str, **variables: str) -> Settings:
@@ -50,8 +45,3 @@ def test_what_is_wrong_is_said_with_its_place_and_what_to_do(flags: tuple[str, .
     with pytest.raises(DefinitionErrors) as caught:
         settings(*flags)
     assert said in str(caught.value)
-
-
-def test_the_document_lists_every_flag_with_its_variable_and_default() -> None:
-    rows = re.findall(r"^\| `--([a-z-]+)` \| `(\w+)` \| `(.+?)` \| (.+) \|$", DOCUMENT.read_text(), re.MULTILINE)
-    assert rows == [(option.name, option.variable, option.default, option.says) for option in OPTIONS]

@@ -210,7 +210,7 @@ async def test_a_pin_is_noted_where_the_next_leader_finds_it(place: Place) -> No
     status, body = one.ask(f"/api/services/{service}/pin", "POST", {"replicas": 2, "for_s": 600})
     assert status == 200, body
     await place.until(lambda: place.number("llama") == 2)
-    assert place.notes("llama")["state.zerogate.dev/pin"].startswith("2 until 20")
+    assert place.notes("llama")["state.zerogate.dev/pin"].startswith('{"replicas":2,"until":"20')
     one.stop()
     two = place.autoscaler("two")
     await place.until(lambda: _leads(two))

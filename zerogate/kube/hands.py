@@ -52,6 +52,10 @@ class KubeHands:
 
     def tell_foreign(self, target: Target, write: ForeignWrite, *, is_hands_off: bool) -> None:
         """An Event on the workload."""
+        if write.is_wake:
+            note = "A gateway whom no autoscaler answered, or somebody else, woke it from 0 to 1."
+            self._happenings.tell(Happening(about=_about(target), reason="WokenByOthers", note=note))
+            return
         what = f"Somebody else changed the number of replicas from {write.before} to {write.found}."
         if is_hands_off:
             then = (
@@ -63,7 +67,11 @@ class KubeHands:
             then = f"zerogate leaves it alone for {SILENT_S:.0f} s, but for waking it from zero."
         self._happenings.tell(
             Happening(
-                about=About(target.resource.api_version, target.kind, *target.key, target.uid),
+                about=_about(target),
                 reason="ForeignScale", note=f"{what} {then}", is_warning=True,
             )
         )  # fmt: skip
+
+
+def _about(target: Target) -> About:
+    return About(target.resource.api_version, target.kind, *target.key, target.uid)

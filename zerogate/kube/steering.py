@@ -237,7 +237,8 @@ class Steering:
         if not self._leads or now_s < self._inherits_until_s:
             # the leader's own, as far as we can know: it is he who tells others from himself
             return
-        self.foreign.note(write)
+        if not write.is_wake:
+            self.foreign.note(write)
         self._acts.append(TellForeign(write, self.foreign.is_hands_off))
 
     # What follows

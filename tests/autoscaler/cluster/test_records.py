@@ -4,28 +4,29 @@ import pytest
 
 from autoscaler.cluster.records import (
     LEARNED,
-    PIN,
     REPLICAS,
     learned_text,
     pin_of,
-    pin_text,
     recorded_replicas,
     saved_of,
 )
 from autoscaler.decision import Pin
 from autoscaler.status import Saved
+from zerogate.kube.pins import PIN, pin_text
 
 
 @pytest.mark.parametrize("pin", [Pin(replicas=0), Pin(replicas=3), Pin(replicas=2, until_wall_s=1_790_000_000.0)])
 def test_a_pin_comes_back(pin: Pin) -> None:
-    assert pin_of({PIN: pin_text(pin)}) == pin
+    assert pin_of({PIN: pin_text(pin.replicas, pin.until_wall_s)}) == pin
 
 
 def test_a_pin_can_be_read_by_people() -> None:
-    assert pin_text(Pin(replicas=2, until_wall_s=1_790_000_000.4)) == "2 until 2026-09-21T14:13:20Z"
+    assert pin_text(2, 1_790_000_000.4) == '{"replicas":2,"until":"2026-09-21T14:13:20Z"}'
 
 
-@pytest.mark.parametrize("text", ["", "many", "-1", "2 until tomorrow", "2 until 2026-09-21T14:13:20", "9" * 9])
+@pytest.mark.parametrize(
+    "text", ["", "2", "{}", '{"replicas":-1}', '{"replicas":2,"until":"tomorrow"}', '{"replicas":1000000}']
+)
 def test_a_pin_that_cannot_be_read_is_none(text: str) -> None:
     assert pin_of({PIN: text}) is None
 
