@@ -252,7 +252,7 @@ def test_within_the_minute_who_waits_at_zero_is_woken_all_the_same() -> None:
 
 def test_after_three_foreign_writes_in_ten_minutes_hands_are_off_until_the_policy_changes() -> None:
     steering = leading(1)
-    for at_s, number in ((100.0, 0), (200.0, 1), (300.0, 0)):
+    for at_s, number in ((100.0, 0), (200.0, 2), (300.0, 0)):
         steering.on_number(number, int(at_s), at_s)
     steering.want(scale(1))
     told = [act.is_hands_off for act in steering.step(300.0) if isinstance(act, TellForeign)]
@@ -260,6 +260,16 @@ def test_after_three_foreign_writes_in_ten_minutes_hands_are_off_until_the_polic
     assert steering.step(9_999.0) == []
     steering.on_policy_changed()
     assert steering.step(9_999.0) == [WriteScale(0, 1)]
+
+
+def test_gateways_that_wake_it_themselves_are_told_of_and_no_quarrel() -> None:
+    steering = leading(0)
+    for version, number in enumerate((1, 0) * 3, start=2):
+        steering.on_number(number, version, 100.0 * version)
+    told = [act for act in steering.step(700.0) if isinstance(act, TellForeign)]
+    assert [(act.write.is_wake, act.is_hands_off) for act in told] == [
+        (True, False), (False, False), (True, False), (False, False), (True, False), (False, True)
+    ]  # fmt: skip
 
 
 def test_three_foreign_writes_in_an_hour_are_three_people_at_work() -> None:
