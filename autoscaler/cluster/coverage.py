@@ -15,7 +15,6 @@ from zerogate.kube.catalog import Managed, sidecar_port
 from zerogate.kube.objects import Key, Pod
 
 _SHOWN: Final = 3
-_OVER: Final = frozenset(("Failed", "Succeeded"))
 
 
 class _Seen(msgspec.Struct, frozen=True):
@@ -44,7 +43,7 @@ class Coverage:
         seen = _Seen(
             uid=pod.metadata.uid,
             has_sidecar=sidecar_port(pod) is not None,
-            takes_requests=not pod.metadata.is_deleting and pod.status.phase not in _OVER,
+            takes_requests=not pod.metadata.is_deleting and pod.status.phase == "Running",
         )
         self._pods.setdefault(service, {})[pod.metadata.name] = seen
         self._services[pod.key] = service

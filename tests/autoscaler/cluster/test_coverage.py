@@ -17,7 +17,8 @@ SERVICE = "ml/llama"
 def pod(name: str = "llama-1", *, sidecar: bool = True, **more: Any) -> Pod:
     meta = {"name": name, "namespace": "ml", "uid": f"u-{name}", **more.pop("metadata", {})}
     spec = {"containers": [{"name": "model"}], "initContainers": [SIDECAR] if sidecar else []}
-    return msgspec.convert({"metadata": meta, "spec": spec, "status": more}, Pod)
+    status = {"phase": "Running", **more}
+    return msgspec.convert({"metadata": meta, "spec": spec, "status": status}, Pod)
 
 
 def entry(*, inject: str = "true") -> Managed:
@@ -75,8 +76,9 @@ def test_services_that_are_gone_take_their_pods_along() -> None:
         (tuple(pod(name, sidecar=False) for name in "abcdef"), "pods a, b, c and 3 more have no sidecar."),
         ((pod(sidecar=False, metadata={"deletionTimestamp": "2026-01-01T00:00:00Z"}),), ""),
         ((pod(sidecar=False, phase="Failed"),), ""),
+        ((pod(sidecar=False, phase="Pending"),), ""),
     ],
-    ids=["counted", "none", "one", "two", "many", "leaving", "ended"],
+    ids=["counted", "none", "one", "two", "many", "leaving", "ended", "not begun"],
 )  # fmt: skip
 def test_pods_without_a_sidecar_are_named_with_the_command(seen: tuple[Pod, ...], said: str) -> None:
     found = coverage(*seen).unmetered(entry())
@@ -89,5 +91,5 @@ def test_who_wants_no_sidecar_is_told_what_that_costs() -> None:
 
 
 def test_a_sidecar_that_does_not_report_counts_nothing() -> None:
-    it = coverage(pod("a"), pod("b"), lost=("ml/b",))
+    it = coverage(pod("a"), pod("b"), pod("c", phase="Pending"), lost=("ml/b", "ml/c"))
     assert it.unmetered(entry()).startswith("the sidecar of b does not report")
