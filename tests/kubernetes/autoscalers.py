@@ -67,7 +67,8 @@ class Autoscaler:
             with urllib.request.urlopen(request, timeout=5) as answer:
                 return answer.status, _read(answer.read())
         except urllib.error.HTTPError as error:
-            return error.code, _read(error.read())
+            with error:
+                return error.code, _read(error.read())
         except OSError:
             return 0, None
 
