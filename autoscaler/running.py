@@ -241,7 +241,8 @@ class RunningAutoscaler:
         if leads:
             for service in self.autoscaler.services():
                 number = self.runtime.number(service)
-                if number is not None:
+                is_floored = self.services.entries[service].wanted.cluster.hpa == "floor"
+                if number is not None and not is_floored:
                     self.autoscaler.adopt(service, number)
         self.runtime.lead(leads)
         self.quiescer.lead(leads)

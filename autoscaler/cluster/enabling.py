@@ -17,6 +17,7 @@ from autoscaler.cluster.records import ALL, REPLICAS, recorded_replicas
 from zerogate.kube.catalog import number_of
 from zerogate.kube.client import KubeClient
 from zerogate.kube.errors import KubeError, NotFound
+from zerogate.kube.floors import Floors
 from zerogate.kube.objects import Key, Resource, Workload
 from zerogate.kube.rate import Priority
 from zerogate.kube.scaling import ReplicasDiffer, Scales
@@ -47,6 +48,7 @@ def due(workload: Workload, *, is_managed: bool) -> Step:
 
 class _Work(msgspec.Struct, frozen=True):
     step: Step
+    kind: str
     resource: Resource[Workload]
     workload: Workload
     keeps_number: bool
@@ -66,6 +68,7 @@ class Enabling:
     ) -> None:
         self._client = client
         self._scales = Scales(client)
+        self._floors = Floors(client)
         self._is_leader = is_leader
         self._is_managed = is_managed
         self._number_of_ours = number_of_ours
@@ -85,7 +88,7 @@ class Enabling:
         before = self._work.get(place)
         ours = self._number_of_ours(workload.key)
         keeps = (before is not None and before.keeps_number) or ours not in (None, number_of(workload))
-        self._work[place] = _Work(step, resource, workload, keeps_number=keeps)
+        self._work[place] = _Work(step, kind, resource, workload, keeps_number=keeps)
         self._news.set()
 
     async def record_first(self, kind: str, key: Key) -> None:
@@ -130,6 +133,7 @@ class Enabling:
         if before is not None and before != number and not work.keeps_number:
             await self._scales.patch(work.resource, name, namespace=namespace, was=number, to=before)
             log.info("%s/%s is given back with the %d replicas that it had before", namespace, name, before)
+        await self._floors.give_back(work.kind, work.workload.key)
         await self._annotate(work, dict.fromkeys(ALL))
 
     async def _annotate(self, work: _Work, notes: dict[str, str | None]) -> None:

@@ -62,6 +62,16 @@ class LeadersHands:
         self._tell_scaled(target, write, why)
         return version
 
+    async def write_floor(self, target: Target, replicas: int) -> int:
+        """Move the floor of its HPA. Raises KubeError."""
+        self._check(target, "floor")
+        await self._before_write(target.kind, target.key)
+        why = self._why(target.service)
+        floor = await self._hands.write_floor(target, replicas)
+        note = f"The HPA keeps {floor} replicas at least{why}."
+        self._happenings.tell(Happening(about=about(target), reason="FloorMoved", note=note))
+        return floor
+
     async def write_cost(self, target: Target, pod: str, cost: int) -> None:
         """Write a pod's deletion cost. Raises KubeError."""
         self._check(target, "cost")

@@ -131,8 +131,8 @@ class ClusterView:
                 else "zerogate left it alone for a minute."
             )
             found.append(f"Somebody else changed the number from {write.before} to {write.found}. {then}")
-        if entry.wanted.cluster.hpa != "none":
-            found.append("hpa is not carried out by this version: an HPA for this workload has to be taken away.")
+        if floor_trouble := self._runtime.floor_trouble(entry.service):
+            found.append(floor_trouble)
         if self._age_s() > _STALE_S and (faults := self._faults()):
             found.append(f"What is known of the cluster is {self._age_s():.0f} s old: {faults[0]}")
         return tuple(found)

@@ -78,6 +78,22 @@ class Place:
         self.cluster.create(self._path("apps/v1", "deployments"), body)
         return f"{self.namespace}/{name}"
 
+    def _hpas(self, name: str = "") -> str:
+        return self._path("autoscaling/v2", "horizontalpodautoscalers", name)
+
+    def hpa(self, name: str, *, least: int, most: int) -> None:
+        """One whose metric is never there."""
+        cpu = {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 50}}
+        target = {"apiVersion": "apps/v1", "kind": "Deployment", "name": name}
+        spec = {
+            "scaleTargetRef": target, "minReplicas": least, "maxReplicas": most,
+            "metrics": [{"type": "Resource", "resource": cpu}],
+        }  # fmt: skip
+        self.cluster.create(self._hpas(), {"metadata": {"name": name}, "spec": spec})
+
+    def floor(self, name: str) -> int:
+        return int(self.cluster.get(self._hpas(name))["spec"]["minReplicas"])
+
     def deployment(self, name: str) -> Body:
         return self.cluster.get(self._path("apps/v1", "deployments", name))
 
@@ -232,6 +248,26 @@ async def test_pods_without_a_sidecar_keep_it_from_zero_and_the_status_names_the
         assert f"kubectl rollout restart deployment/llama -n {place.namespace}" in body["notices"][0]
         await asyncio.sleep(4)
         assert place.number("llama") == 1
+
+
+async def test_an_hpa_keeps_what_is_between_and_gets_its_floor_back(place: Place) -> None:
+    place.hpa("llama", least=1, most=9)
+    place.deploy("llama", replicas=2, hpa="floor", min_replicas="3", max_replicas="4", idle_timeout="1s")
+    place.autoscaler("one")
+    await place.until(lambda: place.floor("llama") == 3)
+    place.annotate("llama", min_replicas="4")
+    await place.until(lambda: place.floor("llama") == 4)
+    assert place.events("ForeignScale") == []
+    assert place.events("ScaledUp") == []
+    place.annotate("llama", enabled=None)
+    await place.until(lambda: place.floor("llama") == 1 and not place.notes("llama"))
+
+
+async def test_a_floor_without_an_hpa_is_said(place: Place) -> None:
+    service = place.deploy("llama", replicas=1, hpa="floor", min_replicas="2", max_replicas="4")
+    one = place.autoscaler("one")
+    path = f"/api/services/{service.replace('/', '%2F')}"
+    await place.until(lambda: _status_with(one, path, "No HorizontalPodAutoscaler scales it. Or write hpa: none."))
 
 
 async def test_wrong_annotations_are_told_and_the_last_good_policy_stays(place: Place) -> None:

@@ -7,6 +7,7 @@ from zerogate.kube.catalog import version_number
 from zerogate.kube.client import KubeClient
 from zerogate.kube.errors import NotFound
 from zerogate.kube.event_book import About, Happening
+from zerogate.kube.floors import Floors
 from zerogate.kube.foreign import SILENT_S, ForeignWrite
 from zerogate.kube.happenings import Happenings
 from zerogate.kube.lives import COST
@@ -23,6 +24,7 @@ class KubeHands:
     def __init__(self, client: KubeClient, happenings: Happenings) -> None:
         self._client = client
         self._scales = Scales(client)
+        self._floors = Floors(client)
         self._happenings = happenings
 
     async def write_scale(self, target: Target, write: WriteScale) -> int:
@@ -41,6 +43,10 @@ class KubeHands:
         namespace, name = target.key
         body = {"spec": {"scaleStrategy": {"podsToDelete": list(write.victims)}}}
         await self._client.merge_patch(target.resource, name, body, namespace=namespace)
+
+    async def write_floor(self, target: Target, replicas: int) -> int:
+        """Move the floor of its HPA. Raises KubeError."""
+        return await self._floors.move(target.kind, target.key, replicas)
 
     async def write_cost(self, target: Target, pod: str, cost: int) -> None:
         """Write the pod's deletion cost; 0 takes it away. Raises KubeError; a pod that is gone is none."""

@@ -51,6 +51,9 @@ class Server(KubeClient):
             raise Unreachable(Asked(verb="patch"), "gone")
         self.written.append(_[2]["metadata"]["annotations"])
 
+    async def list(self, *_: Any, **__: Any) -> Any:
+        return [], ""
+
     async def json_patch(self, *_: Any, **__: Any) -> Any:
         self.written.append(_[2][-1]["value"])
 

@@ -15,6 +15,7 @@ from zerogate.kube.steering import (
     Order,
     ReopenGate,
     SetCost,
+    SetFloor,
     Steering,
     TellForeign,
     WriteScale,
@@ -504,3 +505,61 @@ def test_the_last_leaders_last_write_is_nobody_elses() -> None:
     assert steering.foreign.last is None
     steering.on_number(4, 3, 13.0)
     assert steering.foreign.last is not None
+
+
+def floored(number: int) -> Steering:
+    steering = leading(number)
+    steering.is_floored = True
+    return steering
+
+
+@pytest.mark.parametrize(("number", "wanted"), [(22, 24), (88, 89), (3, 2)], ids=["V10", "V11", "down"])
+def test_under_an_hpa_only_its_floor_moves_and_exactly(number: int, wanted: int) -> None:
+    steering = floored(number)
+    steering.want(scale(wanted))
+    assert steering.step(1.0) == [SetFloor(wanted)]
+    assert steering.step(1.0) == []
+    steering.on_floor(wanted)
+    assert steering.step(2.0) == []
+    assert steering.revisit_at_s(2.0) is None
+
+
+def test_from_zero_the_floor_goes_first_and_the_number_after_it() -> None:
+    steering = floored(0)
+    steering.want(scale(21))
+    assert steering.step(1.0) == [SetFloor(21)]
+    steering.on_floor(21)
+    assert steering.step(1.0) == [WriteScale(0, 21)]
+
+
+def test_to_zero_it_goes_as_everything_does() -> None:
+    steering = floored(1)
+    steering.on_members([member("a")])
+    steering.want(scale(0))
+    assert steering.step(1.0) == [CloseGate("a")]
+    steering.on_idle("a")
+    assert steering.step(1.0) == [WriteScale(1, 0, ("a",))]
+
+
+def test_what_the_hpa_writes_is_no_quarrel_and_what_others_write_to_zero_is_told() -> None:
+    steering = floored(2)
+    steering.want(scale(2))
+    steering.on_floor(2)
+    for version, number in enumerate((5, 9, 4, 3), start=2):
+        steering.on_number(number, version, float(version))
+    assert (steering.step(9.0), steering.foreign.last) == ([], None)
+    steering.on_number(0, 9, 9.0)
+    assert [type(act) for act in steering.step(9.0)] == [TellForeign, WriteScale]
+
+
+def test_a_floor_that_was_not_written_is_tried_again_and_by_the_next_leader_too() -> None:
+    steering = floored(2)
+    steering.want(scale(3))
+    assert steering.step(1.0) == [SetFloor(3)]
+    steering.on_floor_failed(5.0)
+    assert (steering.step(4.0), steering.revisit_at_s(4.0)) == ([], 5.0)
+    assert steering.step(5.0) == [SetFloor(3)]
+    steering.on_floor(3)
+    steering.lead(False)
+    steering.lead(True)
+    assert steering.step(6.0) == [SetFloor(3)]
