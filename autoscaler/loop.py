@@ -135,10 +135,6 @@ class Autoscaler:
         """A source that should report has not for so long that what it last said counts no longer."""
         return self._sources.is_lost(source, self._clock())
 
-    def in_flight_of(self, source: str, service: str) -> int:
-        """Requests running inside by the source's last report; 0 where there is none."""
-        return self._sources.in_flight_of(source, service)
-
     def export_state(self) -> dict[str, Saved]:
         """What should survive a restart, per service."""
         return {
@@ -146,6 +142,10 @@ class Autoscaler:
             for name, service in self._services.items()
             if (saved := service.save(self._sources.run_time(name)))
         }
+
+    def saved(self, service: str) -> Saved:
+        """What of it should survive a restart. Raises UnknownServiceError."""
+        return self._get(service).save(self._sources.run_time(service)) or Saved()
 
     def import_state(self, saved: Mapping[str, Saved]) -> None:
         """Start from what was exported once; call it before `configure`."""

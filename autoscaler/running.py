@@ -12,7 +12,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -20,16 +20,18 @@ import uvloop
 
 from autoscaler.cluster.coverage import Coverage
 from autoscaler.cluster.enabling import Enabling
-from autoscaler.cluster.gates import LOOK_S, Gates, ReportedGates
 from autoscaler.cluster.hands import LeadersHands
 from autoscaler.cluster.identities import Identities
 from autoscaler.cluster.metrics import Process
+from autoscaler.cluster.notes import Notes
 from autoscaler.cluster.services import Services
 from autoscaler.cluster.view import ClusterView
+from autoscaler.decision import Decision
 from autoscaler.history import History
 from autoscaler.injector.serving import ServedWebhook
 from autoscaler.injector.settings import terms_of
 from autoscaler.loop import Autoscaler
+from autoscaler.quiescer import SidecarQuiescer
 from autoscaler.receiver import Receiver
 from autoscaler.settings import Settings, read
 from zerogate.admin.server import AdminServer
@@ -84,18 +86,15 @@ class RunningAutoscaler:
             is_leader=self.leadership.is_leader,
             view=lambda service: self.autoscaler.view(service),
             adopt=lambda service, number: self.autoscaler.adopt(service, number),
+            before_write=lambda kind, key: self.enabling.record_first(kind, key),
         )  # fmt: skip
         self.runtime = KubernetesRuntime(self.hands, self.nursery, call_later=loop.call_later, clock=now)
         self.history = History()
         self.coverage = Coverage(lambda source: self.autoscaler.is_lost(source))
-        self.gates: Gates = ReportedGates(
-            pod_of=self.runtime.pod_of,
-            in_flight_of=lambda source, service: self.autoscaler.in_flight_of(source, service),
-            on_idle=self.runtime.on_idle,
-        )
+        self.quiescer = SidecarQuiescer(self.runtime, call_later=loop.call_later)
         self.autoscaler = Autoscaler(
-            self.runtime, loop=loop, busy=self.gates.busy, activity=lambda _: None,
-            announce=self.history.on_decision, unmetered=lambda service: self.services.unmetered(service),
+            self.runtime, loop=loop, busy=self.quiescer.busy, activity=lambda _: None,
+            announce=self._on_decision, unmetered=lambda service: self.services.unmetered(service),
         )  # fmt: skip
         self.services = Services(
             self.runtime, self.autoscaler, self.coverage,
@@ -109,6 +108,7 @@ class RunningAutoscaler:
         self.receiver = Receiver(
             self.autoscaler, self.identities.authenticate,
             is_leading=self.leadership.is_leader, sweep=Sweep(loop), nursery=self.nursery,
+            listener=self.quiescer,
         )  # fmt: skip
         self.feed = Feed(
             self.client, self.services,
@@ -123,8 +123,14 @@ class RunningAutoscaler:
         self.loop_lag = LoopLag()
         self.view = ClusterView(
             self.client, self.autoscaler, self.services, self.runtime, self.history,
-            busy=self.gates.busy, faults=self._faults, age_s=lambda: self.feed.age_s,
+            busy=self.quiescer.busy, waits=self.quiescer.waits,
+            faults=self._faults, age_s=lambda: self.feed.age_s,
             reasons=self._reasons, process=self._process, heard_at=str(settings.stats),
+        )  # fmt: skip
+        self.notes = Notes(
+            self.client, self.autoscaler, is_leader=self.leadership.is_leader,
+            entry_of=lambda service: self.services.entries.get(service), workload_of=self.feed.workload_of,
+            notices=self.view.notices,
         )  # fmt: skip
         self.admin = AdminServer(self.view, settings.admin)
         self.admin.bind()
@@ -153,14 +159,13 @@ class RunningAutoscaler:
         """See the cluster, hear reports, stand for election. Returns when all of it has begun; raises ZerogateError."""
         await self.admin.start()
         self.loop_lag.start()
-        self.runtime.set_quiescer(self.gates)
-        self.runtime.subscribe(self.history)
-        if isinstance(self.gates, ReportedGates):
-            self.runtime.subscribe(self.gates)
-            self.nursery.start(_every(LOOK_S, self.gates.look), name="gates")
+        self.quiescer.start(self.receiver)
+        for observer in (self.history, self.notes):
+            self.runtime.subscribe(observer)
         self.autoscaler.start()
         self.happenings.start()
         self.nursery.start(self.enabling.run(), name="enabling")
+        self.nursery.start(self.notes.run(), name="status")
         await self._find_kinds()
         self.reporters.start(self._on_reporter)
         if self.webhook is not None:
@@ -195,6 +200,7 @@ class RunningAutoscaler:
             self.webhook.goodbye()
 
     async def _stop_steering(self) -> None:
+        self.quiescer.close()
         self.autoscaler.close()
         await self.runtime.aclose(drain_deadline_s=0.0)
 
@@ -235,14 +241,22 @@ class RunningAutoscaler:
         if leads:
             for service in self.autoscaler.services():
                 number = self.runtime.number(service)
-                if number is not None:
+                is_floored = self.services.entries[service].wanted.cluster.hpa == "floor"
+                if number is not None and not is_floored:
                     self.autoscaler.adopt(service, number)
         self.runtime.lead(leads)
+        self.quiescer.lead(leads)
         self.receiver.say_who_leads()
         if leads:
             self.services.begin_to_lead()
+            for service in self.autoscaler.services():
+                self.notes.mark(service)
             for kind, workload in self.feed.workloads():
                 self._on_workload(kind, workload)
+
+    def _on_decision(self, decision: Decision) -> None:
+        self.history.on_decision(decision)
+        self.notes.on_decision(decision)
 
     def _on_workload(self, kind: str, workload: Workload) -> None:
         self.enabling.look(kind, self.feed.kinds[kind], workload)
@@ -269,12 +283,6 @@ class RunningAutoscaler:
     def _tell(self, happening: Happening) -> None:
         if self.leadership.is_leader():
             self.happenings.tell(happening)
-
-
-async def _every(seconds: float, act: Callable[[], None]) -> None:
-    while True:
-        await asyncio.sleep(seconds)
-        act()
 
 
 def run(arguments: Sequence[str], environ: Mapping[str, str]) -> int:

@@ -1,6 +1,6 @@
 """What the process is told: flags and variables, as `zerogate.flags` reads them. Pure.
 
-`--help` and the table in docs/kubernetes.md (a test compares) come from `OPTIONS`.
+`--help` and the table in docs/autoscaler.md come from `OPTIONS`.
 """
 
 import argparse

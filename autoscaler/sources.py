@@ -154,12 +154,6 @@ class Sources:
         known = self._presence.get(source)
         return known is not None and not known.has_left and now_s - known.heard_s > ABSENT_S
 
-    def in_flight_of(self, source: str, service: str) -> int:
-        """What the source said last of requests running inside; 0 where it said nothing."""
-        ledger = self._ledgers.get(service)
-        view = ledger.views.get(source) if ledger is not None else None
-        return view.stat.in_flight if view is not None else 0
-
     def run_time(self, service: str) -> RunTime | None:
         """What was learned of the service's run times; None where nothing was."""
         ledger = self._ledgers.get(service)

@@ -11,6 +11,7 @@ from typing import Final
 
 from cli.policy_page import policy_page
 from cli.schema import schema_text
+from tools.autoscaler_page import autoscaler_page
 from tools.chart_schema import schema_text as chart_schema_text
 from tools.cli_page import cli_page
 from tools.rights_page import rights_page
@@ -21,6 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 GENERATED: Final[dict[str, Callable[[], str]]] = {
     "cli/zerogate.schema.json": schema_text,
     "deploy/chart/values.schema.json": chart_schema_text,
+    "docs/autoscaler.md": autoscaler_page,
     "docs/cli.md": cli_page,
     "docs/openapi.json": document_text,
     "docs/policy.md": policy_page,

@@ -15,7 +15,6 @@ from zerogate.kube.catalog import Managed, sidecar_port
 from zerogate.kube.objects import Key, Pod
 
 _SHOWN: Final = 3
-_OVER: Final = frozenset(("Failed", "Succeeded"))
 
 
 class _Seen(msgspec.Struct, frozen=True):
@@ -44,7 +43,7 @@ class Coverage:
         seen = _Seen(
             uid=pod.metadata.uid,
             has_sidecar=sidecar_port(pod) is not None,
-            takes_requests=not pod.metadata.is_deleting and pod.status.phase not in _OVER,
+            takes_requests=not pod.metadata.is_deleting and pod.status.phase == "Running",
         )
         self._pods.setdefault(service, {})[pod.metadata.name] = seen
         self._services[pod.key] = service
@@ -73,9 +72,9 @@ class Coverage:
     def expected(self, heard: Iterable[str]) -> dict[str, str | None]:
         """Sources that should report: name → the one service it sees, None for all. `heard`: those with a stream."""
         for source in heard:
-            namespace, pod, *worker = source.split("/", 2)
-            if worker and (namespace, pod) in self._gateways:
-                self._workers[source] = namespace, pod
+            parts = source.split("/", 2)
+            if len(parts) == 3 and (parts[0], parts[1]) in self._gateways:
+                self._workers[source] = parts[0], parts[1]
         self._workers = {source: key for source, key in self._workers.items() if key in self._gateways}
         spoken = set(self._workers.values())
         expected: dict[str, str | None] = dict.fromkeys(self._workers)

@@ -17,6 +17,7 @@ from autoscaler.cluster.records import ALL, REPLICAS, recorded_replicas
 from zerogate.kube.catalog import number_of
 from zerogate.kube.client import KubeClient
 from zerogate.kube.errors import KubeError, NotFound
+from zerogate.kube.floors import Floors
 from zerogate.kube.objects import Key, Resource, Workload
 from zerogate.kube.rate import Priority
 from zerogate.kube.scaling import ReplicasDiffer, Scales
@@ -47,6 +48,7 @@ def due(workload: Workload, *, is_managed: bool) -> Step:
 
 class _Work(msgspec.Struct, frozen=True):
     step: Step
+    kind: str
     resource: Resource[Workload]
     workload: Workload
     keeps_number: bool
@@ -66,11 +68,13 @@ class Enabling:
     ) -> None:
         self._client = client
         self._scales = Scales(client)
+        self._floors = Floors(client)
         self._is_leader = is_leader
         self._is_managed = is_managed
         self._number_of_ours = number_of_ours
         self._work: dict[tuple[str, Key], _Work] = {}
         self._news = asyncio.Event()
+        self._failed = False
 
     def look(self, kind: str, resource: Resource[Workload], workload: Workload) -> None:
         """A workload is seen or changed, or this process has begun to lead."""
@@ -84,8 +88,15 @@ class Enabling:
         before = self._work.get(place)
         ours = self._number_of_ours(workload.key)
         keeps = (before is not None and before.keeps_number) or ours not in (None, number_of(workload))
-        self._work[place] = _Work(step, resource, workload, keeps_number=keeps)
+        self._work[place] = _Work(step, kind, resource, workload, keeps_number=keeps)
         self._news.set()
+
+    async def record_first(self, kind: str, key: Key) -> None:
+        """Before anything else is written to the workload: note what it had, where that is still due. Where it cannot
+        be noted, that is logged, and what waits for the write goes on."""
+        work = self._work.get((kind, key))
+        if work is not None and work.step is Step.RECORD:
+            await self._do((kind, key), work)
 
     async def run(self) -> None:
         """Do what is due, for ever."""
@@ -95,7 +106,8 @@ class Enabling:
             for place, work in list(self._work.items()):
                 if self._work.get(place) is work and self._is_leader():
                     await self._do(place, work)
-            if self._work:
+            if self._failed:
+                self._failed = False
                 await asyncio.sleep(_AGAIN_S)
                 self._news.set()
 
@@ -109,6 +121,7 @@ class Enabling:
             pass
         except (KubeError, ReplicasDiffer) as error:
             log.warning("%s/%s: %s", *work.workload.key, error)
+            self._failed = True
             return
         if self._work.get(place) is work:
             del self._work[place]
@@ -120,6 +133,7 @@ class Enabling:
         if before is not None and before != number and not work.keeps_number:
             await self._scales.patch(work.resource, name, namespace=namespace, was=number, to=before)
             log.info("%s/%s is given back with the %d replicas that it had before", namespace, name, before)
+        await self._floors.give_back(work.kind, work.workload.key)
         await self._annotate(work, dict.fromkeys(ALL))
 
     async def _annotate(self, work: _Work, notes: dict[str, str | None]) -> None:

@@ -4,7 +4,7 @@ Before each write the lease is asked: a leader that cannot renew it is silent fr
 decided before. What somebody else wrote is told to the deciding side too, which may take it over.
 """
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from autoscaler.status import ServiceState
 from zerogate.errors import ZerogateError
@@ -12,6 +12,7 @@ from zerogate.kube.errors import Asked, KubeError
 from zerogate.kube.event_book import About, Happening
 from zerogate.kube.foreign import ForeignWrite
 from zerogate.kube.happenings import Happenings
+from zerogate.kube.objects import Key
 from zerogate.kube.runtime import Hands, Target
 from zerogate.kube.steering import WriteScale
 
@@ -24,7 +25,8 @@ class NotLeadingError(KubeError):
 
 
 class LeadersHands:
-    """See the module's text. `view(service)`: the decision behind a write; `adopt(service, replicas)`: of others."""
+    """See the module's text. `view(service)`: the decision behind a write; `adopt(service, replicas)`: of others;
+    `before_write(kind, key)`: what has to be noted before the number is another."""
 
     def __init__(
         self,
@@ -34,12 +36,14 @@ class LeadersHands:
         is_leader: Callable[[], bool],
         view: Callable[[str], ServiceState],
         adopt: Callable[[str, int], None],
+        before_write: Callable[[str, Key], Awaitable[None]],
     ) -> None:
         self._hands = hands
         self._happenings = happenings
         self._is_leader = is_leader
         self._view = view
         self._adopt = adopt
+        self._before_write = before_write
         self.writes = 0
         """Of numbers of replicas, that the API server accepted."""
         self.failures = 0
@@ -47,6 +51,7 @@ class LeadersHands:
     async def write_scale(self, target: Target, write: WriteScale) -> int:
         """Replace the number on condition. Raises ReplicasDiffer, KubeError."""
         self._check(target, "scale")
+        await self._before_write(target.kind, target.key)
         why = self._why(target.service)
         try:
             version = await self._hands.write_scale(target, write)
@@ -56,6 +61,16 @@ class LeadersHands:
         self.writes += 1
         self._tell_scaled(target, write, why)
         return version
+
+    async def write_floor(self, target: Target, replicas: int) -> int:
+        """Move the floor of its HPA. Raises KubeError."""
+        self._check(target, "floor")
+        await self._before_write(target.kind, target.key)
+        why = self._why(target.service)
+        floor = await self._hands.write_floor(target, replicas)
+        note = f"The HPA keeps {floor} replicas at least{why}."
+        self._happenings.tell(Happening(about=about(target), reason="FloorMoved", note=note))
+        return floor
 
     async def write_cost(self, target: Target, pod: str, cost: int) -> None:
         """Write a pod's deletion cost. Raises KubeError."""

@@ -109,6 +109,12 @@ SINGLE: Final[tuple[tuple[str, Kind, str, str], ...]] = (
     ("zerogate_dropped_events_total", "counter", "Happenings that no Event told of.", "dropped_events"),
 )  # fmt: skip
 """Name, kind, what it says, and the field of `Process`."""
+LABELED: Final[tuple[tuple[str, Kind, str], ...]] = (
+    ("zerogate_build_info", "gauge", "Always 1; the label says which version runs."),
+    ("zerogate_loop_lag_seconds", "histogram", "How late the loop came to what was due."),
+    ("zerogate_refused_sources_total", "counter", "Sources that were turned away, by reason."),
+)
+"""Name, kind and what it says."""
 
 
 async def render(process: Process, services: Iterable[Sample], dialect: Dialect) -> AsyncGenerator[bytes, None]:
@@ -135,11 +141,11 @@ def process_text(process: Process, dialect: Dialect) -> str:
         f"{head(name, kind, says, dialect)}{name} {number(float(getattr(process, field)))}\n"
         for name, kind, says, field in SINGLE
     ]
-    text.append(head("zerogate_build_info", "gauge", "Always 1; the label says which version runs.", dialect))
-    text.append(f'zerogate_build_info{{version="{escaped(process.version)}"}} 1\n')
-    text.append(head("zerogate_loop_lag_seconds", "histogram", "How late the loop came to what was due.", dialect))
-    text.extend(histogram_lines("zerogate_loop_lag_seconds", "", process.loop_lag))
-    text.append(head("zerogate_refused_sources_total", "counter", "Sources that were turned away, by reason.", dialect))
+    build, lag, refused = ((name, head(name, kind, says, dialect)) for name, kind, says in LABELED)
+    text.append(f'{build[1]}{build[0]}{{version="{escaped(process.version)}"}} 1\n')
+    text.append(lag[1])
+    text.extend(histogram_lines(lag[0], "", process.loop_lag))
+    text.append(refused[1])
     for reason, count in process.refused.items():
-        text.append(f'zerogate_refused_sources_total{{reason="{escaped(reason)}"}} {count}\n')
+        text.append(f'{refused[0]}{{reason="{escaped(reason)}"}} {count}\n')
     return "".join(text)

@@ -1,7 +1,7 @@
 """What zerogate notes on a workload, as annotations with the prefix `state.zerogate.dev/`: written and read back. Pure.
 
     replicas   how many the workload asked for when it was put under zerogate: given back when it is taken away again
-    pin        a person's word: `2`, or `2 until 2026-11-22T15:00:00Z`
+    pin        a person's word (`zerogate.kube.pins`)
     learned    start and run times, so that the next leader need not learn them again
     status     how the service stands, for people and their tools; nobody here reads it
 
@@ -10,7 +10,6 @@ common bound as one object for all would. What cannot be read back is taken as n
 """
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Final
 
 import msgspec
@@ -18,16 +17,16 @@ import msgspec
 from autoscaler.decision import Pin
 from autoscaler.status import Saved
 from zerogate.kube.keys import RECORDS
+from zerogate.kube.pins import PIN, read_pin
+from zerogate.kube.times import wall_time
 
 REPLICAS: Final = f"{RECORDS}replicas"
-PIN: Final = f"{RECORDS}pin"
 LEARNED: Final = f"{RECORDS}learned"
 STATUS: Final = f"{RECORDS}status"
 ALL: Final = (REPLICAS, PIN, LEARNED, STATUS)
 
 _MOST_BOOTS: Final = 8
 """Of the 32 that are remembered: enough for a p95 that a restart does not make worse than the longest of eight."""
-_UNTIL: Final = " until "
 
 Notes = Mapping[str, str] | None
 """Annotations, as an object has them."""
@@ -45,26 +44,13 @@ def recorded_replicas(notes: Notes) -> int | None:
     return int(text) if text.isdecimal() and len(text) < 7 else None
 
 
-def pin_text(pin: Pin) -> str:
-    """A pin as it is noted."""
-    if pin.until_wall_s is None:
-        return str(pin.replicas)
-    until = datetime.fromtimestamp(round(pin.until_wall_s), UTC)
-    return f"{pin.replicas}{_UNTIL}{until.strftime('%Y-%m-%dT%H:%M:%SZ')}"
-
-
 def pin_of(notes: Notes) -> Pin | None:
-    """The pin that is noted; None where there is none, or none that can be read."""
-    number, _, until = (notes or {}).get(PIN, "").partition(_UNTIL)
-    if not number.isdecimal() or len(number) >= 7:
+    """The number that a person has said; None where nothing is noted, or nothing that can be read."""
+    noted = read_pin((notes or {}).get(PIN, ""))
+    if noted is None or noted.replicas is None:
         return None
-    if not until:
-        return Pin(replicas=int(number))
-    try:
-        at = datetime.fromisoformat(until)
-    except ValueError:
-        return None
-    return None if at.tzinfo is None else Pin(replicas=int(number), until_wall_s=at.timestamp())
+    until_wall_s = None if noted.until is None else wall_time(noted.until)
+    return Pin(replicas=noted.replicas, until_wall_s=until_wall_s)
 
 
 def learned_text(saved: Saved) -> str:

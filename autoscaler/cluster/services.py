@@ -16,6 +16,7 @@ from zerogate.kube.catalog import Managed, number_of
 from zerogate.kube.event_book import About, Happening
 from zerogate.kube.objects import Pod, Workload
 from zerogate.kube.runtime import KubernetesRuntime, Target
+from zerogate.runtime.interface import Scale
 
 WRONG_POLICY: Final = "WrongPolicy"
 
@@ -62,6 +63,10 @@ class Services:
             {name: entry.wanted.policy for name, entry in services.items()},
             {name: number_of(workload) for name, workload in seen.items()},
         )
+        for name, workload in seen.items():
+            if services[name].wanted.cluster.hpa == "floor" and number_of(workload):
+                # what is met counts as asked for, so nobody would say it: but the floor is to be as high from now on
+                self._runtime.scale(Scale(service=name, replicas=number_of(workload), generation=0, cause="standing"))
         self._tell_mistakes()
         self._on_sources()
 
@@ -119,6 +124,7 @@ def target_of(entry: Managed) -> Target:
     return Target(
         service=entry.service, kind=entry.kind, resource=entry.resource, key=entry.key, uid=entry.uid,
         order=entry.order, ceiling=entry.wanted.policy.max_replicas, port=entry.wanted.cluster.port,
+        is_floored=entry.wanted.cluster.hpa == "floor",
     )  # fmt: skip
 
 

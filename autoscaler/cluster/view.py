@@ -9,9 +9,7 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from pathlib import Path
 
 from autoscaler.cluster.metrics import Process, Sample, render
-from autoscaler.cluster.records import PIN, pin_text
 from autoscaler.cluster.services import Services
-from autoscaler.decision import Pin
 from autoscaler.history import History
 from autoscaler.loop import Autoscaler
 from autoscaler.shown import (
@@ -29,6 +27,7 @@ from zerogate.clock import now, wall
 from zerogate.exposition import Dialect
 from zerogate.kube.catalog import Managed
 from zerogate.kube.client import KubeClient
+from zerogate.kube.pins import PIN, pin_text
 from zerogate.kube.runtime import KubernetesRuntime
 from zerogate.version import version
 
@@ -39,8 +38,8 @@ _STALE_S = 30.0
 class ClusterView:
     """Implements `zerogate.admin.app.Box` over the parts of a running autoscaler.
 
-    `faults`: what keeps the state from being up to date, and how old it is; `reasons`: why this process is not ready;
-    `process`: its own numbers.
+    `busy` and `waits` are the quiescer's; `faults`: what keeps the state from being up to date, `age_s`: how old it is;
+    `reasons`: why this process is not ready; `process`: its own numbers.
     """
 
     def __init__(
@@ -52,6 +51,7 @@ class ClusterView:
         history: History,
         *,
         busy: Callable[[str], int],
+        waits: Callable[[str], tuple[str, ...]],
         faults: Callable[[], tuple[str, ...]],
         age_s: Callable[[], float],
         reasons: Callable[[], tuple[str, ...]],
@@ -64,6 +64,7 @@ class ClusterView:
         self._runtime = runtime
         self._history = history
         self._busy = busy
+        self._waits = waits
         self._faults = faults
         self._age_s = age_s
         self._reasons = reasons
@@ -120,6 +121,7 @@ class ClusterView:
         if unmetered := self._services.unmetered(entry.service):
             found.append(f"It never goes to zero as it is: {unmetered}.")
         found += [f"A pod does not get ready: {trouble}" for trouble in self._runtime.troubles(entry.service)]
+        found += self._waits(entry.service)
         foreign = self._runtime.last_foreign_write(entry.service)
         if foreign is not None:
             write, is_hands_off = foreign
@@ -129,8 +131,8 @@ class ClusterView:
                 else "zerogate left it alone for a minute."
             )
             found.append(f"Somebody else changed the number from {write.before} to {write.found}. {then}")
-        if entry.wanted.cluster.hpa != "none":
-            found.append("hpa is not carried out by this version: an HPA for this workload has to be taken away.")
+        if floor_trouble := self._runtime.floor_trouble(entry.service):
+            found.append(floor_trouble)
         if self._age_s() > _STALE_S and (faults := self._faults()):
             found.append(f"What is known of the cluster is {self._age_s():.0f} s old: {faults[0]}")
         return tuple(found)
@@ -179,7 +181,7 @@ class ClusterView:
         if request.replicas > most:
             raise MalformedRequestError(f"{name} has max-replicas {most}: it cannot be pinned to {request.replicas}.")
         until = wall() + request.for_s if request.for_s is not None else None
-        await self._note_pin(entry, pin_text(Pin(replicas=request.replicas, until_wall_s=until)))
+        await self._note_pin(entry, pin_text(request.replicas, until))
         self._autoscaler.pin(name, request.replicas, until_wall_s=until)
 
     async def unpin(self, name: str) -> None:

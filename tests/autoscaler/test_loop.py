@@ -549,3 +549,63 @@ def test_a_thousand_services_are_decided_without_holding_up_the_loop(loop: Virtu
     assert len(box.recorded) == 1000
     assert len(gaps) > 5
     assert sorted(gaps)[-2] < 0.002
+
+
+def test_what_somebody_else_asked_for_before_us_is_met_as_ours(loop: VirtualLoop) -> None:
+    box = Box(loop)
+    box.run_for(20)
+    box.autoscaler.configure({"chat": Policy(idle_timeout_s=30.0)}, {"chat": 1})
+    box.run_for(1)
+    assert box.asked() == []
+    box.runtime._tell("chat", "a", ReplicaState.STARTING)
+    box.run_for(120)
+    assert box.asked() == [], "replicas that load are not idle"
+    box.runtime.ready("chat")
+    box.run_for(28)
+    assert box.asked() == []
+    box.run_for(4)
+    assert box.asked() == [0]
+
+
+def test_replicas_that_never_come_are_not_waited_for(loop: VirtualLoop) -> None:
+    box = Box(loop)
+    box.run_for(20)
+    box.autoscaler.configure({"chat": Policy()}, {"chat": 2})
+    box.run_for(4)
+    assert box.asked() == []
+    box.run_for(3)
+    assert box.asked() == [0]
+
+
+def test_more_than_we_asked_for_is_taken_over_and_fewer_are_not(loop: VirtualLoop) -> None:
+    box = Box(loop, chat=Policy(idle_timeout_s=30.0, max_replicas=4))
+    box.run_for(2)
+    box.autoscaler.adopt("chat", 3)
+    assert (box.asked(), box.runtime.scales[-1].cause) == ([3], "adopted")
+    box.runtime.ready("chat")
+    box.autoscaler.adopt("chat", 1)
+    box.autoscaler.adopt("chat", 3)
+    box.autoscaler.adopt("nobody", 3)
+    box.run_for(28)
+    assert box.asked() == [3]
+    box.run_for(4)
+    assert box.asked() == [3, 0]
+
+
+def test_what_nobody_counts_keeps_it_up(loop: VirtualLoop) -> None:
+    box = Box(loop, chat=Policy(idle_timeout_s=5.0))
+    reason = ["pod a has no sidecar"]
+    box.autoscaler._unmetered = lambda _: reason[0]
+    box.hold(1)
+    box.run_for(1)
+    box.runtime.ready("chat")
+    box.release()
+    box.finish(1.0)
+    box.run_for(120)
+    assert box.asked() == [1]
+    decision = box.autoscaler.view("chat").decision
+    assert decision is not None
+    assert "pod a has no sidecar" in (decision.held_back or "")
+    reason[0] = ""
+    box.run_for(31)
+    assert box.asked() == [1, 0]

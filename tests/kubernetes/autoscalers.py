@@ -15,6 +15,7 @@ from tests.e2e.harness import free_port
 from tests.kubernetes.harness.access import Access
 from tests.kubernetes.harness.control_plane import ControlPlane
 from tests.kubernetes.harness.processes import Process, until
+from zerogate.kube.rights import rights_of
 from zerogate.meter import Meter
 from zerogate.reporting.sender import Sender, Target
 from zerogate.reporting.wire import Kind
@@ -24,20 +25,17 @@ from zerogate.tasks import Nursery
 
 AUDIENCE = "zerogate-stats"
 
-CLUSTER_RULES = (
-    {"apiGroups": [""], "resources": ["namespaces"], "verbs": ["list", "watch"]},
-    {"apiGroups": [""], "resources": ["pods"], "verbs": ["list", "watch", "patch"]},
-    {"apiGroups": ["apps"], "resources": ["deployments", "statefulsets"], "verbs": ["list", "watch", "patch"]},
-    {"apiGroups": ["apps"], "resources": ["deployments/scale", "statefulsets/scale"], "verbs": ["get", "patch"]},
-    {"apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["create", "patch"]},
-    {"apiGroups": ["authentication.k8s.io"], "resources": ["tokenreviews"], "verbs": ["create"]},
-)
-"""As docs/kubernetes.md lists them."""
-RULES = (
-    {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["list", "watch"]},
-    {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["get", "create", "patch"]},
-)
-"""In zerogate's own namespace."""
+
+def rules(*, at_home: bool) -> list[dict[str, Any]]:
+    """What the role may do, as the chart gives it, in zerogate's own namespace or in all."""
+    found = []
+    for right in rights_of("autoscaler", has_webhook=False):
+        if right.at_home is at_home:
+            rule: dict[str, Any] = {
+                "apiGroups": [right.group], "resources": list(right.resources), "verbs": list(right.verbs)
+            }  # fmt: skip
+            found.append(rule | ({"resourceNames": list(right.names)} if right.names else {}))
+    return found
 
 
 class Autoscaler:
@@ -69,7 +67,8 @@ class Autoscaler:
             with urllib.request.urlopen(request, timeout=5) as answer:
                 return answer.status, _read(answer.read())
         except urllib.error.HTTPError as error:
-            return error.code, _read(error.read())
+            with error:
+                return error.code, _read(error.read())
         except OSError:
             return 0, None
 

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from tests.kubernetes.autoscalers import AUDIENCE, CLUSTER_RULES, RULES, Autoscaler, Crowd, reporting
+from tests.kubernetes.autoscalers import AUDIENCE, Autoscaler, Crowd, reporting, rules
 from tests.kubernetes.harness.access import Cluster
 from tests.kubernetes.harness.control_plane import ControlPlane
 from zerogate.clock import now
+from zerogate.reporting.wire import Kind
 
 pytestmark = pytest.mark.may_block("the client of the tests and their processes wait")
 
@@ -24,7 +25,9 @@ class Place:
         self.plane = plane
         self.cluster: Cluster = plane.cluster
         self.namespace = namespace
-        self.account = plane.account(namespace, "zerogate-autoscaler", rules=RULES, cluster_rules=CLUSTER_RULES)
+        self.account = plane.account(
+            namespace, "zerogate-autoscaler", rules=rules(at_home=True), cluster_rules=rules(at_home=False)
+        )
         self.gateway_token = folder / "gateway-token"
         self.cluster.create(self._path("v1", "serviceaccounts"), {"metadata": {"name": "zerogate-gateway"}})
         self.gateway_token.write_text(self.token("zerogate-gateway"))
@@ -75,6 +78,22 @@ class Place:
         self.cluster.create(self._path("apps/v1", "deployments"), body)
         return f"{self.namespace}/{name}"
 
+    def _hpas(self, name: str = "") -> str:
+        return self._path("autoscaling/v2", "horizontalpodautoscalers", name)
+
+    def hpa(self, name: str, *, least: int, most: int) -> None:
+        """One whose metric is never there."""
+        cpu = {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 50}}
+        target = {"apiVersion": "apps/v1", "kind": "Deployment", "name": name}
+        spec = {
+            "scaleTargetRef": target, "minReplicas": least, "maxReplicas": most,
+            "metrics": [{"type": "Resource", "resource": cpu}],
+        }  # fmt: skip
+        self.cluster.create(self._hpas(), {"metadata": {"name": name}, "spec": spec})
+
+    def floor(self, name: str) -> int:
+        return int(self.cluster.get(self._hpas(name))["spec"]["minReplicas"])
+
     def deployment(self, name: str) -> Body:
         return self.cluster.get(self._path("apps/v1", "deployments", name))
 
@@ -121,15 +140,18 @@ class Place:
 def place(controllers: ControlPlane, tmp_path: Path) -> Iterator[Place]:
     with controllers.namespace() as namespace:
         place = Place(controllers, namespace, tmp_path)
-        yield place
-        place.close()
+        try:
+            yield place
+        finally:
+            place.close()
+            for one in place.running:
+                print(one.process.end_of_log(40))  # noqa: T201 - shown where a test fails
 
 
 async def test_a_request_that_waits_wakes_a_workload_by_one_write_and_an_event_says_so(place: Place) -> None:
     service = place.deploy("llama")
     one = place.autoscaler("one")
     await place.until(lambda: place.notes("llama").get("state.zerogate.dev/replicas") == "0")
-    before = place.deployment("llama")["metadata"]["generation"]
     crowd = Crowd(service)
     async with reporting(crowd, [one.stats], place.gateway_token) as sender:
         await place.until(lambda: sender.leader_age_s < 60)
@@ -139,4 +161,162 @@ async def test_a_request_that_waits_wakes_a_workload_by_one_write_and_an_event_s
         await place.until(lambda: place.number("llama") == 1)
         (note,) = await place.until(lambda: place.events("ScaledUp"))
         assert note.startswith("From 0 to 1: ")
-    assert place.deployment("llama")["metadata"]["generation"] == before + 1
+        (pod,) = await place.until(lambda: place.pods("llama"))
+        place.make_ready(pod)
+        await place.until(lambda: '"ready"' in place.notes("llama").get("state.zerogate.dev/status", ""), within_s=90)
+        assert "boots_s" in place.notes("llama")["state.zerogate.dev/learned"]
+    assert _metric(one, "zerogate_scale_writes_total") == 1
+
+
+async def test_the_other_one_takes_over_and_the_number_stays(place: Place) -> None:
+    service = place.deploy("llama", idle_timeout="30s")
+    first = place.autoscaler("first")
+    await place.until(lambda: _leads(first))
+    second = place.autoscaler("second")
+    crowd = Crowd(service)
+    async with reporting(crowd, [first.stats, second.stats], place.gateway_token) as sender:
+        await place.until(lambda: sender.leader_age_s < 60 and sender.open_streams == 2)
+        crowd.meter.arrive(now())
+        crowd.meter.hold(now())
+        sender.wake(service)
+        await place.until(lambda: place.number("llama") == 1)
+        crowd.meter.unhold(now())
+        assert not _leads(second)
+        first.process.stop()
+        await place.until(lambda: _leads(second), within_s=30)
+        await asyncio.sleep(3)
+        assert place.number("llama") == 1
+        assert place.events("ForeignScale") == []
+        answer = second.ask(f"/api/services/{service.replace('/', '%2F')}")
+        assert answer[0] == 200, answer
+        assert answer[1]["desired"] == 1
+
+
+async def test_one_that_leaves_gives_the_lead_away_at_once(place: Place) -> None:
+    first = place.autoscaler("first")
+    await place.until(lambda: _leads(first))
+    second = place.autoscaler("second")
+    first.stop()
+    await place.until(lambda: _leads(second), within_s=6)
+
+
+async def test_a_workload_that_is_taken_away_gets_back_what_it_had(place: Place) -> None:
+    place.deploy("llama", replicas=2, min_replicas="3", max_replicas="4")
+    place.autoscaler("one")
+    await place.until(lambda: place.number("llama") == 3)
+    assert place.notes("llama")["state.zerogate.dev/replicas"] == "2"
+    place.annotate("llama", enabled=None)
+    await place.until(lambda: place.number("llama") == 2 and not place.notes("llama"))
+
+
+async def test_what_was_taken_away_while_nobody_looked_is_given_back_by_the_next(place: Place) -> None:
+    place.deploy("llama", replicas=2, min_replicas="3", max_replicas="4")
+    one = place.autoscaler("one")
+    await place.until(lambda: place.number("llama") == 3)
+    one.stop()
+    place.annotate("llama", enabled=None)
+    place.autoscaler("two")
+    await place.until(lambda: place.number("llama") == 2 and not place.notes("llama"), within_s=30)
+
+
+async def test_a_pin_is_noted_where_the_next_leader_finds_it(place: Place) -> None:
+    service = place.deploy("llama", max_replicas="3").replace("/", "%2F")
+    one = place.autoscaler("one")
+    await place.until(lambda: _leads(one))
+    status, body = one.ask(f"/api/services/{service}/pin", "POST", {"replicas": 2, "for_s": 600})
+    assert status == 200, body
+    await place.until(lambda: place.number("llama") == 2)
+    assert place.notes("llama")["state.zerogate.dev/pin"].startswith('{"replicas":2,"until":"20')
+    one.stop()
+    two = place.autoscaler("two")
+    await place.until(lambda: _leads(two))
+    assert two.ask(f"/api/services/{service}")[1]["pin"]["replicas"] == 2
+    assert place.number("llama") == 2
+    two.ask(f"/api/services/{service}/pin", "DELETE")
+    await place.until(lambda: "state.zerogate.dev/pin" not in place.notes("llama"))
+
+
+async def test_pods_without_a_sidecar_keep_it_from_zero_and_the_status_names_the_command(place: Place) -> None:
+    service = place.deploy("llama", replicas=1, sidecar=False, idle_timeout="1s")
+    one = place.autoscaler("one")
+    await place.until(lambda: _leads(one))
+    (pod,) = await place.until(lambda: place.pods("llama"))
+    place.make_ready(pod)
+    path = f"/api/services/{service.replace('/', '%2F')}"
+    async with reporting(Crowd(service), [one.stats], place.gateway_token):
+        body = await place.until(lambda: _status_with(one, path, "rollout restart"))
+        assert f"kubectl rollout restart deployment/llama -n {place.namespace}" in body["notices"][0]
+        await asyncio.sleep(4)
+        assert place.number("llama") == 1
+
+
+async def test_an_hpa_keeps_what_is_between_and_gets_its_floor_back(place: Place) -> None:
+    place.hpa("llama", least=1, most=9)
+    place.deploy("llama", replicas=2, hpa="floor", min_replicas="3", max_replicas="4", idle_timeout="1s")
+    place.autoscaler("one")
+    await place.until(lambda: place.floor("llama") == 3)
+    place.annotate("llama", min_replicas="4")
+    await place.until(lambda: place.floor("llama") == 4)
+    assert place.events("ForeignScale") == []
+    assert place.events("ScaledUp") == []
+    place.annotate("llama", enabled=None)
+    await place.until(lambda: place.floor("llama") == 1 and not place.notes("llama"))
+
+
+async def test_a_floor_without_an_hpa_is_said(place: Place) -> None:
+    service = place.deploy("llama", replicas=1, hpa="floor", min_replicas="2", max_replicas="4")
+    one = place.autoscaler("one")
+    path = f"/api/services/{service.replace('/', '%2F')}"
+    await place.until(lambda: _status_with(one, path, "No HorizontalPodAutoscaler scales it. Or write hpa: none."))
+
+
+async def test_wrong_annotations_are_told_and_the_last_good_policy_stays(place: Place) -> None:
+    service = place.deploy("llama", min_replicas="2", max_replicas="3")
+    one = place.autoscaler("one")
+    await place.until(lambda: place.number("llama") == 2)
+    place.annotate("llama", min_replicas="many")
+    (note,) = await place.until(lambda: place.events("WrongPolicy"))
+    assert "zerogate.dev/min-replicas" in note
+    assert place.number("llama") == 2
+    assert one.ask(f"/api/services/{service.replace('/', '%2F')}")[1]["min_replicas"] == 2
+
+
+async def test_a_token_of_a_pod_speaks_for_its_own_service_alone(place: Place) -> None:
+    mine, others = place.deploy("mine", replicas=1), place.deploy("others")
+    one = place.autoscaler("one")
+    (pod,) = await place.until(lambda: place.pods("mine"))
+    token = Path(place.gateway_token).with_name("pod-token")
+    token.write_text(place.token("default", pod))
+    async with reporting(Crowd(mine), [one.stats], token, kind="sidecar", source="whatever") as sender:
+        await place.until(lambda: sender.open_streams == 1)
+        assert _metric(one, "zerogate_sources") == 1
+    claims: tuple[tuple[Kind, str], ...] = (("sidecar", others), ("gateway", mine))
+    for kind, service in claims:
+        async with reporting(Crowd(service), [one.stats], token, kind=kind, source="whatever") as sender:
+            refused = 'zerogate_refused_sources_total{reason="forged"}'
+            seen = _metric(one, refused)
+            await place.until(lambda refused=refused, seen=seen: _metric(one, refused) > seen)
+            assert sender.open_streams == 0
+
+
+async def test_a_token_for_somebody_else_proves_nothing(place: Place) -> None:
+    service = place.deploy("llama")
+    one = place.autoscaler("one")
+    token = Path(place.gateway_token).with_name("other-token")
+    token.write_text(place.account.token or "")
+    async with reporting(Crowd(service), [one.stats], token):
+        await place.until(lambda: _metric(one, 'zerogate_refused_sources_total{reason="token"}') > 0)
+
+
+def _leads(one: Autoscaler) -> bool:
+    return _metric(one, "zerogate_leader") == 1
+
+
+def _metric(one: Autoscaler, name: str) -> float:
+    text = one.ask("/metrics")[1] or ""
+    return next((float(line.rpartition(" ")[2]) for line in text.splitlines() if line.startswith(f"{name} ")), 0.0)
+
+
+def _status_with(one: Autoscaler, path: str, text: str) -> Any:
+    body = one.ask(path)[1]
+    return body if any(text in notice for notice in body["notices"]) else None

@@ -25,6 +25,11 @@ class ForeignWrite(msgspec.Struct, frozen=True):
     """What it was as far as we knew."""
     found: int
 
+    @property
+    def is_wake(self) -> bool:
+        """As gateways do it themselves when no leader answers them: told, and nobody's quarrel."""
+        return (self.before, self.found) == (0, 1)
+
 
 class ForeignWrites:
     """The foreign writes of one workload, as far back as they matter."""

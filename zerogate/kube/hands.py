@@ -7,6 +7,7 @@ from zerogate.kube.catalog import version_number
 from zerogate.kube.client import KubeClient
 from zerogate.kube.errors import NotFound
 from zerogate.kube.event_book import About, Happening
+from zerogate.kube.floors import Floors
 from zerogate.kube.foreign import SILENT_S, ForeignWrite
 from zerogate.kube.happenings import Happenings
 from zerogate.kube.lives import COST
@@ -23,6 +24,7 @@ class KubeHands:
     def __init__(self, client: KubeClient, happenings: Happenings) -> None:
         self._client = client
         self._scales = Scales(client)
+        self._floors = Floors(client)
         self._happenings = happenings
 
     async def write_scale(self, target: Target, write: WriteScale) -> int:
@@ -42,6 +44,10 @@ class KubeHands:
         body = {"spec": {"scaleStrategy": {"podsToDelete": list(write.victims)}}}
         await self._client.merge_patch(target.resource, name, body, namespace=namespace)
 
+    async def write_floor(self, target: Target, replicas: int) -> int:
+        """Move the floor of its HPA. Raises KubeError."""
+        return await self._floors.move(target.kind, target.key, replicas)
+
     async def write_cost(self, target: Target, pod: str, cost: int) -> None:
         """Write the pod's deletion cost; 0 takes it away. Raises KubeError; a pod that is gone is none."""
         body = {"metadata": {"annotations": {COST: str(cost) if cost else None}}}
@@ -52,6 +58,10 @@ class KubeHands:
 
     def tell_foreign(self, target: Target, write: ForeignWrite, *, is_hands_off: bool) -> None:
         """An Event on the workload."""
+        if write.is_wake:
+            note = "A gateway whom no autoscaler answered, or somebody else, woke it from 0 to 1."
+            self._happenings.tell(Happening(about=_about(target), reason="WokenByOthers", note=note))
+            return
         what = f"Somebody else changed the number of replicas from {write.before} to {write.found}."
         if is_hands_off:
             then = (
@@ -63,7 +73,11 @@ class KubeHands:
             then = f"zerogate leaves it alone for {SILENT_S:.0f} s, but for waking it from zero."
         self._happenings.tell(
             Happening(
-                about=About(target.resource.api_version, target.kind, *target.key, target.uid),
+                about=_about(target),
                 reason="ForeignScale", note=f"{what} {then}", is_warning=True,
             )
         )  # fmt: skip
+
+
+def _about(target: Target) -> About:
+    return About(target.resource.api_version, target.kind, *target.key, target.uid)

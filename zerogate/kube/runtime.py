@@ -23,11 +23,13 @@ from zerogate.kube.lives import Life, cost_of, deleted, lives_of, ordinal_of, te
 from zerogate.kube.objects import Key, Pod, Resource, Workload
 from zerogate.kube.scaling import ReplicasDiffer
 from zerogate.kube.steering import (
+    Act,
     CloseGate,
     Member,
     Order,
     ReopenGate,
     SetCost,
+    SetFloor,
     Steering,
     TellForeign,
     WriteScale,
@@ -56,6 +58,8 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     order: Order
     ceiling: int
     port: str | None = None
+    is_floored: bool = False
+    """An HPA scales it from one up: only its floor is moved, and zero."""
 
 
 class Hands(Protocol):
@@ -66,6 +70,9 @@ class Hands(Protocol):
 
     async def write_cost(self, target: Target, pod: str, cost: int) -> None:
         """Write the pod's deletion cost; 0 takes it away. A pod that is gone is no error."""
+
+    async def write_floor(self, target: Target, replicas: int) -> int:
+        """Write the `minReplicas` of its HPA; what it is now, which is `maxReplicas` at most."""
 
     def tell_foreign(self, target: Target, write: ForeignWrite, *, is_hands_off: bool) -> None:
         """Say where people look that somebody else writes the number."""
@@ -78,11 +85,12 @@ class Timer(Protocol):
 class _Fleet:
     """One workload."""
 
-    __slots__ = ("costs", "lives", "pods", "replicas", "steering", "streak", "target", "timer")
+    __slots__ = ("costs", "lives", "pods", "replicas", "steering", "streak", "target", "timer", "trouble")
 
     def __init__(self, target: Target) -> None:
         self.target = target
         self.steering = Steering(target.order)
+        self.steering.is_floored = target.is_floored
         self.pods: dict[str, Pod] = {}
         self.lives: dict[str, Life] = {}
         """The last that was told of each pod."""
@@ -92,6 +100,8 @@ class _Fleet:
         """Deletion costs that are to be written, by pod; the latest counts."""
         self.streak: Streak | None = None
         self.timer: Timer | None = None
+        self.trouble = ""
+        """Why its HPA's floor is not what is wanted."""
 
     def pod_of(self, replica_id: str) -> str | None:
         """The pod whose present life it is; None where it has none any longer."""
@@ -222,6 +232,7 @@ class KubernetesRuntime:
                 fleet.steering.lead(self._leads)
             elif fleet.target != target:
                 fleet.target = target
+                fleet.steering.is_floored = target.is_floored
                 fleet.steering.on_policy_changed()
                 self._steer(fleet)
 
@@ -275,17 +286,17 @@ class KubernetesRuntime:
         fleet = self._fleets.get(service)
         return fleet.steering.number if fleet is not None else None
 
-    def pod_of(self, replica_id: str) -> str | None:
-        """The name of the pod that a replica is the present life of; None where it is gone."""
-        fleet = self._fleet_of.get(replica_id)
-        return fleet.pod_of(replica_id) if fleet is not None else None
-
     def troubles(self, service: str) -> tuple[str, ...]:
         """What keeps pods of the service from being ready, each once: for people."""
         fleet = self._fleets.get(service)
         if fleet is None:
             return ()
         return tuple(dict.fromkeys(life.trouble for life in fleet.lives.values() if life.trouble))
+
+    def floor_trouble(self, service: str) -> str:
+        """Why the floor of its HPA is not what is wanted; empty where it is, or there is none."""
+        fleet = self._fleets.get(service)
+        return fleet.trouble if fleet is not None else ""
 
     def last_foreign_write(self, service: str) -> tuple[ForeignWrite, bool] | None:
         """(the last number that somebody else wrote, whether hands are off because of it)."""
@@ -382,7 +393,7 @@ class KubernetesRuntime:
             for name, pod in list(fleet.pods.items()):
                 self._show(fleet, pod, fleet.lives[name])
 
-    def _act(self, fleet: _Fleet, act: WriteScale | CloseGate | ReopenGate | SetCost | TellForeign) -> None:
+    def _act(self, fleet: _Fleet, act: Act) -> None:
         target = fleet.target
         match act:
             case WriteScale():
@@ -391,6 +402,8 @@ class KubernetesRuntime:
                 if pod not in fleet.costs:
                     self._nursery.start(self._write_cost(fleet, pod), name=f"cost of {pod}")
                 fleet.costs[pod] = cost
+            case SetFloor(replicas):
+                self._nursery.start(self._write_floor(fleet, replicas), name=f"floor of {target.service}")
             case CloseGate(pod):
                 self._close_gate(fleet, pod)
             case ReopenGate(pod):
@@ -428,6 +441,18 @@ class KubernetesRuntime:
             steering.on_failed(self._clock() + (error.retry_after_s or _AGAIN_S))
         else:
             steering.on_written(version, self._clock())
+        self._steer(fleet)
+
+    async def _write_floor(self, fleet: _Fleet, replicas: int) -> None:
+        try:
+            await self._hands.write_floor(fleet.target, replicas)
+        except KubeError as error:
+            log.warning("%s: the HPA's minReplicas could not be written: %s", fleet.target.service, error)
+            fleet.steering.on_floor_failed(self._clock() + (error.retry_after_s or _AGAIN_S))
+            fleet.trouble = str(error)
+        else:
+            fleet.steering.on_floor(replicas)
+            fleet.trouble = ""
         self._steer(fleet)
 
     async def _write_cost(self, fleet: _Fleet, pod: str) -> None:

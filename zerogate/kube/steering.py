@@ -11,6 +11,10 @@ own victims: a ReplicaSet takes unassigned, pending and unready pods first, and 
 
 and never while a replica is starting that is not to go. Zero needs no choice, and no cost.
 
+Where an HPA scales the workload from one up (`is_floored`), what is wanted is written as its floor, and the number only
+from and to zero, where an HPA is off: the floor first, so that its next sync finds it. What the HPA writes is its own
+affair.
+
 Invariants: every write names the number that it replaces; one write at a time; a number that somebody else wrote is
 told and left alone for as long as `foreign.py` says; nothing is written by who does not lead; a replica that shall stay
 after all gets its gate and its cost back.
@@ -89,7 +93,13 @@ class TellForeign(msgspec.Struct, frozen=True):
     is_hands_off: bool
 
 
-Act = WriteScale | CloseGate | ReopenGate | SetCost | TellForeign
+class SetFloor(msgspec.Struct, frozen=True):
+    """Write the `minReplicas` of the workload's HPA; then say `on_floor` or `on_floor_failed`."""
+
+    replicas: int
+
+
+Act = WriteScale | CloseGate | ReopenGate | SetCost | SetFloor | TellForeign
 
 
 class _Victim(StrEnum):
@@ -105,6 +115,11 @@ class Steering:
 
     def __init__(self, order: Order) -> None:
         self._order = order
+        self.is_floored = False
+        """An HPA writes the number from one up."""
+        self._floor: int | None = None
+        """Its `minReplicas`, as we wrote it last; None: not yet, or nobody knows."""
+        self._floor_asked: int | None = None
         self._leads = False
         self._inherits_until_s = float("-inf")
         self._wanted: Scale | None = None
@@ -135,7 +150,11 @@ class Steering:
 
     def revisit_at_s(self, now_s: float) -> float | None:
         """When `step` may have more to do though nothing happened; None: only an event can change that."""
-        if self._number is None or self._wanted is None or self._wanted.replicas == self._number:
+        if self._number is None or self._wanted is None:
+            return None
+        if self.is_floored and self._wanted.replicas and self._floor != self._wanted.replicas:
+            return self._retry_at_s if self._retry_at_s > now_s else None
+        if self._wanted.replicas == self._number:
             return None
         reasons_s = (self._retry_at_s, self.foreign.silent_until_s(), self._number_at_s + UNSEEN_S)
         times_s = [at_s for at_s in reasons_s if at_s > now_s]
@@ -150,6 +169,7 @@ class Steering:
         """
         self._leads = leads
         self._inherits_until_s = inherits_until_s
+        self._floor = self._floor_asked = None
         if not leads:
             self._victims.clear()
             self._leaving = dict.fromkeys(self._leaving, _Victim.CLOSING)
@@ -226,8 +246,18 @@ class Steering:
         self._writing = None
         self._retry_at_s = retry_at_s
 
+    def on_floor(self, replicas: int) -> None:
+        """The HPA has this `minReplicas` now."""
+        self._floor, self._floor_asked = replicas, None
+
+    def on_floor_failed(self, retry_at_s: float) -> None:
+        """It was not written."""
+        self._floor_asked = None
+        self._retry_at_s = retry_at_s
+
     def on_policy_changed(self) -> None:
         """Whoever changed it has decided that we write."""
+        self._floor = None
         self.foreign.forgive()
 
     def _note_foreign(self, found: int, now_s: float) -> None:
@@ -237,7 +267,10 @@ class Steering:
         if not self._leads or now_s < self._inherits_until_s:
             # the leader's own, as far as we can know: it is he who tells others from himself
             return
-        self.foreign.note(write)
+        if self.is_floored and write.before and found:
+            return
+        if not write.is_wake:
+            self.foreign.note(write)
         self._acts.append(TellForeign(write, self.foreign.is_hands_off))
 
     # What follows
@@ -246,7 +279,10 @@ class Steering:
         """What is due now. Each act is given once; what comes of it is told by the methods above."""
         if self._leads and self._wanted is not None and self._number is not None:
             self._take_back_spared(self._number)
-            if self._wanted.replicas >= self._number:
+            if self.is_floored and self._wanted.replicas:
+                self._keep_all()
+                self._raise_floor(self._number, self._wanted.replicas, now_s)
+            elif self._wanted.replicas >= self._number:
                 self._keep_all()
                 self._up(self._number, self._wanted.replicas, now_s)
             elif self.foreign.may_write(self._number, now_s):
@@ -264,6 +300,14 @@ class Steering:
                 if self._leaving[id_] is _Victim.CLOSING:
                     self._close(id_)
             self._leaving.clear()
+
+    def _raise_floor(self, number: int, wanted: int, now_s: float) -> None:
+        if self._floor == wanted:
+            if number == 0:
+                self._up(number, wanted, now_s)
+        elif self._floor_asked is None and now_s >= self._retry_at_s:
+            self._floor_asked = wanted
+            self._acts.append(SetFloor(wanted))
 
     def _up(self, number: int, wanted: int, now_s: float) -> None:
         if wanted > number and self._may_write(number, now_s):

@@ -7,30 +7,18 @@ said that the workload shall stay at zero: by a pin, or by a calendar's ceiling.
 
 import logging
 from collections.abc import Callable
-from typing import Final
-
-import msgspec
 
 from zerogate.clock import wall
 from zerogate.kube.catalog import Managed, number_of
 from zerogate.kube.errors import KubeError
 from zerogate.kube.objects import Resource, Workload
+from zerogate.kube.pins import PIN, read_pin
 from zerogate.kube.rate import Priority
 from zerogate.kube.scaling import ReplicasDiffer, Scales
 from zerogate.kube.times import wall_time
 from zerogate.schedule import floor_at
 
 log = logging.getLogger(__name__)
-
-PIN: Final = "state.zerogate.dev/pin"
-"""Where a person's word is noted on the workload."""
-
-
-class Pin(msgspec.Struct, frozen=True):
-    """`replicas`: None stands for paused, which is whatever number there is. `until`: RFC 3339; None: for good."""
-
-    replicas: int | None = None
-    until: str | None = None
 
 
 class Waker:
@@ -79,7 +67,7 @@ class Waker:
 def kept_at_zero(entry: Managed, workload: Workload, wall_s: float) -> str:
     """Who wants it to stay at zero, as a clause; empty: nobody. A pin that cannot be read is none."""
     noted = workload.metadata.annotation(PIN)
-    pin = _read(noted) if noted is not None else None
+    pin = read_pin(noted) if noted is not None else None
     if pin is not None and (pin.until is None or wall_s < wall_time(pin.until)):
         if pin.replicas is None:
             return "it is paused"
@@ -87,13 +75,3 @@ def kept_at_zero(entry: Managed, workload: Workload, wall_s: float) -> str:
             return "it is pinned to 0"
     standing = floor_at(entry.wanted.policy.schedule, wall_s)
     return f"its calendar says so ({standing.ceiling_text})" if standing.ceiling == 0 else ""
-
-
-def _read(noted: str) -> Pin | None:
-    try:
-        pin = msgspec.json.decode(noted, type=Pin)
-        if pin.until is not None:
-            wall_time(pin.until)
-    except (msgspec.DecodeError, ValueError):
-        return None
-    return pin

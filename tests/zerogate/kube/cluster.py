@@ -27,6 +27,7 @@ class Cluster:
         self.pods: dict[str, dict[str, dict[str, Any]]] = {}
         self.foreign: list[tuple[str, ForeignWrite, bool]] = []
         self.writes: list[WriteScale] = []
+        self.floors: list[int] = []
         self.failures: list[Exception] = []
         """Raised by the next writes, first ones first."""
         self.ends_pods_at_once = True
@@ -52,6 +53,13 @@ class Cluster:
             raise ReplicasDiffer(target.service, was=write.old, wanted=write.new, found=found)
         self.writes.append(write)
         return self.set_number(target.service, write.new)
+
+    async def write_floor(self, target: Target, replicas: int) -> int:
+        await asyncio.sleep(0)
+        if self.failures:
+            raise self.failures.pop(0)
+        self.floors.append(replicas)
+        return replicas
 
     async def write_cost(self, target: Target, pod: str, cost: int) -> None:
         await asyncio.sleep(0)

@@ -15,6 +15,7 @@ from zerogate.kube.steering import (
     Order,
     ReopenGate,
     SetCost,
+    SetFloor,
     Steering,
     TellForeign,
     WriteScale,
@@ -252,7 +253,7 @@ def test_within_the_minute_who_waits_at_zero_is_woken_all_the_same() -> None:
 
 def test_after_three_foreign_writes_in_ten_minutes_hands_are_off_until_the_policy_changes() -> None:
     steering = leading(1)
-    for at_s, number in ((100.0, 0), (200.0, 1), (300.0, 0)):
+    for at_s, number in ((100.0, 0), (200.0, 2), (300.0, 0)):
         steering.on_number(number, int(at_s), at_s)
     steering.want(scale(1))
     told = [act.is_hands_off for act in steering.step(300.0) if isinstance(act, TellForeign)]
@@ -260,6 +261,16 @@ def test_after_three_foreign_writes_in_ten_minutes_hands_are_off_until_the_polic
     assert steering.step(9_999.0) == []
     steering.on_policy_changed()
     assert steering.step(9_999.0) == [WriteScale(0, 1)]
+
+
+def test_gateways_that_wake_it_themselves_are_told_of_and_no_quarrel() -> None:
+    steering = leading(0)
+    for version, number in enumerate((1, 0) * 3, start=2):
+        steering.on_number(number, version, 100.0 * version)
+    told = [act for act in steering.step(700.0) if isinstance(act, TellForeign)]
+    assert [(act.write.is_wake, act.is_hands_off) for act in told] == [
+        (True, False), (False, False), (True, False), (False, False), (True, False), (False, True)
+    ]  # fmt: skip
 
 
 def test_three_foreign_writes_in_an_hour_are_three_people_at_work() -> None:
@@ -476,3 +487,79 @@ class Cluster(RuleBasedStateMachine):
 
 TestCluster = Cluster.TestCase
 TestCluster.settings = settings(max_examples=400, stateful_step_count=50, deadline=None)
+
+
+def test_a_follower_takes_every_number_for_the_leaders() -> None:
+    steering = leading(0)
+    steering.lead(False)
+    for version, number in enumerate((1, 2, 0, 3), start=2):
+        steering.on_number(number, version, float(version))
+    assert (steering.number, steering.foreign.last, steering.step(9.0)) == (3, None, [])
+
+
+def test_the_last_leaders_last_write_is_nobody_elses() -> None:
+    steering = leading(1)
+    steering.lead(False)
+    steering.lead(True, inherits_until_s=12.0)
+    steering.on_number(2, 2, 11.0)
+    assert steering.foreign.last is None
+    steering.on_number(4, 3, 13.0)
+    assert steering.foreign.last is not None
+
+
+def floored(number: int) -> Steering:
+    steering = leading(number)
+    steering.is_floored = True
+    return steering
+
+
+@pytest.mark.parametrize(("number", "wanted"), [(22, 24), (88, 89), (3, 2)], ids=["V10", "V11", "down"])
+def test_under_an_hpa_only_its_floor_moves_and_exactly(number: int, wanted: int) -> None:
+    steering = floored(number)
+    steering.want(scale(wanted))
+    assert steering.step(1.0) == [SetFloor(wanted)]
+    assert steering.step(1.0) == []
+    steering.on_floor(wanted)
+    assert steering.step(2.0) == []
+    assert steering.revisit_at_s(2.0) is None
+
+
+def test_from_zero_the_floor_goes_first_and_the_number_after_it() -> None:
+    steering = floored(0)
+    steering.want(scale(21))
+    assert steering.step(1.0) == [SetFloor(21)]
+    steering.on_floor(21)
+    assert steering.step(1.0) == [WriteScale(0, 21)]
+
+
+def test_to_zero_it_goes_as_everything_does() -> None:
+    steering = floored(1)
+    steering.on_members([member("a")])
+    steering.want(scale(0))
+    assert steering.step(1.0) == [CloseGate("a")]
+    steering.on_idle("a")
+    assert steering.step(1.0) == [WriteScale(1, 0, ("a",))]
+
+
+def test_what_the_hpa_writes_is_no_quarrel_and_what_others_write_to_zero_is_told() -> None:
+    steering = floored(2)
+    steering.want(scale(2))
+    steering.on_floor(2)
+    for version, number in enumerate((5, 9, 4, 3), start=2):
+        steering.on_number(number, version, float(version))
+    assert (steering.step(9.0), steering.foreign.last) == ([], None)
+    steering.on_number(0, 9, 9.0)
+    assert [type(act) for act in steering.step(9.0)] == [TellForeign, WriteScale]
+
+
+def test_a_floor_that_was_not_written_is_tried_again_and_by_the_next_leader_too() -> None:
+    steering = floored(2)
+    steering.want(scale(3))
+    assert steering.step(1.0) == [SetFloor(3)]
+    steering.on_floor_failed(5.0)
+    assert (steering.step(4.0), steering.revisit_at_s(4.0)) == ([], 5.0)
+    assert steering.step(5.0) == [SetFloor(3)]
+    steering.on_floor(3)
+    steering.lead(False)
+    steering.lead(True)
+    assert steering.step(6.0) == [SetFloor(3)]

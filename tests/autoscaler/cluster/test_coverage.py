@@ -1,0 +1,95 @@
+"""Who should report, and which ways to a service nobody counts."""
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from autoscaler.cluster.coverage import Coverage
+from tests.zerogate.kube.test_catalog import catalog, workload
+from zerogate.kube.catalog import Managed
+from zerogate.kube.objects import Pod
+
+SIDECAR = {"name": "zerogate-queueproxy", "ports": [{"name": "zg-http", "containerPort": 8012}]}
+SERVICE = "ml/llama"
+
+
+def pod(name: str = "llama-1", *, sidecar: bool = True, **more: Any) -> Pod:
+    meta = {"name": name, "namespace": "ml", "uid": f"u-{name}", **more.pop("metadata", {})}
+    spec = {"containers": [{"name": "model"}], "initContainers": [SIDECAR] if sidecar else []}
+    status = {"phase": "Running", **more}
+    return msgspec.convert({"metadata": meta, "spec": spec, "status": status}, Pod)
+
+
+def entry(*, inject: str = "true") -> Managed:
+    return catalog(workload(enabled="true", inject=inject)).services()[SERVICE]
+
+
+def coverage(*pods: Pod, lost: tuple[str, ...] = ()) -> Coverage:
+    made = Coverage(lambda source: source in lost)
+    for one in pods:
+        made.set_pod(SERVICE, one)
+    return made
+
+
+def test_each_pod_with_a_sidecar_should_report_its_own_service() -> None:
+    it = coverage(pod("llama-1"), pod("llama-2", sidecar=False))
+    assert it.expected([]) == {"ml/llama-1": SERVICE}
+
+
+def test_a_gateway_is_expected_by_each_worker_that_was_heard_and_by_its_pod_before() -> None:
+    it = coverage()
+    it.set_gateway(("system", "gateway-1"), is_there=True)
+    it.set_gateway(("system", "gateway-2"), is_there=True)
+    heard = ["system/gateway-1/a", "system/gateway-1/b", "system/stranger/a", "somebody"]
+    assert it.expected(heard) == {"system/gateway-1/a": None, "system/gateway-1/b": None, "system/gateway-2": None}
+    assert it.expected([]) == it.expected(heard)
+    it.set_gateway(("system", "gateway-1"), is_there=False)
+    assert it.expected([]) == {"system/gateway-2": None}
+
+
+def test_a_pod_is_known_by_its_uid_too() -> None:
+    it = coverage(pod())
+    assert it.service_of("ml", "llama-1", "u-llama-1") == SERVICE
+    assert it.service_of("ml", "llama-1", "") == SERVICE
+    assert it.service_of("ml", "llama-1", "the one before") is None
+    assert it.service_of("ml", "llama-2", "") is None
+    it.remove_pod(SERVICE, "llama-1")
+    assert it.service_of("ml", "llama-1", "") is None
+
+
+def test_services_that_are_gone_take_their_pods_along() -> None:
+    it = coverage(pod())
+    it.keep({})
+    assert it.expected([]) == {}
+    assert it.service_of("ml", "llama-1", "") is None
+
+
+@pytest.mark.parametrize(
+    ("seen", "said"),
+    [
+        ((pod(),), ""),
+        ((), ""),
+        ((pod(sidecar=False),), "pod llama-1 has no sidecar. To give them one: kubectl rollout restart "
+                                "deployment/llama -n ml"),
+        ((pod("a", sidecar=False), pod("b", sidecar=False)), "pods a, b have no sidecar."),
+        (tuple(pod(name, sidecar=False) for name in "abcdef"), "pods a, b, c and 3 more have no sidecar."),
+        ((pod(sidecar=False, metadata={"deletionTimestamp": "2026-01-01T00:00:00Z"}),), ""),
+        ((pod(sidecar=False, phase="Failed"),), ""),
+        ((pod(sidecar=False, phase="Pending"),), ""),
+    ],
+    ids=["counted", "none", "one", "two", "many", "leaving", "ended", "not begun"],
+)  # fmt: skip
+def test_pods_without_a_sidecar_are_named_with_the_command(seen: tuple[Pod, ...], said: str) -> None:
+    found = coverage(*seen).unmetered(entry())
+    assert found.startswith(said)
+    assert bool(found) == bool(said)
+
+
+def test_who_wants_no_sidecar_is_told_what_that_costs() -> None:
+    assert "because inject is false" in coverage(pod(sidecar=False)).unmetered(entry(inject="false"))
+
+
+def test_a_sidecar_that_does_not_report_counts_nothing() -> None:
+    it = coverage(pod("a"), pod("b"), pod("c", phase="Pending"), lost=("ml/b", "ml/c"))
+    assert it.unmetered(entry()).startswith("the sidecar of b does not report")

@@ -1,0 +1,121 @@
+"""What a workload had is noted before its number is another, and given back once."""
+
+import asyncio
+from typing import Any
+
+import msgspec
+import pytest
+
+from autoscaler.cluster.enabling import Enabling, Step, due
+from autoscaler.cluster.records import ALL, REPLICAS
+from zerogate.kube.client import KubeClient
+from zerogate.kube.errors import Asked, Unreachable
+from zerogate.kube.objects import DEPLOYMENTS, Workload
+from zerogate.tasks import Nursery
+
+KEY = ("ml", "llama")
+
+
+def workload(replicas: int = 1, *, had: str = "", status: str = "") -> Workload:
+    notes = {"replicas": had, "status": status}
+    annotations = {f"state.zerogate.dev/{name}": value for name, value in notes.items() if value}
+    meta = {"name": "llama", "namespace": "ml", "annotations": annotations}
+    return msgspec.convert({"metadata": meta, "spec": {"replicas": replicas}}, Workload)
+
+
+@pytest.mark.parametrize(
+    ("seen", "is_managed", "step"),
+    [
+        (workload(), True, Step.RECORD),
+        (workload(replicas=0), True, Step.RECORD),
+        (workload(replicas=5, had="1"), True, Step.NOTHING),
+        (workload(), False, Step.NOTHING),
+        (workload(had="1"), False, Step.GIVE_BACK),
+        (workload(status="{}"), False, Step.GIVE_BACK),
+    ],
+)
+def test_what_is_due(seen: Workload, is_managed: bool, step: Step) -> None:
+    assert due(seen, is_managed=is_managed) is step
+
+
+class Server(KubeClient):
+    """Notes what is written."""
+
+    def __init__(self) -> None:
+        self.written: list[Any] = []
+        self.failures = 0
+
+    async def merge_patch(self, *_: Any, **__: Any) -> Any:
+        if self.failures:
+            self.failures -= 1
+            raise Unreachable(Asked(verb="patch"), "gone")
+        self.written.append(_[2]["metadata"]["annotations"])
+
+    async def list(self, *_: Any, **__: Any) -> Any:
+        return [], ""
+
+    async def json_patch(self, *_: Any, **__: Any) -> Any:
+        self.written.append(_[2][-1]["value"])
+
+
+class Room:
+    def __init__(self) -> None:
+        self.server = Server()
+        self.leads = self.managed = True
+        self.ours: int | None = None
+        self.it = Enabling(
+            self.server, is_leader=lambda: self.leads, is_managed=lambda *_: self.managed,
+            number_of_ours=lambda _: self.ours,
+        )  # fmt: skip
+
+    def look(self, seen: Workload) -> None:
+        self.it.look("Deployment", DEPLOYMENTS, seen)
+
+    async def settle(self) -> list[Any]:
+        nursery = Nursery()
+        nursery.start(self.it.run(), name="enabling")
+        for _ in range(10):
+            await asyncio.sleep(0)
+        await nursery.aclose()
+        return self.server.written
+
+
+@pytest.fixture
+def room() -> Room:
+    return Room()
+
+
+async def test_before_the_first_write_it_is_noted(room: Room) -> None:
+    room.look(workload(replicas=2))
+    await room.it.record_first("Deployment", KEY)
+    assert room.server.written == [{REPLICAS: "2"}]
+    await room.it.record_first("Deployment", KEY)
+    assert await room.settle() == [{REPLICAS: "2"}]
+
+
+async def test_who_does_not_lead_notes_nothing(room: Room) -> None:
+    room.leads = False
+    room.look(workload())
+    assert await room.settle() == []
+
+
+async def test_the_number_is_given_back_before_the_notes_go(room: Room) -> None:
+    room.managed, room.ours = False, 3
+    room.look(workload(replicas=3, had="2"))
+    assert await room.settle() == [2, dict.fromkeys(ALL)]
+
+
+async def test_who_writes_a_number_with_the_end_of_the_annotation_means_it(room: Room) -> None:
+    room.managed, room.ours = False, 3
+    room.look(workload(replicas=5, had="2"))
+    room.ours = None  # the runtime has let it go
+    room.look(workload(replicas=5, had="2"))
+    assert await room.settle() == [dict.fromkeys(ALL)]
+
+
+async def test_what_failed_is_still_due(room: Room) -> None:
+    room.server.failures = 1
+    room.look(workload(replicas=2))
+    assert await room.settle() == []
+    await room.it.record_first("Deployment", KEY)
+    assert room.server.written == [{REPLICAS: "2"}]

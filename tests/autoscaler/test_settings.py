@@ -1,0 +1,47 @@
+"""Flags and variables of a cluster's autoscaler."""
+
+import pytest
+
+from autoscaler.settings import ExtraKind, Settings, read
+from zerogate.errors import DefinitionErrors
+from zerogate.runtime.interface import Address
+
+
+def settings(*flags: str, **variables: str) -> Settings:
+    return read(flags, variables)
+
+
+def test_in_a_pod_nothing_has_to_be_said() -> None:
+    it = settings(POD_NAMESPACE="serving", POD_NAME="zerogate-autoscaler-7d9f-abcde")
+    assert (it.kubeconfig, it.namespace, it.pod, it.watch) == ("", "serving", "zerogate-autoscaler-7d9f-abcde", "")
+    assert (it.stats, it.admin) == (Address("0.0.0.0", 8090), Address("0.0.0.0", 8081))
+    assert (it.audience, it.reporters) == ("zerogate-stats", ("zerogate-gateway", "zerogate-activator"))
+
+
+def test_a_flag_wins_over_its_variable_and_that_over_the_pods() -> None:
+    assert settings(ZEROGATE_POD_NAMESPACE="a", POD_NAMESPACE="b").namespace == "a"
+    assert settings("--pod-namespace", "c", ZEROGATE_POD_NAMESPACE="a").namespace == "c"
+
+
+def test_kinds_are_named_with_their_group() -> None:
+    it = settings("--kinds", "CloneSet.apps.kruise.io/v1alpha1, LeaderWorkerSet.leaderworkerset.x-k8s.io/v1")
+    assert it.kinds == (
+        ExtraKind("CloneSet", "apps.kruise.io/v1alpha1"),
+        ExtraKind("LeaderWorkerSet", "leaderworkerset.x-k8s.io/v1"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (("--kubeconfig", "config"), '--kubeconfig: "config" is not an absolute path. Write /home/me/.kube/config'),
+        (("--kinds", "CloneSet"), '--kinds: "CloneSet" is not a kind of workload. Write CloneSet.apps.kruise.io/'),
+        (("--watch-namespace", "A"), '--watch-namespace: "A" is not a name'),
+        (("--admin", "0.0.0.0:8090"), "--admin: 0.0.0.0:8090 is where requests come in. Give another port."),
+        (("--stat-listen", "1"), '"--stat-listen" is not a flag. Did you mean --stats-listen?'),
+    ],
+)
+def test_what_is_wrong_is_said_with_its_place_and_what_to_do(flags: tuple[str, ...], said: str) -> None:
+    with pytest.raises(DefinitionErrors) as caught:
+        settings(*flags)
+    assert said in str(caught.value)
