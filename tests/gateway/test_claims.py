@@ -42,7 +42,9 @@ def test_the_only_workload_does_not_take_what_it_did_not_ask_for() -> None:
     ids=["host", "prefix", "model", "model at a host", "host and prefix"],
 )
 def test_the_older_of_two_wins_whoever_is_seen_first(asked: dict[str, object], of_younger: tuple[Route, ...]) -> None:
-    older, younger = wish("z/older", "2025-01-01T00:00:00Z", **asked), wish("a/younger", **asked)
+    policy = Policy(**asked)  # type: ignore[arg-type]
+    older = wish_of("z/older", policy, since="2025-01-01T00:00:00Z")
+    younger = wish_of("a/younger", policy, since="2026-01-01T00:00:00Z")
     for order in ((older, younger), (younger, older)):
         granted = settle(order)
         assert [route.service for route in granted["z/older"].routes] == ["z/older"]
