@@ -56,7 +56,7 @@ def rights_of(
         return (*common, *_decides(release, workloads), *(_injects(release) if has_webhook else ()))
     if role == "activator":
         return (*common, _answers())
-    return tuple(common)
+    return (*common, _tells())
 
 
 def _sees(workloads: Sequence[Workloads]) -> Iterator[Right]:
@@ -86,9 +86,7 @@ def _decides(release: str, workloads: Sequence[Workloads]) -> Iterator[Right]:
     yield Right(
         group="autoscaling", resources=("horizontalpodautoscalers",), verbs=(*READ, "patch"), why="`hpa: floor`"
     )  # fmt: skip
-    yield Right(
-        group="events.k8s.io", resources=("events",), verbs=("create", "patch"), why="what happened, for people"
-    )
+    yield _tells()
     yield Right(
         group="authentication.k8s.io", resources=("tokenreviews",), verbs=("create",), why="whose report it is"
     )  # fmt: skip
@@ -101,6 +99,12 @@ def _decides(release: str, workloads: Sequence[Workloads]) -> Iterator[Right]:
         group="coordination.k8s.io", resources=leases, verbs=("get", "patch"), names=(f"{release}-autoscaler",),
         at_home=True, why="who leads",
     )  # fmt: skip
+
+
+def _tells() -> Right:
+    return Right(
+        group="events.k8s.io", resources=("events",), verbs=("create", "patch"), why="what happened, for people"
+    )
 
 
 def _injects(release: str) -> Iterator[Right]:

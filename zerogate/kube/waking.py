@@ -9,11 +9,10 @@ import logging
 from collections.abc import Callable
 from typing import Final
 
-import msgspec
-
 from zerogate.clock import wall
 from zerogate.kube.catalog import Managed, number_of
 from zerogate.kube.errors import KubeError
+from zerogate.kube.keys import RECORDS
 from zerogate.kube.objects import Resource, Workload
 from zerogate.kube.rate import Priority
 from zerogate.kube.scaling import ReplicasDiffer, Scales
@@ -22,15 +21,8 @@ from zerogate.schedule import floor_at
 
 log = logging.getLogger(__name__)
 
-PIN: Final = "state.zerogate.dev/pin"
-"""Where a person's word is noted on the workload."""
-
-
-class Pin(msgspec.Struct, frozen=True):
-    """`replicas`: None stands for paused, which is whatever number there is. `until`: RFC 3339; None: for good."""
-
-    replicas: int | None = None
-    until: str | None = None
+PIN: Final = f"{RECORDS}pin"
+"""A person's word, as the autoscaler notes it on the workload: `0`, or `0 until 2026-11-22T15:00:00Z`."""
 
 
 class Waker:
@@ -78,22 +70,16 @@ class Waker:
 
 def kept_at_zero(entry: Managed, workload: Workload, wall_s: float) -> str:
     """Who wants it to stay at zero, as a clause; empty: nobody. A pin that cannot be read is none."""
-    noted = workload.metadata.annotation(PIN)
-    pin = _read(noted) if noted is not None else None
-    if pin is not None and (pin.until is None or wall_s < wall_time(pin.until)):
-        if pin.replicas is None:
-            return "it is paused"
-        if pin.replicas == 0:
-            return "it is pinned to 0"
+    number, _, until = (workload.metadata.annotation(PIN) or "").partition(" until ")
+    if number == "0" and _is_before(wall_s, until):
+        return f"it is pinned to 0{f' until {until}' if until else ''}"
     standing = floor_at(entry.wanted.policy.schedule, wall_s)
     return f"its calendar says so ({standing.ceiling_text})" if standing.ceiling == 0 else ""
 
 
-def _read(noted: str) -> Pin | None:
+def _is_before(wall_s: float, until: str) -> bool:
+    """Empty: for good. A time that is none has passed."""
     try:
-        pin = msgspec.json.decode(noted, type=Pin)
-        if pin.until is not None:
-            wall_time(pin.until)
-    except (msgspec.DecodeError, ValueError):
-        return None
-    return pin
+        return not until or wall_s < wall_time(until)
+    except ValueError:
+        return False
