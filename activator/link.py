@@ -30,6 +30,10 @@ ANSWER_S: Final = 5.0
 FIRST_PAUSE_S: Final = 0.05
 LONGEST_PAUSE_S: Final = 1.0
 """Between tries, doubled each time: a sidecar that comes back is found within a second."""
+EAGER_S: Final = 60.0
+EAGER_PAUSE_S: Final = 0.1
+"""A replica that is new may have its address before its sidecar listens, and requests wait for it: for a minute it is
+looked for ten times a second, which costs 0.06 % of a core."""
 UNKNOWN_PAUSE_S: Final = 30.0
 """After an answer that is none: each try is a request to whatever answers there."""
 _MAX_HEAD_BYTES: Final = 4096
@@ -142,7 +146,7 @@ class Link:
     # Connecting
 
     async def _stay_connected(self) -> None:
-        pause_s = 0.0
+        pause_s, eager_until_s = 0.0, now() + EAGER_S
         while True:
             began_s = now()
             try:
@@ -157,12 +161,14 @@ class Link:
                 else:
                     self._shut()
             else:
+                eager_until_s = 0.0
                 await connection.lost
                 self._connection = None
                 if now() > began_s + LONGEST_PAUSE_S:
                     pause_s = 0.0  # it did speak with us, so it is missed at once
             await asyncio.sleep(pause_s * (0.5 + self._jitter()))
-            pause_s = max(FIRST_PAUSE_S, min(LONGEST_PAUSE_S, pause_s * 2))
+            longest_s = EAGER_PAUSE_S if now() < eager_until_s else LONGEST_PAUSE_S
+            pause_s = max(FIRST_PAUSE_S, min(longest_s, pause_s * 2))
 
     async def _connect(self) -> "LinkConnection":
         loop = asyncio.get_running_loop()

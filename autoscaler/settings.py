@@ -15,19 +15,19 @@ from autoscaler.injector.settings import WebhookSettings
 from zerogate.errors import DefinitionError, DefinitionErrors, shown
 from zerogate.flags import Option, Program, admin_conflicts, ip_and_port, read_values
 from zerogate.flags import parser as parser_of
+from zerogate.kube.cluster_flags import (
+    KINDS,
+    KUBECONFIG,
+    POD_NAME,
+    WATCH_NAMESPACE,
+    ExtraKind,
+    name,
+    pod_namespace,
+    with_downward,
+)
 from zerogate.runtime.interface import Address
 
 PROG: Final = "python -m autoscaler"
-IN_POD: Final = "in-pod"
-
-_NAME: Final = "[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
-
-
-class ExtraKind(msgspec.Struct, frozen=True):
-    """A kind of workload beside Deployments and StatefulSets, such as CloneSet of apps.kruise.io/v1alpha1."""
-
-    kind: str
-    api_version: str
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,49 +50,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     webhook: WebhookSettings
 
 
-def _path(text: str) -> str:
-    if text == IN_POD:
-        return ""
-    if not text.startswith("/"):
-        raise DefinitionError(
-            f"{shown(text)} is not an absolute path", hint=f"Write /home/me/.kube/config or {IN_POD}."
-        )
-    return text
-
-
-def _name(text: str) -> str:
-    if not re.fullmatch(_NAME, text):
-        raise DefinitionError(f"{shown(text)} is not a name", hint="Small letters, digits and - inside; at most 63.")
-    return text
-
-
-def _pod(text: str) -> str:
-    if text == "auto":
-        return ""
-    if not re.fullmatch("[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?", text):
-        raise DefinitionError(f"{shown(text)} is not the name of a pod", hint="Small letters, digits, - and . inside.")
-    return text
-
-
-def _namespace(text: str) -> str:
-    return "" if text == "all" else _name(text)
-
-
 def _names(text: str) -> tuple[str, ...]:
-    return tuple(_name(part.strip()) for part in text.split(",") if part.strip())
-
-
-def _kinds(text: str) -> tuple[ExtraKind, ...]:
-    return () if text == "none" else tuple(_kind(part.strip()) for part in text.split(","))
-
-
-def _kind(text: str) -> ExtraKind:
-    match = re.fullmatch("([A-Z][A-Za-z0-9]*)\\.([a-z0-9.-]+/v[a-z0-9]+)", text)
-    if match is None:
-        raise DefinitionError(
-            f"{shown(text)} is not a kind of workload", hint="Write CloneSet.apps.kruise.io/v1alpha1, or none."
-        )
-    return ExtraKind(match[1], match[2])
+    return tuple(name(part.strip()) for part in text.split(",") if part.strip())
 
 
 def _audience(text: str) -> str:
@@ -102,30 +61,15 @@ def _audience(text: str) -> str:
 
 
 OPTIONS: Final = (
+    KUBECONFIG,
+    pod_namespace("its Lease, its ConfigMap and its gateways"),
     Option(
-        name="kubeconfig", field="kubeconfig", metavar="PATH", parse=_path, default=IN_POD,
-        says=f"the way into the cluster; {IN_POD}: the ServiceAccount of the pod that this runs in",
-    ),
-    Option(
-        name="pod-namespace", field="namespace", metavar="NAME", parse=_name, default="zerogate-system",
-        says="zerogate's own namespace, with its Lease, its ConfigMap and its gateways",
-    ),
-    Option(
-        name="release", field="release", metavar="NAME", parse=_name, default="zerogate",
+        name="release", field="release", metavar="NAME", parse=name, default="zerogate",
         says="what everything of this release is called by; the Lease is NAME-autoscaler",
     ),
-    Option(
-        name="pod-name", field="pod", metavar="NAME", parse=_pod, default="auto",
-        says="this pod's name, in the Lease and in Events; auto: the machine's, which in a pod is the pod's",
-    ),
-    Option(
-        name="watch-namespace", field="watch", metavar="NAME", parse=_namespace, default="all",
-        says="the one namespace whose workloads are looked at, where a Role has to be enough",
-    ),
-    Option(
-        name="kinds", field="kinds", metavar="KINDS", parse=_kinds, default="none",
-        says="workloads beside Deployments and StatefulSets, with commas: CloneSet.apps.kruise.io/v1alpha1",
-    ),
+    POD_NAME,
+    WATCH_NAMESPACE,
+    KINDS,
     Option(
         name="stats-listen", field="stats", metavar="ADDRESS", parse=ip_and_port, default="0.0.0.0:8090",
         says="where sidecars, gateways and activators report; port 0: any free one, told at the start",
@@ -165,12 +109,7 @@ def parser() -> argparse.ArgumentParser:
 def read(arguments: Sequence[str], environ: Mapping[str, str]) -> Settings:
     """The settings. Raises DefinitionErrors with all that is wrong. POD_NAMESPACE and POD_NAME, as the downward API
     gives them to a pod, stand for their flags."""
-    given = {
-        option.variable: environ[name]
-        for option, name in ((OPTIONS[1], "POD_NAMESPACE"), (OPTIONS[3], "POD_NAME"))
-        if environ.get(name)
-    }
-    values, errors = read_values(PROGRAM, arguments, {**given, **environ})
+    values, errors = read_values(PROGRAM, arguments, with_downward(environ))
     if not errors:
         try:
             settings = Settings(webhook=webhook.take(values), **values)

@@ -21,14 +21,15 @@ from gateway.cluster_book import ClusterBook
 from gateway.messages import Alive, Changed, FromParent, Leave, LeaveAtOnce, News, Ready, WakeUp, Woken
 from gateway.settings import Settings
 from zerogate.clock import now
-from zerogate.errors import MachineError
+from zerogate.errors import MachineError, ZerogateError
 from zerogate.kube.access import Access, by_kubeconfig, in_pod
 from zerogate.kube.catalog import Managed
 from zerogate.kube.client import KubeClient
+from zerogate.kube.cluster_flags import ExtraKind
 from zerogate.kube.event_book import About, Happening
 from zerogate.kube.feed import Feed
 from zerogate.kube.happenings import Happenings
-from zerogate.kube.objects import Pod, Workload
+from zerogate.kube.objects import Pod, Resource, Workload
 from zerogate.kube.scaling import Scales
 from zerogate.kube.sidecar import LABEL
 from zerogate.kube.waking import Waker
@@ -81,12 +82,17 @@ class Cluster:
         client = KubeClient(await self._access())
         self._channel.say(Ready())  # to read a kubeconfig may keep the loop for seconds, which is no hang before this
         self._happenings = Happenings(
-            client, controller="zerogate.dev/gateway", instance=self._settings.pod
+            client, controller="zerogate.dev/gateway", instance=self._settings.pod or socket.gethostname()
         )  # fmt: skip
-        self._feed = Feed(client, self, home=self._settings.home, pod_labels=f"{LABEL}=true")
-        self._waker = Waker(Scales(client), is_blind=self._is_blind)
+        scales = Scales(client)
+        self._feed = Feed(
+            client, self,
+            home=self._settings.namespace, namespace=self._settings.watch, pod_labels=f"{LABEL}=true",
+        )  # fmt: skip
+        self._waker = Waker(scales, is_blind=self._is_blind)
         try:
             self._happenings.start()
+            await self._find_kinds(scales, self._feed)
             await self._feed.start()
             self._is_begun = True
             self._tell(is_first=True)
@@ -98,6 +104,26 @@ class Cluster:
             await self._happenings.aclose()
             await client.aclose()
 
+    async def _find_kinds(self, scales: Scales, feed: Feed) -> None:
+        for extra in self._settings.kinds:
+            feed.add_kind(extra.kind, await self._until_found(scales, extra))
+
+    async def _until_found(self, scales: Scales, extra: ExtraKind) -> Resource[Workload]:
+        while True:
+            try:
+                found = await scales.find(extra.api_version, extra.kind)
+            except ZerogateError as error:
+                self._complain_of(str(error))
+            else:
+                self._fault = ""
+                return found
+            await asyncio.sleep(AGAIN_S)
+
+    def _complain_of(self, fault: str) -> None:
+        if self._fault != fault:
+            log.error("%s", fault)
+        self._fault = fault
+
     def _on_failure(self, name: str, failure: BaseException) -> None:
         """A fault of ours: whoever is forked instead begins anew."""
         log.error("%s failed", name, exc_info=failure)
@@ -106,13 +132,11 @@ class Cluster:
     async def _access(self) -> Access:
         while True:
             try:
-                if self._settings.kubeconfig is None:
+                if not self._settings.kubeconfig:
                     return in_pod(os.environ)
                 return await by_kubeconfig(Path(self._settings.kubeconfig))
             except MachineError as error:
-                if self._fault != str(error):
-                    log.error("%s", error)
-                self._fault = str(error)
+                self._complain_of(str(error))
             await asyncio.sleep(AGAIN_S)
 
     def _is_blind(self) -> bool:
@@ -176,7 +200,7 @@ class Cluster:
     def _say_news(self) -> None:
         faults = self._feed.faults if self._feed is not None else ()
         news = News(
-            faults=faults or ((self._fault,) if self._fault and self._feed is None else ()),
+            faults=faults or ((self._fault,) if self._fault and not self._is_begun else ()),
             refused=self._book.refused,
         )
         if news != self._news:

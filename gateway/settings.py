@@ -29,13 +29,20 @@ from zerogate.http.certificate_files import ListenTls
 from zerogate.http.certificates import ClientCertificates, KeyPair
 from zerogate.http.entrance import NOBODY, TrustedSenders
 from zerogate.kinds import Percent, Size
+from zerogate.kube.cluster_flags import (
+    KINDS,
+    KUBECONFIG,
+    POD_NAME,
+    WATCH_NAMESPACE,
+    ExtraKind,
+    pod_namespace,
+    with_downward,
+)
 from zerogate.reporting.targets import parse_targets
 from zerogate.runtime.interface import Address
 
 PROG: Final = "python -m gateway"
 MOST_WORKERS: Final = 64
-HOME: Final = "zerogate-system"
-"""The namespace of zerogate itself where a pod does not say otherwise (`POD_NAMESPACE`)."""
 STATS_PORT: Final = 8090
 LEAST_HUNG_S: Final = 3.0
 """A worker reports once a second, and one report may be late."""
@@ -49,11 +56,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     file: str | None
     """None where the services come from a cluster."""
     cluster: bool
-    kubeconfig: str | None
-    """None: this pod's own account."""
-    home: str = HOME
-    pod: str = "gateway"
-    """This pod's name: who reports an Event."""
+    kubeconfig: str
+    """Empty: this pod's own account."""
+    namespace: str
+    """zerogate's own."""
+    pod: str
+    """Empty: the name of the machine."""
+    watch: str
+    """Empty: all namespaces."""
+    kinds: tuple[ExtraKind, ...]
     listen: Address
     listen_unix: Address | None
     listen_tls: Address | None
@@ -138,10 +149,11 @@ OPTIONS: Final = (
         name="cluster", field="cluster", metavar="", parse=switch, default="false", is_switch=True,
         says="take services, policies and replicas from the Kubernetes API, and not from a file",
     ),
-    Option(
-        name="kubeconfig", field="kubeconfig", metavar="PATH", parse=_or_none(str), default="none",
-        says="the way to the API with --cluster; without it the account of the pod that this runs in",
-    ),
+    KUBECONFIG,
+    pod_namespace("its ConfigMap and its autoscalers"),
+    POD_NAME,
+    WATCH_NAMESPACE,
+    KINDS,
     Option(
         name="listen", field="listen", metavar="ADDRESS", parse=ip_and_port, default="127.0.0.1:8080",
         says="where requests come in; 0.0.0.0:PORT for all interfaces; port 0: any free one, told at the start",
@@ -238,24 +250,16 @@ PROGRAM: Final = Program(
 
 def read(arguments: Sequence[str], environ: Mapping[str, str]) -> Settings:
     """The settings. Raises DefinitionErrors with all that is wrong."""
-    values, errors = read_values(PROGRAM, arguments, environ)
+    values, errors = read_values(PROGRAM, arguments, with_downward(environ))
     if not errors:
-        settings = _placed(Settings(**{**values, "stats": values["stats"] or ()}), values["stats"] is None, environ)
+        if values["stats"] is None:
+            service = f"zerogate-autoscaler-stats.{values['namespace']}"
+            values["stats"] = (Address(service, STATS_PORT),) if values["cluster"] else ()
+        settings = Settings(**values)
         errors = _conflicts(settings)
         if not errors:
             return settings
     raise DefinitionErrors(errors)
-
-
-def _placed(settings: Settings, is_auto: bool, environ: Mapping[str, str]) -> Settings:
-    """What Kubernetes tells a pod by variables that are its own to name."""
-    home = environ.get("POD_NAMESPACE") or HOME
-    stats = settings.stats
-    if is_auto and settings.cluster:
-        stats = (Address(f"zerogate-autoscaler-stats.{home}", STATS_PORT),)
-    return msgspec.structs.replace(
-        settings, home=home, pod=environ.get("POD_NAME") or settings.pod, stats=stats
-    )  # fmt: skip
 
 
 def _conflicts(settings: Settings) -> list[DefinitionError]:
@@ -280,6 +284,6 @@ def _about_source(settings: Settings) -> list[DefinitionError]:
         return [DefinitionError(f"{shown(settings.file)} is given too", key="--cluster", hint=hint)]
     if not settings.cluster and settings.file is None:
         return [DefinitionError("FILE is missing", hint="Name a file of JSON, or write --cluster.")]
-    if not settings.cluster and settings.kubeconfig is not None:
+    if not settings.cluster and settings.kubeconfig:
         return [DefinitionError("is about --cluster, which is not given", key="--kubeconfig", hint="Write --cluster.")]
     return []

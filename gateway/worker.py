@@ -12,19 +12,18 @@ import random
 import signal
 import socket
 from collections import deque
-from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from activator.hold import Hold
 from activator.holds import Holds
-from activator.links import Links
 from gateway.changes import NOTHING, decode
 from gateway.channel import Channel
 from gateway.doors import Door
 from gateway.entries import Entries
-from gateway.file import EMPTY, GatewayFile, Service, Trouble, read_file
+from gateway.file import GatewayFile, read_file
+from gateway.fleet import Fleet
 from gateway.ingress import Ingress
 from gateway.messages import Amend, Applied, Apply, FromParent, Leave, LeaveAtOnce, Leaving, Ready, WakeUp
 from gateway.reporting import Reporting
@@ -35,7 +34,6 @@ from gateway.tls import ListenerWatch
 from zerogate.clock import now
 from zerogate.counters import ServiceCounters
 from zerogate.drain import Steps, leave, leaving
-from zerogate.errors import Refusal
 from zerogate.http.access_log import AccessLog
 from zerogate.http.exchange import Exchange
 from zerogate.http.server import ConnectionLimits, Server
@@ -53,8 +51,6 @@ log = logging.getLogger("gateway")
 
 LAST_ANSWERS_S: Final = 1.0
 """For refusals that are on their way at the drain deadline, and for the last report."""
-START_AGAIN_S: Final = 30.0
-"""Told to clients of a service that cannot start: somebody has to change something first."""
 _LEAVING: Final = leaving(
     "This gateway is being stopped and no replica took the request until then. Try again.", retry_after_s=1.0
 )
@@ -87,8 +83,12 @@ class Worker:
             self, sweep=self._sweep, nursery=self._nursery, choose=self._chance.randrange,
             call_later=loop.call_later, clock=now,
         )  # fmt: skip
-        self._telling = self._make_telling() if self._settings.stats else None
-        self._links: dict[str, Links] = {}
+        # on a cluster it is there without anybody to tell, too: it knows when to wake again
+        self._telling = self._make_telling() if self._settings.stats or self._settings.cluster else None
+        self._fleet = Fleet(
+            self._holds, start.name,
+            sweep=self._sweep, nursery=self._nursery, jitter=self._chance.random, watch=self._watch,
+        )  # fmt: skip
         self._ingress = Ingress(self._holds, loop.call_soon, self.on_exchange_ended)
         self._tracing = self._trace()
         self._server = Server(
@@ -105,7 +105,7 @@ class Worker:
             access_log=self._access_log, tracing=self._tracing, edition=lambda: self._edition, telling=self._telling,
         )  # fmt: skip
         self._export: SpanExport | None = None
-        self._file = EMPTY
+        self._router = Router(())
         self._amendments: deque[Amend] = deque()
         """Slices that came and have not been applied; their order is theirs."""
         self._edition = start.edition
@@ -127,7 +127,7 @@ class Worker:
         """Take requests until told to leave, and leave."""
         await self._channel.open(self._start.channel)
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._on_sigterm)
-        self._apply(self._start.file)
+        self._apply(self._start.file, self._start.file.router())
         if self._tracing is not None and self._settings.trace_to is not None:
             self._export = await start_export(self._tracing, self._settings.trace_to)
         await self._entries.start(self._nursery)
@@ -151,56 +151,23 @@ class Worker:
             nursery=self._nursery, jitter=self._chance.random, on_unacknowledged=self._wake_from_here,
         )  # fmt: skip
 
+    def _watch(self, hold: Hold) -> None:
+        if self._telling is not None:
+            self._telling.watch(hold)
+
     # The file
 
-    def _apply(self, file: GatewayFile, router: Router | None = None) -> None:
+    def _apply(self, file: GatewayFile, router: Router) -> None:
         """Work by a file, in one callback: no request sees half of it."""
-        gone = [name for name in self._links if name not in file.services]
-        self._take(file, file.services, gone, router or file.router())
+        self._fleet.fit(file)
+        self._route(router)
 
-    def _take(
-        self, file: GatewayFile, services: Mapping[str, Service], gone: Iterable[str], router: Router | None
-    ) -> None:
-        """Work by these services of the file, and no longer by those that are gone. `router`: where routes differ."""
-        for name in gone:
-            links = self._links.pop(name, None)
-            if links is not None:
-                links.close()
-        self._holds.amend({name: service.policy for name, service in services.items()}, gone)
-        for name, service in services.items():
-            self._connect(name, service)
-        if router is not None:
-            self._ingress.configure(router)
-            if self._tracing is not None:
-                self._tracing.configure(self._settings.trace_ratio, file.prefixes())
-        self._file = file
-
-    def _connect(self, name: str, service: Service) -> None:
-        before = self._file.services.get(name)
-        links = self._links.get(name)
-        if links is None:
-            links = self._links[name] = Links(
-                self._holds[name], self._start.name,
-                sweep=self._sweep, nursery=self._nursery, jitter=self._chance.random,
-            )  # fmt: skip
-            if self._telling is not None:
-                self._telling.watch(self._holds[name])
-        for address in set(before.replicas if before is not None else ()).difference(service.replicas):
-            links.remove(str(address))
-        for address in service.replicas:
-            links.add(str(address), address)
-        was = before.trouble if before is not None else None
-        if service.trouble != was:
-            self._on_trouble(self._holds[name], service.trouble, was_hopeless=was is not None and was.is_hopeless)
-
-    def _on_trouble(self, hold: Hold, trouble: Trouble | None, *, was_hopeless: bool) -> None:
-        """Replicas do not get ready, or now may: who waits is told why in the end, or at once where it is in vain."""
-        hold.obstacle = trouble.detail if trouble is not None else ""
-        if trouble is not None and trouble.is_hopeless:
-            if not hold.ready:
-                hold.fail(_cannot_start(hold.service, trouble.detail), float("inf"), now())
-        elif was_hopeless:
-            hold.unblock()
+    def _route(self, router: Router) -> None:
+        """Route by this table; after any change, because what is remembered of heads is of the services before it."""
+        if router is not self._router and self._tracing is not None:
+            self._tracing.configure(self._settings.trace_ratio, self._fleet.file.prefixes())
+        self._router = router
+        self._ingress.configure(router)
 
     async def _read_and_apply(self, message: Apply) -> None:
         # in a thread: a thousand policies take longer to read than a stream should stand still
@@ -216,11 +183,12 @@ class Worker:
         while self._amendments:
             message = self._amendments[0]
             change = decode(message.data)
-            file = change.applied_to(self._file)
+            file = change.applied_to(self._fleet.file)
             # a thousand routes are 30 ms: in a thread nothing stands still for longer than it takes to share a core
-            router = await asyncio.to_thread(file.router) if change.reroute else None
+            router = await asyncio.to_thread(file.router) if change.reroute else self._router
             self._edition = message.edition
-            self._take(file, change.services, change.gone, router)
+            self._fleet.take(file, change.services, change.gone)
+            self._route(router)
             if change == NOTHING:
                 await self._entries.look_at_certificates()
             self._channel.say(Applied(message.edition))
@@ -302,21 +270,20 @@ class Worker:
                 log.warning("%d connections were reset: they had not ended at the deadline", reset)
 
     async def _stop_asking(self) -> None:
-        for links in self._links.values():
-            links.close()
+        self._fleet.close()
         self._holds.close()
 
     async def _close(self) -> None:
         # the ends of connections that were reset are counted in the next turn of the loop
         await asyncio.sleep(0)
         if self._telling is not None:
-            self._telling.note(self._file.services)
+            self._telling.note(self._fleet.file.services)
             await self._telling.close()
         await self._nursery.aclose()
         self._access_log.finish()
         if self._export is not None:
             await asyncio.to_thread(self._export.stop)
-        self._reporting.report([*self._file.services])
+        self._reporting.report([*self._fleet.file.services])
         await self._channel.close(within_s=LAST_ANSWERS_S)
 
     # What the holds tell
@@ -325,7 +292,7 @@ class Worker:
         """A request waits."""
         if self._telling is not None:
             self._telling.wake(service)
-        else:
+        if not self._settings.stats:
             self._wake_from_here(service)
 
     def _wake_from_here(self, service: str) -> None:
@@ -352,8 +319,3 @@ async def serve(start: Start) -> None:
 def _read(data: bytes, source: str) -> tuple[GatewayFile, Router]:
     file = read_file(data, source)
     return file, file.router()
-
-
-def _cannot_start(service: str, why: str) -> Refusal:
-    detail = f"No replica of {service} can start: {why}"
-    return Refusal(status=503, code="start_failed", detail=detail, retry_after_s=START_AGAIN_S)

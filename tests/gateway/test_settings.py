@@ -52,9 +52,27 @@ def test_what_is_wrong_is_said_with_its_place_and_what_to_do(flags: tuple[str, .
     assert said in str(caught.value)
 
 
-def test_a_file_is_needed() -> None:
-    with pytest.raises(DefinitionErrors, match="FILE"):
-        read((), {})
+def test_a_file_or_a_cluster_is_needed_and_not_both() -> None:
+    for words, said in (
+        ((), "FILE is missing. Name a file of JSON, or write --cluster."),
+        (("gateway.json", "--cluster"), '--cluster: "gateway.json" is given too.'),
+        (("gateway.json", "--kubeconfig", "/x"), "--kubeconfig: is about --cluster, which is not given."),
+    ):
+        with pytest.raises(DefinitionErrors) as caught:
+            read(words, {})
+        assert said in str(caught.value)
+
+
+def test_on_a_cluster_the_autoscalers_of_its_namespace_hear_it_unless_it_is_told_otherwise() -> None:
+    pod = {"POD_NAMESPACE": "zg", "POD_NAME": "zerogate-gateway-0", "ZEROGATE_CLUSTER": "true"}
+    it = read((), pod)
+    assert (it.cluster, it.file, it.namespace, it.pod) == (True, None, "zg", "zerogate-gateway-0")
+    assert it.stats == (Address("zerogate-autoscaler-stats.zg", 8090),)
+    assert read(("--cluster",), {}).stats == (Address("zerogate-autoscaler-stats.zerogate-system", 8090),)
+    assert read(("--cluster", "--stats", "none"), pod).stats == ()
+    assert settings().stats == ()
+    with pytest.raises(DefinitionErrors, match='ZEROGATE_CLUSTER: "yes" is neither true nor false'):
+        read((), {"ZEROGATE_CLUSTER": "yes"})
 
 
 def test_the_document_lists_every_flag_with_its_variable_and_default() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from zerogate.kube.lives import Life, cost_of, deleted, lives_of, ordinal_of, trouble_of
+from zerogate.kube.lives import Life, cost_of, deleted, lives_of, never_starts, ordinal_of, trouble_of
 from zerogate.kube.objects import Pod
 from zerogate.runtime.interface import EndCause, ReplicaState
 
@@ -117,6 +117,14 @@ def test_an_evicted_pod_is_gone_with_the_kubelets_words() -> None:
 def test_trouble_is_what_does_not_pass_by_waiting(shown: Pod, trouble: str | None) -> None:
     assert trouble_of(shown) == trouble
     assert lives_of(shown)[0].state is ReplicaState.STARTING
+
+
+@pytest.mark.parametrize(
+    ("reason", "hopeless"),
+    [("ImagePullBackOff", True), ("ErrImagePull", False), ("CrashLoopBackOff", True), ("ContainerCreating", False)],
+)
+def test_what_the_kubelet_gave_up_for_now_does_not_pass_by_waiting(reason: str, hopeless: bool) -> None:
+    assert never_starts(pod(state={"waiting": {"reason": reason}})) is hopeless
 
 
 @pytest.mark.parametrize(("text", "cost"), [("-1000", -1000), ("many", 0), ("", 0)])

@@ -1,0 +1,216 @@
+"""What a gateway makes of a cluster's objects."""
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from gateway.changes import Change
+from gateway.cluster_book import ClusterBook
+from gateway.file import EMPTY, GatewayFile, Service, Trouble
+from zerogate.kube.catalog import Catalog
+from zerogate.kube.objects import DEPLOYMENTS, Pod, Workload
+from zerogate.kube.sidecar import PORT_NAME, SIDECAR
+from zerogate.runtime.interface import Address
+
+SERVICE = "ml/llama"
+
+
+def pod(
+    name: str = "p", ip: str = "10.0.0.1", *, deleting: bool = False, phase: str = "Running", ready: bool = False,
+    waiting: dict[str, str] | None = None, ended: dict[str, Any] | None = None, scheduled: bool = True,
+    sidecar: bool = True,
+) -> Pod:  # fmt: skip
+    ports = [{"name": PORT_NAME, "containerPort": 8012}]
+    conditions = [{"type": "Ready", "status": str(ready)}]
+    if not scheduled:
+        conditions.append({"type": "PodScheduled", "status": "False", "message": "0/3 nodes are available"})
+    state = {"waiting": waiting} if waiting else {"running": {}}
+    last = {"terminated": ended} if ended else {}
+    body = {
+        "metadata": {
+            "name": name, "namespace": "ml", "uid": f"uid-{name}",
+            **({"deletionTimestamp": "2026-01-01T00:00:00Z"} if deleting else {}),
+        },
+        "spec": {"initContainers": [{"name": SIDECAR, "ports": ports}] if sidecar else []},
+        "status": {
+            "phase": phase, "podIP": ip, "conditions": conditions,
+            "containerStatuses": [{"name": "model", "state": state, "lastState": last}],
+        },
+    }  # fmt: skip
+    return msgspec.convert(body, Pod)
+
+
+class Shown:
+    """A book, and a cluster that shows it what a test says."""
+
+    def __init__(self) -> None:
+        self.workloads: dict[str, Workload] = {}
+        self.catalog = Catalog()
+        self.book = ClusterBook(self.workloads.get)
+        self.file = GatewayFile({})
+
+    def workload(self, name: str = "llama", *, replicas: int = 1, failure: str = "", **annotations: str) -> None:
+        keys = {f"zerogate.dev/{key.replace('_', '-')}": value for key, value in annotations.items()}
+        conditions = [{"type": "ReplicaFailure", "status": "True", "message": failure}] if failure else []
+        body = {
+            "metadata": {"name": name, "namespace": "ml", "creationTimestamp": "2026-01-01T00:00:00Z",
+                         "annotations": {"zerogate.dev/enabled": "true", **keys}},
+            "spec": {"replicas": replicas}, "status": {"conditions": conditions},
+        }  # fmt: skip
+        one = msgspec.convert(body, Workload)
+        self.workloads[f"ml/{name}"] = one
+        self.catalog.set_workload("Deployment", DEPLOYMENTS, one)
+        self.book.on_services(self.catalog.services())
+        self.book.on_number(f"ml/{name}")
+
+    def without(self, name: str = "llama") -> None:
+        del self.workloads[f"ml/{name}"]
+        self.catalog.remove_workload("Deployment", ("ml", name))
+        self.book.on_services(self.catalog.services())
+
+    def pods(self, *pods: Pod) -> None:
+        for one in pods:
+            self.book.on_pod(SERVICE, one)
+
+    def take(self) -> list[Change]:
+        changes = self.book.take()
+        for change in changes:
+            self.file = change.applied_to(self.file)
+        return changes
+
+    @property
+    def service(self) -> Service:
+        self.take()
+        return self.file.services[SERVICE]
+
+
+@pytest.fixture
+def shown() -> Shown:
+    it = Shown()
+    it.workload()
+    it.take()
+    return it
+
+
+@pytest.mark.parametrize(
+    ("seen", "counts"),
+    [
+        (pod(), True),
+        (pod(ready=True), True),
+        (pod(phase="Pending"), True),
+        (pod(ip=""), False),
+        (pod(deleting=True, ready=True), False),
+        (pod(phase="Failed"), False),
+        (pod(sidecar=False), False),
+    ],
+    ids=["starting", "ready", "has an address", "has none", "being deleted", "failed", "no sidecar"],
+)
+def test_where_requests_may_go(shown: Shown, seen: Pod, counts: bool) -> None:
+    shown.pods(seen)
+    assert shown.service.replicas == ((Address("10.0.0.1", 8012),) if counts else ())
+
+
+def test_a_pod_that_is_deleted_leaves_and_the_others_stay(shown: Shown) -> None:
+    told: list[int] = []
+    shown.pods(pod("a", "10.0.0.1"), pod("b", "10.0.0.2"))
+    told.append(len(shown.service.replicas))
+    shown.pods(pod("a", "10.0.0.1", deleting=True))
+    told += [len(shown.service.replicas), shown.service.replicas.index(Address("10.0.0.2", 8012))]
+    shown.book.on_pod_gone(SERVICE, "b")
+    told.append(len(shown.service.replicas))
+    assert told == [2, 1, 0, 0]
+
+
+def test_news_that_say_nothing_new_are_no_change(shown: Shown) -> None:
+    shown.pods(pod())
+    assert len(shown.take()) == 1
+    shown.pods(pod(ready=True))
+    shown.book.on_number(SERVICE)
+    assert shown.take() == []
+
+
+def test_a_workload_that_is_let_go_takes_its_pods_with_it(shown: Shown) -> None:
+    shown.pods(pod())
+    shown.take()
+    shown.without()
+    [change] = shown.take()
+    assert (change.gone, change.reroute) == ((SERVICE,), True)
+    assert shown.file == EMPTY
+    shown.workload()
+    assert shown.service.replicas == ()
+
+
+def test_a_policy_is_given_as_gateways_need_it(shown: Shown) -> None:
+    shown.workload(protocol="h2c", schedule="Mon-Fri 08:00-18:00 UTC = 1", queue_limit="9", hosts="a.example")
+    policy = shown.service.policy
+    assert (policy.protocol, policy.schedule, policy.queue_limit) == ("http1", (), 9)
+    assert shown.service.routes is not None
+    assert shown.service.routes[0].hosts == ("a.example",)
+
+
+def test_a_bad_annotation_of_one_workload_leaves_the_others_alone(shown: Shown) -> None:
+    shown.workload("other", queue_limit="many", hosts="x y")
+    shown.workload("third", hosts="c.example")
+    shown.take()
+    assert set(shown.file.services) == {"ml/llama", "ml/other", "ml/third"}
+    shown.file.router()
+
+
+def test_who_asks_for_what_another_has_is_named_until_that_is_over(shown: Shown) -> None:
+    shown.workload(hosts="a.example")
+    shown.workload("other", hosts="a.example")
+    shown.take()
+    assert list(shown.book.refused) == ["ml/other"]
+    shown.workload("other", hosts="b.example")
+    shown.take()
+    assert shown.book.refused == {}
+
+
+PULL = {"reason": "ImagePullBackOff", "message": "no such image"}
+CRASH = {"reason": "CrashLoopBackOff", "message": "back-off 10s"}
+
+
+@pytest.mark.parametrize(
+    ("pods", "trouble"),
+    [
+        ([], None),
+        ([pod()], None),
+        ([pod(scheduled=False)], Trouble("not scheduled: 0/3 nodes are available")),
+        ([pod(waiting=PULL)], Trouble("container model: ImagePullBackOff: no such image", True)),
+        ([pod(waiting={"reason": "ErrImagePull", "message": "x"})], Trouble("container model: ErrImagePull: x")),
+        (
+            [pod(waiting=CRASH, ended={"exitCode": 3, "message": "no CUDA device\n"})],
+            Trouble(
+                "container model: CrashLoopBackOff: back-off 10s. It ended with exit code 3: no CUDA device", True
+            ),
+        ),
+        ([pod("a", waiting=PULL), pod("b", ready=True)], None),
+        ([pod("a", waiting=PULL), pod("b")], None),
+        ([pod("a", scheduled=False), pod("b", waiting=PULL)], Trouble("not scheduled: 0/3 nodes are available")),
+        ([pod(waiting=PULL, deleting=True)], None),
+    ],
+    ids=[
+        "none", "starting", "pending", "image", "image once", "crash loop", "one is ready", "one starts",
+        "one may be scheduled yet", "being deleted",
+    ],
+)  # fmt: skip
+def test_what_is_in_the_way_and_whether_waiting_helps(
+    shown: Shown, pods: list[Pod], trouble: Trouble | None
+) -> None:  # fmt: skip
+    shown.pods(*pods)
+    assert shown.service.trouble == trouble
+
+
+def test_a_replica_that_was_ready_and_crashes_is_no_reason_to_give_up(shown: Shown) -> None:
+    shown.pods(pod(ready=True))
+    shown.take()
+    shown.pods(pod(waiting=CRASH))
+    assert shown.service.trouble == Trouble("container model: CrashLoopBackOff: back-off 10s")
+
+
+def test_pods_that_are_not_even_admitted_are_told_in_the_controllers_words(shown: Shown) -> None:
+    shown.workload(failure="pods is forbidden: exceeded quota: gpus")
+    assert shown.service.trouble == Trouble("pods is forbidden: exceeded quota: gpus")
+    shown.workload(failure="pods is forbidden: exceeded quota: gpus", replicas=0)
+    assert shown.service.trouble is None
