@@ -2,8 +2,9 @@
 
 import pytest
 
-from autoscaler.settings import ExtraKind, Settings, read
+from autoscaler.settings import Settings, read
 from zerogate.errors import DefinitionErrors
+from zerogate.kube.cluster_flags import ExtraKind
 from zerogate.runtime.interface import Address
 
 

@@ -97,6 +97,8 @@ def _decides(release: str, workloads: Sequence[Workloads]) -> Iterator[Right]:
         why = "state.zerogate.dev/… and pins on them"
         yield Right(group=one.group, resources=(one.resource,), verbs=("patch",), why=why)
     yield Right(group="", resources=("pods",), verbs=("patch",), why="controller.kubernetes.io/pod-deletion-cost")
+    hpas = ("horizontalpodautoscalers",)
+    yield Right(group="autoscaling", resources=hpas, verbs=("list", "patch"), why="`hpa: floor` moves their minReplicas")
     yield Right(
         group="authentication.k8s.io", resources=("tokenreviews",), verbs=("create",), why="whose report it is"
     )  # fmt: skip

@@ -9,9 +9,10 @@ import pytest
 from zerogate.kube.catalog import Catalog, Managed
 from zerogate.kube.errors import Asked, Unreachable
 from zerogate.kube.objects import DEPLOYMENTS, Meta, Resource, Scale, ScaleSpec, Workload
+from zerogate.kube.pins import PIN
 from zerogate.kube.rate import Priority
 from zerogate.kube.scaling import ReplicasDiffer, Scales
-from zerogate.kube.waking import PIN, Waker
+from zerogate.kube.waking import Waker
 
 NOW = 1_790_000_000.0
 
