@@ -98,7 +98,7 @@ def _decides(release: str, workloads: Sequence[Workloads]) -> Iterator[Right]:
         yield Right(group=one.group, resources=(one.resource,), verbs=("patch",), why=why)
     yield Right(group="", resources=("pods",), verbs=("patch",), why="controller.kubernetes.io/pod-deletion-cost")
     hpas = ("horizontalpodautoscalers",)
-    yield Right(group="autoscaling", resources=hpas, verbs=("list", "patch"), why="`hpa: floor` moves their minReplicas")
+    yield Right(group="autoscaling", resources=hpas, verbs=("list", "patch"), why="`hpa: floor`, their minReplicas")
     yield Right(
         group="authentication.k8s.io", resources=("tokenreviews",), verbs=("create",), why="whose report it is"
     )  # fmt: skip

@@ -80,14 +80,15 @@ async def test_what_runs_already_is_not_asked_for_unless_what_is_known_may_be_ol
 @pytest.mark.parametrize(
     ("pin", "wakes"),
     [
-        ("0", False),
-        ("0 until 2090-01-01T00:00:00Z", False),
-        ("0 until 2020-01-01T00:00:00Z", True),
-        ("2", True),
+        ('{"replicas":0}', False),
+        ('{"replicas":0,"until":"2090-01-01T00:00:00Z"}', False),
+        ('{"replicas":0,"until":"2020-01-01T00:00:00Z"}', True),
+        ("{}", False),
+        ('{"replicas":2}', True),
         ("zero", True),
-        ("0 until never", True),
+        ('{"replicas":0,"until":"never"}', True),
     ],
-    ids=["zero", "zero until then", "a pin that is over", "two", "unreadable", "until nothing"],
+    ids=["zero", "zero until then", "a pin that is over", "paused", "two", "unreadable", "until nothing"],
 )
 async def test_a_persons_word_is_heard(pin: str, wakes: bool) -> None:
     server = Server()
