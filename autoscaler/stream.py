@@ -45,6 +45,9 @@ SLICE: Final = 256
 """Readings in one callback: about a millisecond."""
 _BYTES_OF_ONE: Final = 512
 """A longer reading counts as several: names have at most 317 letters, numbers some ten."""
+TOKEN_GAP_S: Final = 1.0
+"""Between two tokens of a source: each costs a question to the API server. An honest one has a new one every few
+minutes; who says the next one sooner is not read until then."""
 _LOG_GAP_S: Final = 1.0
 """Whoever knocks again and again does not fill the log."""
 LEADING: Final = frame(Ack(0, leading=True))
@@ -56,7 +59,7 @@ class Stream(asyncio.Protocol):
 
     __slots__ = (
         "_allowed", "_allowed_s", "_bodies", "_can_write", "_frames", "_greeting", "_heard_s", "_identity", "_is_busy",
-        "_rate", "_receiver", "_source", "_transport", "tick", "visit_s",
+        "_rate", "_receiver", "_source", "_token_s", "_transport", "tick", "visit_s",
     )  # fmt: skip
 
     def __init__(self, receiver: "Receiver") -> None:
@@ -73,6 +76,8 @@ class Stream(asyncio.Protocol):
         self._can_write = True
         self._heard_s = self._allowed_s = now()
         self._allowed = self._rate = 0.0
+        self._token_s = float("-inf")
+        """When its last token but the first was judged."""
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
@@ -264,9 +269,15 @@ class Stream(asyncio.Protocol):
     def _judge(self, token: str, hello: Hello | None) -> None:
         self._is_busy = True
         self._transport.pause_reading()
-        self._receiver.nursery.start(self._judge_and_go_on(token, hello), name="authentication of a source")
+        wait_s = max(0.0, self._token_s + TOKEN_GAP_S - now())
+        if hello is None:
+            self._token_s = now() + wait_s
+        if wait_s:
+            self._receiver.figures.throttled += 1
+        self._receiver.nursery.start(self._judge_and_go_on(token, hello, wait_s), name="authentication of a source")
 
-    async def _judge_and_go_on(self, token: str, hello: Hello | None) -> None:
+    async def _judge_and_go_on(self, token: str, hello: Hello | None, wait_s: float) -> None:
+        await asyncio.sleep(wait_s)
         verdict: Identity | Refused | None
         try:
             async with asyncio.timeout(HELLO_S):

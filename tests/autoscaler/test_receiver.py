@@ -274,6 +274,26 @@ async def test_a_new_token_keeps_a_stream_and_somebody_elses_ends_it() -> None:
         assert isinstance(await source.hear(), TurnedAway)
 
 
+async def test_new_tokens_are_not_judged_as_fast_as_a_source_says_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each costs a question to the API server, and a gateway may say 20,000 things a second."""
+    monkeypatch.setattr(autoscaler.stream, "TOKEN_GAP_S", 0.05)
+    asked_s: list[float] = []
+
+    async def judge(token: str) -> Identity | Refused:
+        asked_s.append(now())
+        return await by_token(token)
+
+    it = Ear(Policy(), authenticate=judge)
+    await it.open()
+    async with known(it, "gateway", "gateway") as source:
+        await source.say(*[Token("gateway")] * 4, Beat())
+        assert await source.hear() == Ack(0, True)
+    await it.close()
+    assert len(asked_s) == 5
+    assert asked_s[4] - asked_s[1] > 0.14
+    assert it.receiver.figures.throttled == 3
+
+
 class Counts:
     """A book of one service."""
 
