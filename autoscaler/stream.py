@@ -85,14 +85,19 @@ class Stream(asyncio.Protocol):
         unknown = len(receiver.unknown)
         receiver.unknown.add(self)
         if unknown >= bounds.unknown or unknown + len(receiver.streams) >= bounds.streams:
-            self.turn_away("full", "This autoscaler has as many streams as it takes.", is_passing=True)
-        else:
-            receiver.sweep.watch(self, self._heard_s + HELLO_S)
+            # an honest source says who it is with its first bytes: whoever only knocks keeps no place from it
+            oldest = next(iter(receiver.silent), self)
+            oldest.turn_away("full", "This autoscaler has as many streams as it takes.", is_passing=True)
+            if oldest is self:
+                return
+        receiver.silent[self] = None
+        receiver.sweep.watch(self, self._heard_s + HELLO_S)
 
     def connection_lost(self, exc: Exception | None) -> None:
         receiver, source = self._receiver, self._source
         receiver.sweep.forget(self)
         receiver.unknown.discard(self)
+        receiver.silent.pop(self, None)
         if source is not None and receiver.streams.get(source.name) is self:
             del receiver.streams[source.name]
             if source.scope is not None:
@@ -120,6 +125,8 @@ class Stream(asyncio.Protocol):
         if now() >= receiver.quiet_until_s:
             receiver.quiet_until_s = now() + _LOG_GAP_S
             log.warning("a stream of %s: %s", self._source.name if self._source else "an unknown source", reason)
+        receiver.unknown.discard(self)
+        receiver.silent.pop(self, None)
         self.write(frame(TurnedAway(reason, is_passing)))
         self._bodies.clear()
         self._transport.close()
@@ -215,6 +222,7 @@ class Stream(asyncio.Protocol):
         if source is None:
             if not isinstance(message, Hello):
                 raise WireError("the first message is not a hello")
+            self._receiver.silent.pop(self, None)
             self._judge(message.token, message)
             return 0
         taker = self._receiver.taker

@@ -233,6 +233,14 @@ async def test_streams_are_bounded() -> None:
         assert it.sources == {"ns/chat-1"}
 
 
+async def test_those_that_say_nothing_give_way_to_who_comes() -> None:
+    async with judged(unknown=1) as it, raw(it) as first, raw(it) as second:
+        assert isinstance(await first.hear(), TurnedAway)
+        await second.say(Hello("me", "i1", "sidecar", "chat"), greeting=PREAMBLE)
+        assert await second.hear() == Welcome(True)
+        assert not it.receiver.unknown
+
+
 async def test_a_second_stream_of_a_source_replaces_the_first() -> None:
     async with judged() as it, known(it) as first, known(it) as second:
         assert await first.hear() is None
