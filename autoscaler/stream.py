@@ -133,13 +133,16 @@ class Stream(asyncio.Protocol):
 
     def due(self, now_s: float) -> float | None:
         """End a stream that is silent, or that has not said who it is."""
+        if self._transport.is_closing():
+            self.abort()  # it does not read why it was turned away
+            return None
         if self._source is None:
             self.turn_away("silent", f"A source says who it is within {HELLO_S:g} s.", is_passing=True)
-            return None
+            return now_s + HELLO_S
         assert self._identity is not None
         if now_s >= self._identity.expires_s:
             self.turn_away("token", "The token has expired and no other one was sent.", is_passing=True)
-            return None
+            return now_s + HELLO_S
         if now_s >= self._heard_s + 2 * SILENCE_S:
             self._receiver.figures.refused["silent"] += 1
             self.abort()
@@ -295,7 +298,9 @@ class Stream(asyncio.Protocol):
         if self._transport.is_closing():
             return
         before = self._identity
-        if verdict is None:
+        if verdict is None and before is not None:
+            self._rested()  # the old one holds until it expires, and who judges tokens may be back by then
+        elif verdict is None:
             self.turn_away("token", "The token could not be judged in time.", is_passing=True)
         elif isinstance(verdict, Refused):
             self.turn_away("token", verdict.reason)

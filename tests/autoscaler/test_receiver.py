@@ -226,6 +226,32 @@ async def test_a_token_that_cannot_be_judged_in_time_is_refused_for_now(monkeypa
         assert message.is_passing
 
 
+async def test_a_new_token_that_cannot_be_judged_in_time_leaves_the_old_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(autoscaler.stream, "HELLO_S", 0.2)
+    async with judged() as it, known(it) as source:
+
+        async def never(_: str) -> Identity | Refused:
+            await asyncio.Event().wait()
+            raise AssertionError
+
+        it.receiver.authenticate = never
+        await source.say(Token("chat"), Beat())
+        assert await source.hear() == Ack(0, True)
+
+
+async def test_a_source_whose_token_expires_and_that_reads_nothing_is_gone_after_a_while(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(autoscaler.stream, "HELLO_S", 0.2)
+    monkeypatch.setattr(autoscaler.stream, "SILENCE_S", 0.3)
+    monkeypatch.setitem(TOKENS, "short", Identity(name="gateway", expires_s=now() + 0.1))
+    async with judged() as it, known(it, "short", "gateway") as source:
+        source.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        (stream,) = it.receiver.streams.values()
+        stream._transport.write(b"x" * (1 << 24))
+        await it.until(lambda: not it.sources, 5)
+
+
 async def test_streams_are_bounded() -> None:
     async with judged(streams=1) as it, known(it), raw(it) as source:
         [message] = await source.hear_all()
