@@ -244,10 +244,12 @@ class Turns(Asking):
         exchange.on_response_end(trailers, self._now_s)
 
     def _fail(self, cause: str) -> None:
+        """What came has no meaning; where it came too early to be an answer at all, another try may bring one."""
         exchange, self._exchange = self._exchange, None
+        is_answer = self.state != EARLY
         self.close()
         if exchange is not None:
-            exchange.on_upstream_lost(cause, self._now_s)
+            exchange.on_upstream_lost(cause, self._now_s, is_final=is_answer)
 
     # A WebSocket
 

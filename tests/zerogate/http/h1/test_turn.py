@@ -479,3 +479,11 @@ def test_an_answer_before_its_replica_took_the_whole_request_closes_the_connecti
     assert exchange.result is Result.SERVED
     assert turns.state == CLOSED
     assert not machine.pool.idle
+
+
+@pytest.mark.parametrize("answer", ["garbage", "another version", "a switch nobody asked for"])
+def test_an_answer_without_a_meaning_is_not_asked_for_again(answer: str) -> None:
+    turns, machine = started()
+    exchange = machine.all[0][0]
+    turns.take(ANSWERS[answer], 0.0)
+    assert (exchange.attempts, exchange.code) == (1, "replica_lost")
