@@ -34,5 +34,5 @@ async def test_an_address_stands_for_itself_and_a_name_for_all_that_it_has() -> 
 
 @pytest.mark.both_loops
 async def test_what_cannot_be_a_name_is_a_failure_like_one_that_nobody_has() -> None:
-    with pytest.raises(OSError, match='"a..b" is no name'):
+    with pytest.raises(OSError, match="is no name"):
         await resolve(Address("a..b", 5))
