@@ -201,9 +201,10 @@ class Hold(Supply):
             return
         if found is Next.OVER_BUDGET:
             exchange.refuse(refusals.over_budget(self.service, cause), now_s)
+        elif found is Next.HOPELESS:
+            exchange.refuse(refusals.lost(self.service, cause), now_s)
         else:
-            if found is Next.HOPELESS_FOR_ALL:
-                self.refuse_waiting(refusals.unreachable(self.service, cause), now_s)
+            self.refuse_waiting(refusals.unreachable(self.service, cause), now_s)
             exchange.refuse(refusals.unreachable(self.service, cause), now_s)
         self._release(now_s)
 

@@ -32,6 +32,12 @@ def unreachable(service: str, cause: str) -> Refusal:
     return Refusal(status=502, code="replica_unreachable", detail=detail, retry_after_s=1.0)
 
 
+def lost(service: str, cause: str) -> Refusal:
+    """It was sent often enough, and no answer came."""
+    detail = f"The replicas of {service} broke off before they answered: {cause}. Tried {MAX_ATTEMPTS} times."
+    return Refusal(status=502, code="replica_lost", detail=detail)
+
+
 def over_budget(service: str, cause: str) -> Refusal:
     """It might have been sent again, but too many were."""
     detail = (

@@ -108,6 +108,8 @@ class Receiver:
         self.streams: dict[str, Stream] = {}
         """Of known sources, by their names."""
         self.unknown: set[Stream] = set()
+        self.silent: dict[Stream, None] = {}
+        """Of the unknown, those that have not said who they are, the oldest first."""
         self.quiet_until_s = 0.0
         self._server: asyncio.Server | None = None
 

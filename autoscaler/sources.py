@@ -22,6 +22,8 @@ from zerogate.stats import Stat
 
 _REPORT_EVERY_S: Final = 1.0
 """How often a source reports what changed: what began between two reports of a quiet source is no older."""
+_MOST: Final = 1e15
+"""No process counts so far: what is larger is unsound, and sums of it would overflow where replicas are computed."""
 _LEAST_SEEN_S: Final = 1.0
 """Means over less are not known yet."""
 
@@ -199,7 +201,9 @@ class Sources:
 
 def _is_sound(stat: Stat) -> bool:
     numbers = (stat.arrivals, stat.completions, stat.running_s, stat.completed_run_s, stat.in_flight, stat.held)
-    return min(numbers) >= 0 and isfinite(sum(numbers) + stat.at_s + (stat.since_byte_s or 0.0))
+    return (
+        min(numbers) >= 0 and max(numbers) < _MOST and isfinite(sum(numbers) + stat.at_s + (stat.since_byte_s or 0.0))
+    )
 
 
 def _difference(view: _View | None, source: Source, stat: Stat, now_s: float) -> tuple[Stat, float]:

@@ -45,6 +45,9 @@ SLICE: Final = 256
 """Readings in one callback: about a millisecond."""
 _BYTES_OF_ONE: Final = 512
 """A longer reading counts as several: names have at most 317 letters, numbers some ten."""
+TOKEN_GAP_S: Final = 1.0
+"""Between two tokens of a source: each costs a question to the API server. An honest one has a new one every few
+minutes; who says the next one sooner is not read until then."""
 _LOG_GAP_S: Final = 1.0
 """Whoever knocks again and again does not fill the log."""
 LEADING: Final = frame(Ack(0, leading=True))
@@ -56,7 +59,7 @@ class Stream(asyncio.Protocol):
 
     __slots__ = (
         "_allowed", "_allowed_s", "_bodies", "_can_write", "_frames", "_greeting", "_heard_s", "_identity", "_is_busy",
-        "_rate", "_receiver", "_source", "_transport", "tick", "visit_s",
+        "_rate", "_receiver", "_source", "_token_s", "_transport", "tick", "visit_s",
     )  # fmt: skip
 
     def __init__(self, receiver: "Receiver") -> None:
@@ -73,6 +76,8 @@ class Stream(asyncio.Protocol):
         self._can_write = True
         self._heard_s = self._allowed_s = now()
         self._allowed = self._rate = 0.0
+        self._token_s = float("-inf")
+        """When its last token but the first was judged."""
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
@@ -80,14 +85,19 @@ class Stream(asyncio.Protocol):
         unknown = len(receiver.unknown)
         receiver.unknown.add(self)
         if unknown >= bounds.unknown or unknown + len(receiver.streams) >= bounds.streams:
-            self.turn_away("full", "This autoscaler has as many streams as it takes.", is_passing=True)
-        else:
-            receiver.sweep.watch(self, self._heard_s + HELLO_S)
+            # an honest source says who it is with its first bytes: whoever only knocks keeps no place from it
+            oldest = next(iter(receiver.silent), self)
+            oldest.turn_away("full", "This autoscaler has as many streams as it takes.", is_passing=True)
+            if oldest is self:
+                return
+        receiver.silent[self] = None
+        receiver.sweep.watch(self, self._heard_s + HELLO_S)
 
     def connection_lost(self, exc: Exception | None) -> None:
         receiver, source = self._receiver, self._source
         receiver.sweep.forget(self)
         receiver.unknown.discard(self)
+        receiver.silent.pop(self, None)
         if source is not None and receiver.streams.get(source.name) is self:
             del receiver.streams[source.name]
             if source.scope is not None:
@@ -115,19 +125,24 @@ class Stream(asyncio.Protocol):
         if now() >= receiver.quiet_until_s:
             receiver.quiet_until_s = now() + _LOG_GAP_S
             log.warning("a stream of %s: %s", self._source.name if self._source else "an unknown source", reason)
+        receiver.unknown.discard(self)
+        receiver.silent.pop(self, None)
         self.write(frame(TurnedAway(reason, is_passing)))
         self._bodies.clear()
         self._transport.close()
 
     def due(self, now_s: float) -> float | None:
         """End a stream that is silent, or that has not said who it is."""
+        if self._transport.is_closing():
+            self.abort()  # it does not read why it was turned away
+            return None
         if self._source is None:
             self.turn_away("silent", f"A source says who it is within {HELLO_S:g} s.", is_passing=True)
-            return None
+            return now_s + HELLO_S
         assert self._identity is not None
         if now_s >= self._identity.expires_s:
             self.turn_away("token", "The token has expired and no other one was sent.", is_passing=True)
-            return None
+            return now_s + HELLO_S
         if now_s >= self._heard_s + 2 * SILENCE_S:
             self._receiver.figures.refused["silent"] += 1
             self.abort()
@@ -210,6 +225,7 @@ class Stream(asyncio.Protocol):
         if source is None:
             if not isinstance(message, Hello):
                 raise WireError("the first message is not a hello")
+            self._receiver.silent.pop(self, None)
             self._judge(message.token, message)
             return 0
         taker = self._receiver.taker
@@ -264,9 +280,15 @@ class Stream(asyncio.Protocol):
     def _judge(self, token: str, hello: Hello | None) -> None:
         self._is_busy = True
         self._transport.pause_reading()
-        self._receiver.nursery.start(self._judge_and_go_on(token, hello), name="authentication of a source")
+        wait_s = max(0.0, self._token_s + TOKEN_GAP_S - now())
+        if hello is None:
+            self._token_s = now() + wait_s
+        if wait_s:
+            self._receiver.figures.throttled += 1
+        self._receiver.nursery.start(self._judge_and_go_on(token, hello, wait_s), name="authentication of a source")
 
-    async def _judge_and_go_on(self, token: str, hello: Hello | None) -> None:
+    async def _judge_and_go_on(self, token: str, hello: Hello | None, wait_s: float) -> None:
+        await asyncio.sleep(wait_s)
         verdict: Identity | Refused | None
         try:
             async with asyncio.timeout(HELLO_S):
@@ -276,7 +298,9 @@ class Stream(asyncio.Protocol):
         if self._transport.is_closing():
             return
         before = self._identity
-        if verdict is None:
+        if verdict is None and before is not None:
+            self._rested()  # the old one holds until it expires, and who judges tokens may be back by then
+        elif verdict is None:
             self.turn_away("token", "The token could not be judged in time.", is_passing=True)
         elif isinstance(verdict, Refused):
             self.turn_away("token", verdict.reason)

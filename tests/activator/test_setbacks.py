@@ -7,6 +7,7 @@ import pytest
 
 from activator.budget import BURST_S, FLOOR_PER_S
 from activator.health import FAILURES, MOST_OUT_S
+from activator.reach import MAX_ATTEMPTS
 from activator.setbacks import PAUSE_S, REST_S
 from tests.activator.world import World
 from tests.zerogate.http.dialogue import Sides, request
@@ -133,6 +134,16 @@ def test_what_broke_off_is_sent_again_to_another_replica_where_there_is_one() ->
     alone.on_upstream_lost("connection reset", world.now_s)
     world.end_pauses()
     assert alone.upstream is b
+
+
+def test_what_broke_off_every_time_is_told_as_lost_and_not_as_unreachable() -> None:
+    world = World()
+    world.replica()
+    exchange = world.arrive()
+    while exchange.result is None:
+        exchange.on_upstream_lost("connection reset", world.now_s)
+        world.end_pauses()
+    assert (exchange.attempts, exchange.status, exchange.code) == (MAX_ATTEMPTS, 502, "replica_lost")
 
 
 def test_what_broke_off_rests_for_a_while_by_chance_and_is_held_meanwhile() -> None:

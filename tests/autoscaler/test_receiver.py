@@ -226,11 +226,45 @@ async def test_a_token_that_cannot_be_judged_in_time_is_refused_for_now(monkeypa
         assert message.is_passing
 
 
+async def test_a_new_token_that_cannot_be_judged_in_time_leaves_the_old_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(autoscaler.stream, "HELLO_S", 0.2)
+    async with judged() as it, known(it) as source:
+
+        async def never(_: str) -> Identity | Refused:
+            await asyncio.Event().wait()
+            raise AssertionError
+
+        it.receiver.authenticate = never
+        await source.say(Token("chat"), Beat())
+        assert await source.hear() == Ack(0, True)
+
+
+async def test_a_source_whose_token_expires_and_that_reads_nothing_is_gone_after_a_while(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(autoscaler.stream, "HELLO_S", 0.2)
+    monkeypatch.setattr(autoscaler.stream, "SILENCE_S", 0.3)
+    monkeypatch.setitem(TOKENS, "short", Identity(name="gateway", expires_s=now() + 0.1))
+    async with judged() as it, known(it, "short", "gateway") as source:
+        source.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        (stream,) = it.receiver.streams.values()
+        stream._transport.write(b"x" * (1 << 24))
+        await it.until(lambda: not it.sources, 5)
+
+
 async def test_streams_are_bounded() -> None:
     async with judged(streams=1) as it, known(it), raw(it) as source:
         [message] = await source.hear_all()
         assert message == TurnedAway("This autoscaler has as many streams as it takes.", True)
         assert it.sources == {"ns/chat-1"}
+
+
+async def test_those_that_say_nothing_give_way_to_who_comes() -> None:
+    async with judged(unknown=1) as it, raw(it) as first, raw(it) as second:
+        assert isinstance(await first.hear(), TurnedAway)
+        await second.say(Hello("me", "i1", "sidecar", "chat"), greeting=PREAMBLE)
+        assert await second.hear() == Welcome(True)
+        assert not it.receiver.unknown
 
 
 async def test_a_second_stream_of_a_source_replaces_the_first() -> None:
@@ -272,6 +306,26 @@ async def test_a_new_token_keeps_a_stream_and_somebody_elses_ends_it() -> None:
         assert await source.hear() == Ack(0, True)
         await source.say(Token("other"))
         assert isinstance(await source.hear(), TurnedAway)
+
+
+async def test_new_tokens_are_not_judged_as_fast_as_a_source_says_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each costs a question to the API server, and a gateway may say 20,000 things a second."""
+    monkeypatch.setattr(autoscaler.stream, "TOKEN_GAP_S", 0.05)
+    asked_s: list[float] = []
+
+    async def judge(token: str) -> Identity | Refused:
+        asked_s.append(now())
+        return await by_token(token)
+
+    it = Ear(Policy(), authenticate=judge)
+    await it.open()
+    async with known(it, "gateway", "gateway") as source:
+        await source.say(*[Token("gateway")] * 4, Beat())
+        assert await source.hear() == Ack(0, True)
+    await it.close()
+    assert len(asked_s) == 5
+    assert asked_s[4] - asked_s[1] > 0.14
+    assert it.receiver.figures.throttled == 3
 
 
 class Counts:

@@ -217,7 +217,14 @@ def test_counters_that_fall_within_one_incarnation_add_nothing() -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"running_s": float("nan")}, {"held": -1}, {"completed_run_s": float("inf")}, {"since_byte_s": float("nan")}],
+    [
+        {"running_s": float("nan")},
+        {"held": -1},
+        {"arrivals": 1 << 63},
+        {"running_s": 1e300},
+        {"completed_run_s": float("inf")},
+        {"since_byte_s": float("nan")},
+    ],
     ids=lambda wrong: "".join(wrong),
 )
 def test_an_unsound_report_changes_nothing(wrong: dict[str, Any]) -> None:

@@ -16,6 +16,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
+from zerogate.errors import shown
 from zerogate.http.tls_transport import TlsTransport
 from zerogate.runtime.interface import Address
 from zerogate.tasks import Nursery
@@ -24,6 +25,7 @@ STAGGER_S: Final = 0.25
 """RFC 8305 section 5: the delay that it recommends."""
 MOST_TARGETS: Final = 8
 """Addresses of a name that are tried for one connection: their delays are two seconds, less than a connect timeout."""
+_NO_NAME: Final = "{} is no name: a part of it is empty or longer than 63 letters"
 
 
 class Secured(msgspec.Struct, frozen=True):
@@ -59,7 +61,10 @@ async def open_connection(address: Address, secured: Secured | None, connection:
         if not is_ready.done():
             is_ready.set_exception(failure or ConnectionResetError("the connection was closed in the handshake"))
 
-    tls = TlsTransport(secured.context, ready, failed, server_name=secured.server_name)
+    try:
+        tls = TlsTransport(secured.context, ready, failed, server_name=secured.server_name)
+    except ValueError as failure:
+        raise OSError(_NO_NAME.format(shown(secured.server_name))) from failure
     try:
         await _open(address, lambda: tls)
         await is_ready
@@ -89,8 +94,11 @@ async def _open(address: Address, protocol: Callable[[], asyncio.Protocol]) -> N
 
 
 async def resolve(host: str, port: int) -> list[Any]:
-    """The addresses of a name, as `getaddrinfo` has them, in its order (RFC 6724)."""
-    return await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    """The addresses of a name, as `getaddrinfo` has them, in its order (RFC 6724). Raises OSError."""
+    try:
+        return await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except UnicodeError as failure:
+        raise OSError(_NO_NAME.format(shown(host))) from failure
 
 
 def _is_name(host: str) -> bool:

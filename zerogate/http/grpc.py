@@ -38,10 +38,10 @@ _UNIT_S: Final = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b
 _MOST: Final = 99_999_999
 _PLAIN: Final = frozenset(range(0x20, 0x7F)) - {0x25}
 _MESSAGE_BYTES: Final = 2048
-_PREFIX_BYTES: Final = 5
-"""Of a message: a flag, and its length in four bytes."""
 """Of a message before its escapes: together with the other fields it stays below the 8 KiB of a head that clients of
 gRPC take."""
+_PREFIX_BYTES: Final = 5
+"""Of a message: a flag, and its length in four bytes."""
 
 _SERVING: Final = 1
 

@@ -91,13 +91,13 @@ class KeptBody(Endings):
         """Send what has come of the body, and let the client send the rest."""
         if self.head.expects_continue and not self.bytes_in:
             self.downstream.send_informational(100, b"Continue", b"")
+        if not self.is_request_done:
+            self.downstream.resume_body()  # before anything is sent: what was kept may be all that the replica takes
         for chunk in self.chunks or ():
             connection.send_data(chunk)
         self._keep_for_again(connection)
         if self.is_request_done:
             connection.send_end(self.trailers)
-        else:
-            self.downstream.resume_body()
 
     def _keep(self, data: bytes, size: int) -> None:
         if self.chunks is not None:

@@ -46,6 +46,8 @@ SOON_S: Final = 0.01
 """The least time between two tellings of hand-overs: until it is told, a request may count twice."""
 RESOLVE_S: Final = 10.0
 """As long as the usual name server of a cluster keeps an answer is 5 to 30 s."""
+_REPEAT_S: Final = 0.1
+"""Wakes are said to a new leader at once, and not with each word of a talkative one: they come each second anyway."""
 LAST_WORD_S: Final = 1.0
 MOST_TOKEN_BYTES: Final = 8192
 
@@ -199,6 +201,7 @@ class Sender:
 
     def on_welcome(self, stream: Stream) -> None:
         """It has heard nothing yet. Where it leads, `on_ack` comes next, and tells the wakes."""
+        stream.wakes_said_s = float("-inf")
         stream.missed.update(self._known)
         self._catch_up(stream)
 
@@ -210,8 +213,10 @@ class Sender:
         """An autoscaler has heard something."""
         if not is_leading:
             return
-        self._wakes.hear_leader(number, now())
-        if number == 0:
+        now_s = now()
+        self._wakes.hear_leader(number, now_s)
+        if number == 0 and now_s >= stream.wakes_said_s + _REPEAT_S:
+            stream.wakes_said_s = now_s
             self._say_wakes(self._wakes.unanswered(), [stream])
 
     def on_order(self, stream: Stream, order: Order) -> None:

@@ -5,11 +5,11 @@ In a cluster the name is that of a headless Service, which stands for all autosc
 
 import asyncio
 import re
-import socket
 from ipaddress import ip_address
 from typing import Final
 
 from zerogate.errors import DefinitionError, shown
+from zerogate.http import dial
 from zerogate.runtime.interface import Address
 
 MOST_ADDRESSES: Final = 16
@@ -41,9 +41,8 @@ async def resolve(target: Address) -> list[Address]:
     try:
         ip_address(target.host)
     except ValueError:
-        loop = asyncio.get_running_loop()
         async with asyncio.timeout(_RESOLVE_S):
-            found = await loop.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
+            found = await dial.resolve(target.host, target.port)
         hosts = sorted({str(entry[4][0]) for entry in found})
         return [Address(host, target.port) for host in hosts[:MOST_ADDRESSES]]
     return [target]

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import socket
+import ssl
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 
 from tests.zerogate.http.rig import replica
 from zerogate.http import dial
-from zerogate.http.dial import Target, first_of, in_turns, open_connection
+from zerogate.http.dial import Secured, Target, first_of, in_turns, open_connection
 from zerogate.runtime.interface import Address
 
 SIX, FOUR = socket.AF_INET6, socket.AF_INET
@@ -112,6 +113,15 @@ async def test_where_all_refuse_the_first_failure_is_told() -> None:
     async with leaving_nothing_open():
         with pytest.raises(ConnectionRefusedError):
             await first_of([refusing(), refusing()])
+
+
+@pytest.mark.both_loops
+@pytest.mark.parametrize(("host", "certified"), [("a..b", None), ("x" * 64, None), ("127.0.0.1", "a..b")])
+async def test_what_cannot_be_a_name_is_told_as_any_other_failure(host: str, certified: str | None) -> None:
+    """Whoever waits for the connection would otherwise wait for its whole timeout, and not hear why."""
+    secured = Secured(ssl.create_default_context(), certified) if certified is not None else None
+    with pytest.raises(OSError, match="is no name"):
+        await open_connection(Address(host, 80), secured, asyncio.Protocol())
 
 
 async def test_a_name_without_addresses_is_a_failure() -> None:

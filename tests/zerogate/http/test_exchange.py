@@ -58,7 +58,7 @@ def test_a_failed_connect_is_unsent_whatever_the_method() -> None:
     assert sides.hear() == ["owner: unsent (connection refused)"]
     sides.connected = True
     exchange.dispatch(sides, 1.2)
-    assert sides.hear() == ["pool: take", "replica: POST", "replica: data abc", "client: resume"]
+    assert sides.hear() == ["pool: take", "replica: POST", "client: resume", "replica: data abc"]
 
 
 @pytest.mark.parametrize(
@@ -296,6 +296,20 @@ def test_a_replica_is_not_blamed_for_an_answer_that_is_not_read_because_its_clie
     exchange.on_downstream_writable(False, 110.0)
     exchange.due(110.0 + STALLED_S)
     assert sides.hear()[-1] == "owner: refused client_stalled"
+
+
+def test_a_client_is_not_read_on_where_what_was_kept_is_all_that_the_replica_takes() -> None:
+    sides = Sides(connected=False)
+    exchange = dispatched(sides, exchange_of(sides, request("POST", body=9)))
+    exchange.on_request_data(b"abc", 1.0)
+
+    class Full(Connection):
+        def send_data(self, data: bytes) -> None:
+            super().send_data(data)
+            exchange.on_upstream_writable(False)
+
+    exchange.on_connection(Full(sides.said), 1.0)
+    assert sides.hear() == ["replica: POST", "client: resume", "replica: data abc", "client: pause"]
 
 
 @pytest.mark.parametrize("body", [0, 3])

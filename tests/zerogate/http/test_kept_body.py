@@ -11,7 +11,7 @@ def test_a_body_without_a_place_to_go_stops_the_client_at_the_mark() -> None:
     exchange.on_request_data(b"x" * BUFFER_BYTES, 0.1)
     assert "client: pause" in sides.hear()
     exchange.dispatch(sides, 1.0)
-    assert sides.hear()[-1] == "client: resume"
+    assert "client: resume" in sides.hear()
     assert sides.memory.used_bytes == 0
 
 

@@ -30,3 +30,9 @@ def test_what_is_no_target_is_said(text: str) -> None:
 async def test_an_address_stands_for_itself_and_a_name_for_all_that_it_has() -> None:
     assert await resolve(Address("127.0.0.1", 5)) == [Address("127.0.0.1", 5)]
     assert Address("127.0.0.1", 5) in await resolve(Address("localhost", 5))
+
+
+@pytest.mark.both_loops
+async def test_what_cannot_be_a_name_is_a_failure_like_one_that_nobody_has() -> None:
+    with pytest.raises(OSError, match="is no name"):
+        await resolve(Address("a..b", 5))

@@ -37,7 +37,8 @@ class Asking:
     """See the module's text. `idle_since_s` is set by the pool while it lies there."""
 
     __slots__ = (
-        "_exchange", "_has_asked", "_is_chunked", "_pool", "_transport", "idle_since_s", "state", "was_streamed",
+        "_exchange", "_has_asked", "_is_chunked", "_is_full", "_pool", "_transport", "idle_since_s", "state",
+        "was_streamed",
     )  # fmt: skip
 
     may_refuse = False
@@ -52,6 +53,8 @@ class Asking:
         """The request's body is."""
         self._has_asked = False
         """The request's last byte was written."""
+        self._is_full = False
+        """The replica has not taken what was written."""
         self.idle_since_s = 0.0
         self.was_streamed = False
         """Whether the last answer was chunked."""

@@ -91,7 +91,7 @@ class Turns(Asking):
                 if head is not None:
                     length = head.content_length or 0
                     size = len(data) - end
-                    if size == length and self._has_asked:
+                    if size == length and self._has_asked and not self._is_full:
                         self.state = IDLE
                         self._exchange = None
                         self._pool.give_back(self, now_s)
@@ -181,6 +181,7 @@ class Turns(Asking):
 
     def on_writable(self, writable: bool) -> None:
         """Whether the replica takes more."""
+        self._is_full = not writable
         if self._exchange is not None:
             self._exchange.on_upstream_writable(writable)
 
@@ -233,7 +234,7 @@ class Turns(Asking):
         exchange, self._exchange = self._exchange, None
         if exchange is None:
             return
-        if keep_alive and self._has_asked:
+        if keep_alive and self._has_asked and not self._is_full:
             self._step(END)
             if exchange.is_stalled:
                 self._transport.resume_reading()
@@ -243,10 +244,12 @@ class Turns(Asking):
         exchange.on_response_end(trailers, self._now_s)
 
     def _fail(self, cause: str) -> None:
+        """What came has no meaning; where it came too early to be an answer at all, another try may bring one."""
         exchange, self._exchange = self._exchange, None
+        is_answer = self.state != EARLY
         self.close()
         if exchange is not None:
-            exchange.on_upstream_lost(cause, self._now_s)
+            exchange.on_upstream_lost(cause, self._now_s, is_final=is_answer)
 
     # A WebSocket
 

@@ -38,5 +38,5 @@ class TurnedAway:
     def on_response_end(self, trailers: list[Field], now_s: float) -> None:
         self._exchange.on_turned_away(now_s)
 
-    def on_upstream_lost(self, cause: str, now_s: float) -> None:
+    def on_upstream_lost(self, cause: str, now_s: float, *, is_final: bool = False) -> None:
         self._exchange.on_turned_away(now_s)

@@ -19,7 +19,7 @@ from zerogate.http.h2.connection import Connection
 from zerogate.http.h2.hpack import HpackField
 from zerogate.http.h2.replica_heads import acceptance, answer_head, answer_trailers, trailer_fields
 from zerogate.http.h2.streams import CLOSED, HALF_REMOTE, Stream
-from zerogate.http.heads import BadMessageError, Field, ResponseHead, has_no_body
+from zerogate.http.heads import MAX_HEAD_BYTES, BadMessageError, Field, ResponseHead, has_no_body
 from zerogate.http.tunnel import Tunnel
 
 _NO_FIELDS: Final[list[Field]] = []
@@ -56,13 +56,15 @@ class SharedConnection(Protocol):
 class ClientStream(Stream):
     """One exchange on a shared connection. Made before it is opened, which `send_head` does."""
 
-    __slots__ = ("_connection", "_exchange", "_is_finishing", "_tunnel")
+    __slots__ = ("_connection", "_exchange", "_interim_bytes", "_is_finishing", "_tunnel")
 
     may_refuse = True
 
     def __init__(self, connection: SharedConnection) -> None:
         self._connection = connection
         self._exchange: Exchange | None = None
+        self._interim_bytes = 0
+        """Of informational answers: no window holds them back, so together they are no longer than a head may be."""
         self._tunnel: Tunnel | None = None
         self._is_finishing = False
         """A WebSocket that is closed: only the replica's end of the stream is still to come."""
@@ -147,6 +149,9 @@ class ClientStream(Stream):
             head = answer_head(fields)
             if head.status == 101:
                 raise BadMessageError("the replica changed the protocol, which HTTP/2 does not know", 502)
+            self._interim_bytes += len(head.lines)
+            if self._interim_bytes > MAX_HEAD_BYTES:
+                raise BadMessageError(f"the informational answers are larger than {MAX_HEAD_BYTES} bytes", 502)
         except BadMessageError as error:
             self._break(str(error))
             return

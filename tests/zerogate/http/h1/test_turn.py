@@ -466,3 +466,24 @@ def test_a_client_that_has_enough_in_the_last_read_of_its_answer_does_not_leave_
     turns.take(ANSWERS["chunked"], 0.0)
     assert machine.pool.idle == [turns]
     assert turns._transport.is_reading
+
+
+@pytest.mark.parametrize("answer", ["counted", "chunked"])
+def test_an_answer_before_its_replica_took_the_whole_request_closes_the_connection(answer: str) -> None:
+    turns, machine = started("POST", body=3)
+    exchange = machine.all[0][0]
+    exchange.on_request_data(b"abc", 0.0)
+    exchange.on_request_end([], 0.0)
+    turns.on_writable(False)
+    turns.take(ANSWERS[answer], 0.0)
+    assert exchange.result is Result.SERVED
+    assert turns.state == CLOSED
+    assert not machine.pool.idle
+
+
+@pytest.mark.parametrize("answer", ["garbage", "another version", "a switch nobody asked for"])
+def test_an_answer_without_a_meaning_is_not_asked_for_again(answer: str) -> None:
+    turns, machine = started()
+    exchange = machine.all[0][0]
+    turns.take(ANSWERS[answer], 0.0)
+    assert (exchange.attempts, exchange.code) == (1, "replica_lost")

@@ -352,6 +352,21 @@ async def test_a_replica_that_does_not_read_holds_back_the_client() -> None:
     assert len(received) == size
 
 
+async def test_informational_answers_without_end_are_no_answer() -> None:
+    """No window holds them back: a client that does not read would have them all kept for it."""
+
+    async def script(peer: Peer) -> None:
+        asked = await peer.head()
+        for _ in range(20):
+            peer.head_of_answer(asked.stream, [(":status", "103"), ("link", "x" * 4000)])
+        await peer.until_closed()
+
+    async with rig_of(script) as it:
+        client = await it.connect()
+        await client.send(GET)
+        assert b" 502 " in await client.until(b"replica_lost")
+
+
 async def test_a_client_that_goes_away_frees_its_slot_and_its_stream() -> None:
     codes: list[int] = []
     begun, cancelled = asyncio.Event(), asyncio.Event()
