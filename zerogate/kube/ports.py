@@ -164,7 +164,8 @@ def takeover_of(pod: Json, model: ModelPort, services: Sequence[Json], own_name:
 def _ahead_of_services(pod: Json, model: ModelPort) -> Takeover:
     """What is applied in one go comes in the order of its file: the Service may be the next thing to come."""
     ports = list(tcp_ports(pod["spec"]["containers"][model.container]))
-    names = tuple(port["name"] for port in ports if port["containerPort"] == model.number and port.get("name"))
+    here = (port["name"] for port in ports if port["containerPort"] == model.number and port.get("name"))
+    names = tuple(dict.fromkeys(here))
     if not names:
         raise UnfitError("no Service selects this pod")
     for name in names:
