@@ -5,13 +5,10 @@ connection meets kube-proxy's choice of a gateway pod, as one of a client inside
 """
 
 import json
-import queue
-import socket
 import threading
-import time
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+import urllib.request
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from http.client import HTTPConnection, HTTPException
 from typing import Any, Final
 
@@ -21,7 +18,6 @@ from tests.deploy.chart import SYSTEM
 from tests.kubernetes.harness.manifests import STUB, Object, container, deployment
 from tests.kubernetes.harness.node import Node
 from tests.kubernetes.harness.processes import until
-from tests.kubernetes.release import installed
 from zerogate.clock import now
 
 ALL: Final[Mapping[str, Any]] = {
@@ -59,7 +55,13 @@ class Whole:
         self.port = node.reach(80, found["spec"]["clusterIP"])
 
     def call(
-        self, host: str, path: str = "/echo", *, method: str = "GET", body: bytes | None = None, within_s: float = LONG_S
+        self,
+        host: str,
+        path: str = "/echo",
+        *,
+        method: str = "GET",
+        body: bytes | None = None,
+        within_s: float = LONG_S,
     ) -> Answered:
         """One request on a connection of its own."""
         connection = HTTPConnection("127.0.0.1", self.port, timeout=within_s)
@@ -68,10 +70,17 @@ class Whole:
         finally:
             connection.close()
 
-    def together(self, count: int, host: str, path: str = "/echo", **request: Any) -> list[Answered]:
-        """So many at once."""
-        with ThreadPoolExecutor(count) as pool:
-            return list(pool.map(lambda _: self.call(host, path, **request), range(count)))
+    def known_to_gateways(self) -> list[list[str]]:
+        """The services that each gateway pod knows."""
+        chosen = "app.kubernetes.io%2Fcomponent%3Dgateway"
+        pods = self.cluster.get(f"/api/v1/namespaces/{SYSTEM}/pods?labelSelector={chosen}")["items"]
+        return [self._known(pod["status"]["podIP"]) for pod in pods if "deletionTimestamp" not in pod["metadata"]]
+
+    def _known(self, address: str) -> list[str]:
+        with urllib.request.urlopen(
+            f"http://127.0.0.1:{self.node.reach(8081, address)}/services", timeout=10
+        ) as answer:
+            return [service["service"] for service in json.loads(answer.read())["services"]]
 
     def restart(self, role: str, namespace: str = SYSTEM) -> None:
         """`kubectl rollout restart`, to its end: the old pods are gone too."""
@@ -115,8 +124,13 @@ class Model:
         self.cluster.patch(self.path, {"metadata": {"annotations": said}})
 
     def until_routed(self) -> None:
-        """Until gateways know its host; asked by a method that none of them lets through, so nothing wakes."""
-        time.sleep(2)
+        """Until each gateway knows it; they are asked where nothing wakes."""
+        service = f"{self.namespace}/{self.name}"
+        until(
+            lambda: all(service in known for known in self.whole.known_to_gateways()),
+            within_s=LONG_S,
+            what="the routes",
+        )
 
     def found(self) -> Object:
         return self.cluster.get(self.path)
@@ -161,6 +175,14 @@ def ask(
     began_s = now()
     try:
         connection.request(method, path, body=body, headers={"Host": host})
+    except (OSError, HTTPException) as error:
+        return Answered(0, error=repr(error), took_s=now() - began_s)
+    return answer_of(connection, began_s)
+
+
+def answer_of(connection: HTTPConnection, began_s: float) -> Answered:
+    """What comes of the request that was sent there."""
+    try:
         answer = connection.getresponse()
         content = answer.read()
     except (OSError, HTTPException) as error:
@@ -169,10 +191,62 @@ def ask(
     return Answered(answer.status, content, took_s=now() - began_s, headers=headers)
 
 
-class Load:
-    """Requests to a host at a steady rate until the block ends, on kept connections; all that was answered, and how.
+def together(whole: Whole, host: str, bodies: Sequence[bytes]) -> list[Answered]:
+    """One request for each body, all at once: connections are there before, so all leave within milliseconds."""
+    connections = [HTTPConnection("127.0.0.1", whole.port, timeout=LONG_S) for _ in bodies]
+    for connection in connections:
+        connection.connect()
+    for connection, body in zip(connections, bodies, strict=True):
+        connection.request("POST", "/echo", body=body, headers={"Host": host})
+    return [answer_of(connection, now()) for connection in connections]
 
-    Each connection has its turn a few times a second, as clients' pools do, so it is told in time that a gateway leaves.
+
+class Stream:
+    """A stream of an event each half a second, read in a thread of its own."""
+
+    def __init__(self, whole: Whole, host: str, *, seconds: float) -> None:
+        self._connection = HTTPConnection("127.0.0.1", whole.port, timeout=LONG_S)
+        self._host, self._path = host, f"/sse?events={int(seconds * 2)}&gap_ms=500"
+        self._thread = threading.Thread(target=self._read, name="stream")
+        self._content = b""
+        self._began = threading.Event()
+
+    def __enter__(self) -> "Stream":
+        """Returns when the first event is there."""
+        self._thread.start()
+        assert self._began.wait(LONG_S)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.close()
+
+    def _read(self) -> None:
+        self._connection.request("GET", self._path, headers={"Host": self._host})
+        answer = self._connection.getresponse()
+        with suppress(OSError, HTTPException):
+            while piece := answer.read1():
+                self._content += piece
+                self._began.set()
+        self._began.set()
+
+    @property
+    def is_ended(self) -> bool:
+        return not self._thread.is_alive()
+
+    def end(self) -> None:
+        """Wait for its end."""
+        self._thread.join(LONG_S)
+
+    @property
+    def events(self) -> int:
+        """How many have come; 0 of a stream that ended otherwise than it should."""
+        return self._content.count(b"data: {") if self._content.endswith(b"data: [DONE]\n\n") else 0
+
+
+class Load:
+    """Requests to a host at a steady rate until the block ends, on kept connections, and what became of each.
+
+    Each connection has its turn a few times a second, as in clients' pools, and is told in time that a gateway leaves.
     """
 
     def __init__(self, whole: Whole, host: str, path: str = "/echo", *, rps: float, connections: int = 8) -> None:
@@ -222,5 +296,8 @@ def _is_rolled_out(found: Object) -> bool:
     status, wanted = found["status"], found["spec"]["replicas"]
     return bool(
         status.get("observedGeneration") == found["metadata"]["generation"]
-        and status.get("updatedReplicas", 0) == status.get("availableReplicas", 0) == status.get("replicas", 0) == wanted
+        and status.get("updatedReplicas", 0)
+        == status.get("availableReplicas", 0)
+        == status.get("replicas", 0)
+        == wanted
     )
