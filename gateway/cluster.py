@@ -31,7 +31,6 @@ from zerogate.kube.feed import Feed
 from zerogate.kube.happenings import Happenings
 from zerogate.kube.objects import Pod, Resource, Workload
 from zerogate.kube.scaling import Scales
-from zerogate.kube.sidecar import LABEL
 from zerogate.kube.waking import Waker
 from zerogate.tasks import Nursery
 
@@ -85,10 +84,8 @@ class Cluster:
             client, controller="zerogate.dev/gateway", instance=self._settings.pod or socket.gethostname()
         )  # fmt: skip
         scales = Scales(client)
-        self._feed = Feed(
-            client, self,
-            home=self._settings.namespace, namespace=self._settings.watch, pod_labels=f"{LABEL}=true",
-        )  # fmt: skip
+        # all pods: those that nobody injected have no label to be found by, and take requests too
+        self._feed = Feed(client, self, home=self._settings.namespace, namespace=self._settings.watch)
         self._waker = Waker(scales, is_blind=self._is_blind)
         try:
             self._happenings.start()

@@ -2,7 +2,9 @@
 
 Fed with what `zerogate.kube.feed` tells; `take` gives what is different since it was asked last. A pod's address counts
 from the moment that it has one, long before it is ready: whoever connects there is told by the sidecar when it is. It
-counts no longer once the pod is being deleted. Called by `gateway.cluster`.
+counts no longer once the pod is being deleted. A pod without a sidecar, because nobody was there to inject one, or ran
+before its workload was annotated, is reached at its model server, as long as the kubelet says that it is ready.
+Called by `gateway.cluster`.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -13,7 +15,7 @@ from msgspec.structs import replace
 from gateway.changes import Change, difference
 from gateway.claims import Granted, Wish, settle, wish_of
 from gateway.file import Service, Trouble
-from zerogate.kube.catalog import Managed, number_of, sidecar_port
+from zerogate.kube.catalog import Managed, model_port, number_of, sidecar_port
 from zerogate.kube.lives import never_starts, trouble_of
 from zerogate.kube.objects import Pod, Workload, condition
 from zerogate.policy import Policy
@@ -121,7 +123,7 @@ class ClusterBook:
         pods = self._pods.get(service, {})
         return Service(
             policy=self._policies[service],
-            replicas=tuple(_addresses(pods)),
+            replicas=tuple(_addresses(pods, self._entries[service].wanted.cluster.port)),
             routes=self._granted[service].routes,
             trouble=self._trouble(service, pods),
         )
@@ -161,11 +163,15 @@ def _is_present(pod: Pod) -> bool:
     return not pod.metadata.is_deleting and pod.status.phase not in _ENDED
 
 
-def _addresses(pods: Mapping[str, Pod]) -> Iterator[Address]:
+def _addresses(pods: Mapping[str, Pod], model: str | None) -> Iterator[Address]:
+    """`model`: the model server's port, where the policy names it."""
     for pod in pods.values():
-        port = sidecar_port(pod) if pod.status.pod_ip and _is_present(pod) else None
-        if port is not None:
-            yield Address(pod.status.pod_ip, port)
+        if pod.status.pod_ip and _is_present(pod):
+            port = sidecar_port(pod)
+            if port is None and pod.is_ready:
+                port = model_port(pod, model)
+            if port is not None:
+                yield Address(pod.status.pod_ip, port)
 
 
 def _last_end(pod: Pod) -> str:

@@ -32,7 +32,10 @@ def pod(
             "name": name, "namespace": "ml", "uid": f"uid-{name}",
             **({"deletionTimestamp": "2026-01-01T00:00:00Z"} if deleting else {}),
         },
-        "spec": {"initContainers": [{"name": SIDECAR, "ports": ports}] if sidecar else []},
+        "spec": {
+            "initContainers": [{"name": SIDECAR, "ports": ports}] if sidecar else [],
+            "containers": [{"name": "model", "ports": [{"containerPort": 8000}, {"containerPort": 9000}]}],
+        },
         "status": {
             "phase": phase, "podIP": ip, "conditions": conditions,
             "containerStatuses": [{"name": "model", "state": state, "lastState": last}],
@@ -104,11 +107,24 @@ def shown() -> Shown:
         (pod(phase="Failed"), False),
         (pod(sidecar=False), False),
     ],
-    ids=["starting", "ready", "has an address", "has none", "being deleted", "failed", "no sidecar"],
+    ids=["starting", "ready", "has an address", "has none", "being deleted", "failed", "no sidecar, starting"],
 )
 def test_where_requests_may_go(shown: Shown, seen: Pod, counts: bool) -> None:
     shown.pods(seen)
     assert shown.service.replicas == ((Address("10.0.0.1", 8012),) if counts else ())
+
+
+def test_a_pod_without_a_sidecar_is_reached_at_its_model_server_while_it_is_ready(shown: Shown) -> None:
+    shown.pods(pod(sidecar=False, ready=True))
+    assert shown.service.replicas == (Address("10.0.0.1", 8000),)
+    shown.pods(pod(sidecar=False, ready=False))
+    assert shown.service.replicas == ()
+
+
+def test_the_port_of_a_model_server_is_the_policys_where_it_names_one(shown: Shown) -> None:
+    shown.workload(port="9000")
+    shown.pods(pod(sidecar=False, ready=True))
+    assert shown.service.replicas == (Address("10.0.0.1", 9000),)
 
 
 def test_a_pod_that_is_deleted_leaves_and_the_others_stay(shown: Shown) -> None:

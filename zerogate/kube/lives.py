@@ -70,6 +70,9 @@ def _present(pod: Pod, id_: str, *, was_ready: bool) -> Life:
     name, trouble, ended = pod.metadata.name, trouble_of(pod), _ended(pod)
     if ended is not None:
         ended = _blamed(ended, was_ready=was_ready)
+        if pod.metadata.is_deleting:
+            # whatever its containers say of their ends: somebody ended them, which is no failure
+            ended = msgspec.structs.replace(ended, cause=EndCause.STOPPED)
         return Life(id=id_, pod=name, state=ReplicaState.GONE, was_ready=was_ready, ended=ended, trouble=trouble)
     is_ready = pod.is_ready and not pod.metadata.is_deleting
     was_ready = was_ready or is_ready

@@ -23,6 +23,9 @@ Manifest = Mapping[str, Any]
 JSON_PATCH = "application/json-patch+json"
 MERGE_PATCH = "application/merge-patch+json"
 
+_KEPT_S = 20
+"""How long an idle connection is used again: an API server closes it at some time, maybe under the next request."""
+
 
 class Access(msgspec.Struct, frozen=True):
     """What one user needs to reach an API server."""
@@ -73,6 +76,7 @@ class Cluster:
         self.access = access
         self._kubectl = kubectl
         self._connection: HTTPConnection | None = None
+        self._used_s = 0.0
 
     @property
     def kubeconfig(self) -> Path:
@@ -84,6 +88,8 @@ class Cluster:
         headers = {"Content-Type": kind, "Accept": "application/json"}
         if self.access.token:
             headers["Authorization"] = f"Bearer {self.access.token}"
+        if time.monotonic() - self._used_s > _KEPT_S:
+            self.close()
         connection = self._connection or self._connect()
         try:
             connection.request(method, path, None if body is None else json.dumps(body), headers)
@@ -92,6 +98,7 @@ class Cluster:
         except (OSError, HTTPException):
             self.close()
             raise
+        self._used_s = time.monotonic()
         if answer.will_close:
             self.close()
         is_json = answer.headers.get_content_type() == "application/json"

@@ -67,6 +67,15 @@ def test_a_deleted_pod_drains_until_it_is_no_longer_there() -> None:
     assert (gone.state, gone.ended and gone.ended.cause) == (ReplicaState.GONE, EndCause.STOPPED)
 
 
+@pytest.mark.parametrize("exit_code", [0, 137, 143])
+def test_containers_of_a_deleted_pod_have_been_stopped_whatever_they_say_of_their_ends(exit_code: int) -> None:
+    ended = {"terminated": {"exitCode": exit_code, "reason": "Completed" if exit_code == 0 else "Error"}}
+    told = tell(pod(ready=True), pod(ready=True, deleting=True), pod(state=ended, deleting=True))
+    assert told[-1].state is ReplicaState.GONE
+    assert told[-1].ended is not None
+    assert (told[-1].ended.cause, told[-1].ended.exit_code) == (EndCause.STOPPED, exit_code)
+
+
 @pytest.mark.parametrize(
     ("first", "cause"), [(pod(ready=True), EndCause.CRASHED), (pod(), EndCause.START_FAILED)], ids=["ready", "starting"]
 )

@@ -1,0 +1,203 @@
+"""All of zerogate together on a real node, as users have it: the chart, an annotation, requests through the gateway.
+
+Every wait is for an event and generously bounded; no time is asserted here (`make bench-kubernetes` measures).
+"""
+
+import os
+from collections.abc import Iterator
+from http.client import HTTPConnection
+
+import pytest
+
+from tests.deploy.chart import SYSTEM
+from tests.kubernetes.harness.manifests import Object
+from tests.kubernetes.harness.node import Node
+from tests.kubernetes.harness.processes import until
+from tests.kubernetes.release import installed
+from tests.kubernetes.whole import ALL, LONG_S, Load, Model, Stream, Whole, ask, together
+
+pytestmark = pytest.mark.timeout(600)
+
+AUTOSCALER = f"/apis/apps/v1/namespaces/{SYSTEM}/deployments/zerogate-autoscaler"
+ROUNDS = int(os.environ.get("ZEROGATE_ROUNDS", "5"))
+"""About 10 s each. `ZEROGATE_ROUNDS=20` for as many as a release is to pass."""
+QUICKLY = "2s"
+NEVER = "1h"
+
+
+@pytest.fixture(scope="module")
+def whole(node: Node, helm: None) -> Iterator[Whole]:
+    with installed(node, ALL):
+        yield Whole(node)
+
+
+@pytest.fixture
+def team(node: Node, whole: Whole) -> Iterator[str]:
+    """A namespace that takes restricted pods alone: injected ones have to pass."""
+    with node.plane.namespace("team", {"pod-security.kubernetes.io/enforce": "restricted"}) as name:
+        yield name
+
+
+def test_a_cold_request_is_held_while_one_write_starts_its_model_which_goes_back_to_zero(
+    whole: Whole, team: str
+) -> None:
+    model = Model(whole, team, "llama", idle_timeout=QUICKLY)
+    assert not model.pods()
+    written = model.writes()
+    answered = model.call()
+    assert answered.status == 200, answered
+    assert "hold;dur=" in answered.headers["server-timing"]
+    assert (model.writes() - written, model.replicas()) == (1, 1)
+    (pod,) = model.pods()
+    assert [one["name"] for one in pod["spec"]["initContainers"]] == ["zerogate-queueproxy"]
+    model.until_gone()
+    assert model.writes() - written == 2
+    assert any(said.startswith("ScaledUp: From 0 to 1") for said in model.events())
+    assert any(said.startswith("ScaledDown: From 1 to 0") for said in model.events())
+
+
+def test_a_cold_request_keeps_its_body_and_a_cold_connection_is_kept(whole: Whole, team: str) -> None:
+    """C2, C8."""
+    model = Model(whole, team, "llama", idle_timeout=QUICKLY)
+    body = os.urandom(3_000_000)
+    connection = HTTPConnection("127.0.0.1", whole.port, timeout=LONG_S)
+    for _ in range(2):
+        answered = ask(connection, model.host, method="POST", body=body)
+        assert (answered.status, answered.body == body) == (200, True), answered.error
+        assert connection.sock is not None, "the gateway closed it"
+        used = connection.sock
+        again = ask(connection, model.host)
+        assert (again.status, connection.sock) == (200, used)
+        model.until_gone()
+    connection.close()
+
+
+@pytest.mark.parametrize(("count", "replicas"), [(10, 1), (100, 4)])
+def test_a_crowd_at_zero_is_answered_whole_by_as_many_replicas_as_it_needs(
+    whole: Whole, team: str, count: int, replicas: int
+) -> None:
+    """C7."""
+    model = Model(whole, team, "llama", idle_timeout=NEVER, max_replicas="6", target_concurrency="30")
+    written = model.writes()
+    bodies = [f"request {number}".encode() for number in range(count)]
+    answers = together(whole, model.host, bodies)
+    assert {answered.status for answered in answers} == {200}
+    assert [answered.body for answered in answers] == bodies
+    assert model.replicas() == replicas
+    # one where the crowd reaches both gateways within milliseconds, which a busy machine cannot promise
+    assert 1 <= model.writes() - written <= replicas
+
+
+def test_rounds_from_zero_and_back_without_an_error(whole: Whole, team: str) -> None:
+    model = Model(whole, team, "llama", idle_timeout="1s")
+    written = model.writes()
+    answers = []
+    for _ in range(ROUNDS):
+        answers.append(model.call())
+        model.until_gone()
+    assert [answered.status for answered in answers] == [200] * ROUNDS, answers
+    assert model.writes() - written == 2 * ROUNDS
+
+
+@pytest.fixture
+def no_autoscaler(whole: Whole) -> Iterator[None]:
+    """As long as the test runs."""
+    whole.cluster.patch(AUTOSCALER, {"spec": {"replicas": 0}})
+    whole.until_rolled_out("zerogate-autoscaler")
+    yield
+    whole.cluster.patch(AUTOSCALER, {"spec": {"replicas": 2}})
+    whole.until_rolled_out("zerogate-autoscaler")
+
+
+@pytest.fixture
+def warm(whole: Whole, team: str) -> Model:
+    """A service with two ready replicas."""
+    model = Model(whole, team, "warm", idle_timeout=NEVER, min_replicas="2", max_replicas="3")
+    model.until_ready(2)
+    assert model.call().status == 200
+    return model
+
+
+@pytest.fixture
+def cold(whole: Whole, team: str) -> Model:
+    return Model(whole, team, "cold", idle_timeout=QUICKLY)
+
+
+def test_without_any_autoscaler_the_warm_are_served_and_the_cold_are_woken(
+    whole: Whole, warm: Model, cold: Model, request: pytest.FixtureRequest
+) -> None:
+    """F14. The webhook is gone with it, so the pod has no sidecar; it is served, and not stopped for its idleness."""
+    written = cold.writes()
+    with Load(whole, warm.host, rps=50) as load:
+        request.getfixturevalue("no_autoscaler")
+        answered = cold.call()
+    assert answered.status == 200, answered
+    assert (cold.writes() - written, cold.replicas()) == (1, 1)
+    assert not load.wrong()
+    assert any(said.startswith("WokenByGateway") for said in cold.events())
+
+
+@pytest.mark.parametrize("role", ["gateway", "autoscaler", "workload"])
+def test_a_rolling_restart_under_steady_load_costs_no_request(whole: Whole, warm: Model, role: str) -> None:
+    """F1."""
+    with Load(whole, warm.host, rps=50) as load:
+        if role == "workload":
+            whole.restart(warm.name, warm.namespace)
+        else:
+            whole.restart(f"zerogate-{role}")
+    assert not load.wrong()
+    assert len(load.answers) > 100
+    assert warm.replicas() == 2
+
+
+def test_scale_in_takes_the_idle_replica_while_a_stream_goes_on(whole: Whole, team: str) -> None:
+    model = Model(
+        whole, team, "llama", idle_timeout=NEVER, max_replicas="2", target_concurrency="1", concurrency_limit="1",
+        stable_window="6s", panic_window="1s", scale_down_delay="2s",
+    )  # fmt: skip
+    with Stream(whole, model.host, seconds=30) as long, Stream(whole, model.host, seconds=5) as short:
+        model.until_ready(2)
+        short.end()
+        model.until_replicas(1)
+        model.cluster.until(model.pods_path, lambda found: len(found["items"]) == 1, within_s=LONG_S)
+        assert not long.is_ended, "the scale-in was too late to prove anything"
+        long.end()
+    assert long.events == 60
+    assert short.events == 10
+
+
+def test_a_number_set_by_hand_is_reported_and_left_alone(whole: Whole, team: str) -> None:
+    """S9."""
+    model = Model(whole, team, "llama", idle_timeout=QUICKLY, max_replicas="3")
+    assert model.call().status == 200
+    model.cluster.kubectl("scale", "-n", team, "deployment/llama", "--replicas=3")
+    until(lambda: _said(model, "ForeignScale"), within_s=LONG_S, what="the Event")
+    (said,) = _said(model, "ForeignScale")
+    assert "Somebody else changed the number of replicas" in said
+    assert model.replicas() == 3
+
+
+def _said(model: Model, reason: str) -> list[str]:
+    return [said for said in model.events() if said.startswith(f"{reason}: ")]
+
+
+def test_a_workload_without_the_annotation_is_what_it_was_before(whole: Whole, team: str) -> None:
+    model = Model(whole, team, "llama", replicas=2)
+    model.until_ready(2)
+    before = _own(model.found())
+    model.annotate(enabled="true", idle_timeout=QUICKLY, min_replicas="1", max_replicas="3")
+    model.until_routed()
+    whole.restart(model.name, team)
+    model.until_replicas(1)
+    model.annotate(enabled=None, idle_timeout=None, min_replicas=None, max_replicas=None)
+    model.until_replicas(2)
+    whole.restart(model.name, team)
+    assert _own(model.found()) == before
+    assert [pod["spec"].get("initContainers") for pod in model.pods()] == [None, None]
+    assert model.call().status == 404
+
+
+def _own(found: Object) -> tuple[Object, list[str]]:
+    """What the user wrote of the spec, and whose notes are on the object."""
+    spec = {**found["spec"], "template": found["spec"]["template"]["spec"]}
+    return spec, sorted(name for name in found["metadata"]["annotations"] if "zerogate" in name)

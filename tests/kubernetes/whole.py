@@ -1,0 +1,303 @@
+"""Everything of zerogate on a node, as a user has it: services put under it by annotations, called through the gateway.
+
+Requests come from this process by way of the tunnel (`Node.reach`) to the ClusterIP of the gateway's Service, so a
+connection meets kube-proxy's choice of a gateway pod, as one of a client inside of the cluster does.
+"""
+
+import json
+import threading
+import urllib.request
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from http.client import HTTPConnection, HTTPException
+from typing import Any, Final
+
+import msgspec
+
+from tests.deploy.chart import SYSTEM
+from tests.kubernetes.harness.manifests import STUB, Object, container, deployment
+from tests.kubernetes.harness.node import Node
+from tests.kubernetes.harness.processes import until
+from zerogate.clock import now
+
+ALL: Final[Mapping[str, Any]] = {
+    "activator": {"enabled": False},
+    # streams of a test are seconds long, and a rollout waits for each pod's end
+    "gateway": {"drainDeadlineSeconds": 60, "drainWaitSeconds": 3},
+}
+LONG_S: Final = 90
+"""For what takes some seconds on an idle machine: a pod's start, a rollout."""
+FITTING: Final = {
+    "allowPrivilegeEscalation": False,
+    "capabilities": {"drop": ["ALL"]},
+    "runAsNonRoot": True,
+    "seccompProfile": {"type": "RuntimeDefault"},
+}
+
+
+class Answered(msgspec.Struct, frozen=True):
+    """What became of a request: `status` 0 where there was no answer, and `error` says why then."""
+
+    status: int
+    body: bytes = b""
+    error: str = ""
+    took_s: float = 0.0
+    headers: dict[str, str] = {}
+
+
+class Whole:
+    """A release on a node, and the way to its gateways."""
+
+    def __init__(self, node: Node) -> None:
+        self.node = node
+        self.cluster = node.cluster
+        found = node.cluster.get(f"/api/v1/namespaces/{SYSTEM}/services/zerogate-gateway")
+        self.port = node.reach(80, found["spec"]["clusterIP"])
+
+    def call(
+        self,
+        host: str,
+        path: str = "/echo",
+        *,
+        method: str = "GET",
+        body: bytes | None = None,
+        within_s: float = LONG_S,
+    ) -> Answered:
+        """One request on a connection of its own."""
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=within_s)
+        try:
+            return ask(connection, host, path, method=method, body=body)
+        finally:
+            connection.close()
+
+    def known_to_gateways(self) -> list[list[str]]:
+        """The services that each gateway pod knows."""
+        chosen = "app.kubernetes.io%2Fcomponent%3Dgateway"
+        pods = self.cluster.get(f"/api/v1/namespaces/{SYSTEM}/pods?labelSelector={chosen}")["items"]
+        return [self._known(pod["status"]["podIP"]) for pod in pods if "deletionTimestamp" not in pod["metadata"]]
+
+    def _known(self, address: str) -> list[str]:
+        with urllib.request.urlopen(
+            f"http://127.0.0.1:{self.node.reach(8081, address)}/services", timeout=10
+        ) as answer:
+            return [service["service"] for service in json.loads(answer.read())["services"]]
+
+    def restart(self, role: str, namespace: str = SYSTEM) -> None:
+        """`kubectl rollout restart`, to its end: the old pods are gone too."""
+        self.cluster.kubectl("rollout", "restart", "-n", namespace, f"deployment/{role}")
+        self.until_rolled_out(role, namespace)
+
+    def until_rolled_out(self, name: str, namespace: str = SYSTEM) -> None:
+        path = f"/apis/apps/v1/namespaces/{namespace}/deployments/{name}"
+        self.cluster.until(path, _is_rolled_out, within_s=2 * LONG_S)
+        labels = self.cluster.get(path)["spec"]["selector"]["matchLabels"]
+        wanted = self.cluster.get(path)["spec"]["replicas"]
+        chosen = ",".join(f"{key}%3D{value.replace('/', '%2F')}" for key, value in labels.items())
+        pods = f"/api/v1/namespaces/{namespace}/pods?labelSelector={chosen}"
+        self.cluster.until(pods, lambda found: len(found["items"]) == wanted, within_s=2 * LONG_S)
+
+    def logs(self, role: str) -> str:
+        """The ends of the logs of a role's pods, for a failed test's message."""
+        chosen = f"app.kubernetes.io/component={role}"
+        return self.cluster.kubectl("logs", "-n", SYSTEM, "-l", chosen, "--tail=40", "--prefix")
+
+
+class Model:
+    """A Deployment of the stub model server under zerogate."""
+
+    def __init__(self, whole: Whole, namespace: str, name: str, *, replicas: int = 0, **keys: str) -> None:
+        self.whole = whole
+        self.cluster = whole.cluster
+        self.namespace, self.name = namespace, name
+        self.host = f"{name}.{namespace}"
+        self.path = f"/apis/apps/v1/namespaces/{namespace}/deployments/{name}"
+        self.pods_path = f"/api/v1/namespaces/{namespace}/pods?labelSelector=app%3D{name}"
+        model = container("model", STUB, port=8000, securityContext=FITTING)
+        self.cluster.apply(deployment(name, model, replicas=replicas), namespace=namespace)
+        if keys:
+            self.annotate(enabled="true", **keys)
+            self.until_routed()
+
+    def annotate(self, **keys: str | None) -> None:
+        """Keys of the policy; None takes one away."""
+        said = {f"zerogate.dev/{key.replace('_', '-')}": value for key, value in keys.items()}
+        self.cluster.patch(self.path, {"metadata": {"annotations": said}})
+
+    def until_routed(self) -> None:
+        """Until each gateway knows it; they are asked where nothing wakes."""
+        service = f"{self.namespace}/{self.name}"
+        until(
+            lambda: all(service in known for known in self.whole.known_to_gateways()),
+            within_s=LONG_S,
+            what="the routes",
+        )
+
+    def found(self) -> Object:
+        return self.cluster.get(self.path)
+
+    def replicas(self) -> int:
+        return int(self.found()["spec"]["replicas"])
+
+    def writes(self) -> int:
+        """How often its spec was written: the API server counts."""
+        return int(self.found()["metadata"]["generation"])
+
+    def pods(self) -> list[Object]:
+        """Those that are not leaving."""
+        items = self.cluster.get(self.pods_path)["items"]
+        return [pod for pod in items if "deletionTimestamp" not in pod["metadata"]]
+
+    def until_replicas(self, count: int, *, within_s: float = LONG_S) -> None:
+        self.cluster.until(self.path, lambda found: found["spec"]["replicas"] == count, within_s=within_s)
+
+    def until_ready(self, count: int, *, within_s: float = LONG_S) -> None:
+        self.cluster.until(self.path, lambda found: found["status"].get("readyReplicas", 0) == count, within_s=within_s)
+
+    def until_gone(self, *, within_s: float = LONG_S) -> None:
+        """At zero, and without pods."""
+        self.until_replicas(0, within_s=within_s)
+        self.cluster.until(self.pods_path, lambda found: not found["items"], within_s=within_s)
+
+    def call(self, path: str = "/echo", **request: Any) -> Answered:
+        return self.whole.call(self.host, path, **request)
+
+    def events(self) -> list[str]:
+        """Reasons and words of the Events about it, in order."""
+        items = self.cluster.get(f"/apis/events.k8s.io/v1/namespaces/{self.namespace}/events")["items"]
+        mine = [one for one in items if one["regarding"]["name"] == self.name]
+        return [f"{one['reason']}: {one.get('note', '')}" for one in mine]
+
+
+def ask(
+    connection: HTTPConnection, host: str, path: str = "/echo", *, method: str = "GET", body: bytes | None = None
+) -> Answered:
+    """One request on a connection that may be kept."""
+    began_s = now()
+    try:
+        connection.request(method, path, body=body, headers={"Host": host})
+    except (OSError, HTTPException) as error:
+        return Answered(0, error=repr(error), took_s=now() - began_s)
+    return answer_of(connection, began_s)
+
+
+def answer_of(connection: HTTPConnection, began_s: float) -> Answered:
+    """What comes of the request that was sent there."""
+    try:
+        answer = connection.getresponse()
+        content = answer.read()
+    except (OSError, HTTPException) as error:
+        return Answered(0, error=repr(error), took_s=now() - began_s)
+    headers = {name.lower(): value for name, value in answer.getheaders()}
+    return Answered(answer.status, content, took_s=now() - began_s, headers=headers)
+
+
+def together(whole: Whole, host: str, bodies: Sequence[bytes]) -> list[Answered]:
+    """One request for each body, all at once: connections are there before, so all leave within milliseconds."""
+    connections = [HTTPConnection("127.0.0.1", whole.port, timeout=LONG_S) for _ in bodies]
+    for connection in connections:
+        connection.connect()
+    for connection, body in zip(connections, bodies, strict=True):
+        connection.request("POST", "/echo", body=body, headers={"Host": host})
+    return [answer_of(connection, now()) for connection in connections]
+
+
+class Stream:
+    """A stream of an event each half a second, read in a thread of its own."""
+
+    def __init__(self, whole: Whole, host: str, *, seconds: float) -> None:
+        self._connection = HTTPConnection("127.0.0.1", whole.port, timeout=LONG_S)
+        self._host, self._path = host, f"/sse?events={int(seconds * 2)}&gap_ms=500"
+        self._thread = threading.Thread(target=self._read, name="stream")
+        self._content = b""
+        self._began = threading.Event()
+
+    def __enter__(self) -> "Stream":
+        """Returns when the first event is there."""
+        self._thread.start()
+        assert self._began.wait(LONG_S)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.close()
+
+    def _read(self) -> None:
+        self._connection.request("GET", self._path, headers={"Host": self._host})
+        answer = self._connection.getresponse()
+        with suppress(OSError, HTTPException):
+            while piece := answer.read1():
+                self._content += piece
+                self._began.set()
+        self._began.set()
+
+    @property
+    def is_ended(self) -> bool:
+        return not self._thread.is_alive()
+
+    def end(self) -> None:
+        """Wait for its end."""
+        self._thread.join(LONG_S)
+
+    @property
+    def events(self) -> int:
+        """How many have come; 0 of a stream that ended otherwise than it should."""
+        return self._content.count(b"data: {") if self._content.endswith(b"data: [DONE]\n\n") else 0
+
+
+class Load:
+    """Requests to a host at a steady rate until the block ends, on kept connections, and what became of each.
+
+    Each connection has its turn a few times a second, as in clients' pools, and is told in time that a gateway leaves.
+    """
+
+    def __init__(self, whole: Whole, host: str, path: str = "/echo", *, rps: float, connections: int = 8) -> None:
+        self._whole, self._host, self._path = whole, host, path
+        self._pause_s = connections / rps
+        self._ended = threading.Event()
+        self.answers: list[tuple[float, Answered]] = []
+        """With the time since the first, in seconds."""
+        self._began_s = now()
+        self._threads = [
+            threading.Thread(target=self._run, args=(number / rps,), name=f"load {number}")
+            for number in range(connections)
+        ]
+
+    def __enter__(self) -> "Load":
+        self._began_s = now()
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        for thread in self._threads:
+            thread.join(LONG_S)
+
+    def _run(self, first_s: float) -> None:
+        connection = HTTPConnection("127.0.0.1", self._whole.port, timeout=LONG_S)
+        at_s = self._began_s + first_s
+        while not self._ended.wait(max(0.0, at_s - now())):
+            answered = ask(connection, self._host, self._path)
+            self.answers.append((round(now() - self._began_s, 2), answered))
+            if answered.error:
+                connection.close()
+            at_s = max(at_s + self._pause_s, now() - 1.0)  # a crowd after a pause would be another load
+        connection.close()
+
+    def wrong(self) -> list[tuple[float, int, str]]:
+        """(when, status, why) of each request that was not answered as it should."""
+        return [
+            (at_s, answered.status, answered.error or answered.body.decode(errors="replace"))
+            for at_s, answered in self.answers
+            if answered.status != 200
+        ]
+
+
+def _is_rolled_out(found: Object) -> bool:
+    status, wanted = found["status"], found["spec"]["replicas"]
+    return bool(
+        status.get("observedGeneration") == found["metadata"]["generation"]
+        and status.get("updatedReplicas", 0)
+        == status.get("availableReplicas", 0)
+        == status.get("replicas", 0)
+        == wanted
+    )
