@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from zerogate.kube.objects import Key, Pod, Resource, Workload
+from zerogate.kube.objects import Key, Pod, PodTemplate, Resource, Workload
 from zerogate.kube.policies import (
     NO_DEFAULTS,
     Defaults,
@@ -48,6 +48,8 @@ class Managed(msgspec.Struct, frozen=True, kw_only=True):
     key: Key
     uid: str
     wanted: WorkloadPolicy
+    template: PodTemplate | None = None
+    """Of the pods that serve."""
     mistakes: tuple[str, ...] = ()
     """What is wrong with what was asked for, a sentence each."""
 
@@ -154,6 +156,7 @@ class Catalog:
             key=workload.key,
             uid=workload.metadata.uid,
             wanted=wanted,
+            template=workload.template,
             mistakes=mistakes,
         )
         if entry != before:
