@@ -29,7 +29,7 @@ from gateway.messages import Amend, Applied, Apply, FromParent, Leave, LeaveAtOn
 from gateway.reporting import Reporting
 from gateway.router import Router
 from gateway.settings import Settings
-from gateway.telling import Telling
+from activator.telling import Telling
 from gateway.tls import ListenerWatch
 from zerogate.clock import now
 from zerogate.counters import ServiceCounters

@@ -212,7 +212,8 @@ def sidecar_port(pod: Pod) -> int | None:
     """Where the pod's sidecar takes requests; None where it has none."""
     for container in pod.spec.init_containers:
         if container.name == SIDECAR:
-            return next((port.container_port for port in container.ports if port.name == PORT_NAME), None)
+            # takeover gives it other names
+            return next((port.container_port for port in container.ports if port.name != ADMIN_NAME), None)
     return None
 
 

@@ -9,8 +9,8 @@ own victims: a ReplicaSet takes unassigned, pending and unready pods first, and 
 
     gate closed ▸ nothing inside, said by the gate itself ▸ cost written ▸ cost seen in the watch ▸ number written
 
-and never while a replica is starting that is not to go. Zero needs no choice, and no cost, but leave: where clients come by a Service, somebody else has to answer for it before
-the first gate is closed.
+and never while a replica is starting that is not to go. Zero needs no choice and no cost, but leave: where clients come
+by a Service, somebody has to answer for it before the first gate is closed.
 
 Where an HPA scales the workload from one up (`is_floored`), what is wanted is written as its floor, and the number only
 from and to zero, where an HPA is off: the floor first, so that its next sync finds it. What the HPA writes is its own
