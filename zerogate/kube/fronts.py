@@ -121,7 +121,7 @@ def _front_port(
     number = target if isinstance(target, int) else None
     if target == PORT_NAME:
         number = before.get(str(port.port))
-    elif _number(target, template) != model:
+    elif _number(target, template) != model and not _is_sidecars(target, template):
         return None
     return FrontPort(
         name=port.name, port=port.port, index=index, target=target, number=number, app_protocol=port.app_protocol
@@ -134,6 +134,12 @@ def _number(target: int | str, template: PodTemplate) -> int | None:
         return target if isinstance(target, int) else None
     ports = (port for container in template.spec.containers for port in container.ports)
     return next((port.container_port for port in ports if port.name == target and port.protocol == "TCP"), None)
+
+
+def _is_sidecars(target: int | str, template: PodTemplate) -> bool:
+    """Whether the template itself has the sidecar, and the name is one of its ports."""
+    containers = template.spec.init_containers if template.spec is not None else ()
+    return any(port.name == target for one in containers if one.name == SIDECAR for port in one.ports)
 
 
 def _why_not(service: Service, *, has_ports: bool, model: int) -> str:

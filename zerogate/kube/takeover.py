@@ -68,10 +68,13 @@ Act = WriteSlice | DeleteSlice | Ask
 class Stand:
     """See the module's text. `ports`: of the activators, in the order of the front's."""
 
-    def __init__(self, front: Front, family: str, ports: tuple[int, ...]) -> None:
+    def __init__(
+        self, front: Front, family: str, ports: tuple[int, ...], *, settle_s: float = SETTLE_S
+    ) -> None:  # fmt: skip
         self.front = front
         self.family = family
         self.ports = ports
+        self._settle_s = settle_s
         self.is_leaving = False
         """The takeover ends."""
         self.is_gone = False
@@ -106,13 +109,13 @@ class Stand:
     def lead(self, leads: bool, now_s: float) -> None:
         """We write from now on, or do not."""
         if leads and not self._leads:
-            self._settled_s = now_s + SETTLE_S
+            self._settled_s = now_s + self._settle_s
         self._leads = leads
 
     def head_for_zero(self, heads: bool, now_s: float) -> None:
         """Nothing of the workload shall run, or something shall again."""
         if self._heads_for_zero and not heads:
-            self._settled_s = now_s + SETTLE_S
+            self._settled_s = now_s + self._settle_s
         self._heads_for_zero = heads
 
     def retire(self, now_s: float) -> None:

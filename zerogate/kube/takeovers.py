@@ -38,6 +38,7 @@ from zerogate.kube.port_ledger import FIRST, LAST, Claim, PortLedger
 from zerogate.kube.takeover import (
     MANAGED_BY,
     MANAGER,
+    SETTLE_S,
     WORKLOAD,
     WRITE_AGAIN_S,
     Act,
@@ -105,6 +106,7 @@ class Takeovers:
         activators: str = ACTIVATORS,
         ports: tuple[int, int] = (FIRST, LAST),
         namespace: str = "",
+        settle_s: float = SETTLE_S,
         clock: Callable[[], float] = now,
         chance: Callable[[], float] = random.random,
         is_listening: Callable[[str, int], Awaitable[bool]] = listens,
@@ -115,6 +117,7 @@ class Takeovers:
         self._happenings = happenings
         self._activators_key = (home, activators)
         self._range = ports
+        self._settle_s = settle_s
         self._clock = clock
         self._chance = chance
         self._is_listening = is_listening
@@ -368,7 +371,7 @@ class Takeovers:
         for family in unit.front.families:
             stand = unit.stands.get(family)
             if stand is None:
-                stand = unit.stands[family] = Stand(unit.front, family, ports)
+                stand = unit.stands[family] = Stand(unit.front, family, ports, settle_s=self._settle_s)
                 stand.lead(True, now_s)
                 stand.head_for_zero(unit.front.service in self._heading, now_s)
                 ours = self._slices.items.get((unit.front.key[0], slice_name(unit.front, family)))
