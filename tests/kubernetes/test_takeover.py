@@ -41,7 +41,9 @@ class Stage:
 
     def order(self, number: int) -> None:
         """Have so many replicas."""
-        self.orders.write_text(f"{self.namespace}/llm {number}\n")
+        new = self.orders.with_suffix(".new")
+        new.write_text(f"{self.namespace}/llm {number}\n")
+        new.rename(self.orders)
 
     def go_to_zero(self) -> None:
         self.order(0)
