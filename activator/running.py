@@ -158,10 +158,7 @@ class Activator:
 
     def _wake_ourselves(self, service: str) -> None:
         self._wakes += 1
-        self._nursery.start(self._wake(service), name=f"wake {service}")
-
-    async def _wake(self, service: str) -> None:
-        log.info("%s: %s", service, await self._view.wake(service))
+        self._nursery.start(self._view.wake(service), name=f"wake {service}")
 
     async def _report(self) -> None:
         while True:

@@ -15,12 +15,11 @@ from activator.doors import Wanted
 from activator.sidecars import Replicas
 from zerogate.kube.catalog import Managed, model_port, sidecar_port
 from zerogate.kube.client import KubeClient
-from zerogate.kube.errors import KubeError
 from zerogate.kube.feed import Feed
 from zerogate.kube.objects import ENDPOINT_SLICES, EndpointSlice, Key, Pod
-from zerogate.kube.rate import Priority
-from zerogate.kube.scaling import ReplicasDiffer, Scales
+from zerogate.kube.scaling import Scales
 from zerogate.kube.takeover import MANAGED_BY, MANAGER, WORKLOAD
+from zerogate.kube.waking import Waker
 from zerogate.kube.watching import Change, Watched
 from zerogate.policy import Policy
 from zerogate.runtime.interface import Address
@@ -53,7 +52,7 @@ class View:
         self._pods: dict[str, dict[str, Pod]] = {}
         self._is_planned = False
         self._is_started = False
-        self._scales = Scales(client)
+        self._waker = Waker(Scales(client), is_blind=lambda: bool(self.faults))
 
     @property
     def faults(self) -> tuple[str, ...]:
@@ -72,21 +71,11 @@ class View:
         """Watch no more."""
         await asyncio.gather(self._feed.aclose(), self._slices.aclose())
 
-    async def wake(self, service: str) -> str:
-        """Write 0 → 1, because nobody else does; what came of it, for the log."""
-        entry = self._entries.get(service)
-        if entry is None:
-            return "nobody knows the workload"
-        namespace, name = entry.key
-        try:
-            await self._scales.patch(
-                entry.resource, name, namespace=namespace, was=0, to=1, priority=Priority.WAKE
-            )  # fmt: skip
-        except ReplicasDiffer as difference:
-            return f"it has {difference.found} replicas by now"
-        except KubeError as error:
-            return str(error)
-        return "1 replica was asked for, since no autoscaler answered"
+    async def wake(self, service: str) -> None:
+        """Write 0 → 1, because nobody else does."""
+        entry, workload = self._entries.get(service), self._feed.workload_of(service)
+        if entry is not None and workload is not None:
+            await self._waker.wake(entry, workload)
 
     # What the feed tells
 

@@ -23,7 +23,7 @@ from zerogate.kube.policies import (
     read_defaults,
     read_workload,
 )
-from zerogate.kube.sidecar import PORT_NAME, SIDECAR
+from zerogate.kube.sidecar import ADMIN_NAME, SIDECAR
 from zerogate.kube.steering import Order
 
 CONFIG_MAP: Final = "zerogate-policy"
