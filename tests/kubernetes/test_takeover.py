@@ -133,7 +133,7 @@ def stage(node: Node, node_namespace: str) -> Iterator[Stage]:
 def clients(stage: Stage, name: str) -> tuple[Process, Path]:
     file = stage.node.folder / f"said-{name}"
     address = stage.address(name)
-    command = [sys.executable, "-m", "tests.kubernetes.takeover_client", address, file]
+    command: list[str | Path] = [sys.executable, "-m", "tests.kubernetes.takeover_client", address, file]
     return stage.node.process(f"clients-{name}", command, {"PYTHONPATH": str(ROOT)}), file
 
 

@@ -79,14 +79,16 @@ async def listens(address: str, port: int) -> bool:
 class _Unit:
     """One Service that is answered for."""
 
-    __slots__ = ("front", "is_moving", "move_at_s", "stands", "timer")
+    __slots__ = ("front", "is_moving", "move_at_s", "name_again_s", "retry_at_s", "stands", "timer")
 
     def __init__(self, front: Front) -> None:
         self.front = front
         self.stands: dict[str, Stand] = {}
         self.is_moving = False
         """Target ports are being written."""
-        self.move_at_s = float("-inf")
+        self.move_at_s = 0.0
+        """When those that are due may be; 0: none are."""
+        self.retry_at_s = self.name_again_s = 0.0
         self.timer: asyncio.TimerHandle | None = None
 
     @property
@@ -468,10 +470,11 @@ class Takeovers:
 
     def _move_targets(self, unit: _Unit, now_s: float) -> None:
         service = self._services.items.get(unit.front.key)
-        if service is None or unit.is_moving or now_s < unit.move_at_s:
+        if service is None or unit.is_moving:
             return
         moves = self._moves(unit, service)
-        if moves:
+        unit.move_at_s = max(unit.retry_at_s, unit.name_again_s if _is_to_name(moves) else 0.0) if moves else 0.0
+        if moves and now_s >= unit.move_at_s:
             unit.is_moving = True
             self._nursery.start(self._move(unit, service, moves), name=f"target ports of {'/'.join(unit.front.key)}")
 
@@ -487,7 +490,7 @@ class Takeovers:
     async def _move(self, unit: _Unit, service: Service, moves: tuple[Move, ...]) -> None:
         """The record is written first and taken away last."""
         namespace, name = service.key
-        is_back = isinstance(moves[0].after, int)
+        is_back = not _is_to_name(moves)
         record = {**recorded(service), **{str(move.port): move.before for move in moves}}
         try:
             if not is_back:
@@ -495,10 +498,11 @@ class Takeovers:
             await self._client.json_patch(SERVICES, name, operations(moves), namespace=namespace)
             if is_back:
                 await self._record(service, None)
-            unit.move_at_s = self._clock() + (0.0 if is_back else MOVE_AGAIN_S)
+            if not is_back:
+                unit.name_again_s = self._clock() + MOVE_AGAIN_S
         except KubeError as error:
             log.warning("Service %s/%s: its target ports could not be written: %s", namespace, name, error)
-            unit.move_at_s = self._clock() + (error.retry_after_s or WRITE_AGAIN_S)
+            unit.retry_at_s = self._clock() + (error.retry_after_s or WRITE_AGAIN_S)
         finally:
             unit.is_moving = False
         self._plan_whole()
@@ -548,6 +552,10 @@ def _left_behind(service: Service, ours: Iterable[EndpointSlice]) -> Front:
         service=f"{service.metadata.namespace}/{workloads[0] if workloads else ''}",
         families=tuple(families), ports=ports,
     )  # fmt: skip
+
+
+def _is_to_name(moves: tuple[Move, ...]) -> bool:
+    return isinstance(moves[0].after, str)
 
 
 def _none(entry: Managed) -> Refused:

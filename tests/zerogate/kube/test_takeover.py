@@ -429,5 +429,5 @@ class Cluster(RuleBasedStateMachine):
         assert bool(self.ours) == (self.wanted == 0)
 
 
-class TestAnyInterleaving(Cluster.TestCase):  # type: ignore[misc]
+class TestAnyInterleaving(Cluster.TestCase):  # type: ignore[misc, valid-type]
     settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
