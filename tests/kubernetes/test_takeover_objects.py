@@ -199,6 +199,19 @@ async def test_a_headless_service_is_refused_in_an_event_and_there_is_no_zero(wo
     assert any("headless" in one for one in world.takeovers.troubles(world.name))
 
 
+async def test_who_waits_for_leave_and_is_no_longer_taken_over_has_it(world: World) -> None:
+    told: list[str] = []
+    world.takeovers.on_may_zero = told.append
+    await world.client.delete(ENDPOINT_SLICES, "activators", namespace=world.namespace)
+    await world.service("llm", "http")
+    assert not world.takeovers.may_zero(world.name)
+    await world.annotate(takeover="false")
+    async with asyncio.timeout(10):
+        while not told:
+            await asyncio.sleep(0.05)
+    assert world.takeovers.may_zero(world.name)
+
+
 async def test_without_activators_there_is_no_zero_and_it_is_said(world: World) -> None:
     await world.client.delete(ENDPOINT_SLICES, "activators", namespace=world.namespace)
     await world.service("llm", "http")

@@ -184,6 +184,11 @@ class Takeovers:
             self._taken = taken
             for name in [name for name in self._named if name not in services]:
                 del self._named[name]
+            for name in [name for name in self._heading if name not in taken]:
+                # it needs no leave any more
+                del self._heading[name]
+                self._may_zero.pop(name, None)
+                asyncio.get_running_loop().call_soon(self.on_may_zero, name)
             self._plan_whole()
 
     def on_number(self, service: str, number: int, version: int) -> None:
