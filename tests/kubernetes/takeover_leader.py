@@ -51,7 +51,7 @@ class Both:
 def _target(entry: Managed) -> Target:
     return Target(
         service=entry.service, kind=entry.kind, resource=entry.resource, key=entry.key, uid=entry.uid,
-        order=entry.order, ceiling=entry.wanted.policy.max_replicas, port=8012,
+        order=entry.order, ceiling=entry.wanted.policy.max_replicas, port=entry.wanted.cluster.port,
     )  # fmt: skip
 
 
