@@ -65,7 +65,7 @@ async def main(kubeconfig: str, file: str, home: str, namespace: str) -> None:
     takeovers = Takeovers(client, home=home, happenings=happenings, settle_s=SETTLE_S)
     feed = Feed(client, Both(runtime, takeovers), home=home, namespace=namespace)
     await feed.start()
-    await takeovers.start()
+    takeovers.start()
     takeovers.on_may_zero = runtime.on_may_zero
     runtime.set_stand_in(takeovers)
     takeovers.lead(True)

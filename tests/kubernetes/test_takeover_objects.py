@@ -43,7 +43,7 @@ class World:
         )  # fmt: skip
         self.feed = Feed(self.client, self.takeovers, home=self.namespace, namespace=self.namespace)
         await self.feed.start()
-        await self.takeovers.start()
+        self.takeovers.start()
         self.takeovers.lead(True)
 
     async def stop(self) -> None:

@@ -3,7 +3,7 @@
 Part of the autoscaler; every replica watches, the leader writes. Fed with workloads and pods like any listener of a
 `Feed`; Services and EndpointSlices are watched here. Which activators there are is read from the slices of their own
 Service. The runtime asks `may_zero` before it takes a service to zero, and is told by `on_may_zero` when that changes.
-All methods run on the event loop, and none of them waits but `start` and `aclose`.
+All methods run on the event loop, and none of them waits but `aclose`.
 """
 
 import asyncio
@@ -144,10 +144,14 @@ class Takeovers:
         self._asking = asyncio.Semaphore(AT_ONCE)
         self._nursery = Nursery()
 
-    async def start(self) -> None:
-        """Watch; returns when everything there is has been seen."""
+    def start(self) -> None:
+        """Watch. Until all there is has been seen, nothing that is taken over goes to zero, and nothing is written: who
+        may not see Services and slices, because no activators are installed, is not kept from anything else."""
         self._slices.start(self._on_slice)
         self._services.start(self._on_service)
+        self._nursery.start(self._sync(), name="takeover")
+
+    async def _sync(self) -> None:
         await asyncio.gather(self._slices.wait_synced(), self._services.wait_synced())
         self._is_synced = True
         self.lead(self._leads, anew=True)
