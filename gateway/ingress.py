@@ -9,6 +9,7 @@ from typing import Final
 
 from activator.hold import Hold
 from activator.holds import Holds
+from activator.quiet import JSON, READS, answer_quietly, is_quiet
 from gateway.body_peek import peek_for
 from gateway.body_route import BodyRoute, CallSoon
 from gateway.grpc_health import answer_health, is_health_check
@@ -20,16 +21,10 @@ from gateway.whole_name import whole_name
 from zerogate.counters import Result, ServiceCounters
 from zerogate.errors import Refusal
 from zerogate.http.exchange import Exchange
-from zerogate.http.heads import Field
 from zerogate.http.sides import DEFAULT_TERMS, Owner
 
-PROBES: Final = (b"kube-probe/", b"GoogleHC/", b"ELB-HealthChecker/", b"Amazon-Route53-Health-Check-Service")
-"""How health checkers of platforms name themselves: none of them is a user."""
 OWN_HEALTH: Final = frozenset({b"/health", b"/healthz", b"/livez", b"/readyz"})
 """Answered for zerogate itself where no service takes them."""
-
-_JSON: Final[tuple[Field, ...]] = ((b"Content-Type", b"application/json"),)
-_READS: Final = frozenset({b"GET", b"HEAD"})
 
 
 class _Edition:
@@ -73,7 +68,7 @@ class Ingress(Owner[Exchange]):
         match = self._router.match(head.host or None, head.target)
         if type(match) is ToService:
             hold = self._hold_of[match.service]
-            if head.method in _READS and (_path(head.target) in hold.quiet_paths or head.user_agent.startswith(PROBES)):
+            if is_quiet(head, hold):
                 self._answer_quietly(exchange, hold, now_s)
             elif head.is_grpc and is_health_check(head):
                 exchange.give_to(self)
@@ -89,15 +84,15 @@ class Ingress(Owner[Exchange]):
         if type(match) is ByModel:
             self._peek(exchange, match.scope, now_s)
         elif type(match) is ListModels or type(match) is ShowModel:
-            if head.method not in _READS:
+            if head.method not in READS:
                 exchange.refuse(_READ_ONLY, now_s)
             elif isinstance(match, ShowModel):
                 self._show_model(exchange, match, now_s)
             else:
                 self._list_models(exchange, match.scope, now_s)
         elif type(match) is Unrouted:
-            if head.method in _READS and _path(head.target) in OWN_HEALTH:
-                exchange.answer(200, _JSON, b'{"status":"ok"}\n', now_s)
+            if head.method in READS and _path(head.target) in OWN_HEALTH:
+                exchange.answer(200, JSON, b'{"status":"ok"}\n', now_s)
             elif head.is_grpc and is_health_check(head):
                 answer_health(exchange, is_serving=True, now_s=now_s)
             else:
@@ -107,10 +102,7 @@ class Ingress(Owner[Exchange]):
         """A health check: the service's state, without waking it."""
         exchange.give_to(self)
         state = self._state(hold)
-        status = 503 if state is ModelState.FAILING else 200
-        exchange.answer(
-            status, _JSON, b'{"service":"%b","state":"%b"}\n' % (hold.service.encode(), state.encode()), now_s
-        )
+        answer_quietly(exchange, hold, state, now_s, is_failing=state is ModelState.FAILING)
 
     def _named_at_once(self, exchange: Exchange, scope: Scope) -> Hold | None:
         """The usual case without a reader of its own: JSON that came with its head and names a model that there is."""
@@ -145,14 +137,14 @@ class Ingress(Owner[Exchange]):
     def _list_models(self, exchange: Exchange, scope: Scope, now_s: float) -> None:
         names = scope.all_models()
         holds = [self._holds[service] for service in dict.fromkeys(names.values())]
-        exchange.answer(200, _JSON, list_models(map(self._served, holds), names), now_s)
+        exchange.answer(200, JSON, list_models(map(self._served, holds), names), now_s)
 
     def _show_model(self, exchange: Exchange, match: ShowModel, now_s: float) -> None:
         service = match.scope.find(match.name)
         if service is None:
             exchange.refuse(unknown_model(match.scope, match.name), now_s)
         else:
-            exchange.answer(200, _JSON, show_model(self._served(self._holds[service]), match.name), now_s)
+            exchange.answer(200, JSON, show_model(self._served(self._holds[service]), match.name), now_s)
 
     def _served(self, hold: Hold) -> ServedModels:
         return ServedModels(

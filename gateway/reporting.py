@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from activator.holds import Holds
+from activator.telling import Telling
 from gateway.channel import Channel
 from gateway.entries import Entries
 from gateway.figures import LOST, TOLD, TRACES, UNROUTED, figures_of
 from gateway.messages import Figures, Number, Report
 from gateway.tally import PROCESS
-from gateway.telling import Telling
 from zerogate.counters import ServiceCounters
 from zerogate.http.access_log import AT_ONCE, AccessLog
 from zerogate.http.server import Server

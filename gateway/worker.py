@@ -18,6 +18,7 @@ import msgspec
 
 from activator.hold import Hold
 from activator.holds import Holds
+from activator.telling import Telling
 from gateway.changes import NOTHING, decode
 from gateway.channel import Channel
 from gateway.doors import Door
@@ -29,7 +30,6 @@ from gateway.messages import Amend, Applied, Apply, FromParent, Leave, LeaveAtOn
 from gateway.reporting import Reporting
 from gateway.router import Router
 from gateway.settings import Settings
-from gateway.telling import Telling
 from gateway.tls import ListenerWatch
 from zerogate.clock import now
 from zerogate.counters import ServiceCounters

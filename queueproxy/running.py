@@ -140,6 +140,8 @@ class Sidecar:
     def _readiness_off(self) -> None:
         self._is_leaving = True
         self.control.leave()
+        # who comes by a Service keeps its connection to this very pod, and would meet its end
+        self.traffic.server.leave_soon()
 
     async def _wait_for_senders(self) -> None:
         if self.slots.is_closed:

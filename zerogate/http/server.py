@@ -31,6 +31,9 @@ class Connection(Protocol):
     def close_if_idle(self) -> None:
         """Close unless a request is being read or answered; one that is read has until `Server.heads_until_s`."""
 
+    def let_go(self) -> None:
+        """Have the client make its next requests on another connection, without ending anything."""
+
     def abort(self) -> None:
         """Cut whatever is on its way."""
 
@@ -123,6 +126,16 @@ class Server:
     def leave_soon(self) -> None:
         """Take requests as before, but let each answer be the last one of its connection."""
         self.answers_are_last = True
+
+    def let_go(self) -> None:
+        """The clients of now have a better way: the same, and connections of HTTP/2 are told too."""
+        self.leave_soon()
+        for connection in tuple(self.connections):
+            connection.let_go()
+
+    def keep(self) -> None:
+        """Connections of HTTP/1 last again."""
+        self.answers_are_last = self.is_draining
 
     def drain(self) -> None:
         """Answer what runs, take no further request on any connection."""

@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from zerogate.kube.objects import Key, Pod, Resource, Workload
+from zerogate.kube.objects import Key, Pod, PodTemplate, Resource, Workload
 from zerogate.kube.policies import (
     NO_DEFAULTS,
     Defaults,
@@ -23,7 +23,7 @@ from zerogate.kube.policies import (
     read_defaults,
     read_workload,
 )
-from zerogate.kube.sidecar import PORT_NAME, SIDECAR
+from zerogate.kube.sidecar import ADMIN_NAME, SIDECAR
 from zerogate.kube.steering import Order
 
 CONFIG_MAP: Final = "zerogate-policy"
@@ -48,6 +48,8 @@ class Managed(msgspec.Struct, frozen=True, kw_only=True):
     key: Key
     uid: str
     wanted: WorkloadPolicy
+    template: PodTemplate | None = None
+    """Of the pods that serve."""
     mistakes: tuple[str, ...] = ()
     """What is wrong with what was asked for, a sentence each."""
 
@@ -154,6 +156,7 @@ class Catalog:
             key=workload.key,
             uid=workload.metadata.uid,
             wanted=wanted,
+            template=workload.template,
             mistakes=mistakes,
         )
         if entry != before:
@@ -209,7 +212,8 @@ def sidecar_port(pod: Pod) -> int | None:
     """Where the pod's sidecar takes requests; None where it has none."""
     for container in pod.spec.init_containers:
         if container.name == SIDECAR:
-            return next((port.container_port for port in container.ports if port.name == PORT_NAME), None)
+            # takeover gives it other names
+            return next((port.container_port for port in container.ports if port.name != ADMIN_NAME), None)
     return None
 
 

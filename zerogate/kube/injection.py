@@ -150,13 +150,14 @@ class _Patch:
             path = probed or path
             if why:
                 self._warnings.append(f"{why}, so the sidecar asks for {path}; zerogate.dev/ready-path says otherwise")
-        names = takeover.names if takeover.names and not takeover.patches else (*takeover.names, PORT_NAME)
+        needs_own = takeover.patches or takeover.by_own_name or not takeover.names
+        names = (*takeover.names, PORT_NAME) if needs_own else takeover.names
         for name in names:
             self._refuse_used(name, takeover)
         container = container_of(
             self._terms, self._wanted, placed,
             service=self._service, ready_path=path, port_names=names,
-            leads_services=bool(takeover.names or takeover.patches), pod_spec=self._spec,
+            leads_services=bool(takeover.names or takeover.patches or takeover.by_own_name), pod_spec=self._spec,
         )  # fmt: skip
         if self._spec.get("initContainers"):
             self._add("/spec/initContainers/0", container)

@@ -19,6 +19,7 @@ KEPT_ANNOTATIONS = frozenset(
         "controller.kubernetes.io/pod-deletion-cost",
         "deployment.kubernetes.io/revision",
         "k8s.io/initial-events-end",
+        "kubectl.kubernetes.io/default-container",
         "leaderworkerset.sigs.k8s.io/leader-name",
     )
 )
@@ -355,6 +356,7 @@ class ServiceSpec(Wire, frozen=True, kw_only=True):
     cluster_ips: tuple[str, ...] = msgspec.field(default=(), name="clusterIPs")
     ip_families: tuple[str, ...] = ()
     publish_not_ready_addresses: bool = False
+    internal_traffic_policy: str = ""
 
 
 class Service(Kind, frozen=True, kw_only=True):
@@ -380,6 +382,12 @@ class Endpoint(Wire, frozen=True, kw_only=True):
     addresses: tuple[str, ...] = ()
     conditions: EndpointConditions = EndpointConditions()
     target_ref: TargetReference | None = None
+    node_name: str = ""
+
+    @property
+    def is_ready(self) -> bool:
+        """Takes new connections, as far as the slice says."""
+        return self.conditions.ready is not False and not self.conditions.terminating
 
 
 class EndpointPort(Wire, frozen=True, kw_only=True):

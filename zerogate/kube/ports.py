@@ -50,6 +50,8 @@ class Takeover(msgspec.Struct, frozen=True):
     patches: tuple[ServicePatch, ...] = ()
     notes: tuple[str, ...] = ()
     """What stays as it is, and why."""
+    by_own_name: bool = False
+    """A Service leads to the sidecar's own name already."""
 
 
 def model_port(pod: Json, asked: str | None) -> ModelPort:
@@ -141,6 +143,7 @@ def takeover_of(pod: Json, model: ModelPort, services: Sequence[Json], own_name:
     names: dict[str, None] = {}
     patches: list[ServicePatch] = []
     notes: list[str] = []
+    by_own_name = False
     for service in selecting:
         name = service["metadata"]["name"]
         if service["spec"].get("clusterIP") == "None":
@@ -148,17 +151,18 @@ def takeover_of(pod: Json, model: ModelPort, services: Sequence[Json], own_name:
             continue
         for port in service["spec"].get("ports") or ():
             target = port.get("targetPort", port["port"])
+            by_own_name = by_own_name or target == own_name
             if port.get("protocol", "TCP") != "TCP" or _resolved(pod, target) != model.number:
                 continue
             if isinstance(target, int):
                 patches.append(ServicePatch(name, port["port"], target, own_name))
             else:
                 names[target] = None
-    if not names and not patches:
+    if not names and not patches and not by_own_name:
         raise UnfitError(_why_none(model, selecting, notes))
     for port_name in names:
         _refuse_shared(pod, model, port_name)
-    return Takeover(tuple(names), tuple(patches), tuple(notes))
+    return Takeover(tuple(names), tuple(patches), tuple(notes), by_own_name)
 
 
 def _ahead_of_services(pod: Json, model: ModelPort) -> Takeover:

@@ -78,6 +78,16 @@ class Hands(Protocol):
         """Say where people look that somebody else writes the number."""
 
 
+class StandIn(Protocol):
+    """Who answers for services at zero; `zerogate.kube.takeovers` is one."""
+
+    def may_zero(self, service: str) -> bool:
+        """The service heads for zero: prepare for it. Whether that is done; if not, `on_may_zero` follows."""
+
+    def stay_up(self, service: str) -> None:
+        """It does so no longer."""
+
+
 class Timer(Protocol):
     def cancel(self) -> None: ...
 
@@ -85,7 +95,9 @@ class Timer(Protocol):
 class _Fleet:
     """One workload."""
 
-    __slots__ = ("costs", "lives", "pods", "replicas", "steering", "streak", "target", "timer", "trouble")
+    __slots__ = (
+        "costs", "heads_for_zero", "lives", "pods", "replicas", "steering", "streak", "target", "timer", "trouble",
+    )  # fmt: skip
 
     def __init__(self, target: Target) -> None:
         self.target = target
@@ -102,6 +114,8 @@ class _Fleet:
         self.timer: Timer | None = None
         self.trouble = ""
         """Why its HPA's floor is not what is wanted."""
+        self.heads_for_zero = False
+        """As the stand-in was told."""
 
     def pod_of(self, replica_id: str) -> str | None:
         """The pod whose present life it is; None where it has none any longer."""
@@ -145,6 +159,7 @@ class KubernetesRuntime:
         """By replica."""
         self._observers: list[RuntimeObserver] = []
         self._quiescer: Quiescer | None = None
+        self._stand_in: StandIn | None = None
         self._leads = False
         self._is_closed = False
 
@@ -235,6 +250,16 @@ class KubernetesRuntime:
                 fleet.steering.is_floored = target.is_floored
                 fleet.steering.on_policy_changed()
                 self._steer(fleet)
+
+    def set_stand_in(self, stand_in: StandIn) -> None:
+        """Say who has to be asked before a service goes to zero."""
+        self._stand_in = stand_in
+
+    def on_may_zero(self, service: str) -> None:
+        """The stand-in's answer may be another than before."""
+        fleet = self._fleets.get(service)
+        if fleet is not None:
+            self._steer(fleet)
 
     def lead(self, leads: bool) -> None:
         """This process writes from now on, or another one does."""
@@ -383,6 +408,7 @@ class KubernetesRuntime:
         now_s = self._clock()
         fleet.steering.on_members(fleet.members(), is_rolling=fleet.is_rolling())
         draining = fleet.steering.draining
+        self._ask_stand_in(fleet)
         for act in fleet.steering.step(now_s):
             self._act(fleet, act)
         self._show_drains(fleet, draining)
@@ -392,6 +418,17 @@ class KubernetesRuntime:
         if fleet.steering.draining != before:
             for name, pod in list(fleet.pods.items()):
                 self._show(fleet, pod, fleet.lives[name])
+
+    def _ask_stand_in(self, fleet: _Fleet) -> None:
+        steering, service = fleet.steering, fleet.target.service
+        if self._stand_in is None:
+            return
+        if steering.heads_for_zero:
+            fleet.heads_for_zero = True
+            steering.may_zero = self._stand_in.may_zero(service)
+        elif fleet.heads_for_zero:
+            fleet.heads_for_zero = False
+            self._stand_in.stay_up(service)
 
     def _act(self, fleet: _Fleet, act: Act) -> None:
         target = fleet.target

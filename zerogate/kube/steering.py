@@ -9,7 +9,8 @@ own victims: a ReplicaSet takes unassigned, pending and unready pods first, and 
 
     gate closed ▸ nothing inside, said by the gate itself ▸ cost written ▸ cost seen in the watch ▸ number written
 
-and never while a replica is starting that is not to go. Zero needs no choice, and no cost.
+and never while a replica is starting that is not to go. Zero needs no choice and no cost, but leave: where clients come
+by a Service, somebody has to answer for it before the first gate is closed.
 
 Where an HPA scales the workload from one up (`is_floored`), what is wanted is written as its floor, and the number only
 from and to zero, where an HPA is off: the floor first, so that its next sync finds it. What the HPA writes is its own
@@ -122,6 +123,8 @@ class Steering:
         self._floor_asked: int | None = None
         self._leads = False
         self._inherits_until_s = float("-inf")
+        self.may_zero = True
+        """Leave to close gates and write zero; whoever answers at zero gives it."""
         self._wanted: Scale | None = None
         self._number: int | None = None
         self._number_at_s = float("-inf")
@@ -142,6 +145,13 @@ class Steering:
     def number(self) -> int | None:
         """The workload's number as far as it is known."""
         return self._number
+
+    @property
+    def heads_for_zero(self) -> bool:
+        """Nothing shall run, or will, because a write that says so is on its way."""
+        if self._writing is not None and self._writing.new == 0:
+            return True
+        return self._leads and self._wanted is not None and self._wanted.replicas == 0
 
     @property
     def draining(self) -> frozenset[str]:
@@ -285,7 +295,7 @@ class Steering:
             elif self._wanted.replicas >= self._number:
                 self._keep_all()
                 self._up(self._number, self._wanted.replicas, now_s)
-            elif self.foreign.may_write(self._number, now_s):
+            elif self._may_go_down(self._number, self._wanted, now_s):
                 self._down(self._number, self._wanted, now_s)
             else:
                 self._keep_all()
@@ -308,6 +318,9 @@ class Steering:
         elif self._floor_asked is None and now_s >= self._retry_at_s:
             self._floor_asked = wanted
             self._acts.append(SetFloor(wanted))
+
+    def _may_go_down(self, number: int, wanted: Scale, now_s: float) -> bool:
+        return (self.may_zero or wanted.replicas > 0) and self.foreign.may_write(number, now_s)
 
     def _up(self, number: int, wanted: int, now_s: float) -> None:
         if wanted > number and self._may_write(number, now_s):

@@ -66,6 +66,22 @@ async def world() -> AsyncIterator[ClusterWorld]:
     world.check()
 
 
+class Answers:
+    """A stand-in that gives leave when the test says so."""
+
+    def __init__(self) -> None:
+        self.leave = False
+        self.asked: list[str] = []
+        self.stayed: list[str] = []
+
+    def may_zero(self, service: str) -> bool:
+        self.asked.append(service)
+        return self.leave
+
+    def stay_up(self, service: str) -> None:
+        self.stayed.append(service)
+
+
 class TestKubernetesRuntime(RuntimeContract):
     """What a cluster does otherwise is said where it is overridden."""
 
@@ -89,6 +105,22 @@ class TestKubernetesRuntime(RuntimeContract):
         await world.seen.until(lambda: world.seen.ids("a", STARTING))
         await world.make_ready(world.seen.ids("a", STARTING)[0])
         await world.seen.until(lambda: world.seen.back_offs[-1] == ("a", None))
+
+    async def test_zero_waits_until_somebody_answers_for_the_service(self, world: ClusterWorld) -> None:
+        answers = Answers()
+        world.runtime.set_stand_in(answers)
+        (one,) = await world.ready("a", 1)
+        assert answers.asked == []
+        world.scale("a", 0)
+        await turns()
+        assert (world.cluster.numbers["a"], world.gates.closed, set(answers.asked)) == (1, [], {"a"})
+        answers.leave = True
+        world.runtime.on_may_zero("a")
+        await world.seen.until(lambda: world.seen.now[one].state is GONE)
+        assert (world.cluster.numbers["a"], answers.stayed) == (0, [])
+        world.scale("a", 1)
+        await world.seen.until(lambda: world.seen.ids("a", STARTING))
+        assert answers.stayed == ["a"]
 
     async def test_closing_leaves_everything_running_and_writes_nothing_more(self, world: ClusterWorld) -> None:
         await world.ready("a", 2)

@@ -129,6 +129,30 @@ def test_zero_is_one_write_once_everybody_is_empty_and_needs_no_cost() -> None:
     assert steering.step(1.0) == [WriteScale(2, 0, ("a", "b"))]
 
 
+def test_without_leave_no_gate_is_closed_for_zero_and_one_less_needs_none() -> None:
+    steering = leading(2, member("a"), member("b"))
+    steering.may_zero = False
+    steering.want(scale(0))
+    assert steering.step(1.0) == []
+    steering.want(scale(1, 2, "a"))
+    assert steering.step(1.0) == [CloseGate("a")]
+    steering.want(scale(0, 3))
+    steering.may_zero = True
+    assert steering.step(2.0) == [CloseGate("b")]
+
+
+def test_it_heads_for_zero_until_a_write_of_zero_has_ended_whatever_is_wanted_by_then() -> None:
+    steering = leading(1, member("a"))
+    steering.want(scale(0))
+    steering.step(1.0)
+    steering.on_idle("a")
+    assert steering.step(1.0) == [WriteScale(1, 0, ("a",))]
+    steering.want(scale(1, 2))
+    before = steering.heads_for_zero
+    steering.on_written(2, 1.5)
+    assert (before, steering.heads_for_zero) == (True, False)
+
+
 def test_zero_without_any_pod_is_written_at_once() -> None:
     steering = leading(2)
     steering.want(scale(0))

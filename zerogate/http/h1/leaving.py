@@ -87,6 +87,9 @@ class Leaving(Pausing):
                 return
             self._shut()
 
+    def let_go(self) -> None:
+        """The next answer says so; nothing can be said to a client that asks nothing."""
+
     def _shut(self) -> None:
         """Close behind what was written, if the client goes on taking it."""
         self._step(CLOSE)

@@ -176,6 +176,10 @@ class ServerConnection(asyncio.Protocol):
         for stream in tuple(self.core.streams.values()):
             if isinstance(stream, ServerStream):
                 stream.leave_tunnel()
+        self.let_go()
+
+    def let_go(self) -> None:
+        """The same for what has an end of its own: WebSockets stay."""
         if self._leave_s is None and not self._is_closing:
             self._leave_s = now() + PATIENCE_S
             self._leave(now())

@@ -1,8 +1,8 @@
-"""What a worker tells the autoscalers: what arrives and what it holds; what runs is told by the replicas' sidecars.
+"""What a holder tells the autoscalers: what arrives and what it holds; what runs is told by the replicas' sidecars.
 
-Each worker has streams of its own, as it has connections to sidecars: the parent has no loop, and another process that
-collects would be one more to lose. A request that is handed over is told at once, because until then its replica may
-have reported it too.
+Each worker of a gateway has streams of its own, as it has connections to sidecars: the parent has no loop, and another
+process that collects would be one more to lose. A request that is handed over is told at once, because until then its
+replica may have reported it too.
 """
 
 from collections.abc import Callable, Iterable

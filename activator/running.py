@@ -1,0 +1,326 @@
+"""A running activator: holds, ports, links to sidecars and the view of the cluster, wired together. Nothing is decided
+here.
+"""
+
+import asyncio
+import gc
+import logging
+import random
+import signal
+import socket
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import uvloop
+
+from activator import metrics
+from activator.doors import Doors
+from activator.holds import Holds
+from activator.settings import Settings, read
+from activator.sidecars import Replicas, Sidecars
+from activator.telling import Telling
+from zerogate.clock import now, wall
+from zerogate.drain import Steps, leave, leaving
+from zerogate.errors import DefinitionErrors, MachineError
+from zerogate.http.access_log import AT_ONCE, AccessLog
+from zerogate.http.admin import DRAIN, TEXT, Desk, Drained, Readiness, answer_json
+from zerogate.http.admin import Path as AdminPath
+from zerogate.http.exchange import Exchange
+from zerogate.http.listener import Listener, bind
+from zerogate.http.server import ConnectionLimits, Server
+from zerogate.http.sides import BufferMemory
+from zerogate.http.sweep import Sweep
+from zerogate.output import STDOUT, Output
+from zerogate.process import raise_open_files, usage
+from zerogate.reporting.sender import Target
+from zerogate.runtime.interface import Address, EndCause, Ended, Replica, ReplicaState
+from zerogate.tasks import Nursery
+
+if TYPE_CHECKING:
+    from activator.view import Shown
+    from zerogate.kube.access import Access
+
+log = logging.getLogger("activator")
+
+REPORT_S: Final = 1.0
+LAST_ANSWERS_S: Final = 1.0
+"""For refusals that are on their way at the drain deadline, and for the last report."""
+_LEAVING: Final = leaving(
+    "This activator is being stopped and no replica took the request until then. Try again.", retry_after_s=1.0
+)
+_PATHS: Final = {b"/readyz": AdminPath(), b"/healthz": AdminPath(), b"/metrics": AdminPath(), b"/drain": DRAIN}
+
+
+class Activator:
+    """See the module's text. Make it on the loop it shall run on; `start` first, `stop` last. Raises MachineError."""
+
+    def __init__(self, settings: Settings, access: "Access", *, name: str, namespace: str = "") -> None:
+        # what a cluster needs is loaded here, so that a gateway may use the rest of this package without it
+        from activator.view import View
+        from zerogate.kube.client import KubeClient
+
+        loop = asyncio.get_running_loop()
+        self._settings = settings
+        chance = random.Random()
+        self._nursery = Nursery()
+        sweep = Sweep(loop)
+        self._access_log = AccessLog(settings.access_log, Output(STDOUT).write)
+        self.holds = Holds(
+            self, sweep=sweep, nursery=self._nursery, choose=chance.randrange, call_later=loop.call_later, clock=now
+        )  # fmt: skip
+        self._telling = self._make_telling(name, chance) if settings.stats else None
+        self._sidecars = Sidecars(
+            self.holds, name, sweep=sweep, nursery=self._nursery, jitter=chance.random, telling=self._telling
+        )  # fmt: skip
+        self.doors = Doors(
+            self.holds, host=settings.listen_host, sweep=sweep, nursery=self._nursery,
+            memory=BufferMemory(settings.body_memory_bytes),
+            limits=ConnectionLimits(total=settings.max_connections),
+            drain_s=settings.drain_deadline_s, note=self._access_log.add,
+        )  # fmt: skip
+        self._desk = Desk(_PATHS, self._serve, self._tell, where="Requests for services go to other ports.")
+        admin = bind(settings.admin, what="--admin", example="--admin HOST:PORT")
+        self.admin_port = int(admin.getsockname()[1])
+        self._administration = Listener(Server(self._desk.place, sweep), admin)
+        self._client = KubeClient(access)
+        self._view = View(self._client, self._on_shown, home=settings.home, namespace=namespace)
+        self._bare: dict[str, Replica] = {}
+        self._ports = 0
+        self._wakes = 0
+        self._started_at = wall()
+        self._is_synced = False
+        self._is_leaving = False
+        self._at_once = asyncio.Event()
+
+    def _make_telling(self, name: str, chance: random.Random) -> Telling:
+        settings = self._settings
+        target = Target(
+            addresses=settings.stats, source=name, kind="activator", token_file=settings.stats_token_file
+        )  # fmt: skip
+        return Telling(
+            self.holds, target, nursery=self._nursery, jitter=chance.random, on_unacknowledged=self._wake_ourselves
+        )  # fmt: skip
+
+    async def start(self) -> None:
+        """See the cluster, and open all ports."""
+        await self._administration.start()
+        self._nursery.start(self.doors.run(), name="ports")
+        self._nursery.start(self._report(), name="reports")
+        if self._telling is not None:
+            self._telling.start()
+        await self._view.start()
+        self._is_synced = True
+
+    # What the cluster shows
+
+    def _on_shown(self, shown: "Shown") -> None:
+        """Work by it, in one callback: no request sees half of it."""
+        self._sidecars.close_all_but(shown.policies)
+        self.holds.configure(shown.policies, {})
+        for service, replicas in shown.sidecars.items():
+            self._sidecars.set_replicas(service, replicas)
+        self._set_bare(shown.bare)
+        self._ports = len(shown.ports)
+        self.doors.configure(shown.ports)
+
+    def _set_bare(self, bare: Mapping[str, Replicas]) -> None:
+        """Replicas without a sidecar, whose readiness is the kubelet's word."""
+        now_s = now()
+        there = {uid for replicas in bare.values() for uid in replicas}
+        for uid in [uid for uid in self._bare if uid not in there]:
+            gone = self._bare.pop(uid)
+            ended = Ended(cause=EndCause.STOPPED, detail="it is no longer ready")
+            self.holds.on_replica(_bare(gone.service, uid, gone.address, now_s, ended))
+        for service, replicas in bare.items():
+            for uid, address in replicas.items():
+                if uid not in self._bare:
+                    self._bare[uid] = _bare(service, uid, address, now_s)
+                    self.holds.on_replica(self._bare[uid])
+
+    # What the holds tell
+
+    def on_wake(self, service: str) -> None:
+        """A request waits."""
+        if self._telling is not None:
+            self._telling.wake(service)
+        else:
+            self._wake_ourselves(service)
+
+    def on_idle(self, replica_id: str) -> None:
+        """A replica that takes nothing new is empty: whoever stops it asks its sidecar."""
+
+    def on_exchange_ended(self, service: str, exchange: Exchange) -> None:
+        """A request is over."""
+        self._access_log.add(service, exchange)
+
+    def _wake_ourselves(self, service: str) -> None:
+        self._wakes += 1
+        self._nursery.start(self._view.wake(service), name=f"wake {service}")
+
+    async def _report(self) -> None:
+        while True:
+            await asyncio.sleep(REPORT_S)
+            for _ in range(self._access_log.waiting // AT_ONCE + 1):
+                self._access_log.flush()
+                await asyncio.sleep(0)
+            changed = self.holds.take_changed()
+            if self._telling is not None:
+                self._telling.note(changed)
+
+    # The admin port
+
+    def _serve(self, exchange: Exchange, path: bytes, now_s: float) -> None:
+        if path == b"/metrics":
+            exchange.answer(200, TEXT, self.metrics().encode(), now_s)
+        elif path == b"/healthz":
+            answer_json(exchange, 200, {"status": "ok"}, now_s)
+        elif path == b"/readyz":
+            readiness = self.readiness()
+            answer_json(exchange, 200 if readiness.ready else 503, readiness, now_s)
+        else:
+            self._is_leaving = True
+            self.doors.leave_soon()
+            self._desk.wait(exchange, deadline_s=now_s + self._settings.drain_wait_s, now_s=now_s)
+
+    def _tell(self, exchange: Exchange, now_s: float) -> None:
+        """Nodes have had the time to notice."""
+        inside = sum(hold.meter.in_flight + hold.meter.held for hold in self.holds)
+        answer_json(exchange, 503 if inside else 200, Drained(drained=not inside, in_flight=inside), now_s)
+
+    def readiness(self) -> Readiness:
+        """Whether every Service that is answered for would be answered here."""
+        if self._is_leaving:
+            return Readiness(ready=False, detail="draining")
+        if not self._is_synced:
+            return Readiness(ready=False, detail="; ".join(self._view.faults) or "the cluster has not been seen yet")
+        if not self.doors.is_open:
+            return Readiness(ready=False, detail="; ".join(self.doors.faults.values()) or "ports are being opened")
+        return Readiness(ready=True, detail=f"{self._ports} ports")
+
+    def metrics(self) -> str:
+        """The text for Prometheus."""
+        for hold in self.holds:
+            hold.on_read()
+        own = {
+            "started_at": self._started_at, "connections": self.doors.connections, "ports": self._ports,
+            "closed_ports": len(self.doors.faults), "wakes": self._wakes,
+        }  # fmt: skip
+        return metrics.text(self.holds, usage(), own)
+
+    # Leaving
+
+    async def stop(self) -> None:
+        """Leave in order: finish what runs, close."""
+        await leave(
+            Steps(
+                readiness_off=self._readiness_off,
+                wait_for_senders=self._wait_for_senders,
+                close_listeners=self.doors.leave_ports,
+                refuse_held=self._let_wait,
+                finish_running=self._finish_running,
+                stop_replicas=self._stop_asking,
+                close_infrastructure=self._close,
+            )
+        )
+
+    def stop_at_once(self) -> None:
+        """The second signal: reset what runs; `stop`, which is under way, then ends soon."""
+        self._at_once.set()
+        self.doors.abort()
+
+    def _readiness_off(self) -> None:
+        self._is_leaving = True
+        self.doors.leave_soon()
+
+    async def _wait_for_senders(self) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._settings.drain_wait_s):
+                await self._at_once.wait()
+
+    def _let_wait(self) -> None:
+        """What waits here waits for a replica that others start, so it has until the deadline too."""
+
+    async def _finish_running(self) -> None:
+        deadline_s = 0.0 if self._at_once.is_set() else self._settings.drain_deadline_s
+        waiting = asyncio.get_running_loop().call_later(deadline_s, self.holds.refuse_all, _LEAVING)
+        reset = await self.doors.drain(deadline_s=deadline_s + LAST_ANSWERS_S)
+        waiting.cancel()
+        if reset:
+            log.warning("%d connections were reset: they had not ended at the deadline", reset)
+
+    async def _stop_asking(self) -> None:
+        self._sidecars.close()
+        self.holds.close()
+
+    async def _close(self) -> None:
+        await asyncio.sleep(0)
+        await self._view.aclose()
+        if self._telling is not None:
+            self._telling.note(self.holds.take_changed())
+            await self._telling.close()
+        self._administration.stop_accepting()
+        await self._administration.drain(deadline_s=LAST_ANSWERS_S)
+        await self._nursery.aclose()
+        self._access_log.finish()
+        await self._client.aclose()
+
+
+def _bare(service: str, uid: str, address: Address, now_s: float, ended: Ended | None = None) -> Replica:
+    return Replica(
+        service=service, id=uid, state=ReplicaState.READY if ended is None else ReplicaState.GONE,
+        address=address, started_s=now_s, ready_s=now_s, ended=ended,
+    )  # fmt: skip
+
+
+def run(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
+    """Run until told to leave; the exit code."""
+    try:
+        settings = read(arguments, environ)
+    except DefinitionErrors as errors:
+        for error in errors.errors:
+            sys.stderr.write(f"activator: {error}\n")
+        return 2
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="activator: %(message)s")
+    raise_open_files()
+    try:
+        uvloop.run(_main(settings, environ))
+    except MachineError as error:
+        sys.stderr.write(f"activator: {error}\n")
+        return 1
+    return 0
+
+
+async def _main(settings: Settings, environ: Mapping[str, str]) -> None:
+    from zerogate.kube.access import by_kubeconfig, in_pod
+
+    path = settings.kubeconfig
+    access = in_pod(environ) if path is None else await by_kubeconfig(Path(path))
+    activator = Activator(settings, access, name=socket.gethostname())
+    left = asyncio.Event()
+
+    def on_signal() -> None:
+        if left.is_set():
+            log.info("leaving at once")
+            activator.stop_at_once()
+        left.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, on_signal)
+    starts = Nursery()
+    starts.start(_start(activator), name="start")
+    await left.wait()
+    await starts.aclose()
+    log.info("leaving: what is in flight is finished (a second signal: at once)")
+    await activator.stop()
+
+
+async def _start(activator: Activator) -> None:
+    """In a task of its own: a cluster that does not answer must not keep the process from leaving."""
+    await activator.start()
+    log.info("the cluster is known; administration on port %d", activator.admin_port)
+    # what lives as long as the process is not worth looking at in every collection
+    gc.collect()
+    gc.freeze()

@@ -1,0 +1,108 @@
+"""What `python -m activator` is told: flags and variables, as `zerogate.flags` reads them. Pure.
+
+`--help` and the document's table (a test compares) come from `OPTIONS`.
+"""
+
+from collections.abc import Mapping, Sequence
+from ipaddress import ip_address
+from typing import Final, Literal
+
+import msgspec
+
+from zerogate.errors import DefinitionError, DefinitionErrors, shown
+from zerogate.flags import Option, Program, drain_options, ip_and_port, read_values, token_file, whole
+from zerogate.kinds import Size
+from zerogate.reporting.targets import parse_targets
+from zerogate.runtime.interface import Address
+
+PROG: Final = "python -m activator"
+HOME: Final = "zerogate-system"
+"""zerogate's own namespace, where POD_NAMESPACE does not say another one."""
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """The process's own settings; times in seconds. The reasons for the defaults are in `OPTIONS`."""
+
+    listen_host: str
+    admin: Address
+    kubeconfig: str | None
+    max_connections: int
+    body_memory_bytes: int
+    access_log: Literal["off", "sampled", "on"]
+    drain_deadline_s: float
+    drain_wait_s: float
+    stats: tuple[Address, ...]
+    stats_token_file: str
+    home: str = HOME
+
+
+def _host(text: str) -> str:
+    try:
+        return str(ip_address(text.strip("[]")))
+    except ValueError:
+        raise DefinitionError(f"{shown(text)} is not an address", hint="Write 0.0.0.0, :: or an address.") from None
+
+
+def _mode(text: str) -> str:
+    if text not in ("off", "sampled", "on"):
+        raise DefinitionError(f"{shown(text)} is none of off, sampled, on")
+    return text
+
+
+def _path(text: str) -> str | None:
+    return None if text == "none" else text
+
+
+OPTIONS: Final = (
+    Option(
+        name="listen-host", field="listen_host", metavar="ADDRESS", parse=_host, default="0.0.0.0",
+        says="where the ports of Services are opened; :: for both families, where nodes have IPv6",
+    ),
+    Option(
+        name="admin", field="admin", metavar="ADDRESS", parse=ip_and_port, default="127.0.0.1:8081",
+        says="where /readyz, /healthz, /metrics and /drain are answered; in a cluster 0.0.0.0:8081",
+    ),
+    Option(
+        name="kubeconfig", field="kubeconfig", metavar="PATH", parse=_path, default="none",
+        says="how to reach the cluster from outside; none: as the pod's own account",
+    ),
+    Option(
+        name="max-connections", field="max_connections", metavar="N", parse=whole, default="0",
+        says="most connections of clients at once on each port; one more gets 503 and is closed; 0: no limit",
+    ),
+    Option(
+        name="body-memory", field="body_memory_bytes", metavar="SIZE",
+        parse=Size(1024 * 1024, 1 << 40).parse, default="1Gi",
+        says="most bytes of request bodies that are kept; beyond it new ones get 503 and uploads pause",
+    ),
+    Option(
+        name="access-log", field="access_log", metavar="MODE", parse=_mode, default="off",
+        says="a JSON line per request on standard output: off, on, or sampled (all failures, 1 % of the others)",
+    ),
+    *drain_options("what is in flight or waits", "nodes have noticed; in a cluster 5s"),
+    Option(
+        name="stats", field="stats", metavar="HOST:PORT", parse=parse_targets, default="none",
+        says="the autoscalers that hear what waits: a name that stands for all of them, or several, with commas",
+    ),
+    Option(
+        name="stats-token-file", field="stats_token_file", metavar="PATH", parse=token_file, default="none",
+        says="a file with the token that proves to autoscalers who reports; read again when it is replaced",
+    ),
+)  # fmt: skip
+
+PROGRAM: Final = Program(
+    prog=PROG,
+    description="Answers for Services whose workloads are at zero: holds their requests until a replica is up.",
+    epilog="Each flag may also be given as the variable named beside it; the flag wins. Times: 15s, 10m, 1h30m. "
+    "POD_NAMESPACE: zerogate's own namespace. SIGTERM: finish what runs, then exit 0; again: at once. "
+    "Exit codes: 0 left, 1 machine, 2 wrong setting.",
+    options=OPTIONS,
+)
+
+
+def read(arguments: Sequence[str], environ: Mapping[str, str]) -> Settings:
+    """The settings. Raises DefinitionErrors with all that is wrong."""
+    values, errors = read_values(PROGRAM, arguments, environ)
+    if errors:
+        raise DefinitionErrors(errors)
+    return Settings(**values, home=environ.get("POD_NAMESPACE") or HOME)

@@ -1,0 +1,159 @@
+"""What a cluster shows an activator: which services it answers for, on which ports, by which policies, with which pods.
+
+The ports are read from zerogate's EndpointSlices, policies and pods as every process of a cluster reads them. A service
+stays as long as a slice names it, with the policy it had last, since who was let go of still has clients to answer. The
+only module here that loads the adapter, and loaded only where there is a cluster.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Final
+
+import msgspec
+
+from activator.doors import Wanted
+from activator.sidecars import Replicas
+from zerogate.kube.catalog import Managed, model_port, sidecar_port
+from zerogate.kube.client import KubeClient
+from zerogate.kube.feed import Feed
+from zerogate.kube.objects import ENDPOINT_SLICES, EndpointSlice, Key, Pod
+from zerogate.kube.scaling import Scales
+from zerogate.kube.takeover import MANAGED_BY, MANAGER, WORKLOAD
+from zerogate.kube.waking import Waker
+from zerogate.kube.watching import Change, Watched
+from zerogate.policy import Policy
+from zerogate.runtime.interface import Address
+
+_ENDED: Final = ("Failed", "Succeeded")
+
+
+class Shown(msgspec.Struct, frozen=True, kw_only=True):
+    """All of it, as it stands. `bare`: replicas without a sidecar that are ready, by the kubelet's word."""
+
+    policies: Mapping[str, Policy]
+    ports: Mapping[int, Wanted]
+    sidecars: Mapping[str, Replicas]
+    bare: Mapping[str, Replicas]
+
+
+class View:
+    """See the module's text. `on_change` is called on the loop when what is shown is another; many changes at once."""
+
+    def __init__(
+        self, client: KubeClient, on_change: Callable[[Shown], None], *, home: str, namespace: str = ""
+    ) -> None:
+        self._on_change = on_change
+        self._feed = Feed(client, self, home=home, namespace=namespace)
+        labels = f"{MANAGED_BY}={MANAGER}"
+        self._slices = Watched(client, ENDPOINT_SLICES, namespace=namespace, labels=labels)
+        self._entries: Mapping[str, Managed] = {}
+        self._policies: dict[str, Policy] = {}
+        """The last of each service that a slice names."""
+        self._pods: dict[str, dict[str, Pod]] = {}
+        self._is_planned = False
+        self._is_started = False
+        self._waker = Waker(Scales(client), is_blind=lambda: bool(self.faults))
+
+    @property
+    def faults(self) -> tuple[str, ...]:
+        """What keeps it from being up to date, a sentence each."""
+        own = (str(self._slices.fault),) if self._slices.fault is not None else ()
+        return (*self._feed.faults, *own)
+
+    async def start(self) -> None:
+        """Watch; returns when all there is has been shown."""
+        self._slices.start(self._on_slice)
+        await asyncio.gather(self._feed.start(), self._slices.wait_synced())
+        self._is_started = True
+        self._show()
+
+    async def aclose(self) -> None:
+        """Watch no more."""
+        await asyncio.gather(self._feed.aclose(), self._slices.aclose())
+
+    async def wake(self, service: str) -> None:
+        """Write 0 → 1, because nobody else does."""
+        entry, workload = self._entries.get(service), self._feed.workload_of(service)
+        if entry is not None and workload is not None:
+            await self._waker.wake(entry, workload)
+
+    # What the feed tells
+
+    def on_services(self, services: Mapping[str, Managed]) -> None:
+        """See `Listener`."""
+        self._entries = dict(services)
+        self._plan()
+
+    def on_number(self, service: str, number: int, version: int) -> None:
+        """Of no use here."""
+
+    def on_pod(self, service: str, pod: Pod) -> None:
+        """See `Listener`."""
+        self._pods.setdefault(service, {})[pod.metadata.name] = pod
+        self._plan()
+
+    def on_pod_gone(self, service: str, name: str) -> None:
+        """See `Listener`."""
+        self._pods.get(service, {}).pop(name, None)
+        self._plan()
+
+    def _on_slice(self, _: Change, old: EndpointSlice | None, new: EndpointSlice | None) -> None:
+        self._plan()
+
+    # What is shown
+
+    def _plan(self) -> None:
+        if not self._is_planned and self._is_started:
+            self._is_planned = True
+            asyncio.get_running_loop().call_soon(self._show)
+
+    def _show(self) -> None:
+        self._is_planned = False
+        ports = self._ports()
+        services = dict.fromkeys(wanted.service for wanted in ports.values())
+        for service in services:
+            entry = self._entries.get(service)
+            if entry is not None:
+                self._policies[service] = entry.wanted.policy
+            self._policies.setdefault(service, Policy())
+        for gone in [service for service in self._policies if service not in services]:
+            del self._policies[gone]
+        shown = Shown(
+            policies=dict(self._policies),
+            ports=ports,
+            sidecars={service: self._replicas(service, has_sidecar=True) for service in services},
+            bare={service: self._replicas(service, has_sidecar=False) for service in services},
+        )
+        self._on_change(shown)
+
+    def _ports(self) -> dict[int, Wanted]:
+        """Of two slices that claim one port, the first by name has it: the autoscaler moves the other."""
+        found: dict[int, Wanted] = {}
+        slices: Mapping[Key, EndpointSlice] = self._slices.items
+        for key in sorted(slices):
+            one = slices[key]
+            workload = one.metadata.annotation(WORKLOAD)
+            if workload:
+                wanted = Wanted(f"{one.metadata.namespace}/{workload}", bool(one.endpoints))
+                for port in one.ports or ():
+                    known = found.get(port.port or 0)
+                    if port.port and (known is None or known.service == wanted.service):
+                        is_needed = wanted.is_needed or (known is not None and known.is_needed)
+                        found[port.port] = Wanted(wanted.service, is_needed)
+        return found
+
+    def _replicas(self, service: str, *, has_sidecar: bool) -> dict[str, Address]:
+        found: dict[str, Address] = {}
+        for pod in self._pods.get(service, {}).values():
+            if not pod.status.pod_ip or pod.status.phase in _ENDED:
+                continue
+            port = sidecar_port(pod)
+            if has_sidecar and port is not None:
+                found[pod.metadata.uid] = Address(pod.status.pod_ip, port)
+            elif not has_sidecar and port is None and pod.is_ready and not pod.metadata.is_deleting:
+                entry = self._entries.get(service)
+                asked = entry.wanted.cluster.port if entry is not None else None
+                model = model_port(pod, asked)
+                if model is not None:
+                    found[pod.metadata.uid] = Address(pod.status.pod_ip, model)
+        return found

@@ -1,0 +1,207 @@
+"""Which Services lead clients to a workload that is taken over, through which of their ports, and which cannot. Pure.
+
+A Service can be taken over where somebody between client and pod chooses the pod for each connection (a cluster IP),
+where the pods' readiness decides whom that is, and where a TCP port leads to the model. The rest is refused with a
+sentence. Called by `zerogate.kube.takeovers`.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+import msgspec
+
+from zerogate.kube.catalog import Managed
+from zerogate.kube.keys import RECORDS
+from zerogate.kube.objects import Key, Pod, PodTemplate, Service, ServicePort
+from zerogate.kube.ports import UnfitError, model_port
+from zerogate.kube.sidecar import PORT_NAME, SIDECAR
+
+TARGETS: Final = f"{RECORDS}target-ports"
+"""On Services: what their patched target ports were, by port, as JSON."""
+
+
+class FrontPort(msgspec.Struct, frozen=True, kw_only=True):
+    """A port of a Service that leads to the model. `index`: among the Service's ports."""
+
+    name: str
+    port: int
+    index: int
+    target: int | str
+    """Where it leads now."""
+    number: int | None
+    """The number that it led to before zerogate; None where it always led to a name."""
+    app_protocol: str | None = None
+
+    @property
+    def is_moved(self) -> bool:
+        """It leads to the sidecar's name instead of the number."""
+        return self.number is not None and self.target == PORT_NAME
+
+
+class Front(msgspec.Struct, frozen=True, kw_only=True):
+    """A Service that stands in front of a workload. `service`: the workload's name with us, NAMESPACE/NAME."""
+
+    key: Key
+    uid: str
+    service: str
+    families: tuple[str, ...]
+    ports: tuple[FrontPort, ...]
+    record: str | None = None
+    """What `TARGETS` says on it."""
+
+
+class Refused(msgspec.Struct, frozen=True):
+    """A Service that cannot be taken over, or a workload where none can (then `key` is its own)."""
+
+    key: Key
+    uid: str
+    reason: str
+
+
+def fronts_of(entry: Managed, services: Iterable[Service]) -> tuple[list[Front], list[Refused]]:
+    """The Services of the workload's namespace that lead to it, and those that do and cannot be taken over."""
+    template = entry.template
+    if template is None or template.metadata is None:
+        return [], [Refused(entry.key, entry.uid, "it has no pod template")]
+    try:
+        model = model_port(msgspec.to_builtins(template), entry.wanted.cluster.port).number
+    except UnfitError as error:
+        return [], [Refused(entry.key, entry.uid, str(error))]
+    fronts: list[Front] = []
+    refused: list[Refused] = []
+    for service in services:
+        if service.metadata.namespace == entry.key[0] and _selects(service, template.metadata.labels or {}):
+            front = _front(entry, service, template, model)
+            if isinstance(front, Front):
+                fronts.append(front)
+            else:
+                refused.append(front)
+    if not fronts and not refused:
+        refused.append(Refused(entry.key, entry.uid, "no Service selects its pods"))
+    return fronts, refused
+
+
+def _selects(service: Service, labels: Mapping[str, str]) -> bool:
+    selector = service.spec.selector
+    return bool(selector) and all(labels.get(name) == value for name, value in (selector or {}).items())
+
+
+def _front(entry: Managed, service: Service, template: PodTemplate, model: int) -> Front | Refused:
+    spec, meta = service.spec, service.metadata
+    before = recorded(service)
+    ports = [_front_port(port, index, template, model, before) for index, port in enumerate(spec.ports)]
+    kept = tuple(port for port in ports if port is not None)
+    reason = _why_not(service, has_ports=bool(kept), model=model)
+    if reason:
+        return Refused(service.key, meta.uid, reason)
+    return Front(
+        key=service.key, uid=meta.uid, service=entry.service, families=spec.ip_families or ("IPv4",), ports=kept,
+        record=meta.annotation(TARGETS),
+    )  # fmt: skip
+
+
+def recorded(service: Service) -> dict[str, int]:
+    """What its patched target ports were, by the Service's own port."""
+    try:
+        found: Any = json.loads(service.metadata.annotation(TARGETS) or "{}")
+    except ValueError:
+        return {}
+    if not isinstance(found, dict):
+        return {}
+    return {port: number for port, number in found.items() if isinstance(number, int)}
+
+
+def _front_port(
+    port: ServicePort, index: int, template: PodTemplate, model: int, before: Mapping[str, int]
+) -> FrontPort | None:
+    target = port.port if port.target_port is None else port.target_port
+    if port.protocol != "TCP":
+        return None
+    number = target if isinstance(target, int) else None
+    if target == PORT_NAME:
+        number = before.get(str(port.port))
+    elif _number(target, template) != model and not _is_sidecars(target, template):
+        return None
+    return FrontPort(
+        name=port.name, port=port.port, index=index, target=target, number=number, app_protocol=port.app_protocol
+    )
+
+
+def _number(target: int | str, template: PodTemplate) -> int | None:
+    """As the EndpointSlice controller finds it before anything is injected: the first container that has the name."""
+    if isinstance(target, int) or template.spec is None:
+        return target if isinstance(target, int) else None
+    ports = (port for container in template.spec.containers for port in container.ports)
+    return next((port.container_port for port in ports if port.name == target and port.protocol == "TCP"), None)
+
+
+def _is_sidecars(target: int | str, template: PodTemplate) -> bool:
+    """Whether the template itself has the sidecar, and the name is one of its ports."""
+    containers = template.spec.init_containers if template.spec is not None else ()
+    return any(port.name == target for one in containers if one.name == SIDECAR for port in one.ports)
+
+
+def _why_not(service: Service, *, has_ports: bool, model: int) -> str:
+    spec = service.spec
+    if spec.type == "ExternalName":
+        return "it is of type ExternalName, which leads out of the cluster"
+    if spec.cluster_ip == "None":
+        return "it is headless: its clients go to pods' own addresses, of which there are none at zero"
+    if spec.publish_not_ready_addresses:
+        return "publishNotReadyAddresses leads its clients to pods that are not ready"
+    if spec.internal_traffic_policy == "Local":
+        return "internalTrafficPolicy is Local, and not every node has an activator"
+    if not has_ports:
+        kinds = {port.protocol for port in spec.ports}
+        if kinds and "TCP" not in kinds:
+            return f"its ports are {' and '.join(sorted(kinds))}, and requests come over TCP"
+        return f"none of its ports leads to the model's port {model}"
+    return ""
+
+
+def has_name(pod: Pod) -> bool:
+    """Whether a Service that leads to the sidecar's own name finds it in the pod."""
+    for container in pod.spec.init_containers:
+        if container.name == SIDECAR:
+            return any(port.name == PORT_NAME for port in container.ports)
+    return False
+
+
+class Move(msgspec.Struct, frozen=True):
+    """One target port to be written: of the Service's port `port`, the `index`-th."""
+
+    index: int
+    port: int
+    before: int | str
+    after: int | str
+
+
+def moves_to_name(front: Front) -> tuple[Move, ...]:
+    """What makes a front's numeric target ports lead to the sidecars."""
+    return tuple(
+        Move(port.index, port.port, port.target, PORT_NAME)
+        for port in front.ports
+        if port.number is not None and not port.is_moved
+    )
+
+
+def moves_to_number(service: Service) -> tuple[Move, ...]:
+    """What gives a Service the target ports back that it had."""
+    before = recorded(service)
+    return tuple(
+        Move(index, port.port, PORT_NAME, before[str(port.port)])
+        for index, port in enumerate(service.spec.ports)
+        if port.target_port == PORT_NAME and str(port.port) in before
+    )
+
+
+def operations(moves: Iterable[Move]) -> list[dict[str, Any]]:
+    """A JSON Patch that is valid only for the ports as they were seen."""
+    found: list[dict[str, Any]] = []
+    for move in moves:
+        base = f"/spec/ports/{move.index}"
+        found.append({"op": "test", "path": f"{base}/port", "value": move.port})
+        found.append({"op": "test", "path": f"{base}/targetPort", "value": move.before})
+        found.append({"op": "replace", "path": f"{base}/targetPort", "value": move.after})
+    return found
