@@ -118,7 +118,7 @@ def test_a_pod_without_a_sidecar_is_reached_at_its_model_server_while_it_is_read
     shown.pods(pod(sidecar=False, ready=True))
     assert shown.service.replicas == (Address("10.0.0.1", 8000),)
     shown.pods(pod(sidecar=False, ready=False))
-    assert shown.service.replicas == ()
+    assert not shown.service.replicas
 
 
 def test_the_port_of_a_model_server_is_the_policys_where_it_names_one(shown: Shown) -> None:
