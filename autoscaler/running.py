@@ -43,13 +43,14 @@ from zerogate.http.sweep import Sweep
 from zerogate.kube.access import Access, by_kubeconfig, in_pod
 from zerogate.kube.client import KubeClient
 from zerogate.kube.event_book import Happening
-from zerogate.kube.feed import Feed
+from zerogate.kube.feed import Feed, Together
 from zerogate.kube.hands import KubeHands
 from zerogate.kube.happenings import Happenings
 from zerogate.kube.leases import Leadership
 from zerogate.kube.objects import PODS, Key, Pod, Workload
 from zerogate.kube.runtime import KubernetesRuntime
 from zerogate.kube.scaling import Scales
+from zerogate.kube.takeovers import Takeovers
 from zerogate.kube.watching import Change, Watched
 from zerogate.loop_lag import LoopLag
 from zerogate.process import raise_open_files, usage
@@ -110,8 +111,9 @@ class RunningAutoscaler:
             is_leading=self.leadership.is_leader, sweep=Sweep(loop), nursery=self.nursery,
             listener=self.quiescer,
         )  # fmt: skip
+        self.takeovers = self._takeovers()
         self.feed = Feed(
-            self.client, self.services,
+            self.client, Together(self.services, self.takeovers) if self.takeovers is not None else self.services,
             home=settings.namespace, namespace=settings.watch, on_workload=self._on_workload,
         )  # fmt: skip
         self.reporters = Watched(self.client, PODS, namespace=settings.namespace, labels=REPORTERS)
@@ -136,6 +138,18 @@ class RunningAutoscaler:
         self.admin.bind()
         self.is_synced = False
         self._is_expect_due = False
+
+    def _takeovers(self) -> Takeovers | None:
+        settings = self.settings
+        if not settings.activators:
+            return None
+        takeovers = Takeovers(
+            self.client, home=settings.namespace, happenings=self.happenings, activators=settings.activators,
+            ports=settings.takeover_ports, namespace=settings.watch,
+        )  # fmt: skip
+        takeovers.on_may_zero = self.runtime.on_may_zero
+        self.runtime.set_stand_in(takeovers)
+        return takeovers
 
     def _webhook(self, access: Access) -> ServedWebhook | None:
         settings = self.settings
@@ -168,6 +182,8 @@ class RunningAutoscaler:
         self.nursery.start(self.notes.run(), name="status")
         await self._find_kinds()
         self.reporters.start(self._on_reporter)
+        if self.takeovers is not None:
+            self.takeovers.start()
         if self.webhook is not None:
             await self.webhook.start()
         await asyncio.gather(self.feed.start(), self.reporters.wait_synced())
@@ -208,6 +224,8 @@ class RunningAutoscaler:
         if self.webhook is not None:
             await self.webhook.aclose()
         self.loop_lag.close()
+        if self.takeovers is not None:
+            await self.takeovers.aclose()
         await asyncio.gather(self.feed.aclose(), self.reporters.aclose())
         await self.happenings.aclose()
         await self.nursery.aclose()
@@ -244,6 +262,8 @@ class RunningAutoscaler:
                 is_floored = self.services.entries[service].wanted.cluster.hpa == "floor"
                 if number is not None and not is_floored:
                     self.autoscaler.adopt(service, number)
+        if self.takeovers is not None:
+            self.takeovers.lead(leads)
         self.runtime.lead(leads)
         self.quiescer.lead(leads)
         self.receiver.say_who_leads()

@@ -47,6 +47,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     admin: Address
     audience: str
     reporters: tuple[str, ...]
+    activators: str
+    """Empty: there are none."""
+    takeover_ports: tuple[int, int]
     webhook: WebhookSettings
 
 
@@ -58,6 +61,19 @@ def _audience(text: str) -> str:
     if not re.fullmatch("[!-~]{1,253}", text):
         raise DefinitionError(f"{shown(text)} is not an audience", hint="Write zerogate-stats.")
     return text
+
+
+def _name_or_none(text: str) -> str:
+    return "" if text == "none" else name(text)
+
+
+def _ports(text: str) -> tuple[int, int]:
+    found = re.fullmatch("([1-9][0-9]{3,4})-([1-9][0-9]{3,4})", text)
+    if not found or not 1024 <= int(found[1]) <= int(found[2]) <= 65535:
+        raise DefinitionError(
+            f"{shown(text)} is not a range of ports", hint="Write FIRST-LAST, both from 1024 to 65535: 20000-24999."
+        )
+    return int(found[1]), int(found[2])
 
 
 OPTIONS: Final = (
@@ -86,6 +102,15 @@ OPTIONS: Final = (
         name="reporters", field="reporters", metavar="NAMES", parse=_names,
         default="zerogate-gateway,zerogate-activator",
         says="ServiceAccounts in zerogate's own namespace that may report every service; other pods only their own",
+    ),
+    Option(
+        name="activators", field="activators", metavar="NAME", parse=_name_or_none, default="none",
+        says="the Service of the activators, which answer for Services at zero where zerogate.dev/takeover says so; "
+        "none: nothing is taken over",
+    ),
+    Option(
+        name="takeover-ports", field="takeover_ports", metavar="FIRST-LAST", parse=_ports, default="20000-24999",
+        says="the activators' ports, one for each port of a Service that is taken over",
     ),
     *webhook.OPTIONS,
 )  # fmt: skip

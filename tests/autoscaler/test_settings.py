@@ -46,3 +46,15 @@ def test_what_is_wrong_is_said_with_its_place_and_what_to_do(flags: tuple[str, .
     with pytest.raises(DefinitionErrors) as caught:
         settings(*flags)
     assert said in str(caught.value)
+
+
+def test_takeover_is_off_until_activators_are_named() -> None:
+    assert settings().activators == ""
+    found = settings("--activators", "zerogate-activator", ZEROGATE_TAKEOVER_PORTS="21000-21999")
+    assert (found.activators, found.takeover_ports) == ("zerogate-activator", (21000, 21999))
+
+
+@pytest.mark.parametrize("text", ["20000", "24999-20000", "80-90", "a-b", "20000-70000"])
+def test_a_range_of_ports_that_is_none_is_refused_with_an_example(text: str) -> None:
+    with pytest.raises(DefinitionErrors, match="Write FIRST-LAST, both from 1024 to 65535: 20000-24999"):
+        settings("--takeover-ports", text)

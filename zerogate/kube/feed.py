@@ -51,6 +51,30 @@ class Listener(Protocol):
         """The pod was deleted, or is nobody's any longer."""
 
 
+class Together:
+    """Several listeners as one, told in their order."""
+
+    def __init__(self, *listeners: Listener) -> None:
+        self._listeners = listeners
+
+    def on_services(self, services: Mapping[str, Managed]) -> None:
+        """See `Listener`, here and below."""
+        for one in self._listeners:
+            one.on_services(services)
+
+    def on_number(self, service: str, number: int, version: int) -> None:
+        for one in self._listeners:
+            one.on_number(service, number, version)
+
+    def on_pod(self, service: str, pod: Pod) -> None:
+        for one in self._listeners:
+            one.on_pod(service, pod)
+
+    def on_pod_gone(self, service: str, name: str) -> None:
+        for one in self._listeners:
+            one.on_pod_gone(service, name)
+
+
 class Feed:
     """See the module's text. `home`: zerogate's own namespace; `pod_labels`: which pods matter at all. `on_workload` is
     told (kind, workload) of each that is seen or changed, whether it is under zerogate or not."""
