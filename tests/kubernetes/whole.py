@@ -5,12 +5,15 @@ connection meets kube-proxy's choice of a gateway pod, as one of a client inside
 """
 
 import json
+import socket
+import ssl
 import threading
 import urllib.request
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from http.client import HTTPConnection, HTTPException
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -45,11 +48,65 @@ class Answered(msgspec.Struct, frozen=True):
     headers: dict[str, str] = {}
 
 
+class Numbers:
+    """Which numbers of replicas the API server has had for each Deployment, and when its watch showed them here.
+
+    A generation would count writes of annotations too.
+    """
+
+    def __init__(self) -> None:
+        self._shown: dict[tuple[str, str], list[tuple[int, float]]] = {}
+
+    def of(self, namespace: str, name: str) -> list[int]:
+        """In order, from the first."""
+        return [number for number, _ in self._shown.get((namespace, name), ())]
+
+    def until(self, namespace: str, name: str, number: int) -> float:
+        """The time at which it was shown with this number, the last one."""
+        seen = self._shown.setdefault((namespace, name), [])
+        until(lambda: seen and seen[-1][0] == number, within_s=LONG_S, what=f"the watch of {name}")
+        return seen[-1][1]
+
+    def read(self, answer: HTTPResponse) -> None:
+        """All that the watch says, to its end."""
+        with suppress(OSError, ValueError, HTTPException):
+            while line := answer.readline():
+                at_s, found = now(), json.loads(line)["object"]
+                about = found["metadata"]
+                seen = self._shown.setdefault((about["namespace"], about["name"]), [])
+                number = found["spec"]["replicas"]
+                if not seen or seen[-1][0] != number:
+                    seen.append((number, at_s))
+
+
+@contextmanager
+def watched(node: Node) -> Iterator[Numbers]:
+    """A watch of all Deployments, in a thread that reads each line as it comes."""
+    numbers, access = Numbers(), node.cluster.access
+    context = ssl.create_default_context(cafile=access.authority)
+    if access.pair is not None:
+        context.load_cert_chain(access.pair.certificate, access.pair.key)
+    url = urlsplit(access.url)
+    connection = HTTPSConnection(str(url.hostname), url.port, context=context)
+    connection.request("GET", "/apis/apps/v1/deployments?watch=1")
+    sock, answer = connection.sock, connection.getresponse()
+    thread = threading.Thread(target=numbers.read, args=(answer,), name="watch")
+    thread.start()
+    try:
+        yield numbers
+    finally:
+        sock.shutdown(socket.SHUT_RDWR)
+        thread.join()
+        answer.close()
+        connection.close()
+
+
 class Whole:
     """A release on a node, and the way to its gateways."""
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, numbers: Numbers) -> None:
         self.node = node
+        self.numbers = numbers
         self.cluster = node.cluster
         found = node.cluster.get(f"/api/v1/namespaces/{SYSTEM}/services/zerogate-gateway")
         self.port = node.reach(80, found["spec"]["clusterIP"])
@@ -138,9 +195,10 @@ class Model:
     def replicas(self) -> int:
         return int(self.found()["spec"]["replicas"])
 
-    def writes(self) -> int:
-        """How often its spec was written: the API server counts."""
-        return int(self.found()["metadata"]["generation"])
+    def written(self) -> list[int]:
+        """The numbers that its spec has had, once the watch has shown the present one."""
+        self.whole.numbers.until(self.namespace, self.name, self.replicas())
+        return self.whole.numbers.of(self.namespace, self.name)
 
     def pods(self) -> list[Object]:
         """Those that are not leaving."""
@@ -198,7 +256,10 @@ def together(whole: Whole, host: str, bodies: Sequence[bytes]) -> list[Answered]
         connection.connect()
     for connection, body in zip(connections, bodies, strict=True):
         connection.request("POST", "/echo", body=body, headers={"Host": host})
-    return [answer_of(connection, now()) for connection in connections]
+    answers = [answer_of(connection, now()) for connection in connections]
+    for connection in connections:
+        connection.close()
+    return answers
 
 
 class Stream:
