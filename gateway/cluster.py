@@ -56,7 +56,8 @@ class Cluster:
         self._book = ClusterBook(self._workload_of)
         self._waker: Waker | None = None
         self._happenings: Happenings | None = None
-        self._news = News()
+        self._news: News | None = None
+        """What was said last; nothing yet: the parent may know what another one said before."""
         self._fault = ""
         """Why there is no way into the cluster at all."""
         self._is_begun = False
@@ -79,6 +80,7 @@ class Cluster:
 
     async def _watch(self) -> None:
         client = KubeClient(await self._access())
+        self._fault = ""
         self._channel.say(Ready())  # to read a kubeconfig may keep the loop for seconds, which is no hang before this
         self._happenings = Happenings(
             client, controller="zerogate.dev/gateway", instance=self._settings.pod or socket.gethostname()

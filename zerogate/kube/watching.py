@@ -153,6 +153,8 @@ class Watched(Generic[T]):
             length_s=step.length_s,
             silence_s=step.silence_s,
         ) as stream:
+            if not self._following.is_collecting:
+                self.fault = None  # where nothing happens, the next word would be a bookmark, a minute from now
             seen = 0
             async for line in stream:
                 await self._on_line(line, stream)
