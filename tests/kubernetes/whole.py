@@ -129,15 +129,24 @@ class Whole:
 
     def known_to_gateways(self) -> list[list[str]]:
         """The services that each gateway pod knows."""
+        asked = [json.loads(self._admin(address, "GET", "/services")) for address in self._gateways()]
+        return [[service["service"] for service in found["services"]] for found in asked]
+
+    def until_workers_know(self) -> None:
+        """Until the workers of each gateway pod work by what their parent knows: it says so of a reload."""
+        for address in self._gateways():
+            self._admin(address, "POST", "/reload")
+
+    def _gateways(self) -> list[str]:
         chosen = "app.kubernetes.io%2Fcomponent%3Dgateway"
         pods = self.cluster.get(f"/api/v1/namespaces/{SYSTEM}/pods?labelSelector={chosen}")["items"]
-        return [self._known(pod["status"]["podIP"]) for pod in pods if "deletionTimestamp" not in pod["metadata"]]
+        return [pod["status"]["podIP"] for pod in pods if "deletionTimestamp" not in pod["metadata"]]
 
-    def _known(self, address: str) -> list[str]:
-        with urllib.request.urlopen(
-            f"http://127.0.0.1:{self.node.reach(8081, address)}/services", timeout=10
-        ) as answer:
-            return [service["service"] for service in json.loads(answer.read())["services"]]
+    def _admin(self, address: str, method: str, path: str) -> bytes:
+        asked = urllib.request.Request(f"http://127.0.0.1:{self.node.reach(8081, address)}{path}", method=method)
+        with urllib.request.urlopen(asked, timeout=30) as answer:
+            content: bytes = answer.read()
+            return content
 
     def restart(self, role: str, namespace: str = SYSTEM) -> None:
         """`kubectl rollout restart`, to its end: the old pods are gone too."""
@@ -181,13 +190,14 @@ class Model:
         self.cluster.patch(self.path, {"metadata": {"annotations": said}})
 
     def until_routed(self) -> None:
-        """Until each gateway knows it; they are asked where nothing wakes."""
+        """Until each worker of each gateway has it; they are asked where nothing wakes."""
         service = f"{self.namespace}/{self.name}"
         until(
             lambda: all(service in known for known in self.whole.known_to_gateways()),
             within_s=LONG_S,
             what="the routes",
         )
+        self.whole.until_workers_know()
 
     def found(self) -> Object:
         return self.cluster.get(self.path)
