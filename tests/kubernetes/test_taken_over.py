@@ -12,7 +12,7 @@ from tests.kubernetes.harness.manifests import service
 from tests.kubernetes.harness.node import Node
 from tests.kubernetes.harness.processes import until
 from tests.kubernetes.release import installed
-from tests.kubernetes.whole import ALL, LONG_S, Answered, Model, Whole, ask
+from tests.kubernetes.whole import ALL, LONG_S, Answered, Model, Whole, ask, watched
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -20,8 +20,8 @@ pytestmark = pytest.mark.timeout(600)
 @pytest.fixture(scope="module")
 def whole(node: Node, helm: None) -> Iterator[Whole]:
     activator = {"enabled": True, "replicas": 1, "drainDeadlineSeconds": 30, "drainWaitSeconds": 1}
-    with installed(node, {**ALL, "activator": activator}):
-        yield Whole(node)
+    with installed(node, {**ALL, "activator": activator}), watched(node) as numbers:
+        yield Whole(node, numbers)
 
 
 def test_a_service_at_zero_answers_by_its_own_address_again_and_again(whole: Whole, node: Node) -> None:
