@@ -124,7 +124,7 @@ def cold(whole: Whole, team: str) -> Model:
 def test_without_any_autoscaler_the_warm_are_served_and_the_cold_are_woken(
     whole: Whole, warm: Model, cold: Model, request: pytest.FixtureRequest
 ) -> None:
-    """F14. The webhook is gone with it, so the pod has no sidecar; it is served, and not stopped for its idleness."""
+    """F14. The webhook is gone with it, so the pod has no sidecar, and is served all the same."""
     with Load(whole, warm.host, rps=50) as load:
         request.getfixturevalue("no_autoscaler")
         answered = cold.call()
