@@ -205,6 +205,10 @@ LAG_S = 3.0
 """Of watches and controllers each, at most."""
 
 
+DRAIN_WAIT_S = 5.0
+"""What the chart gives an activator that leaves: until then slices may still name it."""
+
+
 class Cluster(RuleBasedStateMachine):
     """A leader that may die, a watch that is late, writes that fail or whose answers are lost, activators that come and
     go, and a scaler that changes its mind. Nodes follow the API server's log in order, as late as they like: so at no
@@ -221,6 +225,8 @@ class Cluster(RuleBasedStateMachine):
         self.writing_zero = False
         self.alive = {ONE: True}
         """Ready or, with False, leaving."""
+        self.left_s: dict[str, float] = {}
+        """When those that leave were told to."""
         self.open = {ONE}
         self.made = 1
         self.news: list[tuple[float, Callable[[], None]]] = []
@@ -292,9 +298,12 @@ class Cluster(RuleBasedStateMachine):
         self.ours = None if isinstance(act, DeleteSlice) else tuple(address for address, _ in act.addresses)
         self.log()
         self.tell_slice()
-        for address, is_ready in list(self.alive.items()):
-            if not is_ready and address not in (self.ours or ()):
-                del self.alive[address]
+
+    def let_go(self) -> None:
+        """Activators that leave end once no slice names them, and not before their drain wait is over."""
+        for address, left_s in list(self.left_s.items()):
+            if address not in (self.ours or ()) and self.now_s >= left_s + DRAIN_WAIT_S:
+                del self.alive[address], self.left_s[address]
 
     def land_zero(self) -> None:
         self.writing_zero = False
@@ -310,6 +319,7 @@ class Cluster(RuleBasedStateMachine):
         end_s = self.now_s + seconds
         while self.now_s < end_s:
             self.now_s = min(end_s, self.now_s + 0.5)
+            self.let_go()
             while self.due and self.due[0][0] <= self.now_s:
                 self.due.pop(0)[1]()
             while self.news and self.news[0][0] <= self.now_s:
@@ -409,8 +419,7 @@ class Cluster(RuleBasedStateMachine):
         """It goes on serving until no slice names it."""
         address = next(address for address, is_ready in self.alive.items() if is_ready)
         self.alive[address] = False
-        if address not in (self.ours or ()):
-            del self.alive[address]
+        self.left_s[address] = self.now_s
         self.tell_activators()
 
     @rule()
