@@ -20,7 +20,13 @@ from zerogate.kube.objects import DEPLOYMENTS, EVENTS, PODS, Pod
 from zerogate.kube.runtime import KubernetesRuntime, Target
 from zerogate.tasks import Nursery
 
-pytestmark = pytest.mark.may_block("the first kubeconfig imports kubernetes_asyncio")
+pytestmark = [
+    pytest.mark.may_block("the first kubeconfig imports kubernetes_asyncio"),
+    # asyncio leaves the socket of a TLS handshake to the collector that is cancelled in its midst, as here at each end
+    pytest.mark.filterwarnings(
+        "ignore:Exception ignored in. <(socket.socket|function _SelectorTransport):pytest.PytestUnraisableExceptionWarning"
+    ),
+]
 
 
 class ShortNames:
