@@ -24,7 +24,7 @@ pytestmark = [
     pytest.mark.may_block("the first kubeconfig imports kubernetes_asyncio"),
     # asyncio leaves the socket of a TLS handshake to the collector that is cancelled in its midst, as here at each end
     pytest.mark.filterwarnings(
-        "ignore:Exception ignored in. <(socket.socket|function _SelectorTransport):pytest.PytestUnraisableExceptionWarning"
+        "ignore:Exception ignored in. <(socket.so|function _Selector):pytest.PytestUnraisableExceptionWarning"
     ),
 ]
 
