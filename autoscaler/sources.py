@@ -6,6 +6,9 @@ zero: after `SILENT_S` its last values stay and zero is withheld, after `ABSENT_
 counted. Where nobody was heard for a while and then somebody is (a suspended process, a jump of the clock), nothing
 may be lowered until all had time to speak.
 
+A report belongs to the time at which it was written, in the source's clock, which is turned into ours by the least lag
+that was seen lately: reports that come late, each by as much as it likes, make no mean that nobody ran.
+
 An idle service costs one dictionary entry here; a ledger is made when somebody first reports about it. The caller
 (`autoscaler.loop`) says which services exist: reports about others are dropped, so nobody can add entries.
 """
@@ -26,16 +29,27 @@ _MOST: Final = 1e15
 """No process counts so far: what is larger is unsound, and sums of it would overflow where replicas are computed."""
 _LEAST_SEEN_S: Final = 1.0
 """Means over less are not known yet."""
+_DRIFT: Final = 1e-4
+"""Clocks of machines differ by less in their rate; a lag that has grown by more was not theirs."""
+_LATE_S: Final = 1.0
+"""What is later by more than a report's turn is another lag (a source was suspended) and no jitter."""
 
 
 class _View:
     """What one source last said about one service."""
 
-    __slots__ = ("received_s", "stat")
+    __slots__ = ("lag_s", "received_s", "stat")
 
-    def __init__(self, stat: Stat, received_s: float) -> None:
+    def __init__(self, stat: Stat, received_s: float, lag_s: float) -> None:
         self.stat = stat
         self.received_s = received_s
+        self.lag_s = lag_s
+        """From its clock, at the instant of the report, to ours."""
+
+    @property
+    def at_s(self) -> float:
+        """When it was so, in our clock: not after it was received."""
+        return self.stat.at_s + self.lag_s
 
 
 class _Ledger:
@@ -86,8 +100,11 @@ class Sources:
         view = ledger.views.get(stat.source)
         if view is not None and view.stat.incarnation == stat.incarnation and stat.sequence <= view.stat.sequence:
             return False
-        self._credit(ledger, stat, *_difference(view, source, stat, now_s), now_s=now_s)
-        ledger.views[stat.source] = _View(stat, now_s)
+        said = ledger.views[stat.source] = _View(stat, now_s, _lag_s(view, stat, now_s))
+        base, length_s = _difference(view, source, stat, now_s)
+        # what a lag that was too long put there already is not put there twice
+        told_s = 0.0 if view is None or base is not view.stat else max(0.0, view.at_s - (said.at_s - length_s))
+        self._credit(ledger, stat, base, at_s=said.at_s, length_s=length_s, told_s=told_s)
         if stat.since_byte_s is not None:
             last_byte_s = now_s - max(0.0, stat.since_byte_s)
             if ledger.last_byte_s is None or last_byte_s > ledger.last_byte_s:
@@ -130,7 +147,7 @@ class Sources:
         in_flight = sum(view.stat.in_flight for view in views)
         age_s = sum(
             max(0.0, view.stat.running_s - view.stat.completed_run_s)
-            + view.stat.in_flight * max(0.0, now_s - view.received_s)
+            + view.stat.in_flight * max(0.0, now_s - view.at_s)
             for view in views
             if view.stat.in_flight
         )
@@ -166,13 +183,16 @@ class Sources:
         if service in self._spans:
             self._ledgers.setdefault(service, _Ledger()).run_time = run_time
 
-    def _credit(self, ledger: _Ledger, stat: Stat, base: Stat, length_s: float, *, now_s: float) -> None:
+    def _credit(self, ledger: _Ledger, stat: Stat, base: Stat, *, at_s: float, length_s: float, told_s: float) -> None:
         running_s, arrivals = stat.running_s - base.running_s, stat.arrivals - base.arrivals
+        if told_s > 0.0:
+            fresh_s = max(0.0, length_s - told_s)
+            running_s, length_s = running_s * fresh_s / length_s if length_s else 0.0, fresh_s
         completions = stat.completions - base.completions
         if running_s > 0.0 or arrivals > 0:
             if ledger.windows is None:
                 ledger.windows = Windows(self._spans[stat.service])
-            ledger.windows.add(now_s - length_s, now_s, running_s=max(0.0, running_s), arrivals=max(0, arrivals))
+            ledger.windows.add(at_s - length_s, at_s, running_s=max(0.0, running_s), arrivals=max(0, arrivals))
         if completions > 0:
             ledger.run_time.learn(max(0.0, stat.completed_run_s - base.completed_run_s), completions)
 
@@ -226,6 +246,15 @@ def _difference(view: _View | None, source: Source, stat: Stat, now_s: float) ->
     return last, length_s
 
 
+def _lag_s(last: _View | None, stat: Stat, now_s: float) -> float:
+    """From the source's clock to ours: the least that was seen, which may grow as clocks drift apart."""
+    lag_s = now_s - stat.at_s
+    if last is None or last.stat.incarnation != stat.incarnation:
+        return lag_s
+    known_s = last.lag_s + (now_s - last.received_s) * _DRIFT
+    return lag_s if lag_s - known_s > _LATE_S else min(lag_s, known_s)
+
+
 def _zero(stat: Stat) -> Stat:
     return Stat(service=stat.service, source=stat.source, incarnation=stat.incarnation, sequence=0, at_s=stat.at_s)
 
@@ -241,5 +270,5 @@ def _means(
     span_s = min(window_s, seen_s)
     running_s, arrivals = ledger.windows.sums(span_s, now_s) if ledger.windows is not None else (0.0, 0.0)
     for view in views:
-        running_s += view.stat.in_flight * min(max(0.0, now_s - view.received_s), span_s)
+        running_s += view.stat.in_flight * min(max(0.0, now_s - view.at_s), span_s)
     return running_s / span_s, arrivals / max(span_s, min(window_s, panic_s))

@@ -57,7 +57,7 @@ class Proxy:
 
 
 @pytest.mark.parametrize("window_s", [2.0, 60.0])
-@given(delays_s=st.lists(st.floats(0.0, 0.004), min_size=70, max_size=70))
+@given(delays_s=st.lists(st.floats(0.0, 0.5), min_size=70, max_size=70))
 def test_reports_that_come_late_make_no_second_replica_of_a_load_right_at_its_target(
     window_s: float, delays_s: list[float]
 ) -> None:
