@@ -268,7 +268,11 @@ def _means(
     fall. A rate is never taken over less than the panic window: a second's burst is not a day's rate.
     """
     span_s = min(window_s, seen_s)
-    running_s, arrivals = ledger.windows.sums(span_s, now_s) if ledger.windows is not None else (0.0, 0.0)
+    windows = ledger.windows
+    running_s, arrivals = windows.sums(span_s, now_s) if windows is not None else (0.0, 0.0)
     for view in views:
-        running_s += view.stat.in_flight * min(max(0.0, now_s - view.at_s), span_s)
+        if view.stat.in_flight:
+            since_s = min(now_s, view.at_s)
+            late_s = windows.seconds(since_s, span_s, now_s) if windows is not None else min(now_s - since_s, span_s)
+            running_s += view.stat.in_flight * late_s
     return running_s / span_s, arrivals / max(span_s, min(window_s, panic_s))

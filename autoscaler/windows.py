@@ -53,6 +53,17 @@ class Windows:
             arrivals += weight * self._arrivals[partial % self._size]
         return running_s, arrivals
 
+    def seconds(self, since_s: float, window_s: float, now_s: float) -> float:
+        """How many seconds from `since_s` until now `sums` over this window would count had they been added.
+
+        Those of the oldest bucket weigh as it does: else one that was half filled when its report came would count
+        its half by the weight and the rest in full.
+        """
+        start = (now_s - min(window_s, self.span_s)) / self.width_s
+        edge_s = (floor(start) + 1) * self.width_s
+        oldest_s = min(edge_s, now_s) - max(since_s, edge_s - self.width_s)
+        return max(0.0, now_s - max(since_s, edge_s)) + (floor(start) + 1 - start) * max(0.0, oldest_s)
+
     def resized(self, span_s: float) -> "Windows":
         """The same past under another span, as far as both reach."""
         other = Windows(span_s)

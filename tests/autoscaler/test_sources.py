@@ -57,9 +57,9 @@ class Proxy:
 
 
 @pytest.mark.parametrize("window_s", [2.0, 60.0])
-@given(delays_s=st.lists(st.floats(0.0, 0.5), min_size=70, max_size=70))
+@given(delays_s=st.lists(st.floats(0.0, 0.5), min_size=70, max_size=70), phase_s=st.floats(0.0, 1.0))
 def test_reports_that_come_late_make_no_second_replica_of_a_load_right_at_its_target(
-    window_s: float, delays_s: list[float]
+    window_s: float, delays_s: list[float], phase_s: float
 ) -> None:
     made = Sources()
     made.watch("chat", window_s)
@@ -67,10 +67,13 @@ def test_reports_that_come_late_make_no_second_replica_of_a_load_right_at_its_ta
     proxy = Proxy(made)
     proxy.meter.arrive_and_enter(0.0)
     for second, delay_s in enumerate(delays_s, 1):
-        now_s = START_S + second + delay_s
-        made.report(proxy.read(second), now_s)
-        if second > window_s + 2:
-            traffic = made.traffic("chat", now_s, stable_s=window_s, panic_s=1.0)
+        written_s = second + phase_s
+        now_s = START_S + written_s + delay_s
+        made.report(proxy.read(written_s), now_s)
+        if second <= window_s + 2:
+            continue
+        for asked_s in (now_s, (now_s + START_S + written_s + 1.0) / 2):
+            traffic = made.traffic("chat", asked_s, stable_s=window_s, panic_s=1.0)
             wanted = need(policy, traffic, Replicas(ready=1))
             assert (wanted.stable, wanted.panic, wanted.now) == (1, 1, 1)
 
