@@ -7,10 +7,12 @@ which sources "nothing is inside" has become true or untrue, and `take_orders` g
 A source is *idle* exactly while one of these holds:
 - its last word is that nothing is inside, said on the stream that is open now and after it had heard of our lease, and
   the lease that it answered still runs, counted from when that order was made and not from when it arrived;
-- its replica was never ready, and no stream is there that would say otherwise;
-- no stream has been there for `ABSENT_S`: as long as until its reports count for nothing.
+- its replica was never ready, and no stream is there that would say otherwise.
 
-Invariant: except for the last, who is idle has its gate shut at that moment, whatever was lost, repeated or late.
+A ready one that cannot be asked is never idle: somebody may be inside, and nobody's answer is cut for a decision of ours.
+It goes when its sidecar is heard again, or when the platform ends it (a lost node's pods are deleted after minutes).
+
+Invariant: who is idle and was ready has its gate shut at that moment, whatever was lost, repeated or late.
 Called by `autoscaler.quiescer`.
 """
 
@@ -26,8 +28,6 @@ AGAIN_S: Final = 1.0
 MARGIN_S: Final = 1.0
 """A lease ends here before it ends there, also where clocks run differently fast; those of machines differ by less than
 a thousandth."""
-ABSENT_S: Final = 60.0
-"""As `autoscaler.presence` has it."""
 NEVER: Final = float("inf")
 
 
@@ -215,8 +215,6 @@ class Gates:
             times_s.append(shut.next_s)
             if source in self._streams and shut.is_told:
                 times_s.append(shut.sure_until_s)
-            elif source not in self._streams and not shut.is_told:
-                times_s.append(shut.since_s + ABSENT_S)
         next_s = min(times_s, default=NEVER)
         return None if next_s == NEVER else next_s
 
@@ -242,7 +240,7 @@ class Gates:
         if source not in self._streams:
             return (
                 f"The sidecar of {source} has not been heard for {now_s - shut.since_s:.0f} s: what is inside is not "
-                f"known, and after {ABSENT_S:.0f} s nothing counts as inside."
+                "known, so it is not stopped. Delete the pod if nothing is."
             )
         if shut.inside:
             return f"{source} has {shut.inside} inside, which may finish; then it is stopped."
@@ -251,7 +249,7 @@ class Gates:
     def _is_idle(self, source: str, shut: _Shut, now_s: float) -> bool:
         if source in self._streams:
             return shut.inside == 0 and now_s < shut.sure_until_s
-        return not shut.was_ready or now_s >= shut.since_s + ABSENT_S
+        return not shut.was_ready
 
     def _renew(self, source: str, shut: _Shut, now_s: float) -> None:
         shut.next_s = now_s + AGAIN_S
