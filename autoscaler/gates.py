@@ -9,7 +9,7 @@ A source is *idle* exactly while one of these holds:
   the lease that it answered still runs, counted from when that order was made and not from when it arrived;
 - its replica was never ready, and no stream is there that would say otherwise.
 
-A ready one that cannot be asked is never idle: somebody may be inside, and nobody's answer is cut for a decision of ours.
+A ready one that cannot be asked is never idle: somebody may be inside, and no answer is cut for a decision of ours.
 It goes when its sidecar is heard again, or when the platform ends it (a lost node's pods are deleted after minutes).
 
 Invariant: who is idle and was ready has its gate shut at that moment, whatever was lost, repeated or late.
