@@ -152,14 +152,14 @@ def test_scale_in_takes_the_idle_replica_while_a_stream_goes_on(whole: Whole, te
         whole, team, "llama", idle_timeout=NEVER, max_replicas="2", target_concurrency="1", concurrency_limit="1",
         stable_window="6s", panic_window="1s", scale_down_delay="2s",
     )  # fmt: skip
-    with Stream(whole, model.host, seconds=120) as long, Stream(whole, model.host, seconds=5) as short:
+    with Stream(whole, model.host, seconds=60) as long, Stream(whole, model.host, seconds=5) as short:
         model.until_ready(2)
         short.end()
         model.until_replicas(1)
         model.cluster.until(model.pods_path, lambda found: len(found["items"]) == 1, within_s=LONG_S)
         assert not long.is_ended, "the scale-in was too late to prove anything"
         long.end()
-    assert long.events == 240
+    assert long.events == 120
     assert short.events == 10
 
 

@@ -277,6 +277,7 @@ class Stream:
 
     def __init__(self, whole: Whole, host: str, *, seconds: float) -> None:
         self._connection = HTTPConnection("127.0.0.1", whole.port, timeout=LONG_S)
+        self._within_s = seconds + LONG_S
         self._host, self._path = host, f"/sse?events={int(seconds * 2)}&gap_ms=500"
         self._thread = threading.Thread(target=self._read, name="stream")
         self._content = b""
@@ -306,7 +307,7 @@ class Stream:
 
     def end(self) -> None:
         """Wait for its end."""
-        self._thread.join(LONG_S)
+        self._thread.join(self._within_s)
 
     @property
     def events(self) -> int:
