@@ -62,6 +62,8 @@ class SidecarQuiescer:
         """By source."""
         self._sources: dict[str, str] = {}
         """By replica."""
+        self._between: dict[str, str] = {}
+        """Sources whose replica has ended, and which: their pod may have another life, or may have gone."""
         self._were_ready: dict[str, None] = {}
         """Replicas that were ready at any time."""
         self._streams: dict[str, str] = {}
@@ -114,11 +116,13 @@ class SidecarQuiescer:
         if replica.state is ReplicaState.GONE:
             self._were_ready.pop(replica.id, None)
             before = self._sources.pop(replica.id, None)
-            if source is None and before is not None and self._replica_of.get(before) == replica.id:
-                self._forget(before)
+            if before is not None and self._replica_of.get(before) == replica.id:
+                self._between[before] = replica.id
+            self._forget_gone()
             return
         if source is None:
             return
+        self._between.pop(source, None)
         self._sources[replica.id] = source
         self._services[source] = replica.service
         self._replica_of[source] = replica.id
@@ -130,8 +134,14 @@ class SidecarQuiescer:
     def on_back_off(self, service: str, back_off: object) -> None:
         """Nothing to do with gates."""
 
+    def _forget_gone(self) -> None:
+        for source, replica_id in list(self._between.items()):
+            if self._runtime.source_of(replica_id) is None:
+                self._forget(source)
+
     def _forget(self, source: str) -> None:
         """The pod is gone, or not ours any more."""
+        self._between.pop(source, None)
         del self._replica_of[source], self._services[source]
         if source not in self._streams:
             self._in_flight.pop(source, None)
@@ -155,6 +165,7 @@ class SidecarQuiescer:
         if source not in self._replica_of:
             self._in_flight.pop(source, None)
         self._gates.on_lost(source, self._clock())
+        self._forget_gone()
         self._step()
 
     def on_in_flight(self, source: str, count: int) -> None:
@@ -183,6 +194,7 @@ class SidecarQuiescer:
 
     def waits(self, service: str) -> tuple[str, ...]:
         """What keeps replicas of the service from being stopped, a sentence for each."""
+        self._forget_gone()
         now_s = self._clock()
         sources = (source for source in self._gates.sources() if self._services.get(source) == service)
         return tuple(why for source in sources if (why := self._gates.why_not_idle(source, now_s)))

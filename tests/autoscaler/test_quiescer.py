@@ -224,6 +224,20 @@ async def test_who_is_busy_is_known_from_reports_and_a_ready_one_that_cannot_be_
     assert quiescer.busy("r-a") == 0
 
 
+async def test_a_replica_that_ended_before_its_pod_was_gone_is_not_waited_for() -> None:
+    it, quiescer = fleet()
+    it.all_ready()
+    quiescer.on_source("a", "i1")
+    quiescer.close_gate("r-a")
+    it.show("r-a", ReplicaState.GONE)
+    quiescer.on_source_lost("a")
+    assert quiescer.waits("chat"), "its pod may have another life"
+    it.sources.clear()
+    assert not quiescer.waits("chat")
+    assert quiescer.shut == 0
+    quiescer.close()
+
+
 async def test_nothing_is_kept_of_replicas_and_sources_that_are_gone() -> None:
     it, quiescer = fleet()
     it.all_ready()

@@ -203,9 +203,14 @@ class KubernetesRuntime:
             self._steer(fleet)
 
     def source_of(self, replica_id: str) -> str | None:
-        """Who reports for it, its pod's sidecar: NAMESPACE/POD. None where it has no pod, or is not ours any more."""
+        """Who reports for it, its pod's sidecar: NAMESPACE/POD. None where it has no pod, or is not ours any more, or has
+        ended in a pod that has no other life before it."""
         fleet, pod = self._find(replica_id)
-        return None if fleet is None or pod is None else f"{fleet.target.key[0]}/{pod}"
+        if fleet is None or pod is None:
+            return None
+        if fleet.lives[pod].state is ReplicaState.GONE and fleet.pods[pod].metadata.is_deleting:
+            return None
+        return f"{fleet.target.key[0]}/{pod}"
 
     def _find(self, replica_id: str) -> tuple[_Fleet | None, str | None]:
         """Whose it is, and the pod whose last life it is: between two lives a pod is still there to be taken."""
