@@ -203,8 +203,8 @@ class KubernetesRuntime:
             self._steer(fleet)
 
     def source_of(self, replica_id: str) -> str | None:
-        """Who reports for it, its pod's sidecar: NAMESPACE/POD. None where it has no pod, or is not ours any more, or has
-        ended in a pod that has no other life before it."""
+        """Who reports for it, its pod's sidecar: NAMESPACE/POD. None where it has no pod, or is not ours any more, or
+        has ended in a pod that is being deleted."""
         fleet, pod = self._find(replica_id)
         if fleet is None or pod is None:
             return None
