@@ -11,10 +11,10 @@ from typing import Final, Literal
 import msgspec
 
 from zerogate.counters import Histogram, ServiceCounters
-from zerogate.exposition import END, Dialect, escaped, head, histogram_lines, number
+from zerogate.exposition import Dialect, escaped, head, histogram_lines, number
 from zerogate.families import HOLD_FAMILIES, Family, by, spread, value
 from zerogate.meter import Meter
-from zerogate.slices import Pace
+from zerogate.scrape import parts
 
 
 class ServiceSample(msgspec.Struct, frozen=True, kw_only=True):
@@ -120,24 +120,11 @@ FAMILIES: Final = (
 )
 
 
-async def render(
+def render(
     process: ProcessSample, services: Iterable[ServiceSample], dialect: Dialect = Dialect.TEXT
 ) -> AsyncGenerator[bytes, None]:
     """The whole text in parts, none of which takes more than a slice to make."""
-    pace = Pace()
-    yield process_text(process, dialect).encode()
-    samples: list[tuple[str, ServiceSample]] = []
-    for sample in services:
-        samples.append((f'service="{escaped(sample.service)}"', sample))
-        await pace.rest()
-    for family in FAMILIES:
-        yield head(family.name, family.kind, family.says, dialect).encode()
-        for labels, sample in samples:
-            if text := "".join(family.lines(family.name, labels, sample, dialect)):
-                yield text.encode()
-            await pace.rest()
-    if dialect is Dialect.OPENMETRICS:
-        yield END.encode()
+    return parts(process_text(process, dialect), FAMILIES, services, dialect)
 
 
 def process_text(process: ProcessSample, dialect: Dialect = Dialect.TEXT) -> str:

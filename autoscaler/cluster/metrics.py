@@ -5,16 +5,16 @@ ours. `docs/metrics.md` describes every family; a test compares.
 """
 
 from collections.abc import AsyncGenerator, Iterable, Mapping
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
 from autoscaler.history import ServiceHistory
 from autoscaler.status import ServiceState
 from zerogate.counters import Histogram
-from zerogate.exposition import END, Dialect, Kind, escaped, head, histogram_lines, number
+from zerogate.exposition import Dialect, Kind, escaped, head, histogram_lines, number
 from zerogate.families import Family, by, value
-from zerogate.slices import Pace
+from zerogate.scrape import parts
 
 STATES: Final = ("starting", "ready", "draining")
 
@@ -117,22 +117,9 @@ LABELED: Final[tuple[tuple[str, Kind, str], ...]] = (
 """Name, kind and what it says."""
 
 
-async def render(process: Process, services: Iterable[Sample], dialect: Dialect) -> AsyncGenerator[bytes, None]:
+def render(process: Process, services: Iterable[Sample], dialect: Dialect) -> AsyncGenerator[bytes, None]:
     """The whole text in parts, none of which takes more than a slice to make."""
-    pace = Pace()
-    yield process_text(process, dialect).encode()
-    samples: list[tuple[str, Any]] = []
-    for sample in services:
-        samples.append((f'service="{escaped(sample.service)}"', sample))
-        await pace.rest()
-    for family in FAMILIES:
-        yield head(family.name, family.kind, family.says, dialect).encode()
-        for labels, sample in samples:
-            if text := "".join(family.lines(family.name, labels, sample, dialect)):
-                yield text.encode()
-            await pace.rest()
-    if dialect is Dialect.OPENMETRICS:
-        yield END.encode()
+    return parts(process_text(process, dialect), FAMILIES, services, dialect)
 
 
 def process_text(process: Process, dialect: Dialect) -> str:
