@@ -18,6 +18,7 @@ from typing import Final
 
 import uvloop
 
+from autoscaler.cluster.bypasses import Bypasses
 from autoscaler.cluster.coverage import Coverage
 from autoscaler.cluster.enabling import Enabling
 from autoscaler.cluster.hands import LeadersHands
@@ -91,7 +92,8 @@ class RunningAutoscaler:
         )  # fmt: skip
         self.runtime = KubernetesRuntime(self.hands, self.nursery, call_later=loop.call_later, clock=now)
         self.history = History()
-        self.coverage = Coverage(lambda source: self.autoscaler.is_lost(source))
+        self.bypasses = Bypasses(self.client, namespace=settings.watch)
+        self.coverage = Coverage(lambda source: self.autoscaler.is_lost(source), self.bypasses.of)
         self.quiescer = SidecarQuiescer(self.runtime, call_later=loop.call_later)
         self.autoscaler = Autoscaler(
             self.runtime, loop=loop, busy=self.quiescer.busy, activity=lambda _: None,
@@ -186,7 +188,7 @@ class RunningAutoscaler:
             self.takeovers.start()
         if self.webhook is not None:
             await self.webhook.start()
-        await asyncio.gather(self.feed.start(), self.reporters.wait_synced())
+        await asyncio.gather(self.feed.start(), self.reporters.wait_synced(), self.bypasses.start())
         self._expect()
         await self.receiver.start(self._sock)
         self.is_synced = True
@@ -226,7 +228,7 @@ class RunningAutoscaler:
         self.loop_lag.close()
         if self.takeovers is not None:
             await self.takeovers.aclose()
-        await asyncio.gather(self.feed.aclose(), self.reporters.aclose())
+        await asyncio.gather(self.feed.aclose(), self.reporters.aclose(), self.bypasses.aclose())
         await self.happenings.aclose()
         await self.nursery.aclose()
         await self.client.aclose()
@@ -237,10 +239,12 @@ class RunningAutoscaler:
     def _reasons(self) -> tuple[str, ...]:
         if self.is_synced:
             return (self.webhook.reason,) if self.webhook is not None and self.webhook.reason else ()
-        return self.feed.faults or ("the state of the cluster is not known yet, or this process is leaving",)
+        return (*self.feed.faults, *self.bypasses.faults) or (
+            "the state of the cluster is not known yet, or this process is leaving",
+        )
 
     def _faults(self) -> tuple[str, ...]:
-        return (*self.feed.faults, *(self.webhook.faults if self.webhook is not None else ()))
+        return (*self.feed.faults, *self.bypasses.faults, *(self.webhook.faults if self.webhook is not None else ()))
 
     def _process(self) -> Process:
         used, figures = usage(), self.receiver.figures

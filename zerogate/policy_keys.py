@@ -270,6 +270,7 @@ ELSEWHERE_KEYS: Final[Mapping[str, str]] = {
     "hpa": "On one box nothing else scales a service; take it out.",
     "port": "A command is told its port: {port} in it, and $PORT in its environment.",
     "drain-deadline": "Write stop-grace beside the command: the time from SIGTERM to SIGKILL.",
+    "uncounted": "On one box all requests come through zerogate; take it out.",
 }
 """Keys that only an annotation on Kubernetes can mean (`zerogate.kube.keys` reads them there); what to do elsewhere."""
 

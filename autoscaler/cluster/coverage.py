@@ -2,17 +2,20 @@
 
 Fed with the pods of services, as watches show them, and with those of gateways and activators. It says which sources
 are expected (one for each pod with a sidecar, for a gateway one for each of its workers), and of a service why requests
-may reach it uncounted. That is so where one of its pods has no sidecar, or has one that has long been silent: what
-clients send to such a pod, past all gateways, is seen by nobody, and zero must not be decided on what nobody sees.
+may reach it uncounted. That is so where one of its pods has no sidecar, or has one that has long been silent, or where
+a Service leads past the sidecars: what clients send there, past all gateways, is seen by nobody, and zero must not be
+decided on what nobody sees.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 import msgspec
 
 from zerogate.kube.catalog import Managed, sidecar_port
+from zerogate.kube.keys import PREFIX
 from zerogate.kube.objects import Key, Pod
+from zerogate.kube.sidecar import PORT_NAME
 
 _SHOWN: Final = 3
 
@@ -26,10 +29,16 @@ class _Seen(msgspec.Struct, frozen=True):
 
 
 class Coverage:
-    """See the module's text. `is_lost(source)`: it should report and has not for a long time."""
+    """See the module's text. `is_lost(source)`: it should report and has not for a long time. `bypasses(entry)`: names
+    of Services that lead past its sidecars."""
 
-    def __init__(self, is_lost: Callable[[str], bool]) -> None:
+    def __init__(
+        self,
+        is_lost: Callable[[str], bool],
+        bypasses: Callable[[Managed], Sequence[str]] = lambda _: (),
+    ) -> None:
         self._is_lost = is_lost
+        self._bypasses = bypasses
         self._pods: dict[str, dict[str, _Seen]] = {}
         """By service and by name."""
         self._services: dict[Key, str] = {}
@@ -117,7 +126,9 @@ class Coverage:
                 f"the sidecar of {_listed(silent)} does not report. See its log, and whether it may connect to the "
                 "autoscalers' port for stats"
             )
-        return ""
+        if entry.wanted.cluster.uncounted == "ignore":
+            return ""
+        return _past(self._bypasses(entry), entry.wanted.cluster.takeover)
 
 
 def source_of(service: str, pod: str) -> str:
@@ -129,6 +140,17 @@ def restart(entry: Managed) -> str:
     """The command that replaces the workload's pods by new ones."""
     namespace, name = entry.key
     return f"kubectl rollout restart {entry.kind.lower()}/{name} -n {namespace}"
+
+
+def _past(services: Sequence[str], is_taken_over: bool) -> str:
+    if not services:
+        return ""
+    way = "" if is_taken_over else f'set {PREFIX}takeover to "true", or '
+    return (
+        f"nobody counts who comes by Service {_listed(tuple(services))}, past the sidecar to the model's own port. "
+        f"To have them counted, {way}let the targetPort be {PORT_NAME}; if nobody comes that way, set "
+        f"{PREFIX}uncounted to ignore"
+    )
 
 
 def _named(pods: tuple[str, ...]) -> str:

@@ -10,7 +10,7 @@ from http.client import HTTPConnection
 import pytest
 
 from tests.deploy.chart import SYSTEM
-from tests.kubernetes.harness.manifests import Object
+from tests.kubernetes.harness.manifests import Object, service
 from tests.kubernetes.harness.node import Node
 from tests.kubernetes.harness.processes import until
 from tests.kubernetes.release import installed
@@ -161,6 +161,23 @@ def test_scale_in_takes_the_idle_replica_while_a_stream_goes_on(whole: Whole, te
         long.end()
     assert long.events == 120
     assert short.events == 10
+
+
+def test_a_service_past_the_sidecar_withholds_zero_until_somebody_says_that_nobody_uses_it(
+    whole: Whole, team: str
+) -> None:
+    whole.cluster.apply(service("llama", target=8000), namespace=team)
+    model = Model(whole, team, "llama", idle_timeout=QUICKLY)
+    assert model.call().status == 200
+    model.cluster.until(model.path, lambda found: "by Service llama, past the sidecar" in _status(found))
+    assert model.replicas() == 1
+    model.annotate(uncounted="ignore")
+    model.until_gone()
+    assert model.written() == [0, 1, 0]
+
+
+def _status(found: Object) -> str:
+    return str(found["metadata"]["annotations"].get("state.zerogate.dev/status", ""))
 
 
 def test_a_number_set_by_hand_is_reported_and_left_alone(whole: Whole, team: str) -> None:

@@ -2,7 +2,7 @@
 
 A Service can be taken over where somebody between client and pod chooses the pod for each connection (a cluster IP),
 where the pods' readiness decides whom that is, and where a TCP port leads to the model. The rest is refused with a
-sentence. Called by `zerogate.kube.takeovers`.
+sentence. Called by `zerogate.kube.takeovers`, and by the autoscaler for ways to a workload that nobody counts.
 """
 
 import json
@@ -80,6 +80,36 @@ def fronts_of(entry: Managed, services: Iterable[Service]) -> tuple[list[Front],
     if not fronts and not refused:
         refused.append(Refused(entry.key, entry.uid, "no Service selects its pods"))
     return fronts, refused
+
+
+def past_sidecar(entry: Managed, services: Iterable[Service]) -> tuple[str, ...]:
+    """Names of the Services that lead to the port of the model itself, where nobody counts who comes.
+
+    With takeover the names of ports lead to the sidecar; a number does so when it has been patched.
+    """
+    template = entry.template
+    if template is None or template.metadata is None:
+        return ()
+    try:
+        model = model_port(msgspec.to_builtins(template), entry.wanted.cluster.port).number
+    except UnfitError:
+        return ()
+    labels = template.metadata.labels or {}
+    return tuple(
+        service.metadata.name
+        for service in services
+        if service.metadata.namespace == entry.key[0] and _selects(service, labels)
+        and any(_is_past(port, template, model, entry.wanted.cluster.takeover) for port in service.spec.ports)
+    )  # fmt: skip
+
+
+def _is_past(port: ServicePort, template: PodTemplate, model: int, is_taken_over: bool) -> bool:
+    target = port.port if port.target_port is None else port.target_port
+    if port.protocol != "TCP" or target == PORT_NAME or _is_sidecars(target, template):
+        return False
+    if isinstance(target, str) and is_taken_over:
+        return False
+    return _number(target, template) == model
 
 
 def _selects(service: Service, labels: Mapping[str, str]) -> bool:

@@ -55,6 +55,7 @@ class OnCluster(msgspec.Struct, frozen=True, kw_only=True):
     hpa: Literal["none", "floor"] = "none"
     port: str | None = None
     drain_deadline_s: float = 300.0
+    uncounted: Literal["withhold", "ignore"] = "withhold"
 
 
 class ClusterKey(msgspec.Struct, frozen=True, kw_only=True):
@@ -121,6 +122,12 @@ _ROWS: Final = (
         doc="How long requests inside a pod may take to end when it is told to leave; the pod's "
         "`terminationGracePeriodSeconds` is raised to it and ten seconds.",
         reason="Most long answers end within it, and a pod that hangs gives its GPU back in time for lunch.",
+    ),
+    ClusterKey(
+        name="uncounted", field="uncounted", kind=Choice(("withhold", "ignore")),
+        doc="Services that lead to the model's port past the sidecar: `withhold` never lets the workload go to zero "
+        "while there is one, `ignore` takes it that nobody uses them.",
+        reason="What nobody counts may be somebody's request, which zero would cut.",
     ),
 )  # fmt: skip
 

@@ -97,6 +97,7 @@ def _decides(release: str, workloads: Sequence[Workloads]) -> Iterator[Right]:
         why = "state.zerogate.dev/… and pins on them"
         yield Right(group=one.group, resources=(one.resource,), verbs=("patch",), why=why)
     yield Right(group="", resources=("pods",), verbs=("patch",), why="controller.kubernetes.io/pod-deletion-cost")
+    yield Right(group="", resources=("services",), verbs=_WATCH, why="which lead past the sidecars")
     hpas = ("horizontalpodautoscalers",)
     yield Right(group="autoscaling", resources=hpas, verbs=("list", "patch"), why="`hpa: floor`, their minReplicas")
     yield Right(
@@ -121,7 +122,6 @@ def _injects(release: str, workloads: Sequence[Workloads]) -> Iterator[Right]:
     yield Right(
         group="", resources=("configmaps",), verbs=("get",), names=("zerogate-policy",), at_home=True, why="the same"
     )  # fmt: skip
-    yield Right(group="", resources=("services",), verbs=("list",), why="whose port's name moves to a sidecar")
     yield Right(
         group="admissionregistration.k8s.io", resources=_HOOKS, verbs=("get", "patch"), names=("zerogate",),
         why="the authority of the webhook's certificate",
@@ -138,7 +138,7 @@ def _injects(release: str, workloads: Sequence[Workloads]) -> Iterator[Right]:
 def _takes_over() -> Iterator[Right]:
     yield _slices((*_WATCH, "create", "patch", "delete"), "to answer for Services at zero")
     yield Right(
-        group="", resources=("services",), verbs=(*_WATCH, "patch"), why="which they are; a numeric target port's name"
+        group="", resources=("services",), verbs=("patch",), why="a numeric target port's name"
     )  # fmt: skip
 
 

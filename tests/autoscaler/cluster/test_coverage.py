@@ -21,8 +21,9 @@ def pod(name: str = "llama-1", *, sidecar: bool = True, **more: Any) -> Pod:
     return msgspec.convert({"metadata": meta, "spec": spec, "status": status}, Pod)
 
 
-def entry(*, inject: str = "true") -> Managed:
-    return catalog(workload(enabled="true", inject=inject)).services()[SERVICE]
+def entry(*, inject: str = "true", takeover: str = "false", uncounted: str = "withhold") -> Managed:
+    annotated = workload(enabled="true", inject=inject, takeover=takeover, uncounted=uncounted)
+    return catalog(annotated).services()[SERVICE]
 
 
 def coverage(*pods: Pod, lost: tuple[str, ...] = ()) -> Coverage:
@@ -93,3 +94,23 @@ def test_who_wants_no_sidecar_is_told_what_that_costs() -> None:
 def test_a_sidecar_that_does_not_report_counts_nothing() -> None:
     it = coverage(pod("a"), pod("b"), pod("c", phase="Pending"), lost=("ml/b", "ml/c"))
     assert it.unmetered(entry()).startswith("the sidecar of b does not report")
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        (
+            {},
+            "by Service a, b, past the sidecar to the model's own port. To have them counted, set ",
+        ),
+        ({"takeover": "true"}, "To have them counted, let the targetPort be zg-http"),
+        ({"uncounted": "ignore"}, ""),
+    ],
+    ids=["withheld", "taken over", "ignored"],
+)
+def test_services_that_lead_past_the_sidecars_count_nobody(keys: dict[str, str], words: str) -> None:
+    it = Coverage(lambda _: False, lambda _: ("a", "b"))
+    it.set_pod(SERVICE, pod())
+    found = it.unmetered(entry(**keys))
+    assert words in found
+    assert bool(found) == bool(words)

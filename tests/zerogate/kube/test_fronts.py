@@ -16,18 +16,19 @@ from zerogate.kube.fronts import (
     moves_to_name,
     moves_to_number,
     operations,
+    past_sidecar,
 )
 from zerogate.kube.objects import DEPLOYMENTS, Pod, PodTemplate, Service
 
 
-def entry(*ports: dict[str, Any], **keys: str) -> Managed:
+def entry(*ports: dict[str, Any], takeover: str = "true", **keys: str) -> Managed:
     """A Deployment `llm` with these ports of its container; by default `http` is 8000 and `metrics` 9000."""
     listed = list(ports or [{"name": "http", "containerPort": 8000}, {"name": "metrics", "containerPort": 9000}])
     spec = {"containers": [{"name": "llm", "ports": listed}]}
     template = msgspec.convert({"metadata": {"labels": {"app": "llm", "v": "1"}}, "spec": spec}, PodTemplate)
     return Managed(
         service="ns/llm", kind="Deployment", resource=DEPLOYMENTS, key=("ns", "llm"), uid="w",
-        wanted=policy(takeover="true", **keys), template=template,
+        wanted=policy(takeover=takeover, **keys), template=template,
     )  # fmt: skip
 
 
@@ -147,3 +148,41 @@ def test_a_pod_is_found_by_the_sidecars_name_only_where_it_has_it(ports: list[st
     one = {"name": "zerogate-queueproxy", "ports": [{"name": name, "containerPort": 1} for name in ports]}
     assert has_name(msgspec.convert({"spec": {"initContainers": [one]}}, Pod)) is answer
     assert not has_name(Pod())
+
+
+@pytest.mark.parametrize(
+    ("target", "takeover", "is_past"),
+    [
+        ("http", "false", True),
+        (8000, "false", True),
+        (8000, "true", True),
+        ("http", "true", False),
+        ("zg-http", "false", False),
+        (8012, "false", False),
+        ("metrics", "false", False),
+        (9000, "false", False),
+    ],
+)
+def test_a_service_leads_past_the_sidecar_where_its_port_is_the_model_s_own(
+    target: int | str, takeover: str, is_past: bool
+) -> None:
+    found = past_sidecar(entry(takeover=takeover), [service({"port": 80, "targetPort": target})])
+    assert found == (("llm",) if is_past else ())
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        service(selector={"app": "another"}),
+        service({"port": 8000, "protocol": "UDP"}),
+        service(selector={}),
+        service({"port": 80}),
+    ],
+    ids=["of others", "not TCP", "no selector", "another port of its own"],
+)
+def test_other_services_lead_past_nothing(other: Service) -> None:
+    assert past_sidecar(entry(takeover="false"), [other]) == ()
+
+
+def test_without_a_target_port_it_is_the_service_s_own() -> None:
+    assert past_sidecar(entry(takeover="false"), [service({"port": 8000})]) == ("llm",)
