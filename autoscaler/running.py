@@ -93,7 +93,9 @@ class RunningAutoscaler:
         self.runtime = KubernetesRuntime(self.hands, self.nursery, call_later=loop.call_later, clock=now)
         self.history = History()
         self.bypasses = Bypasses(self.client, namespace=settings.watch)
-        self.coverage = Coverage(lambda source: self.autoscaler.is_lost(source), self.bypasses.of)
+        self.coverage = Coverage(
+            lambda source: self.autoscaler.is_lost(source), self.bypasses.of, has_activators=bool(settings.activators)
+        )  # fmt: skip
         self.quiescer = SidecarQuiescer(self.runtime, call_later=loop.call_later)
         self.autoscaler = Autoscaler(
             self.runtime, loop=loop, busy=self.quiescer.busy, activity=lambda _: None,

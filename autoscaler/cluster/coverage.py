@@ -30,15 +30,18 @@ class _Seen(msgspec.Struct, frozen=True):
 
 class Coverage:
     """See the module's text. `is_lost(source)`: it should report and has not for a long time. `bypasses(entry)`: names
-    of Services that lead past its sidecars."""
+    of Services that lead past its sidecars. `has_activators`: somebody can answer for a workload at zero."""
 
     def __init__(
         self,
         is_lost: Callable[[str], bool],
         bypasses: Callable[[Managed], Sequence[str]] = lambda _: (),
+        *,
+        has_activators: bool = True,
     ) -> None:
         self._is_lost = is_lost
         self._bypasses = bypasses
+        self._has_activators = has_activators
         self._pods: dict[str, dict[str, _Seen]] = {}
         """By service and by name."""
         self._services: dict[Key, str] = {}
@@ -125,6 +128,11 @@ class Coverage:
             return (
                 f"the sidecar of {_listed(silent)} does not report. See its log, and whether it may connect to the "
                 "autoscalers' port for stats"
+            )
+        if entry.wanted.cluster.takeover and not self._has_activators:
+            return (
+                "takeover is asked for, and there are no activators that could answer at zero. Install them "
+                f"(activator.enabled in the chart's values), or take {PREFIX}takeover away"
             )
         if entry.wanted.cluster.uncounted == "ignore":
             return ""

@@ -27,6 +27,7 @@ from zerogate.clock import now, wall
 from zerogate.exposition import Dialect
 from zerogate.kube.catalog import Managed
 from zerogate.kube.client import KubeClient
+from zerogate.kube.fronts import misfit
 from zerogate.kube.pins import PIN, pin_text
 from zerogate.kube.runtime import KubernetesRuntime
 from zerogate.version import version
@@ -120,6 +121,8 @@ class ClusterView:
         found = list(entry.mistakes)
         if unmetered := self._services.unmetered(entry.service):
             found.append(f"It never goes to zero as it is: {unmetered}.")
+        if unfit := misfit(entry):
+            found.append(unfit)
         found += [f"A pod does not get ready: {trouble}" for trouble in self._runtime.troubles(entry.service)]
         found += self._waits(entry.service)
         foreign = self._runtime.last_foreign_write(entry.service)

@@ -73,7 +73,7 @@ def _decision(decision: DecisionView, zone: tzinfo | None) -> Iterator[str]:
     for candidate in decision.candidates:
         mark = "*" if candidate.ask == decision.winner else " "
         yield f"  {mark} {escape(candidate.ask):<11}{candidate.replicas:>3}  {escape(candidate.why)}"
-    if decision.held_back:
+    if decision.held_back and decision.held_back != decision.why:
         yield f"Held back: {escape(decision.held_back)}."
     if decision.next_change:
         yield f"Next: {escape(decision.next_change)}."

@@ -82,6 +82,17 @@ def fronts_of(entry: Managed, services: Iterable[Service]) -> tuple[list[Front],
     return fronts, refused
 
 
+def misfit(entry: Managed) -> str:
+    """Why nobody knows the port of its model, as a sentence; empty: it is known."""
+    if entry.template is None or not entry.wanted.cluster.inject:
+        return ""
+    try:
+        model_port(msgspec.to_builtins(entry.template), entry.wanted.cluster.port)
+    except UnfitError as error:
+        return f"Its pods get no sidecar: {error}."
+    return ""
+
+
 def past_sidecar(entry: Managed, services: Iterable[Service]) -> tuple[str, ...]:
     """Names of the Services that lead to the port of the model itself, where nobody counts who comes.
 

@@ -114,3 +114,9 @@ def test_services_that_lead_past_the_sidecars_count_nobody(keys: dict[str, str],
     found = it.unmetered(entry(**keys))
     assert words in found
     assert bool(found) == bool(words)
+
+
+def test_takeover_without_activators_withholds_zero() -> None:
+    it = Coverage(lambda _: False, has_activators=False)
+    assert "there are no activators" in it.unmetered(entry(takeover="true"))
+    assert not it.unmetered(entry())

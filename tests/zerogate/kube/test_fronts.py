@@ -13,6 +13,7 @@ from zerogate.kube.fronts import (
     Move,
     fronts_of,
     has_name,
+    misfit,
     moves_to_name,
     moves_to_number,
     operations,
@@ -186,3 +187,11 @@ def test_other_services_lead_past_nothing(other: Service) -> None:
 
 def test_without_a_target_port_it_is_the_service_s_own() -> None:
     assert past_sidecar(entry(takeover="false"), [service({"port": 8000})]) == ("llm",)
+
+
+def test_a_port_that_no_container_has_is_said() -> None:
+    assert misfit(entry(port="grpc")) == (
+        "Its pods get no sidecar: no container has a TCP port called grpc (zerogate.dev/port)."
+    )
+    assert misfit(entry(port="http")) == ""
+    assert misfit(entry(port="grpc", inject="false")) == ""
