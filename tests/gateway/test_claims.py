@@ -96,7 +96,7 @@ WISHES = st.builds(
 )  # fmt: skip
 
 
-@given(st.lists(WISHES, max_size=12, unique_by=lambda one: one.service))
+@given(st.lists(WISHES, max_size=12, unique_by=lambda one: one.owner))
 def test_whatever_is_asked_for_what_is_granted_can_be_built(wishes: list[Wish]) -> None:
     granted = settle(wishes)
     Router([route for one in granted.values() for route in one.routes])

@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import yaml
 
 from tests.kubernetes.harness.access import Cluster
 from tests.kubernetes.harness.binaries import MODULES, UnavailableError, alone, cache, find_go
-from tests.kubernetes.harness.processes import say
+from tests.kubernetes.harness.processes import say, until
 
 PINS = MODULES / "definitions"
 
@@ -59,9 +60,12 @@ def ensure(name: str) -> list[dict[str, Any]]:
 def install(cluster: Cluster, names: Sequence[str]) -> None:
     """Define their resources, and wait until the API server serves them."""
     path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
-    for definition in [one for name in names for one in ensure(name)]:
+    wanted = [one for name in names for one in ensure(name)]
+    for definition in wanted:
         cluster.create(path, definition)
+    for definition in wanted:
         cluster.until(f"{path}/{definition['metadata']['name']}", _is_served)
+        until(partial(_is_listed, cluster, definition["spec"]), within_s=30, what=definition["metadata"]["name"])
 
 
 def remove(cluster: Cluster, name: str) -> None:
@@ -72,8 +76,14 @@ def remove(cluster: Cluster, name: str) -> None:
 
 
 def _is_served(definition: dict[str, Any]) -> bool:
-    conditions = definition.get("status", {}).get("conditions", ())
+    conditions = definition.get("status", {}).get("conditions") or ()
     return any(one["type"] == "Established" and one["status"] == "True" for one in conditions)
+
+
+def _is_listed(cluster: Cluster, spec: dict[str, Any]) -> bool:
+    """The server is "(re)initializing" its storage for a while after it said that it serves them."""
+    version = next(one["name"] for one in spec["versions"] if one["served"])
+    return cluster.ask("GET", f"/apis/{spec['group']}/{version}/{spec['names']['plural']}").status == 200
 
 
 def _folder() -> Path:
