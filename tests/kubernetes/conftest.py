@@ -6,7 +6,7 @@
 | `own_api_server` | test | the same for one test, which may stop and freeze it | 3 s |
 | `controllers` | session | with controller manager and scheduler, and no node | 3 s |
 | `fake_nodes` | session | `controllers` with two nodes of kwok, for pods by the thousand | 1 s |
-| `definitions_plane` | module | with controllers, and resources of other projects, which a test installs | 3 s |
+| `definitions_plane` | session | with controllers, and resources of other projects, which a test installs | 3 s |
 | `node` | session | a whole node with containers, in namespaces of its own; needs root | 7 s |
 | `chart_api_server` | module | the API server alone, for a release of the chart and Helm | 3 s |
 | `namespace`, `node_namespace` | module | a namespace of `api_server` or of `node`, by name | |
@@ -98,7 +98,7 @@ def controllers() -> Iterator[ControlPlane]:
         yield plane
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def definitions_plane() -> Iterator[ControlPlane]:
     """One of its own: whatever else runs on the shared one would find the definitions too."""
     _require("definitions_plane")
