@@ -10,7 +10,7 @@ the same objects and come to the same.
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from typing import Final
+from typing import Final, TypeAlias
 
 import msgspec
 
@@ -22,6 +22,8 @@ from zerogate.kube.objects import Key, Service
 from zerogate.kube.route_objects import CONTROLLER, GROUP, Gateway, GatewayClass, HttpRoute, Json, ReferenceGrant
 
 _NOBODY: Final = ("", "")
+_ByLabel: TypeAlias = Mapping[tuple[str, str, str], list[Managed]]
+"""Namespace, label and its value → workloads whose pods have it."""
 _RESOLVED: Final = Verdict(True, "ResolvedRefs", "All backends are Services of workloads under zerogate.")
 
 
@@ -90,9 +92,7 @@ class RouteBook:
         ours = self.our_gateways()
         if not ours:
             return {}
-        workloads: dict[str, list[Managed]] = defaultdict(list)
-        for entry in entries.values():
-            workloads[entry.key[0]].append(entry)
+        workloads = _by_label(entries)
         found = {}
         for key, route in self.routes.items():
             parents = [
@@ -104,9 +104,7 @@ class RouteBook:
                 found[key] = self._reading(route, parents, workloads)
         return found
 
-    def _reading(
-        self, route: HttpRoute, parents: list[tuple[Json, Gateway]], workloads: Mapping[str, list[Managed]]
-    ) -> RouteReading:
+    def _reading(self, route: HttpRoute, parents: list[tuple[Json, Gateway]], workloads: _ByLabel) -> RouteReading:
         rules = rules_of(route)
         services: list[str | None] = []
         resolved = _RESOLVED
@@ -140,7 +138,7 @@ class RouteBook:
             return Parent(reference, gateway.key, ACCEPTED, resolved, attached.listeners), attached.hosts
         return Parent(reference, gateway.key, attached, resolved), ()
 
-    def _resolve(self, backend: Backend, route: HttpRoute, workloads: Mapping[str, list[Managed]]) -> str | Verdict:
+    def _resolve(self, backend: Backend, route: HttpRoute, workloads: _ByLabel) -> str | Verdict:
         """The workload behind it."""
         if (backend.group, backend.kind) != ("", "Service"):
             return _unresolved("InvalidKind", f"A backend of kind {backend.kind} is not supported, only Services.")
@@ -151,7 +149,7 @@ class RouteBook:
         service = self.services.get(key)
         if service is None:
             return _unresolved("BackendNotFound", f"{where} does not exist.")
-        behind = [one for one in workloads.get(key[0], ()) if _is_behind(service, one)]
+        behind = _behind(service, workloads)
         if not behind:
             message = f"{where} selects the pods of no workload with zerogate.dev/enabled."
             return _unresolved("BackendNotFound", message)
@@ -181,9 +179,24 @@ def _gateway_of(reference: Json, namespace: str) -> Key | None:
     return reference.get("namespace") or namespace, str(reference.get("name", ""))
 
 
-def _is_behind(service: Service, entry: Managed) -> bool:
+def _by_label(entries: Mapping[str, Managed]) -> _ByLabel:
+    found: dict[tuple[str, str, str], list[Managed]] = defaultdict(list)
+    for entry in entries.values():
+        for label, value in _labels(entry).items():
+            found[entry.key[0], label, value].append(entry)
+    return found
+
+
+def _labels(entry: Managed) -> Mapping[str, str]:
     template = entry.template
-    return template is not None and template.metadata is not None and selects(service, template.metadata.labels or {})
+    return (template.metadata.labels or {}) if template is not None and template.metadata is not None else {}
+
+
+def _behind(service: Service, workloads: _ByLabel) -> list[Managed]:
+    """The workloads whose pods are the Service's."""
+    namespace, selector = service.metadata.namespace, service.spec.selector or {}
+    candidates = (workloads.get((namespace, label, value), []) for label, value in selector.items())
+    return [entry for entry in min(candidates, key=len, default=[]) if selects(service, _labels(entry))]
 
 
 def _unresolved(reason: str, message: str) -> Verdict:
