@@ -125,7 +125,7 @@ def _decides(release: str, workloads: Sequence[Workloads]) -> Iterator[Right]:
         group="",
         resources=("services",),
         verbs=_WATCH,
-        why="which lead past the sidecars, and behind which a workload is",
+        why="which lead past the sidecars, or are backends of routes",
     )
     hpas = ("horizontalpodautoscalers",)
     yield Right(group="autoscaling", resources=hpas, verbs=("list", "patch"), why="`hpa: floor`, their minReplicas")
