@@ -19,7 +19,14 @@ from zerogate.kube.feed import Feed
 from zerogate.kube.route_feed import RouteFeed
 from zerogate.tasks import Nursery
 
-pytestmark = [pytest.mark.uvloop, pytest.mark.may_block("the harness's client makes TLS contexts")]
+pytestmark = [
+    pytest.mark.uvloop,
+    pytest.mark.may_block("the harness's client makes TLS contexts"),
+    # as in test_runtime: asyncio leaves the socket of a TLS handshake that is cancelled in its midst to the collector
+    pytest.mark.filterwarnings(
+        "ignore:Exception ignored in. <(socket.so|function _Selector):pytest.PytestUnraisableExceptionWarning"
+    ),
+]
 
 VERSION = "gateway.networking.k8s.io/v1"
 API = f"/apis/{VERSION}"
