@@ -25,6 +25,7 @@ from autoscaler.cluster.hands import LeadersHands
 from autoscaler.cluster.identities import Identities
 from autoscaler.cluster.metrics import Process
 from autoscaler.cluster.notes import Notes
+from autoscaler.cluster.route_notes import RouteNotes
 from autoscaler.cluster.services import Services
 from autoscaler.cluster.view import ClusterView
 from autoscaler.decision import Decision
@@ -116,9 +117,15 @@ class RunningAutoscaler:
             listener=self.quiescer,
         )  # fmt: skip
         self.takeovers = self._takeovers()
+        self.route_notes = RouteNotes(
+            self.client, is_leader=self.leadership.is_leader,
+            namespace_labels=lambda name: self.feed.namespace_labels(name), namespace=settings.watch,
+        )  # fmt: skip
         self.feed = Feed(
-            self.client, Together(self.services, self.takeovers) if self.takeovers is not None else self.services,
+            self.client,
+            Together(self.services, self.route_notes, *(() if self.takeovers is None else (self.takeovers,))),
             home=settings.namespace, namespace=settings.watch, on_workload=self._on_workload,
+            on_namespace=self.route_notes.mark,
         )  # fmt: skip
         self.reporters = Watched(self.client, PODS, namespace=settings.namespace, labels=REPORTERS)
         self.enabling = Enabling(
@@ -191,6 +198,7 @@ class RunningAutoscaler:
         if self.webhook is not None:
             await self.webhook.start()
         await asyncio.gather(self.feed.start(), self.reporters.wait_synced(), self.bypasses.start())
+        self.nursery.start(self.route_notes.run(), name="status of routes")
         self._expect()
         await self.receiver.start(self._sock)
         self.is_synced = True
@@ -230,7 +238,9 @@ class RunningAutoscaler:
         self.loop_lag.close()
         if self.takeovers is not None:
             await self.takeovers.aclose()
-        await asyncio.gather(self.feed.aclose(), self.reporters.aclose(), self.bypasses.aclose())
+        await asyncio.gather(
+            self.feed.aclose(), self.reporters.aclose(), self.bypasses.aclose(), self.route_notes.feed.aclose()
+        )
         await self.happenings.aclose()
         await self.nursery.aclose()
         await self.client.aclose()
@@ -246,7 +256,8 @@ class RunningAutoscaler:
         )
 
     def _faults(self) -> tuple[str, ...]:
-        return (*self.feed.faults, *self.bypasses.faults, *(self.webhook.faults if self.webhook is not None else ()))
+        feeds = (self.feed, self.bypasses, self.route_notes, *(() if self.webhook is None else (self.webhook,)))
+        return tuple(dict.fromkeys(fault for feed in feeds for fault in feed.faults))
 
     def _process(self) -> Process:
         used, figures = usage(), self.receiver.figures
@@ -275,6 +286,7 @@ class RunningAutoscaler:
         self.receiver.say_who_leads()
         if leads:
             self.services.begin_to_lead()
+            self.route_notes.mark()
             for service in self.autoscaler.services():
                 self.notes.mark(service)
             for kind, workload in self.feed.workloads():

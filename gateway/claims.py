@@ -2,8 +2,9 @@
 
 A file with two services at one place is refused as a whole (`gateway.route_table`). A cluster has many owners, and a
 mistake of one must not take the others down: here each place goes to one, and whoever came later is told what it did
-not get. A workload's own name as host is its own whatever others ask for; beyond that the older workload wins, and
-between two of one second the name decides, so that all gateways come to the same.
+not get. A workload's own name as host is its own whatever others ask for; beyond that the older one wins, be it a
+workload with annotations or an HTTPRoute, and between two of one second the name decides, so that all gateways come to
+the same.
 
 Invariant: what is granted can be built (`route_table.build`), whatever was asked for.
 """
@@ -21,9 +22,10 @@ _ANY: Final = "*"
 
 
 class Wish(msgspec.Struct, frozen=True, kw_only=True):
-    """What one service asks for. `since`: when its workload was made, as text that sorts by time."""
+    """What one asks for: a service by its annotations, or an HTTPRoute for the services that it leads to. `owner`: its
+    name, unlike all others'. `since`: when its object was made, as text that sorts by time."""
 
-    service: str
+    owner: str
     since: str
     routes: tuple[Route, ...]
     is_own_name: bool = False
@@ -31,7 +33,7 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Granted(msgspec.Struct, frozen=True):
-    """The routes of a service, and a sentence for each thing that it asked for and did not get."""
+    """The routes of a wish, and a sentence for each thing that it asked for and did not get."""
 
     routes: tuple[Route, ...]
     refused: tuple[str, ...] = ()
@@ -41,9 +43,9 @@ def wish_of(service: str, policy: Policy, *, since: str) -> Wish:
     """What a workload `NAMESPACE/NAME` with this policy asks for."""
     if policy.hosts or policy.path_prefix or policy.models:
         route = Route(service=service, hosts=policy.hosts, path_prefix=policy.path_prefix, models=policy.models)
-        return Wish(service=service, since=since, routes=(route,))
+        return Wish(owner=service, since=since, routes=(route,))
     route = Route(service=service, hosts=own_hosts(service))
-    return Wish(service=service, since=since, routes=(route,), is_own_name=True)
+    return Wish(owner=service, since=since, routes=(route,), is_own_name=True)
 
 
 def own_hosts(service: str) -> tuple[str, ...]:
@@ -54,10 +56,10 @@ def own_hosts(service: str) -> tuple[str, ...]:
 
 
 def settle(wishes: Iterable[Wish]) -> dict[str, Granted]:
-    """What each service gets."""
+    """What each gets, by owner."""
     book = _Book()
-    ordered = sorted(wishes, key=lambda wish: (not wish.is_own_name, wish.since, wish.service))
-    return {wish.service: book.grant(wish) for wish in ordered}
+    ordered = sorted(wishes, key=lambda wish: (not wish.is_own_name, wish.since, wish.owner))
+    return {wish.owner: book.grant(wish) for wish in ordered}
 
 
 class _Book:
@@ -70,20 +72,20 @@ class _Book:
     def grant(self, wish: Wish) -> Granted:
         refused: dict[str, None] = {}
         # hosts that are granted alike stay together; those without a host are none of them
-        hosts_of: dict[tuple[bool, str | None, tuple[str, ...]], list[str]] = {}
+        hosts_of: dict[tuple[str, bool, str | None, tuple[str, ...]], list[str]] = {}
         for route in wish.routes:
             for host in route.hosts or ("",):
                 models = self._take(route, host, refused)
                 if models is not None:
-                    hosts_of.setdefault((bool(host), route.path_prefix, models), []).append(host)
+                    hosts_of.setdefault((route.service, bool(host), route.path_prefix, models), []).append(host)
         routes = tuple(
             Route(
-                service=wish.service,
+                service=service,
                 hosts=tuple(dict.fromkeys(hosts)) if has_host else (),
                 path_prefix=prefix,
                 models=models,
             )
-            for (has_host, prefix, models), hosts in hosts_of.items()
+            for (service, has_host, prefix, models), hosts in hosts_of.items()
         )
         return Granted(tuple(_whole(routes)), tuple(refused))
 

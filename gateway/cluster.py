@@ -30,6 +30,9 @@ from zerogate.kube.event_book import About, Happening
 from zerogate.kube.feed import Feed
 from zerogate.kube.happenings import Happenings
 from zerogate.kube.objects import Pod, Resource, Workload
+from zerogate.kube.route_book import RouteReading
+from zerogate.kube.route_feed import RouteFeed
+from zerogate.kube.route_objects import HTTP_ROUTES
 from zerogate.kube.scaling import Scales
 from zerogate.kube.waking import Waker
 from zerogate.tasks import Nursery
@@ -53,6 +56,8 @@ class Cluster:
         self._nursery = Nursery(self._on_failure)
         self._told_to_leave = asyncio.Event()
         self._feed: Feed | None = None
+        self._http: RouteFeed | None = None
+        self._is_reading_due = True
         self._book = ClusterBook(self._workload_of)
         self._waker: Waker | None = None
         self._happenings: Happenings | None = None
@@ -87,18 +92,27 @@ class Cluster:
         )  # fmt: skip
         scales = Scales(client)
         # all pods: those that nobody injected have no label to be found by, and take requests too
-        self._feed = Feed(client, self, home=self._settings.namespace, namespace=self._settings.watch)
+        self._feed = Feed(
+            client, self, home=self._settings.namespace, namespace=self._settings.watch,
+            on_namespace=self._on_http_routes,
+        )  # fmt: skip
+        self._http = RouteFeed(
+            client, namespace_labels=self._feed.namespace_labels, on_change=self._on_http_routes,
+            namespace=self._settings.watch,
+        )  # fmt: skip
         self._waker = Waker(scales, is_blind=self._is_blind)
         try:
             self._happenings.start()
             await self._find_kinds(scales, self._feed)
             await self._feed.start()
+            await self._http.start()
             self._is_begun = True
             self._tell(is_first=True)
             gc.collect()
             gc.freeze()
             await self._told_to_leave.wait()
         finally:
+            await self._http.aclose()
             await self._feed.aclose()
             await self._happenings.aclose()
             await client.aclose()
@@ -149,7 +163,7 @@ class Cluster:
     def on_services(self, services: Mapping[str, Managed]) -> None:
         """All services; some are new, different or gone."""
         self._book.on_services(services)
-        self._tell_soon()
+        self._on_http_routes()
 
     def on_number(self, service: str, number: int, version: int) -> None:
         """A workload looks different."""
@@ -166,6 +180,11 @@ class Cluster:
         self._book.on_pod_gone(service, name)
         self._tell_soon()
 
+    def _on_http_routes(self) -> None:
+        """HTTPRoutes, or what they lead to, are different."""
+        self._is_reading_due = True
+        self._tell_soon()
+
     # What the parent is told
 
     def _tell_soon(self) -> None:
@@ -176,6 +195,9 @@ class Cluster:
     def _tell(self, *, is_first: bool = False) -> None:
         self._flush_timer = None
         self._flushed_s = now()
+        if self._is_reading_due and self._http is not None:
+            self._is_reading_due = False
+            self._book.on_http_routes(self._http.readings(self._book.entries).values())
         refused = self._book.refused
         slices = [encode(change) for change in self._book.take()]
         if is_first and not slices:
@@ -188,23 +210,29 @@ class Cluster:
 
     def _complain(self, before: Mapping[str, tuple[str, ...]]) -> None:
         """Where people look, of routes that somebody asked for and did not get."""
-        for service, sentences in self._book.refused.items():
+        for owner, sentences in self._book.refused.items():
+            reading = self._book.http_routes.get(owner)
+            about = _about_route(reading) if reading is not None else _about(self._book.entries[owner])
             for sentence in sentences:
-                if sentence in before.get(service, ()):
+                if sentence in before.get(owner, ()):
                     continue
-                log.warning("%s: %s", service, sentence)
+                log.warning("%s: %s", owner, sentence)
                 if self._happenings is not None:
-                    self._happenings.tell(_conflict(self._book.entries[service], sentence))
+                    self._happenings.tell(_conflict(about, sentence))
 
     def _say_news(self) -> None:
-        faults = self._feed.faults if self._feed is not None else ()
+        faults = self._faults()
         news = News(
             faults=faults or ((self._fault,) if self._fault and not self._is_begun else ()),
-            refused=self._book.refused,
+            refused=self._book.notices(),
         )
         if news != self._news:
             self._news = news
             self._channel.say(news)
+
+    def _faults(self) -> tuple[str, ...]:
+        feeds = (self._feed, self._http)
+        return tuple(dict.fromkeys(fault for feed in feeds if feed is not None for fault in feed.faults))
 
     async def _show_life(self) -> None:
         while True:
@@ -238,8 +266,12 @@ def _about(entry: Managed) -> About:
     return About(entry.resource.api_version, entry.kind, *entry.key, entry.uid)
 
 
-def _conflict(entry: Managed, sentence: str) -> Happening:
-    return Happening(about=_about(entry), reason="RouteTaken", action="Route", note=sentence, is_warning=True)
+def _about_route(reading: RouteReading) -> About:
+    return About(HTTP_ROUTES.api_version, "HTTPRoute", *reading.key, reading.uid)
+
+
+def _conflict(about: About, sentence: str) -> Happening:
+    return Happening(about=about, reason="RouteTaken", action="Route", note=sentence, is_warning=True)
 
 
 def _woken(entry: Managed) -> Happening:

@@ -4,10 +4,12 @@ Fed with what `zerogate.kube.feed` tells; `take` gives what is different since i
 from the moment that it has one, long before it is ready: whoever connects there is told by the sidecar when it is. It
 counts no longer once the pod is being deleted. A pod without a sidecar, because nobody was there to inject one, or ran
 before its workload was annotated, is reached at its model server, as long as the kubelet says that it is ready.
+HTTPRoutes of the Gateway API ask for hosts and prefixes as annotations do.
 Called by `gateway.cluster`.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final
 
 from msgspec.structs import replace
@@ -15,9 +17,12 @@ from msgspec.structs import replace
 from gateway.changes import Change, difference
 from gateway.claims import Granted, Wish, settle, wish_of
 from gateway.file import Service, Trouble
+from gateway.http_routes import nowhere, stand_ins, wish_of_route
+from gateway.route_table import Route
 from zerogate.kube.catalog import Managed, model_port, number_of, sidecar_port
 from zerogate.kube.lives import never_starts, trouble_of
 from zerogate.kube.objects import Pod, Workload, condition
+from zerogate.kube.route_book import RouteReading
 from zerogate.policy import Policy
 from zerogate.runtime.interface import Address
 
@@ -32,7 +37,13 @@ class ClusterBook:
         self._entries: dict[str, Managed] = {}
         self._policies: dict[str, Policy] = {}
         self._wishes: dict[str, Wish] = {}
+        self._http_routes: dict[str, RouteReading] = {}
+        """By their names, as owners of wishes."""
         self._granted: dict[str, Granted] = {}
+        self._routes: dict[str, tuple[Route, ...]] = {}
+        """By service."""
+        self._stand_ins: dict[str, Service] = {}
+        """For what HTTPRoutes lead to and is not there."""
         self._pods: dict[str, dict[str, Pod]] = {}
         self._been_ready: dict[str, None] = {}
         """UIDs of pods that were ready once: one that crashes later did not fail because of how it starts."""
@@ -46,9 +57,26 @@ class ClusterBook:
         return self._entries
 
     @property
+    def http_routes(self) -> Mapping[str, RouteReading]:
+        """HTTPRoutes that ask for something, by their names."""
+        return self._http_routes
+
+    @property
     def refused(self) -> dict[str, tuple[str, ...]]:
-        """By service, what it asked for and did not get; those that got everything are left out."""
-        return {service: one.refused for service, one in self._granted.items() if one.refused}
+        """By service or HTTPRoute, what it asked for and did not get; those that got everything are left out."""
+        return {owner: one.refused for owner, one in self._granted.items() if one.refused}
+
+    def notices(self) -> dict[str, tuple[str, ...]]:
+        """The same by service, for those who look there: with what HTTPRoutes that lead to it did not get."""
+        found: dict[str, dict[str, None]] = defaultdict(dict)
+        for owner, sentences in self.refused.items():
+            reading = self._http_routes.get(owner)
+            if reading is None:
+                found[owner].update(dict.fromkeys(sentences))
+                continue
+            for service in dict.fromkeys(place.service for place in reading.places if place.service is not None):
+                found[service].update(dict.fromkeys(f"{owner}: {sentence}" for sentence in sentences))
+        return {service: tuple(sentences) for service, sentences in found.items()}
 
     # What the feed tells
 
@@ -60,6 +88,13 @@ class ClusterBook:
             if self._entries.get(service) is not entry:
                 self._entries[service] = entry
                 self._read(entry)
+
+    def on_http_routes(self, readings: Iterable[RouteReading]) -> None:
+        """All HTTPRoutes; some are new, different or gone."""
+        asking = {reading.name: reading for reading in readings if reading.places}
+        if asking != self._http_routes:
+            self._http_routes = asking
+            self._is_rerouted = True
 
     def on_number(self, service: str) -> None:
         """The workload looks different."""
@@ -104,14 +139,15 @@ class ClusterBook:
         """The slices of what is different since the last call."""
         if self._is_rerouted:
             self._is_rerouted = False
-            before, self._granted = self._granted, settle(self._wishes.values())
-            self._changed.update((name, None) for name, one in self._granted.items() if before.get(name) != one)
+            self._reroute()
         if not self._changed:
             return []
         after = dict(self._services)
         for service in self._changed:
             if service in self._entries:
                 after[service] = self._service(service)
+            elif service in self._stand_ins:
+                after[service] = self._stand_ins[service]
             else:
                 after.pop(service, None)
         self._changed.clear()
@@ -119,12 +155,28 @@ class ClusterBook:
         self._services = after
         return changes
 
+    def _reroute(self) -> None:
+        """Decide anew who gets what."""
+        asked = [wish_of_route(reading) for reading in self._http_routes.values()]
+        self._granted = settle([*self._wishes.values(), *asked])
+        routes: dict[str, tuple[Route, ...]] = dict.fromkeys(self._entries, ())
+        for granted in self._granted.values():
+            for route in granted.routes:
+                routes[route.service] = (*routes.get(route.service, ()), route)
+        before, self._routes = self._routes, routes
+        stood, self._stand_ins = self._stand_ins, {}
+        for reading in self._http_routes.values():
+            self._stand_ins.update(stand_ins(reading, routes.get(nowhere(reading), ())))
+        self._changed.update((name, None) for name, one in routes.items() if before.get(name) != one)
+        told = {**stood, **self._stand_ins}
+        self._changed.update((name, None) for name in told if stood.get(name) != self._stand_ins.get(name))
+
     def _service(self, service: str) -> Service:
         pods = self._pods.get(service, {})
         return Service(
             policy=self._policies[service],
             replicas=tuple(_addresses(pods, self._entries[service].wanted.cluster.port)),
-            routes=self._granted[service].routes,
+            routes=self._routes[service],
             trouble=self._trouble(service, pods),
         )
 

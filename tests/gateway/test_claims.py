@@ -86,6 +86,45 @@ def test_a_host_that_is_none_costs_only_itself() -> None:
     assert '"a_b..example" is not a host' in granted["ml/llama"].refused[0]
 
 
+def http_route(name: str, since: str, *places: tuple[str, str, str]) -> Wish:
+    routes = tuple(
+        Route(service=service, hosts=(host,) if host else (), path_prefix=prefix) for host, prefix, service in places
+    )
+    return Wish(owner=f"HTTPRoute {name}", since=since, routes=routes)
+
+
+@pytest.mark.parametrize("is_route_older", [True, False])
+def test_between_an_http_route_and_annotations_the_older_wins_and_the_other_is_told(is_route_older: bool) -> None:
+    route = http_route("ml/route", "2025" if is_route_older else "2026", ("a.example", "/", "ml/by-route"))
+    annotated = wish("ml/annotated", "2026" if is_route_older else "2025", hosts=("a.example",))
+    granted = settle([annotated, route])
+    winner, loser = (route, annotated) if is_route_older else (annotated, route)
+    assert granted[winner.owner].refused == ()
+    assert granted[loser.owner].routes == ()
+    holder = winner.routes[0].service
+    assert granted[loser.owner].refused[0].startswith(f"a.example/ leads to {holder}, which has it already.")
+
+
+def test_two_http_routes_of_one_second_are_told_apart_by_their_names() -> None:
+    routes = [http_route(f"ml/{name}", "2026", ("a.example", "/", f"ml/{name}")) for name in ("b", "a")]
+    assert router(*routes).match(b"a.example", b"/") == ToService("ml/a")
+
+
+def test_an_http_route_leads_to_several_services_and_its_first_rule_for_a_place_counts() -> None:
+    to = router(
+        http_route(
+            "ml/route", "2026",
+            ("a.example", "/", "ml/one"), ("*.a.example", "/", "ml/one"), ("a.example", "/two", "ml/two"),
+            ("a.example", "/", "ml/three"), ("", "/any", "ml/one"),
+        )
+    )  # fmt: skip
+    assert to.match(b"a.example", b"/x") == ToService("ml/one")
+    assert to.match(b"x.y.a.example", b"/x") == ToService("ml/one")
+    assert to.match(b"a.example", b"/two/x") == ToService("ml/two")
+    assert to.match(b"other.example", b"/any/x") == ToService("ml/one")
+    assert isinstance(to.match(b"other.example", b"/"), Unrouted)
+
+
 HOSTS = st.lists(st.sampled_from(["a.example", "*.example", "*", "A.example", "s1.ns", "not a host"]), max_size=3)
 WISHES = st.builds(
     lambda number, since, hosts, prefix, models: wish(
@@ -96,10 +135,21 @@ WISHES = st.builds(
 )  # fmt: skip
 
 
-@given(st.lists(WISHES, max_size=12, unique_by=lambda one: one.service))
+PLACES = st.tuples(
+    st.sampled_from(["", "a.example", "*.example", "s1.ns"]), st.sampled_from(["/", "/a", "/a/b"]),
+    st.sampled_from(["ns/s1", "ns/s2", "ns/r (HTTPRoute)"]),
+)  # fmt: skip
+ROUTES = st.builds(
+    lambda number, since, places: http_route(f"ns/r{number}", since, *places),
+    st.integers(0, 9), st.sampled_from(["1", "2"]), st.lists(PLACES, min_size=1, max_size=4),
+)  # fmt: skip
+
+
+@given(st.lists(WISHES | ROUTES, max_size=12, unique_by=lambda one: one.owner))
 def test_whatever_is_asked_for_what_is_granted_can_be_built(wishes: list[Wish]) -> None:
     granted = settle(wishes)
     Router([route for one in granted.values() for route in one.routes])
     assert settle(reversed(wishes)) == granted
-    for one in granted.values():
-        assert one.routes or one.refused
+    reached = {route.service for one in granted.values() for route in one.routes}
+    for owner, one in granted.items():
+        assert one.routes or one.refused or owner in reached or owner.startswith("HTTPRoute")

@@ -8,8 +8,12 @@ import pytest
 from gateway.changes import Change
 from gateway.cluster_book import ClusterBook
 from gateway.file import EMPTY, GatewayFile, Service, Trouble
+from gateway.route_table import Route
+from gateway.router import ToService
+from zerogate.kube.attaching import ACCEPTED, Verdict
 from zerogate.kube.catalog import Catalog
 from zerogate.kube.objects import DEPLOYMENTS, Pod, Workload
+from zerogate.kube.route_book import Parent, Place, RouteReading
 from zerogate.kube.sidecar import PORT_NAME, SIDECAR
 from zerogate.runtime.interface import Address
 
@@ -230,3 +234,56 @@ def test_pods_that_are_not_even_admitted_are_told_in_the_controllers_words(shown
     assert shown.service.trouble == Trouble("pods is forbidden: exceeded quota: gpus")
     shown.workload(failure="pods is forbidden: exceeded quota: gpus", replicas=0)
     assert shown.service.trouble is None
+
+
+def reading(*places: tuple[str, str, str | None], name: str = "route", since: str = "2026-01-01") -> RouteReading:
+    unresolved = Verdict(False, "BackendNotFound", "Service ml/nobody does not exist.")
+    parent = Parent({"name": "edge"}, ("ml", "edge"), ACCEPTED, unresolved)
+    found = tuple(Place(*place) for place in places)
+    return RouteReading(key=("ml", name), uid="uid", since=since, parents=(parent,), places=found)
+
+
+def test_an_http_route_is_one_more_way_to_a_service_and_goes_without_it(shown: Shown) -> None:
+    before = shown.service.routes
+    shown.book.on_http_routes([reading(("a.example", "/", SERVICE))])
+    assert shown.service.routes == (
+        *(before or ()), Route(service=SERVICE, hosts=("a.example",), path_prefix="/"),
+    )  # fmt: skip
+    assert shown.take() == []
+    shown.book.on_http_routes([reading(("a.example", "/", SERVICE))])
+    assert shown.take() == [], "it is the same"
+    shown.book.on_http_routes([])
+    assert shown.service.routes == before
+
+
+def test_what_leads_nowhere_is_a_service_that_says_why_until_it_leads_somewhere(shown: Shown) -> None:
+    shown.book.on_http_routes([reading(("a.example", "/", SERVICE), ("a.example", "/x", None))])
+    shown.take()
+    [name] = [name for name in shown.file.services if name != SERVICE]
+    stand_in = shown.file.services[name]
+    assert stand_in.trouble == Trouble("HTTPRoute ml/route: Service ml/nobody does not exist.", is_hopeless=True)
+    assert shown.file.router().match(b"a.example", b"/x/y") == ToService(name)
+    shown.book.on_http_routes([reading(("a.example", "/", SERVICE), ("a.example", "/x", SERVICE))])
+    shown.take()
+    assert list(shown.file.services) == [SERVICE]
+    assert shown.file.router().match(b"a.example", b"/x/y") == ToService(SERVICE)
+
+
+def test_what_an_http_route_did_not_get_is_told_to_it_and_to_those_it_leads_to(shown: Shown) -> None:
+    shown.workload("other", hosts="a.example")
+    shown.book.on_http_routes([reading(("a.example", "/", SERVICE), since="2027")])
+    shown.take()
+    [owner] = shown.book.refused
+    assert owner == "HTTPRoute ml/route"
+    [notice] = shown.book.notices()[SERVICE]
+    assert notice.startswith("HTTPRoute ml/route: a.example/ leads to ml/other")
+
+
+def test_a_workload_that_goes_takes_its_part_of_an_http_route_along(shown: Shown) -> None:
+    shown.workload("other")
+    shown.book.on_http_routes([reading(("a.example", "/", SERVICE), ("a.example", "/x", "ml/other"))])
+    shown.take()
+    shown.without("other")
+    shown.take()
+    assert list(shown.file.services) == [SERVICE]
+    assert shown.file.router().match(b"a.example", b"/x") == ToService(SERVICE), "until its backend is read as gone"

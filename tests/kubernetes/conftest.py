@@ -6,6 +6,7 @@
 | `own_api_server` | test | the same for one test, which may stop and freeze it | 3 s |
 | `controllers` | session | with controller manager and scheduler, and no node | 3 s |
 | `fake_nodes` | session | `controllers` with two nodes of kwok, for pods by the thousand | 1 s |
+| `definitions_plane` | session | with controllers, and resources of other projects, which a test installs | 3 s |
 | `node` | session | a whole node with containers, in namespaces of its own; needs root | 7 s |
 | `chart_api_server` | module | the API server alone, for a release of the chart and Helm | 3 s |
 | `namespace`, `node_namespace` | module | a namespace of `api_server` or of `node`, by name | |
@@ -23,7 +24,7 @@ from typing import NoReturn
 
 import pytest
 
-from tests.kubernetes.harness import binaries
+from tests.kubernetes.harness import binaries, definitions
 from tests.kubernetes.harness import fake_nodes as fake
 from tests.kubernetes.harness import node as nodes
 from tests.kubernetes.harness.binaries import UnavailableError
@@ -37,6 +38,7 @@ NEEDS: dict[str, Sequence[str]] = {
     "own_api_server": API_ONLY,
     "chart_api_server": [*API_ONLY, "helm"],
     "controllers": WITH_CONTROLLERS,
+    "definitions_plane": WITH_CONTROLLERS,
     "fake_nodes": [*WITH_CONTROLLERS, fake.PROGRAM],
     "node": nodes.PROGRAMS,
     "helm": ["helm"],
@@ -92,6 +94,19 @@ def chart_api_server() -> Iterator[ControlPlane]:
 @pytest.fixture(scope="session")
 def controllers() -> Iterator[ControlPlane]:
     _require("controllers")
+    with control_plane(with_controllers=True) as plane:
+        yield plane
+
+
+@pytest.fixture(scope="session")
+def definitions_plane() -> Iterator[ControlPlane]:
+    """One of its own: whatever else runs on the shared one would find the definitions too."""
+    _require("definitions_plane")
+    try:
+        for project in definitions.PROJECTS:
+            definitions.ensure(project)
+    except UnavailableError as reason:
+        _go_without(reason)
     with control_plane(with_controllers=True) as plane:
         yield plane
 

@@ -141,7 +141,8 @@ OTHERS: dict[Role, Sequence[Step]] = {
         Step(verb="create", group="coordination.k8s.io", resource="leases", namespace=SYSTEM),
         Step(verb="patch", group="apps", resource="deployments", subresource="scale", namespace="team-b"),
         Step(verb="patch", group="discovery.k8s.io", resource="endpointslices"),
-        Step(verb="list", group="", resource="services"),
+        Step(verb="patch", group="", resource="services"),
+        Step(verb="patch", group="gateway.networking.k8s.io", resource="httproutes", subresource="status"),
         Step(verb="list", group="", resource="secrets", namespace=SYSTEM),
     ],
     "activator": [

@@ -17,7 +17,7 @@ from tests.kubernetes.harness.control_plane import ControlPlane, control_plane
 from tests.kubernetes.kubelet import Kubelet, kubelet
 from tests.queueproxy.world import Program
 from tests.zerogate.http.rig import Client
-from zerogate.kube.rights import rights_of
+from zerogate.kube.rights import Role, rights_of
 
 pytestmark = [pytest.mark.uvloop, pytest.mark.may_block("the harness's client makes TLS contexts")]
 
@@ -121,14 +121,18 @@ async def played(controllers: ControlPlane, own_namespace: str) -> AsyncIterator
 
 @pytest.fixture
 def account(controllers: ControlPlane, own_namespace: str) -> Path:
-    """The kubeconfig of somebody who may do what gateways may, and nothing else."""
+    return account_of(controllers, own_namespace, "gateway")
+
+
+def account_of(plane: ControlPlane, namespace: str, role: Role) -> Path:
+    """The kubeconfig of somebody who may do what this role may, and nothing else."""
     here: list[dict[str, Any]] = []
     everywhere: list[dict[str, Any]] = []
-    for right in rights_of("gateway"):
+    for right in rights_of(role):
         rule = {"apiGroups": [right.group], "resources": right.resources, "verbs": right.verbs}
         named = {"resourceNames": right.names} if right.names else {}
         (here if right.at_home else everywhere).append({**rule, **named})
-    return controllers.account(own_namespace, "gateway", rules=here, cluster_rules=everywhere).kubeconfig
+    return plane.account(namespace, role, rules=here, cluster_rules=everywhere).kubeconfig
 
 
 @pytest.fixture

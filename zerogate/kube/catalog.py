@@ -34,6 +34,9 @@ _ORDERS: Final[Mapping[str, Order]] = {
     "LeaderWorkerSet": Order.BY_ORDINAL,
     "StatefulSet": Order.BY_ORDINAL,
 }
+_MAKERS: Final = frozenset(("LeaderWorkerSet", "Pod"))
+"""Controllers whose own workloads are no services. A LeaderWorkerSet makes a StatefulSet of its name for the leaders,
+and each leader one for its workers, with their templates, annotations and all: who scaled them would fight it."""
 _TEMPLATE_HASH: Final = "pod-template-hash"
 _GROUP_NAME: Final = "leaderworkerset.sigs.k8s.io/name"
 _WORKER_INDEX: Final = "leaderworkerset.sigs.k8s.io/worker-index"
@@ -90,7 +93,7 @@ class Catalog:
     def set_workload(self, kind: str, resource: Resource[Workload], workload: Workload) -> None:
         """A workload is new or looks different."""
         service = service_name(workload.key)
-        if not _is_enabled(workload):
+        if not _is_enabled(workload) or _is_made(workload):
             self.remove_workload(kind, workload.key)
             return
         known = self._workloads.get(service)
@@ -232,6 +235,11 @@ def model_port(pod: Pod, asked: str | None) -> int | None:
             if port.protocol == "TCP" and asked in (None, port.name):
                 return port.container_port
     return None
+
+
+def _is_made(workload: Workload) -> bool:
+    controller = workload.metadata.controller
+    return controller is not None and controller.kind in _MAKERS
 
 
 def _is_enabled(workload: Workload) -> bool:

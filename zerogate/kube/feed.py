@@ -77,7 +77,8 @@ class Together:
 
 class Feed:
     """See the module's text. `home`: zerogate's own namespace; `pod_labels`: which pods matter at all. `on_workload` is
-    told (kind, workload) of each that is seen or changed, whether it is under zerogate or not."""
+    told (kind, workload) of each that is seen or changed, whether it is under zerogate or not; `on_namespace`, that the
+    labels of one are others."""
 
     def __init__(
         self,
@@ -89,9 +90,11 @@ class Feed:
         pod_labels: str = "",
         namespace: str = "",
         on_workload: Callable[[str, Workload], None] = lambda _kind, _workload: None,
+        on_namespace: Callable[[], None] = lambda: None,
     ) -> None:
         self.catalog = Catalog()
         self._on_each = on_workload
+        self._on_labels = on_namespace
         self._listener = listener
         self._home = home
         self._client = client
@@ -164,6 +167,11 @@ class Feed:
         found = self._namespaces.items.get(("", name))
         return None if found is None else found.metadata.annotations or {}
 
+    def namespace_labels(self, name: str) -> dict[str, str]:
+        """All labels of a namespace, as far as it is known."""
+        found = self._namespaces.items.get(("", name))
+        return {} if found is None else found.metadata.labels or {}
+
     def defaults(self) -> Defaults | None:
         """The cluster's; None before they were read."""
         return self.catalog.defaults if self._config.is_synced else None
@@ -177,6 +185,8 @@ class Feed:
         if seen is not None:
             self.catalog.set_namespace(seen.metadata.name, new.metadata.annotations if new is not None else None)
             self._flush_soon()
+        if (old.metadata.labels if old is not None else None) != (new.metadata.labels if new is not None else None):
+            self._on_labels()
 
     def _on_config(self, _: Change, old: ConfigMap | None, new: ConfigMap | None) -> None:
         del old

@@ -71,7 +71,7 @@ def fronts_of(entry: Managed, services: Iterable[Service]) -> tuple[list[Front],
     fronts: list[Front] = []
     refused: list[Refused] = []
     for service in services:
-        if service.metadata.namespace == entry.key[0] and _selects(service, template.metadata.labels or {}):
+        if service.metadata.namespace == entry.key[0] and selects(service, template.metadata.labels or {}):
             front = _front(entry, service, template, model)
             if isinstance(front, Front):
                 fronts.append(front)
@@ -109,7 +109,7 @@ def past_sidecar(entry: Managed, services: Iterable[Service]) -> tuple[str, ...]
     return tuple(
         service.metadata.name
         for service in services
-        if service.metadata.namespace == entry.key[0] and _selects(service, labels)
+        if service.metadata.namespace == entry.key[0] and selects(service, labels)
         and any(_is_past(port, template, model, entry.wanted.cluster.takeover) for port in service.spec.ports)
     )  # fmt: skip
 
@@ -123,7 +123,8 @@ def _is_past(port: ServicePort, template: PodTemplate, model: int, is_taken_over
     return _number(target, template) == model
 
 
-def _selects(service: Service, labels: Mapping[str, str]) -> bool:
+def selects(service: Service, labels: Mapping[str, str]) -> bool:
+    """Whether pods with these labels are the Service's."""
     selector = service.spec.selector
     return bool(selector) and all(labels.get(name) == value for name, value in (selector or {}).items())
 
@@ -140,6 +141,26 @@ def _front(entry: Managed, service: Service, template: PodTemplate, model: int) 
         key=service.key, uid=meta.uid, service=entry.service, families=spec.ip_families or ("IPv4",), ports=kept,
         record=meta.annotation(TARGETS),
     )  # fmt: skip
+
+
+def why_no_way(entry: Managed, service: Service, number: int | None) -> str:
+    """Why the Service's port of this number does not lead to the workload's model, as a clause; empty where it does.
+
+    The Service selects the workload's pods. Unlike for taking over, it may be of any type: nobody goes by its address.
+    """
+    port = next((one for one in service.spec.ports if one.port == number), None)
+    if port is None:
+        return f"the Service has no port {number}"
+    template = entry.template
+    if template is None:
+        return "the workload has no pod template"
+    try:
+        model = model_port(msgspec.to_builtins(template), entry.wanted.cluster.port).number
+    except UnfitError as error:
+        return str(error)
+    if _front_port(port, 0, template, model, recorded(service)) is None:
+        return f"its port {number} does not lead to the model's port {model}"
+    return ""
 
 
 def recorded(service: Service) -> dict[str, int]:

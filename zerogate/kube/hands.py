@@ -30,19 +30,16 @@ class KubeHands:
     async def write_scale(self, target: Target, write: WriteScale) -> int:
         """Replace the number on condition. Raises ReplicasDiffer, KubeError."""
         namespace, name = target.key
-        if target.order is Order.BY_NAME and write.victims:
-            await self._name_victims(target, write)
+        if target.order is Order.BY_NAME and write.victims and write.new < write.old:
+            version = await self._scales.patch_naming(
+                target.resource, name, namespace=namespace, was=write.old, to=write.new, victims=write.victims
+            )
+            return version_number(version)
         written = await self._scales.patch(
             target.resource, name, namespace=namespace, was=write.old, to=write.new,
             priority=Priority.WAKE if write.old == 0 else Priority.WRITE,
         )  # fmt: skip
         return version_number(written.metadata.resource_version)
-
-    async def _name_victims(self, target: Target, write: WriteScale) -> None:
-        """A CloneSet deletes those that it is told, once its number falls; the list is written before."""
-        namespace, name = target.key
-        body = {"spec": {"scaleStrategy": {"podsToDelete": list(write.victims)}}}
-        await self._client.merge_patch(target.resource, name, body, namespace=namespace)
 
     async def write_floor(self, target: Target, replicas: int) -> int:
         """Move the floor of its HPA. Raises KubeError."""

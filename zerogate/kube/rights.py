@@ -57,10 +57,15 @@ def rights_of(
 ) -> tuple[Right, ...]:
     """All rules of a role."""
     found = [*_sees(workloads), *_scales(workloads), _tells()]
+    if role in ("autoscaler", "gateway"):
+        found.append(_routes())
+    if role == "gateway":
+        found.append(_backends())
     if role == "activator":
         found.append(_slices(_WATCH, "which ports are opened for which Services"))
     if role == "autoscaler":
         found += _decides(release, workloads)
+        found.append(_says_of_routes())
         found += _injects(release, workloads) if has_webhook else ()
         found += _takes_over() if has_takeover else ()
     return tuple(found)
@@ -88,6 +93,25 @@ def _tells() -> Right:
     return Right(group="events.k8s.io", resources=("events",), verbs=("create", "patch"), why="what people should hear")
 
 
+def _routes() -> Right:
+    kinds = ("gatewayclasses", "gateways", "httproutes", "referencegrants")
+    return Right(
+        group="gateway.networking.k8s.io", resources=kinds, verbs=_WATCH,
+        why="hosts and path prefixes of HTTPRoutes, where the cluster has them",
+    )  # fmt: skip
+
+
+def _backends() -> Right:
+    return Right(group="", resources=("services",), verbs=_WATCH, why="which workload an HTTPRoute's backend is")
+
+
+def _says_of_routes() -> Right:
+    status = ("gatewayclasses/status", "gateways/status", "httproutes/status")
+    return Right(
+        group="gateway.networking.k8s.io", resources=status, verbs=("patch",), why="whether they are used, and why not"
+    )  # fmt: skip
+
+
 def _slices(verbs: tuple[str, ...], why: str) -> Right:
     return Right(group="discovery.k8s.io", resources=("endpointslices",), verbs=verbs, why=why)
 
@@ -97,7 +121,12 @@ def _decides(release: str, workloads: Sequence[Workloads]) -> Iterator[Right]:
         why = "state.zerogate.dev/… and pins on them"
         yield Right(group=one.group, resources=(one.resource,), verbs=("patch",), why=why)
     yield Right(group="", resources=("pods",), verbs=("patch",), why="controller.kubernetes.io/pod-deletion-cost")
-    yield Right(group="", resources=("services",), verbs=_WATCH, why="which lead past the sidecars")
+    yield Right(
+        group="",
+        resources=("services",),
+        verbs=_WATCH,
+        why="which lead past the sidecars, or are backends of routes",
+    )
     hpas = ("horizontalpodautoscalers",)
     yield Right(group="autoscaling", resources=hpas, verbs=("list", "patch"), why="`hpa: floor`, their minReplicas")
     yield Right(

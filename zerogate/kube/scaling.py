@@ -1,7 +1,8 @@
 """The one way in which replica counts are written: a JSON Patch on `/scale`, valid only for the number that was seen.
 
-Works for whatever has a `/scale` subresource: `Scales.find` looks a kind up in the server's own list. Called by the
-Kubernetes runtime, and by gateways and activators that wake without an autoscaler.
+A CloneSet that is told whom to delete is the exception: names and number are one patch of the CloneSet itself, valid
+only for the number, too.Works for whatever has a `/scale` subresource: `Scales.find` looks a kind up in the
+server's own list. Called by the Kubernetes runtime, and by gateways and activators that wake without an autoscaler.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,7 +13,7 @@ import msgspec
 from zerogate.errors import ZerogateError
 from zerogate.kube.client import KubeClient
 from zerogate.kube.errors import Asked, Invalid, NotFound
-from zerogate.kube.objects import Json, Resource, Scale, Workload
+from zerogate.kube.objects import Json, Kind, Resource, Scale, Wire, Workload
 from zerogate.kube.rate import Priority
 
 
@@ -117,6 +118,46 @@ class Scales:
                 if was != 0:
                     raise
         raise refused
+
+    async def patch_naming(
+        self, workload: Resource[Workload], name: str, *, namespace: str, was: int, to: int, victims: Sequence[str]
+    ) -> str:
+        """Write `to` where the number is still `was`, and whom the controller of a CloneSet is to delete; the version
+        since. Else `ReplicasDiffer`, and nobody was named: one who is deleted while the number stands is replaced, and
+        when it falls then, another one goes.
+        """
+        number = [
+            {"op": "test", "path": "/spec/replicas", "value": was},
+            {"op": "replace", "path": "/spec/replicas", "value": to},
+        ]
+        names: dict[str, Json] = {"podsToDelete": list(victims)}
+        add: dict[str, Json] = {"op": "add", "path": "/spec/scaleStrategy/podsToDelete", "value": names["podsToDelete"]}
+        try:
+            written = await self._client.json_patch(workload, name, [*number, add], namespace=namespace)
+        except Invalid as error:
+            found = await self.read(workload, name, namespace=namespace)
+            if found.spec.replicas != was:
+                raise ReplicasDiffer(f"{namespace}/{name}", was=was, wanted=to, found=found) from error
+            seen = await self._client.get(_with_strategy(workload), name, namespace=namespace)
+            if seen.spec.scale_strategy is not None:
+                raise
+            # there is no scaleStrategy to add to; whoever adds one in between is not written over
+            version = {"op": "test", "path": "/metadata/resourceVersion", "value": seen.metadata.resource_version}
+            whole = {"op": "add", "path": "/spec/scaleStrategy", "value": names}
+            written = await self._client.json_patch(workload, name, [version, *number, whole], namespace=namespace)
+        return written.metadata.resource_version
+
+
+class _StrategySpec(Wire, frozen=True, kw_only=True):
+    scale_strategy: dict[str, Json] | None = None
+
+
+class _WithStrategy(Kind, frozen=True, kw_only=True):
+    spec: _StrategySpec = _StrategySpec()
+
+
+def _with_strategy(workload: Resource[Any]) -> Resource[_WithStrategy]:
+    return Resource(workload.group, workload.version, workload.plural, _WithStrategy)
 
 
 def _operations(was: int, to: int) -> Sequence[Mapping[str, Json]]:

@@ -82,9 +82,9 @@ def ensure(names: Sequence[str], *, idle: bool = False) -> dict[str, Path]:
     found = {name: folder_of(name) / name for name in names}
     if all(_is_whole(path) for path in found.values()):
         return found
-    with _alone():
+    with alone():
         missing = [name for name in PROGRAMS if name in found and not _is_whole(found[name])]
-        go = _go() if missing else ""
+        go = find_go() if missing else ""
         for number, name in enumerate(missing, 1):
             say(f"building {name} ({number} of {len(missing)}); without Go's own cache this takes minutes")
             began = time.monotonic()
@@ -162,7 +162,8 @@ def _last(text: str) -> str:
 
 
 @contextmanager
-def _alone() -> Iterator[None]:
+def alone() -> Iterator[None]:
+    """No other process builds or fetches meanwhile."""
     cache().mkdir(parents=True, exist_ok=True)
     with (cache() / "building").open("a") as lock:
         try:
@@ -173,7 +174,7 @@ def _alone() -> Iterator[None]:
         yield
 
 
-def _go() -> str:
+def find_go() -> str:
     """The Go to build with."""
     needed = ".".join(map(str, LEAST_GO))
     advice = f"Install Go {needed} or newer and put it on PATH."

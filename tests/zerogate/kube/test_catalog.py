@@ -169,3 +169,15 @@ def test_each_kind_has_its_order_of_victims() -> None:
     made = Catalog()
     made.set_workload("StatefulSet", STATEFUL_SETS, workload(enabled="true"))
     assert made.services()["ml/llama"].order is Order.BY_ORDINAL
+
+
+@pytest.mark.parametrize("maker", ["LeaderWorkerSet", "Pod"])
+def test_a_stateful_set_that_a_groups_controller_made_is_no_service_whatever_its_template_says(maker: str) -> None:
+    owner = {"apiVersion": "x/v1", "kind": maker, "name": "big", "uid": "u", "controller": True}
+    body = {
+        "metadata": {"name": "big", "namespace": "ml", "ownerReferences": [owner]},
+        "spec": {"template": {"metadata": {"annotations": {"zerogate.dev/enabled": "true"}}}},
+    }
+    catalog = Catalog()
+    catalog.set_workload("StatefulSet", STATEFUL_SETS, msgspec.convert(body, Workload))
+    assert not catalog.services()
