@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 from zerogate.http.exchange import Exchange
 from zerogate.http.h1.answer_reader import HEADS, AnswerReader
 from zerogate.http.h1.asking import Asking, Keeper
-from zerogate.http.h1.memo import HEAD_END, KEPT_BYTES
+from zerogate.http.h1.memo import END_BYTES, HEAD_END, KEPT_BYTES
 from zerogate.http.h1.turn_states import (
     ASKED,
     BEGIN_BODY,
@@ -80,9 +80,9 @@ class Turns(Asking):
         if state == ASKED:
             if TYPE_CHECKING:
                 assert isinstance(exchange, Exchange)
-            end = data.find(HEAD_END) + len(HEAD_END)
+            end = data.find(HEAD_END) + END_BYTES
             if (
-                len(HEAD_END) <= end <= KEPT_BYTES
+                END_BYTES <= end <= KEPT_BYTES
                 and isinstance(exchange, Exchange)
                 and exchange.head.method != b"HEAD"
             ):
