@@ -193,7 +193,7 @@ class Exchange(KeptBody):
         self.status = head.status
         self.first_byte_s = self.last_byte_s = now_s
         self.bytes_out = len(body)
-        self.downstream.send_whole(head, body, extra=self.timing() if self.ticket is not None else b"")
+        self.downstream.send_whole(head, body, self.timing() if self.ticket is not None else b"")
         self._end(SERVED, now_s)
 
     def on_turned_away(self, now_s: float) -> None:
