@@ -68,6 +68,8 @@ class Activator:
         self._nursery = Nursery()
         sweep = Sweep(loop)
         self._access_log = AccessLog(settings.access_log, Output(STDOUT).write)
+        self.on_exchange_ended = self._access_log.add
+        """What the holds tell of the end of each request."""
         self.holds = Holds(
             self, sweep=sweep, nursery=self._nursery, choose=chance.randrange, call_later=loop.call_later, clock=now
         )  # fmt: skip
@@ -151,10 +153,6 @@ class Activator:
 
     def on_idle(self, replica_id: str) -> None:
         """A replica that takes nothing new is empty: whoever stops it asks its sidecar."""
-
-    def on_exchange_ended(self, service: str, exchange: Exchange) -> None:
-        """A request is over."""
-        self._access_log.add(service, exchange)
 
     def _wake_ourselves(self, service: str) -> None:
         self._wakes += 1

@@ -66,6 +66,8 @@ class RunningBox:
         self.history = History()
         self.loop_lag = LoopLag()
         self.access_log = AccessLog(box.access_log, Output(STDOUT).write)
+        self.on_exchange_ended = self.access_log.add if box.trace_to is None else self._log_and_trace
+        """What the holds tell of the end of each request: straight to the log where nothing is traced."""
         self.runtime = LocalRuntime(
             shares.local_definitions(box), instance=str(box.admin), state_dir=Path(box.state_dir)
         )  # fmt: skip
@@ -228,8 +230,7 @@ class RunningBox:
         """A replica that drains is empty."""
         self.runtime.on_idle(replica_id)
 
-    def on_exchange_ended(self, service: str, exchange: Exchange) -> None:
-        """A request is over."""
+    def _log_and_trace(self, service: str, exchange: Exchange) -> None:
         self.access_log.add(service, exchange)
         if self.tracing is not None:
             self.tracing.note(service, exchange)

@@ -79,6 +79,8 @@ class Worker:
         self._nursery = Nursery()
         self._sweep = Sweep(loop)
         self._access_log = AccessLog(self._settings.access_log, Output(STDOUT).write)
+        self.on_exchange_ended = self._access_log.add if self._settings.trace_to is None else self._log_and_trace
+        """What the holds tell of the end of each request: straight to the log where nothing is traced."""
         self._holds = Holds(
             self, sweep=self._sweep, nursery=self._nursery, choose=self._chance.randrange,
             call_later=loop.call_later, clock=now,
@@ -304,8 +306,7 @@ class Worker:
     def on_idle(self, replica_id: str) -> None:
         """A replica that takes nothing new is empty: whoever stops it asks its sidecar."""
 
-    def on_exchange_ended(self, service: str, exchange: Exchange) -> None:
-        """A request is over."""
+    def _log_and_trace(self, service: str, exchange: Exchange) -> None:
         self._access_log.add(service, exchange)
         if self._tracing is not None:
             self._tracing.note(service, exchange)

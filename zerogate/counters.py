@@ -25,6 +25,12 @@ class Result(StrEnum):
     """The answer was reset after its head: the replica died or a timer ended it."""
 
 
+SERVED: Final = Result.SERVED
+ABANDONED: Final = Result.ABANDONED
+CUT: Final = Result.CUT
+"""For what runs with each request: an attribute of an Enum is looked up for 70 ns each time, a global for 2."""
+
+
 WAIT_BOUNDS_S: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 """From one readiness probe to the longest hold: cold starts take 1 s (small, cached) to 10 min (a new node)."""
 

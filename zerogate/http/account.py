@@ -5,7 +5,7 @@ The same for every holder, so that a bound in bytes and a counter mean the same 
 
 from typing import Final
 
-from zerogate.counters import Result, ServiceCounters
+from zerogate.counters import SERVED, Result, ServiceCounters
 from zerogate.http.exchange import Exchange
 from zerogate.http.record import BUFFER_BYTES
 from zerogate.meter import Meter
@@ -39,7 +39,7 @@ def count(exchange: Exchange, meter: Meter, counters: ServiceCounters) -> None:
     if exchange.first_byte_s is not None:
         counters.first_byte.observe(exchange.first_byte_s - exchange.dispatched_s)
     result = exchange.result
-    if result is Result.SERVED:
+    if result is SERVED:
         counters.served += 1
         counters.status_classes[exchange.status // 100] += 1
         if exchange.tunnel is None:

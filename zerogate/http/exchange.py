@@ -12,7 +12,7 @@ them would be one for each request or chunk.
 
 from collections.abc import Callable
 
-from zerogate.counters import Result
+from zerogate.counters import ABANDONED, SERVED
 from zerogate.errors import Refusal
 from zerogate.http.deadlines import NO_CONNECTION, Overdue, exceeded, running
 from zerogate.http.heads import Field, ResponseHead, has_no_body
@@ -87,7 +87,7 @@ class Exchange(KeptBody):
             self.tunnel.on_client_lost(now_s)
             return
         self._drop_connection()
-        self._end(Result.ABANDONED, now_s)
+        self._end(ABANDONED, now_s)
 
     def on_downstream_writable(self, writable: bool, now_s: float) -> None:
         """Whether the client takes more."""
@@ -177,7 +177,7 @@ class Exchange(KeptBody):
         """The answer is complete; the connection was already given back or closed by its own side."""
         self.connection = None
         self.downstream.send_end(trailers)
-        self._end(Result.SERVED, now_s)
+        self._end(SERVED, now_s)
 
     def on_response(self, head: ResponseHead, body: bytes, now_s: float) -> None:
         """The whole of a short answer: `on_response_head`, `on_response_data` and `on_response_end` in one.
@@ -193,8 +193,8 @@ class Exchange(KeptBody):
         self.status = head.status
         self.first_byte_s = self.last_byte_s = now_s
         self.bytes_out = len(body)
-        self.downstream.send_whole(head, body, extra=self.timing() if self.ticket is not None else b"")
-        self._end(Result.SERVED, now_s)
+        self.downstream.send_whole(head, body, self.timing() if self.ticket is not None else b"")
+        self._end(SERVED, now_s)
 
     def on_turned_away(self, now_s: float) -> None:
         """The sidecar had no place for it: the replica saw nothing of it."""

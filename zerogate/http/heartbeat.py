@@ -115,7 +115,7 @@ class HeldStream:
         else:
             self._client.send_end(trailers)
 
-    def send_whole(self, head: ResponseHead, body: bytes, *, extra: bytes) -> None:
+    def send_whole(self, head: ResponseHead, body: bytes, extra: bytes) -> None:
         self.send_head(head, extra=extra, has_body=True)
         self.send_data(body)
         self.send_end([])

@@ -65,7 +65,7 @@ class Sides:
     def send_end(self, trailers: list[Field]) -> None:
         self.said.append("client: end")
 
-    def send_whole(self, head: ResponseHead, body: bytes, *, extra: bytes) -> None:
+    def send_whole(self, head: ResponseHead, body: bytes, extra: bytes) -> None:
         self.said.append(f"client: {head.status} {body.decode()} {extra.decode().strip()}".rstrip())
 
     def flush(self) -> None:

@@ -46,7 +46,7 @@ class Client:
         assert self.state == "body"
         self.state = "done"
 
-    def send_whole(self, head: ResponseHead, body: bytes, *, extra: bytes) -> None:
+    def send_whole(self, head: ResponseHead, body: bytes, extra: bytes) -> None:
         assert self.state == "waiting"
         self.state = "done"
 

@@ -69,7 +69,7 @@ class Answering:
             self._out.append(trailer_bytes(trailers))
         self.flush()
 
-    def send_whole(self, head: ResponseHead, body: bytes, *, extra: bytes) -> None:
+    def send_whole(self, head: ResponseHead, body: bytes, extra: bytes) -> None:
         exchange = self._current
         assert exchange is not None
         if exchange.head.is_plain and not extra and not self._server.answers_are_last:

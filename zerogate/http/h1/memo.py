@@ -19,6 +19,7 @@ KEPT_BYTES: Final = 2048
 SEEN_HEADS: Final = 2048
 """Heads that are remembered by their hash alone to have come once."""
 HEAD_END: Final = b"\r\n\r\n"
+END_BYTES: Final = len(HEAD_END)
 
 Head = TypeVar("Head")
 

@@ -12,7 +12,7 @@ from collections import deque
 from typing import Final
 
 from zerogate.clock import now
-from zerogate.counters import Result
+from zerogate.counters import ABANDONED, CUT
 from zerogate.errors import Refusal
 from zerogate.http.exchange import Exchange
 from zerogate.http.h1.answer import UNTIL_CLOSE
@@ -53,9 +53,9 @@ class Pipelining(Leaving):
     def on_ended(self, exchange: Exchange) -> None:
         """The exchange is over: the next pipelined one, the next request, or the end of the connection."""
         self._current = None
-        if exchange.result is Result.ABANDONED or exchange.result is Result.CUT or self.state >= CLOSING:
+        if exchange.result is ABANDONED or exchange.result is CUT or self.state >= CLOSING:
             self._step(CLOSE)
-            if exchange.result is Result.ABANDONED:
+            if exchange.result is ABANDONED:
                 self._transport.close()
             return
         if not exchange.is_request_done and not self._can_skip_body(exchange):

@@ -22,7 +22,7 @@ from zerogate.http.h1.connection_states import (
     TUNNEL,
 )
 from zerogate.http.h1.leaving import HEAD_GRACE_S, HEAD_TIMEOUT_S
-from zerogate.http.h1.memo import HEAD_END, KEPT_BYTES, HeadMemo, is_one_head
+from zerogate.http.h1.memo import END_BYTES, HEAD_END, KEPT_BYTES, HeadMemo, is_one_head
 from zerogate.http.h1.pausing import PAUSED_PIPELINE
 from zerogate.http.h1.pipelining import Pipelining
 from zerogate.http.h1.reader import NO_FIELDS, RequestReader
@@ -104,8 +104,8 @@ class ServerConnection(Pipelining, asyncio.Protocol):
             if not data or self.state >= CLOSING:
                 return
         if self._current is None and self._reader.is_between and not self._is_blocked:
-            end = data.find(HEAD_END) + len(HEAD_END)
-            if len(HEAD_END) <= end <= KEPT_BYTES:
+            end = data.find(HEAD_END) + END_BYTES
+            if END_BYTES <= end <= KEPT_BYTES:
                 raw = data[:end]
                 head = _KNOWN.get(raw)
                 if head is not None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 from zerogate.http.exchange import Exchange
 from zerogate.http.h1.answer_reader import HEADS, AnswerReader
 from zerogate.http.h1.asking import Asking, Keeper
-from zerogate.http.h1.memo import HEAD_END, KEPT_BYTES
+from zerogate.http.h1.memo import END_BYTES, HEAD_END, KEPT_BYTES
 from zerogate.http.h1.turn_states import (
     ASKED,
     BEGIN_BODY,
@@ -80,12 +80,8 @@ class Turns(Asking):
         if state == ASKED:
             if TYPE_CHECKING:
                 assert isinstance(exchange, Exchange)
-            end = data.find(HEAD_END) + len(HEAD_END)
-            if (
-                len(HEAD_END) <= end <= KEPT_BYTES
-                and isinstance(exchange, Exchange)
-                and exchange.head.method != b"HEAD"
-            ):
+            end = data.find(HEAD_END) + END_BYTES
+            if END_BYTES <= end <= KEPT_BYTES and exchange.head.method != b"HEAD":
                 raw = data[:end]
                 head = _KNOWN.get(raw)
                 if head is not None:
@@ -102,7 +98,7 @@ class Turns(Asking):
                         return
                 elif HEADS.comes_again(raw):
                     self.state = HEAD
-                    self._read(exchange, raw, data[end:], learns=True)
+                    self._read(exchange, data[end:], raw)
                     return
             self.state = HEAD
         elif state == COUNTED:
@@ -130,11 +126,11 @@ class Turns(Asking):
             exchange.on_response_data(data[:left] if left else data, self._now_s)
         self._finish([], keep_alive=not left)
 
-    def _read(self, exchange: Exchange | TurnedAway, data: bytes, rest: bytes = b"", *, learns: bool = False) -> None:
-        """Let the reader read."""
+    def _read(self, exchange: Exchange | TurnedAway, data: bytes, head: bytes = b"") -> None:
+        """Let the reader read; `head`: one that comes again, in front of `data`."""
         reader = self._reader
         try:
-            behind = reader.learn(data, rest) if learns else reader.feed(data)
+            behind = reader.learn(head, data) if head else reader.feed(data)
         except BadMessageError as bad:
             if self.state == HEADED:
                 self._is_last = True

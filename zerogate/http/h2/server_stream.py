@@ -163,7 +163,7 @@ class ServerStream(Stream):
             fields = [(name.lower(), value.strip(), False) for name, value in trailers if may_trail(name)]
             self._owner.core.send_end(self, fields)
 
-    def send_whole(self, head: ResponseHead, body: bytes, *, extra: bytes) -> None:
+    def send_whole(self, head: ResponseHead, body: bytes, extra: bytes) -> None:
         core = self._owner.core
         if self._is_trailers_only(head):
             core.send_head(self, response_fields(head, extra=extra, has_body=True), end=True)
