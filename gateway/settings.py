@@ -86,6 +86,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     drain_wait_s: float
     stats: tuple[Address, ...]
     stats_token_file: str
+    stats_ca_file: str
 
     @property
     def tls(self) -> ListenTls | None:
@@ -232,6 +233,11 @@ OPTIONS: Final = (
     Option(
         name="stats-token-file", field="stats_token_file", metavar="PATH", parse=token_file, default="none",
         says="a file with the token that proves to autoscalers who reports; read again when it is replaced",
+    ),
+    Option(
+        name="stats-ca-file", field="stats_ca_file", metavar="PATH", parse=token_file, default="none",
+        says="authorities (PEM) that vouch for autoscalers: reports go over TLS to who proves the name in --stats; "
+        "read again for each connection",
     ),
 )  # fmt: skip
 

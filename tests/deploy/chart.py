@@ -53,7 +53,10 @@ EVERYTHING: Final[Mapping[str, Any]] = {
 }
 """Every part of the chart."""
 
-CASES: Final[Mapping[str, Mapping[str, Any]]] = {"default": {}, "everything": EVERYTHING}
+CERT_MANAGER: Final[Mapping[str, Any]] = {"certificates": {"certManager": {"enabled": True}}}
+CASES: Final[Mapping[str, Mapping[str, Any]]] = {
+    "default": {}, "everything": EVERYTHING, "cert-manager": CERT_MANAGER
+}  # fmt: skip
 
 
 class HelmError(Exception):
