@@ -83,7 +83,10 @@ class Activator:
             limits=ConnectionLimits(total=settings.max_connections),
             drain_s=settings.drain_deadline_s, note=self._access_log.add,
         )  # fmt: skip
-        self._desk = Desk(_PATHS, self._serve, self._tell, where="Requests for services go to other ports.")
+        self._desk = Desk(
+            _PATHS, self._serve, self._tell, where="Requests for services go to other ports.",
+            local_changes=settings.local_changes,
+        )  # fmt: skip
         admin = bind(settings.admin, what="--admin", example="--admin HOST:PORT")
         self.admin_port = int(admin.getsockname()[1])
         self._administration = Listener(Server(self._desk.place, sweep), admin)

@@ -10,7 +10,7 @@ from typing import Final, Literal
 import msgspec
 
 from zerogate.errors import DefinitionError, DefinitionErrors, shown
-from zerogate.flags import Option, Program, drain_options, ip_and_port, read_values, token_file, whole
+from zerogate.flags import Option, Program, admin_changes, drain_options, ip_and_port, read_values, token_file, whole
 from zerogate.kinds import Size
 from zerogate.kube.cluster_flags import KINDS, ExtraKind
 from zerogate.reporting.targets import parse_targets
@@ -26,6 +26,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     listen_host: str
     admin: Address
+    local_changes: bool
     kubeconfig: str | None
     max_connections: int
     body_memory_bytes: int
@@ -66,6 +67,7 @@ OPTIONS: Final = (
         name="admin", field="admin", metavar="ADDRESS", parse=ip_and_port, default="127.0.0.1:8081",
         says="where /readyz, /healthz, /metrics and /drain are answered; in a cluster 0.0.0.0:8081",
     ),
+    admin_changes("/drain"),
     Option(
         name="kubeconfig", field="kubeconfig", metavar="PATH", parse=_path, default="none",
         says="how to reach the cluster from outside; none: as the pod's own account",

@@ -143,7 +143,7 @@ class RunningAutoscaler:
         self.webhook = self._webhook(access)
         self.loop_lag = LoopLag()
         self.view = ClusterView(
-            self.client, self.autoscaler, self.services, self.runtime, self.history,
+            self.autoscaler, self.services, self.runtime, self.history,
             busy=self.quiescer.busy, waits=self.quiescer.waits,
             faults=self._faults, age_s=lambda: self.feed.age_s,
             reasons=self._reasons, process=self._process, heard_at=str(settings.stats),

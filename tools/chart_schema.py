@@ -82,7 +82,7 @@ def _values() -> dict[str, Any]:
             enabled=_SWITCH, adminFrom=peers, metricsFrom=peers, sidecarNamespaces=_NAMES,
             sidecarAdminPort={**_PORT, "minimum": 2, "maximum": 65534},
         ),
-        access=_object(viewers=people, operators=people),
+        access=_object(viewers=people),
         metrics=_object(
             serviceMonitor=_object(enabled=_SWITCH, labels=_TEXTS, interval=_TEXT),
             prometheusRule=_object(enabled=_SWITCH, labels=_TEXTS),

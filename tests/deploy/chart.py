@@ -44,7 +44,7 @@ EVERYTHING: Final[Mapping[str, Any]] = {
     },
     "activator": {"enabled": True},
     "networkPolicy": {"sidecarNamespaces": ["team-a"], "adminFrom": [{"ipBlock": {"cidr": "192.0.2.0/28"}}]},
-    "access": {"viewers": [{"kind": "Group", "name": "developers"}], "operators": [{"kind": "User", "name": "ada"}]},
+    "access": {"viewers": [{"kind": "Group", "name": "developers"}]},
     "metrics": {
         "serviceMonitor": {"enabled": True},
         "prometheusRule": {"enabled": True},

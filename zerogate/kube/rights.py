@@ -120,7 +120,7 @@ def _slices(verbs: tuple[str, ...], why: str) -> Right:
 
 def _decides(release: str, workloads: Sequence[Workloads]) -> Iterator[Right]:
     for one in workloads:
-        why = "state.zerogate.dev/… and pins on them"
+        why = "state.zerogate.dev/… on them"
         yield Right(group=one.group, resources=(one.resource,), verbs=("patch",), why=why)
     yield Right(group="", resources=("pods",), verbs=("patch",), why="controller.kubernetes.io/pod-deletion-cost")
     yield Right(
