@@ -79,12 +79,15 @@ class View:
 
     async def start(self) -> None:
         """Watch; returns when all there is has been shown."""
-        for extra in self._kinds:
-            self._feed.add_kind(extra.kind, await self._until_found(extra))
+        await self._find_kinds()
         self._slices.start(self._on_slice)
         await asyncio.gather(self._feed.start(), self._slices.wait_synced())
         self._is_started = True
         self._show()
+
+    async def _find_kinds(self) -> None:
+        for extra in self._kinds:
+            self._feed.add_kind(extra.kind, await self._until_found(extra))
 
     async def _until_found(self, extra: ExtraKind) -> Resource[Workload]:
         while True:
