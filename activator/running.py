@@ -83,12 +83,15 @@ class Activator:
             limits=ConnectionLimits(total=settings.max_connections),
             drain_s=settings.drain_deadline_s, note=self._access_log.add,
         )  # fmt: skip
-        self._desk = Desk(_PATHS, self._serve, self._tell, where="Requests for services go to other ports.")
+        self._desk = Desk(
+            _PATHS, self._serve, self._tell, where="Requests for services go to other ports.",
+            local_changes=settings.local_changes,
+        )  # fmt: skip
         admin = bind(settings.admin, what="--admin", example="--admin HOST:PORT")
         self.admin_port = int(admin.getsockname()[1])
         self._administration = Listener(Server(self._desk.place, sweep), admin)
         self._client = KubeClient(access)
-        self._view = View(self._client, self._on_shown, home=settings.home, namespace=namespace)
+        self._view = View(self._client, self._on_shown, home=settings.home, namespace=namespace, kinds=settings.kinds)
         self._bare: dict[str, Replica] = {}
         self._ports = 0
         self._wakes = 0
@@ -100,7 +103,8 @@ class Activator:
     def _make_telling(self, name: str, chance: random.Random) -> Telling:
         settings = self._settings
         target = Target(
-            addresses=settings.stats, source=name, kind="activator", token_file=settings.stats_token_file
+            addresses=settings.stats, source=name, kind="activator", token_file=settings.stats_token_file,
+            ca_file=settings.stats_ca_file,
         )  # fmt: skip
         return Telling(
             self.holds, target, nursery=self._nursery, jitter=chance.random, on_unacknowledged=self._wake_ourselves

@@ -10,8 +10,9 @@ from typing import Final, Literal
 import msgspec
 
 from zerogate.errors import DefinitionError, DefinitionErrors, shown
-from zerogate.flags import Option, Program, drain_options, ip_and_port, read_values, token_file, whole
+from zerogate.flags import Option, Program, admin_changes, drain_options, ip_and_port, read_values, token_file, whole
 from zerogate.kinds import Size
+from zerogate.kube.cluster_flags import KINDS, ExtraKind
 from zerogate.reporting.targets import parse_targets
 from zerogate.runtime.interface import Address
 
@@ -25,6 +26,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     listen_host: str
     admin: Address
+    local_changes: bool
     kubeconfig: str | None
     max_connections: int
     body_memory_bytes: int
@@ -33,6 +35,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     drain_wait_s: float
     stats: tuple[Address, ...]
     stats_token_file: str
+    stats_ca_file: str
+    kinds: tuple[ExtraKind, ...]
     home: str = HOME
 
 
@@ -54,6 +58,7 @@ def _path(text: str) -> str | None:
 
 
 OPTIONS: Final = (
+    KINDS,
     Option(
         name="listen-host", field="listen_host", metavar="ADDRESS", parse=_host, default="0.0.0.0",
         says="where the ports of Services are opened; :: for both families, where nodes have IPv6",
@@ -62,6 +67,7 @@ OPTIONS: Final = (
         name="admin", field="admin", metavar="ADDRESS", parse=ip_and_port, default="127.0.0.1:8081",
         says="where /readyz, /healthz, /metrics and /drain are answered; in a cluster 0.0.0.0:8081",
     ),
+    admin_changes("/drain"),
     Option(
         name="kubeconfig", field="kubeconfig", metavar="PATH", parse=_path, default="none",
         says="how to reach the cluster from outside; none: as the pod's own account",
@@ -87,6 +93,11 @@ OPTIONS: Final = (
     Option(
         name="stats-token-file", field="stats_token_file", metavar="PATH", parse=token_file, default="none",
         says="a file with the token that proves to autoscalers who reports; read again when it is replaced",
+    ),
+    Option(
+        name="stats-ca-file", field="stats_ca_file", metavar="PATH", parse=token_file, default="none",
+        says="authorities (PEM) that vouch for autoscalers: reports go over TLS to who proves the name in --stats; "
+        "read again for each connection",
     ),
 )  # fmt: skip
 

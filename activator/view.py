@@ -6,17 +6,20 @@ only module here that loads the adapter, and loaded only where there is a cluste
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 import msgspec
 
 from activator.doors import Wanted
 from activator.sidecars import Replicas
+from zerogate.errors import ZerogateError
 from zerogate.kube.catalog import Managed, model_port, sidecar_port
 from zerogate.kube.client import KubeClient
+from zerogate.kube.cluster_flags import ExtraKind
 from zerogate.kube.feed import Feed
-from zerogate.kube.objects import ENDPOINT_SLICES, EndpointSlice, Key, Pod
+from zerogate.kube.objects import ENDPOINT_SLICES, EndpointSlice, Key, Pod, Resource, Workload
 from zerogate.kube.scaling import Scales
 from zerogate.kube.takeover import MANAGED_BY, MANAGER, WORKLOAD
 from zerogate.kube.waking import Waker
@@ -24,6 +27,10 @@ from zerogate.kube.watching import Change, Watched
 from zerogate.policy import Policy
 from zerogate.runtime.interface import Address
 
+log = logging.getLogger(__name__)
+
+AGAIN_S: Final = 5.0
+"""A kind may be installed later, and an API server may come back; a release waits for both."""
 _ENDED: Final = ("Failed", "Succeeded")
 
 
@@ -40,9 +47,19 @@ class View:
     """See the module's text. `on_change` is called on the loop when what is shown is another; many changes at once."""
 
     def __init__(
-        self, client: KubeClient, on_change: Callable[[Shown], None], *, home: str, namespace: str = ""
+        self,
+        client: KubeClient,
+        on_change: Callable[[Shown], None],
+        *,
+        home: str,
+        namespace: str = "",
+        kinds: Sequence[ExtraKind] = (),
     ) -> None:
         self._on_change = on_change
+        self._kinds = kinds
+        self._fault = ""
+        """Why a kind of workload is not found."""
+        self._scales = Scales(client)
         self._feed = Feed(client, self, home=home, namespace=namespace)
         labels = f"{MANAGED_BY}={MANAGER}"
         self._slices = Watched(client, ENDPOINT_SLICES, namespace=namespace, labels=labels)
@@ -52,20 +69,38 @@ class View:
         self._pods: dict[str, dict[str, Pod]] = {}
         self._is_planned = False
         self._is_started = False
-        self._waker = Waker(Scales(client), is_blind=lambda: bool(self.faults))
+        self._waker = Waker(self._scales, is_blind=lambda: bool(self.faults))
 
     @property
     def faults(self) -> tuple[str, ...]:
         """What keeps it from being up to date, a sentence each."""
         own = (str(self._slices.fault),) if self._slices.fault is not None else ()
-        return (*self._feed.faults, *own)
+        return (*self._feed.faults, *own, *((self._fault,) if self._fault else ()))
 
     async def start(self) -> None:
         """Watch; returns when all there is has been shown."""
+        await self._find_kinds()
         self._slices.start(self._on_slice)
         await asyncio.gather(self._feed.start(), self._slices.wait_synced())
         self._is_started = True
         self._show()
+
+    async def _find_kinds(self) -> None:
+        for extra in self._kinds:
+            self._feed.add_kind(extra.kind, await self._until_found(extra))
+
+    async def _until_found(self, extra: ExtraKind) -> Resource[Workload]:
+        while True:
+            try:
+                found = await self._scales.find(extra.api_version, extra.kind)
+            except ZerogateError as error:
+                if str(error) != self._fault:
+                    log.error("%s", error)
+                self._fault = str(error)
+            else:
+                self._fault = ""
+                return found
+            await asyncio.sleep(AGAIN_S)
 
     async def aclose(self) -> None:
         """Watch no more."""

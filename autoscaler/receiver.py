@@ -1,8 +1,8 @@
 """The receiving end of the stats path: takes streams of sidecars, gateways and activators, and feeds the autoscaler.
 
 Every autoscaler receives, so that a follower knows as much as the leader; only the leader is woken, and an
-acknowledgement says whether it was one. A stream says who it is, its token is judged by whoever was injected, and from
-then on it speaks for that source alone.
+acknowledgement says whether it was one. A stream may ask this side first to prove that it is an autoscaler; it says who
+it is, its token is judged by whoever was injected, and from then on it speaks for that source alone.
 
 Invariants: bounded in streams, in those not yet known, in bytes kept and read, in time until a source says who it is,
 and in work for one callback; a report about a service that the source may not see is dropped and counted, and ends its
@@ -11,7 +11,9 @@ stream; whatever a source does, others are heard.
 
 import asyncio
 import socket
-from collections.abc import Awaitable, Callable
+import ssl
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 import msgspec
@@ -80,11 +82,17 @@ class Figures:
         """Readings and wakes about services that their source may not see."""
         self.throttled = 0
         """Times that a source said too much, and was not read for a while."""
-        self.refused: dict[str, int] = {"full": 0, "token": 0, "forged": 0, "protocol": 0, "silent": 0}
+        self.refused: dict[str, int] = {
+            "full": 0, "token": 0, "forged": 0, "protocol": 0, "silent": 0, "tls": 0, "key": 0, "unproven": 0
+        }  # fmt: skip
 
 
 class Receiver:
-    """See the module's text. `start` first, `close` last."""
+    """See the module's text. `start` first, `close` last.
+
+    `tls`: with what certificate a handshake is answered; `masters`: of which sidecars' keys are made
+    (`zerogate.reporting.proof`); `takes_unproven`: whether sources are heard that ask for no proof.
+    """
 
     def __init__(
         self,
@@ -96,7 +104,13 @@ class Receiver:
         nursery: Nursery,
         bounds: Bounds | None = None,
         listener: Listener | None = None,
+        tls: Callable[[], ssl.SSLContext | None] = lambda: None,
+        masters: Callable[[], Sequence[bytes]] = tuple,
+        takes_unproven: bool = True,
     ) -> None:
+        self.tls = tls
+        self.masters = masters
+        self.takes_unproven = takes_unproven
         self.taker = taker
         self.authenticate = authenticate
         self.is_leading = is_leading
@@ -127,6 +141,10 @@ class Receiver:
         """Send an order to a sidecar. False where that cannot be written now, or it has no stream."""
         stream = self.streams.get(source)
         return stream is not None and stream.write(frame(order))
+
+    def proofs(self) -> dict[str, int]:
+        """Known sources by how this side proved itself to them."""
+        return {**dict.fromkeys(("tls", "key", "none"), 0), **Counter(stream.proof for stream in self.streams.values())}
 
     def close(self) -> None:
         """End all streams; their sources go to other autoscalers, or come again."""

@@ -18,6 +18,7 @@ from typing import Final
 
 import uvloop
 
+from autoscaler.certificates import certificates_of
 from autoscaler.cluster.bypasses import Bypasses
 from autoscaler.cluster.coverage import Coverage
 from autoscaler.cluster.enabling import Enabling
@@ -30,6 +31,7 @@ from autoscaler.cluster.services import Services
 from autoscaler.cluster.view import ClusterView
 from autoscaler.decision import Decision
 from autoscaler.history import History
+from autoscaler.injector.manifests import Installation
 from autoscaler.injector.serving import ServedWebhook
 from autoscaler.injector.settings import terms_of
 from autoscaler.loop import Autoscaler
@@ -111,10 +113,16 @@ class RunningAutoscaler:
             self.client, self.coverage.service_of,
             home=settings.namespace, audience=settings.audience, reporters=settings.reporters,
         )  # fmt: skip
+        self.certificates = certificates_of(
+            self.client, Installation(namespace=settings.namespace, service=f"{settings.release}-autoscaler"),
+            secret=f"{settings.release}-webhook", has_webhook=settings.webhook.listen is not None,
+            folder=settings.certificate_folder,
+        )  # fmt: skip
         self.receiver = Receiver(
             self.autoscaler, self.identities.authenticate,
             is_leading=self.leadership.is_leader, sweep=Sweep(loop), nursery=self.nursery,
-            listener=self.quiescer,
+            listener=self.quiescer, tls=lambda: self.certificates.stats_context,
+            masters=lambda: self.certificates.masters, takes_unproven=settings.takes_unproven,
         )  # fmt: skip
         self.takeovers = self._takeovers()
         self.route_notes = RouteNotes(
@@ -135,7 +143,7 @@ class RunningAutoscaler:
         self.webhook = self._webhook(access)
         self.loop_lag = LoopLag()
         self.view = ClusterView(
-            self.client, self.autoscaler, self.services, self.runtime, self.history,
+            self.autoscaler, self.services, self.runtime, self.history,
             busy=self.quiescer.busy, waits=self.quiescer.waits,
             faults=self._faults, age_s=lambda: self.feed.age_s,
             reasons=self._reasons, process=self._process, heard_at=str(settings.stats),
@@ -172,7 +180,7 @@ class RunningAutoscaler:
                 settings.webhook, namespace=settings.namespace, release=settings.release,
                 audience=settings.audience, kinds=self.feed.kinds,
             ),
-            known=self.feed, tell=self.happenings.tell,
+            known=self.feed, tell=self.happenings.tell, certificates=self.certificates,
         )  # fmt: skip
 
     @property
@@ -197,6 +205,7 @@ class RunningAutoscaler:
             self.takeovers.start()
         if self.webhook is not None:
             await self.webhook.start()
+        self.nursery.start(self.certificates.run(), name="certificates")
         await asyncio.gather(self.feed.start(), self.reporters.wait_synced(), self.bypasses.start())
         self.nursery.start(self.route_notes.run(), name="status of routes")
         self._expect()
@@ -256,7 +265,7 @@ class RunningAutoscaler:
         )
 
     def _faults(self) -> tuple[str, ...]:
-        feeds = (self.feed, self.bypasses, self.route_notes, *(() if self.webhook is None else (self.webhook,)))
+        feeds = (self.feed, self.bypasses, self.route_notes, self.certificates)
         return tuple(dict.fromkeys(fault for feed in feeds for fault in feed.faults))
 
     def _process(self) -> Process:
@@ -266,6 +275,8 @@ class RunningAutoscaler:
             open_files=used.open_files, loop_lag=self.loop_lag.histogram, is_leader=self.leadership.is_leader(),
             state_age_s=self.feed.age_s, streams=len(self.receiver.streams), reports=figures.reports,
             wakes=figures.wakes, forged=figures.forged, throttled=figures.throttled, refused=figures.refused,
+            proofs=self.receiver.proofs(), reviews=self.webhook.counts if self.webhook is not None else {},
+            shut_gates=self.quiescer.shut, waited_gates=self.quiescer.waiting,
             token_reviews=self.identities.reviews, scale_writes=self.hands.writes, failed_writes=self.hands.failures,
             dropped_events=self.happenings.dropped,
         )  # fmt: skip

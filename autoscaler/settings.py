@@ -13,7 +13,7 @@ import msgspec
 from autoscaler.injector import settings as webhook
 from autoscaler.injector.settings import WebhookSettings
 from zerogate.errors import DefinitionError, DefinitionErrors, shown
-from zerogate.flags import Option, Program, admin_conflicts, ip_and_port, read_values
+from zerogate.flags import Option, Program, admin_conflicts, ip_and_port, read_values, token_file
 from zerogate.flags import parser as parser_of
 from zerogate.kube.cluster_flags import (
     KINDS,
@@ -47,6 +47,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     admin: Address
     audience: str
     reporters: tuple[str, ...]
+    takes_unproven: bool
+    certificate_folder: str
+    """Empty: certificates are made and renewed by the process."""
     activators: str
     """Empty: there are none."""
     takeover_ports: tuple[int, int]
@@ -61,6 +64,12 @@ def _audience(text: str) -> str:
     if not re.fullmatch("[!-~]{1,253}", text):
         raise DefinitionError(f"{shown(text)} is not an audience", hint="Write zerogate-stats.")
     return text
+
+
+def _taken(text: str) -> bool:
+    if text not in ("taken", "refused"):
+        raise DefinitionError(f"{shown(text)} is neither taken nor refused")
+    return text == "taken"
 
 
 def _name_or_none(text: str) -> str:
@@ -102,6 +111,16 @@ OPTIONS: Final = (
         name="reporters", field="reporters", metavar="NAMES", parse=_names,
         default="zerogate-gateway,zerogate-activator",
         says="ServiceAccounts in zerogate's own namespace that may report every service; other pods only their own",
+    ),
+    Option(
+        name="unproven-sources", field="takes_unproven", metavar="WORD", parse=_taken, default="refused",
+        says="taken or refused: reports of sources that ask for no proof of this process: whoever answers in its "
+        "place is believed, and gets their tokens",
+    ),
+    Option(
+        name="certificate-folder", field="certificate_folder", metavar="PATH", parse=token_file, default="none",
+        says="where somebody else keeps tls.crt and tls.key for the webhook and for reports; "
+        "none: made and renewed here, in the Secret NAME-webhook",
     ),
     Option(
         name="activators", field="activators", metavar="NAME", parse=_name_or_none, default="none",

@@ -1,27 +1,36 @@
 """One stream of a source, from the autoscaler's side: who it is, what it says, what it is told.
 
-It is read only while all that it said is dealt with, and speaks for the one source that its token proves. Owned by
-`autoscaler.receiver`, which knows all of them.
+It is read only while all that it said is dealt with, and speaks for the one source that its token proves. Before that,
+a source may ask this side to prove itself: by a TLS handshake, which its first byte shows, or by a challenge to a key
+that autoscalers alone can make again; then each message has a code. Owned by `autoscaler.receiver`, which knows all of
+them.
 """
 
 import asyncio
 import logging
+import os
 from typing import TYPE_CHECKING, Any, Final
 
 from autoscaler.identity import Identity, Refused, Source, source_of
 from zerogate.clock import now
 from zerogate.errors import shown
 from zerogate.http.sweep import NEVER
+from zerogate.http.tls_transport import TlsTransport
+from zerogate.reporting.proof import NONCE_BYTES, Session, key_named, service_of
 from zerogate.reporting.wire import (
     MOST_BYTES,
     MOST_BYTES_OF_ONE,
     PREAMBLE,
+    PROVEN_PREAMBLE,
     SILENCE_S,
     Ack,
     Beat,
     Bye,
+    Challenge,
     Frames,
+    FromSource,
     Hello,
+    Proof,
     Quiesced,
     Readings,
     Token,
@@ -50,6 +59,8 @@ TOKEN_GAP_S: Final = 1.0
 minutes; who says the next one sooner is not read until then."""
 _LOG_GAP_S: Final = 1.0
 """Whoever knocks again and again does not fill the log."""
+_TLS_HANDSHAKE: Final = b"\x16"
+"""A TLS record's first byte (RFC 8446 section 5.1); a preamble begins with a letter."""
 LEADING: Final = frame(Ack(0, leading=True))
 FOLLOWING: Final = frame(Ack(0, leading=False))
 
@@ -59,7 +70,8 @@ class Stream(asyncio.Protocol):
 
     __slots__ = (
         "_allowed", "_allowed_s", "_bodies", "_can_write", "_frames", "_greeting", "_heard_s", "_identity", "_is_busy",
-        "_rate", "_receiver", "_source", "_token_s", "_transport", "tick", "visit_s",
+        "_key_name", "_preamble", "_rate", "_receiver", "_session", "_source", "_tls", "_token_s", "_transport", "tick",
+        "visit_s",
     )  # fmt: skip
 
     def __init__(self, receiver: "Receiver") -> None:
@@ -68,6 +80,10 @@ class Stream(asyncio.Protocol):
         self._receiver = receiver
         self._frames = Frames(MOST_BYTES_OF_ONE)
         self._greeting: bytes | None = b""
+        self._preamble = b""
+        self._tls: TlsTransport | None = None
+        self._session: Session | None = None
+        self._key_name = ""
         self._bodies: list[bytes] = []
         self._identity: Identity | None = None
         self._source: Source | None = None
@@ -81,6 +97,9 @@ class Stream(asyncio.Protocol):
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
+        if self._tls is not None:
+            self._can_write = True
+            return
         receiver, bounds = self._receiver, self._receiver.bounds
         unknown = len(receiver.unknown)
         receiver.unknown.add(self)
@@ -110,13 +129,19 @@ class Stream(asyncio.Protocol):
         self._can_write = True
 
     def write(self, data: bytes) -> bool:
-        """Not to a source that does not read: it will ask again, or count us as silent. Whether it was written."""
+        """One message; not to a source that does not read: it will ask again, or count us as silent. Whether it went
+        out."""
         if self._can_write:
-            self._transport.write(data)
+            self._transport.write(data if self._session is None else self._session.seal(data))
         return self._can_write
 
     def abort(self) -> None:
         self._transport.abort()
+
+    @property
+    def proof(self) -> str:
+        """How this side proved itself: `tls`, `key`, or `none` where it was not asked to."""
+        return "tls" if self._tls is not None else "none" if self._session is None else "key"
 
     def turn_away(self, why: str, reason: str, *, is_passing: bool = False) -> None:
         """Say why, and end."""
@@ -153,6 +178,9 @@ class Stream(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._heard_s = now()
+        if self._greeting == b"" and self._tls is None and data[:1] == _TLS_HANDSHAKE:
+            self._begin_tls(data)
+            return
         try:
             if self._greeting is not None:
                 data = self._take_greeting(data)
@@ -165,13 +193,31 @@ class Stream(asyncio.Protocol):
         except WireError as error:
             self._wrong(error)
 
+    def _begin_tls(self, data: bytes) -> None:
+        context = self._receiver.tls()
+        if context is None:
+            self._receiver.figures.refused["tls"] += 1
+            self.abort()
+            return
+        below = self._transport
+        self._can_write = False  # nothing goes past TLS, a refusal neither
+        self._tls = TlsTransport(context, lambda _: self, self._on_no_tls)
+        below.set_protocol(self._tls)
+        self._tls.connection_made(below)
+        self._tls.data_received(data)
+
+    def _on_no_tls(self, _: TlsTransport, failure: Exception | None) -> None:
+        self._receiver.figures.refused["tls"] += 1
+        self.connection_lost(failure)
+
     def _take_greeting(self, data: bytes) -> bytes:
         assert self._greeting is not None
         greeting = self._greeting + data[: len(PREAMBLE) - len(self._greeting)]
-        if not PREAMBLE.startswith(greeting):
+        if not PREAMBLE.startswith(greeting) and not PROVEN_PREAMBLE.startswith(greeting):
             raise WireError("the source speaks another protocol, or another version of this one")
         rest = data[len(greeting) - len(self._greeting) :]
-        self._greeting = None if greeting == PREAMBLE else greeting
+        self._greeting = None if len(greeting) == len(PREAMBLE) else greeting
+        self._preamble = greeting
         return rest
 
     def _wrong(self, error: WireError) -> None:
@@ -220,13 +266,10 @@ class Stream(asyncio.Protocol):
 
     def _deal(self, body: bytes) -> int:
         """Deal with one message; how many readings it had."""
-        message = read_from_source(body)
+        message = read_from_source(body if self._session is None else self._session.open(body))
         source = self._source
         if source is None:
-            if not isinstance(message, Hello):
-                raise WireError("the first message is not a hello")
-            self._receiver.silent.pop(self, None)
-            self._judge(message.token, message)
+            self._meet(message)
             return 0
         taker = self._receiver.taker
         if isinstance(message, Readings):
@@ -257,6 +300,32 @@ class Stream(asyncio.Protocol):
         else:
             raise WireError("a second hello")
         return 0
+
+    def _meet(self, message: FromSource) -> None:
+        """What is said before the source is known."""
+        if self._preamble == PROVEN_PREAMBLE and self._session is None:
+            if not isinstance(message, Challenge):
+                raise WireError("the first message is not a challenge")
+            self._prove(message)
+        elif not isinstance(message, Hello):
+            raise WireError("the first message is not a hello")
+        elif self.proof == "none" and not self._receiver.takes_unproven:
+            self.turn_away("unproven", "Reports are taken from sources that ask for TLS, or show a sidecar's key.")
+        else:
+            self._receiver.silent.pop(self, None)
+            self._judge(message.token, message)
+
+    def _prove(self, challenge: Challenge) -> None:
+        key = key_named(self._receiver.masters(), challenge.key)
+        if key is None:
+            self.turn_away(
+                "key", "No autoscaler has made this sidecar's key; its pod has to be replaced.", is_passing=True
+            )
+            return
+        nonce = os.urandom(NONCE_BYTES)
+        session = Session(key, challenge.nonce, nonce, is_source=False)
+        self.write(frame(Proof(nonce, session.proof)))
+        self._session, self._key_name = session, key.name
 
     def _wake(self, message: Wake, source: Source) -> None:
         receiver, service = self._receiver, message.reading.service
@@ -304,6 +373,8 @@ class Stream(asyncio.Protocol):
             self.turn_away("token", "The token could not be judged in time.", is_passing=True)
         elif isinstance(verdict, Refused):
             self.turn_away("token", verdict.reason)
+        elif self._session is not None and verdict.service != service_of(self._key_name):
+            self.turn_away("forged", f"The key is one of {service_of(self._key_name)}, and the token is not.")
         elif before is not None and (verdict.pod, verdict.service) != (before.pod, before.service):
             self.turn_away("forged", "The new token is somebody else's.")
         else:

@@ -40,11 +40,15 @@ _SILENT: Final = Refusal(
 
 
 class AdminPort:
-    """See the module's text. Make it on the loop it shall run on. `drain_s`: most time for the answer to /drain."""
+    """See the module's text. Make it on the loop it shall run on. `drain_s`: most time for the answer to /drain;
+    `local_changes`: /reload and /drain are for this machine alone."""
 
-    def __init__(self, sock: socket.socket, *, drain_s: float) -> None:
+    def __init__(self, sock: socket.socket, *, drain_s: float, local_changes: bool) -> None:
         self._drain_s = drain_s
-        self._desk = Desk(PATHS, self._ask, self._too_late, where="Requests for services go to another port.")
+        self._desk = Desk(
+            PATHS, self._ask, self._too_late, where="Requests for services go to another port.",
+            local_changes=local_changes,
+        )  # fmt: skip
         self._listener = Listener(Server(self._desk.place, Sweep(asyncio.get_running_loop())), sock)
         self._channel = Channel(self._on_message, self._on_orphaned)
         self._numbers = itertools.count()
@@ -98,6 +102,6 @@ class AdminPort:
         self._told_to_leave.set()
 
 
-async def serve(sock: socket.socket, channel: socket.socket, *, drain_s: float) -> None:
+async def serve(sock: socket.socket, channel: socket.socket, *, drain_s: float, local_changes: bool) -> None:
     """The process's life."""
-    await AdminPort(sock, drain_s=drain_s).run(channel)
+    await AdminPort(sock, drain_s=drain_s, local_changes=local_changes).run(channel)

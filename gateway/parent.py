@@ -140,7 +140,8 @@ class Parent:
         _name_process("admin")
         self._doors.close_all_but([self._doors.admin])
         drain_s = self._settings.drain_wait_s + self._settings.drain_deadline_s + GRACE_S
-        uvloop.run(admin.serve(self._doors.admin, channel, drain_s=drain_s))
+        local = self._settings.local_changes
+        uvloop.run(admin.serve(self._doors.admin, channel, drain_s=drain_s, local_changes=local))
         return 0
 
     def cluster(self, channel: socket.socket) -> int:

@@ -14,6 +14,7 @@ from zerogate.flags import (
     Option,
     Positional,
     Program,
+    admin_changes,
     admin_conflicts,
     drain_options,
     duration,
@@ -73,6 +74,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     client_certificates: Literal["required", "optional"]
     trusted_senders: TrustedSenders | None
     admin: Address
+    local_changes: bool
     workers: int | None
     """None: one for each core that it may use."""
     hung_after_s: float
@@ -86,6 +88,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     drain_wait_s: float
     stats: tuple[Address, ...]
     stats_token_file: str
+    stats_ca_file: str
 
     @property
     def tls(self) -> ListenTls | None:
@@ -189,6 +192,7 @@ OPTIONS: Final = (
         name="admin", field="admin", metavar="ADDRESS", parse=ip_and_port, default="127.0.0.1:8081",
         says="where /readyz, /healthz, /metrics, /reload and /drain are answered; never on the traffic's port",
     ),
+    admin_changes("/reload and /drain"),
     Option(
         name="workers", field="workers", metavar="N", parse=_workers, default="1",
         says="processes that take requests, or auto: one per core; each has its own holds and connections to sidecars",
@@ -232,6 +236,11 @@ OPTIONS: Final = (
     Option(
         name="stats-token-file", field="stats_token_file", metavar="PATH", parse=token_file, default="none",
         says="a file with the token that proves to autoscalers who reports; read again when it is replaced",
+    ),
+    Option(
+        name="stats-ca-file", field="stats_ca_file", metavar="PATH", parse=token_file, default="none",
+        says="authorities (PEM) that vouch for autoscalers: reports go over TLS to who proves the name in --stats; "
+        "read again for each connection",
     ),
 )  # fmt: skip
 

@@ -146,7 +146,8 @@ class Worker:
     def _make_telling(self) -> Telling:
         settings = self._settings
         target = Target(
-            addresses=settings.stats, source=self._start.name, kind="gateway", token_file=settings.stats_token_file
+            addresses=settings.stats, source=self._start.name, kind="gateway", token_file=settings.stats_token_file,
+            ca_file=settings.stats_ca_file,
         )  # fmt: skip
         return Telling(
             self._holds, target,

@@ -102,7 +102,7 @@ class Sidecar:
         settings = self.settings
         target = Target(
             addresses=settings.stats, source=self._source, kind="sidecar", service=settings.service,
-            token_file=settings.stats_token_file,
+            token_file=settings.stats_token_file, key=settings.stats_key,
         )  # fmt: skip
         quiescing = Quiescing(self.slots, self._sweep)
         return Sender(

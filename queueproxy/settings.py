@@ -63,6 +63,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     stats_source: str
     """Empty: the name of the machine."""
     stats_token_file: str
+    stats_key: str
+    """Empty: whoever answers is taken for an autoscaler."""
     drain_token: str | None
 
     @property
@@ -102,6 +104,14 @@ def _token(text: str) -> str | None:
     if text != "none" and not re.fullmatch("[A-Za-z0-9_-]{16,128}", text):
         raise DefinitionError("is not a token", hint="16 to 128 letters, digits, - and _; it is not shown here.")
     return None if text == "none" else text
+
+
+def _key(text: str) -> str:
+    if text == "none":
+        return ""
+    from zerogate.reporting.proof import parse_key  # only who reports needs it
+
+    return parse_key(text).text()
 
 
 def _name(text: str) -> str:
@@ -200,6 +210,10 @@ OPTIONS: Final = (
     Option(
         name="stats-token-file", field="stats_token_file", metavar="PATH", parse=token_file, default="none",
         says="a file with the token that proves to autoscalers who reports; read again when it is replaced",
+    ),
+    Option(
+        name="stats-key", field="stats_key", metavar="KEY", parse=_key, default="none",
+        says="what autoscalers have to know before they are told anything or obeyed; the injector writes it",
     ),
     Option(
         name="drain-token", field="drain_token", metavar="TOKEN", parse=_token, default="none",

@@ -1,10 +1,11 @@
 """A process that speaks no TLS does without OpenSSL: 4 to 6 MiB of each pod.
 
 uvloop imports `ssl` whether it is used or not. The sidecar stands beside its model server, takes requests inside the
-pod's network and reports over plain TCP, so it never needs it. `leave_out` puts a module in its place that has the
-names which uvloop and the engine look up while they are imported, and nothing that works: whoever asked for TLS all the
-same would get an AttributeError at once, never a connection in the clear. Called by `queueproxy.__main__` before
-anything else is imported.
+pod's network, and autoscalers prove themselves to it by its pod's key (`zerogate.reporting.proof`), so it never needs
+it. Digests are Python's own: `hashlib` does without OpenSSL where `_hashlib` is not there. `leave_out` puts a module in
+the place of `ssl` that has the names which uvloop and the engine look up while they are imported, and nothing that
+works: whoever asked for TLS all the same would get an AttributeError at once, never a connection in the clear. Called
+by `queueproxy.__main__` before anything else is imported.
 """
 
 import sys
@@ -34,3 +35,5 @@ def leave_out() -> None:
 
     absent.create_default_context = create_default_context  # type: ignore[attr-defined]
     sys.modules.setdefault("ssl", absent)
+    if "hashlib" not in sys.modules:
+        sys.modules.setdefault("_hashlib", None)  # type: ignore[arg-type]

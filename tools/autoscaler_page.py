@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from autoscaler.cluster.metrics import FAMILIES, LABELED, SINGLE
+from autoscaler.cluster.metrics import COUNTED, FAMILIES, SINGLE, SPECIAL
 from autoscaler.settings import OPTIONS, PROG
 from zerogate.kube.rights import ROLES, Right, rights_of
 
@@ -39,7 +39,7 @@ def _metrics() -> Iterable[str]:
         yield f"| `{family.name}` | {family.kind} | of a service: {_small(family.says)} |"
     for name, kind, says, _ in SINGLE:
         yield f"| `{name}` | {kind} | {_small(says)} |"
-    for name, kind, says in LABELED:
+    for name, kind, says in [*SPECIAL, *((name, kind, says) for name, kind, says, _, _ in COUNTED)]:
         yield f"| `{name}` | {kind} | {_small(says)} |"
     yield ""
 

@@ -68,12 +68,13 @@ def _values() -> dict[str, Any]:
         extraWorkloads=_list(_workload()),
         listenHost=_word("0.0.0.0", "::"),
         runAsUser={"type": ["integer", "null"], "minimum": 1},
-        autoscaler=_object(_role()),
+        autoscaler=_object(_role(), unprovenSources=_word("taken", "refused")),
         gateway=_gateway(),
         activator=_object(
             {**_role(), **_drain()}, enabled=_SWITCH, ports=_object(first=_HIGH_PORT, last=_HIGH_PORT)
         ),
         webhook=_object(enabled=_SWITCH),
+        certificates=_object(certManager=_object(enabled=_SWITCH, issuerRef=_FREE)),
         sidecar=_object(cpu=_QUANTITY, memory=_QUANTITY, cpuLimit=_QUANTITY, memoryLimit=_QUANTITY),
         priorityClass=_object(create=_SWITCH, name=_TEXT, value={"type": "integer", "maximum": 1_000_000_000}),
         podDisruptionBudget=_object(enabled=_SWITCH),
@@ -81,7 +82,7 @@ def _values() -> dict[str, Any]:
             enabled=_SWITCH, adminFrom=peers, metricsFrom=peers, sidecarNamespaces=_NAMES,
             sidecarAdminPort={**_PORT, "minimum": 2, "maximum": 65534},
         ),
-        access=_object(viewers=people, operators=people),
+        access=_object(viewers=people),
         metrics=_object(
             serviceMonitor=_object(enabled=_SWITCH, labels=_TEXTS, interval=_TEXT),
             prometheusRule=_object(enabled=_SWITCH, labels=_TEXTS),

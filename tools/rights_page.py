@@ -10,9 +10,23 @@ What the [chart](deploying.md) gives each process, and nothing else: tests compa
 a real API server that each line is allowed and that what stands beside it is refused. `kubectl zerogate doctor` asks
 about each line and names the one that is missing. This page is made by `make docs`.
 
-*Own* means zerogate's own namespace. `replicasets`, `secrets` and the webhook configurations are there only with
-`webhook.enabled`, what is about taking over only with `activator.enabled`; kinds of `extraWorkloads` get the lines of
-Deployments. With `gateway.wakeNamespaces`, gateways and activators have `…/scale` in those namespaces alone.
+*Own* means zerogate's own namespace. `replicasets` and the webhook configurations are there only with
+`webhook.enabled` (the latter not where cert-manager keeps the certificate), what is about taking over only with
+`activator.enabled`; kinds of `extraWorkloads` get the lines of Deployments. With `gateway.wakeNamespaces`, gateways
+and activators have `…/scale` in those namespaces alone.
+"""
+_PEOPLE_ROWS: Final = (
+    ("bound to the Role `zerogate-viewer` (`access.viewers`)", "`status`, `explain`, `plan`",
+     "`get` on `services/proxy` of `zerogate-autoscaler:8081`"),
+    ("may `patch` a workload", "`pin` and `unpin` it", "its annotation `state.zerogate.dev/pin`"),
+    ("may `create` `pods/portforward` of a gateway or activator",
+     "drain it, and have a gateway look at its certificates anew", "`POST /drain`, `/reload` on 127.0.0.1:8081 in it"),
+    ("may `get` a pod with a sidecar", "read the token of its `/drain` and the key by which it knows autoscalers",
+     "the sidecar's environment"),
+    ("reaches the network", "read metrics and readiness; the autoscaler's services", "`networkPolicy` closes it"),
+)  # fmt: skip
+_NOBODY: Final = """
+Nobody changes anything through the autoscaler's admin port: an API server takes off who asks, so it could not be known.
 """
 
 
@@ -23,7 +37,8 @@ def rights_page() -> str:
         rows = "\n".join(_row(right) for right in rights_of(role))
         head = "| API group | resources | verbs | where | why |\n|---|---|---|---|---|"
         parts.append(f"## {role[0].upper()}{role[1:]}\n\n{head}\n{rows}\n")
-    return "\n".join(parts)
+    people = "\n".join(f"| {who} | {may} | {how} |" for who, may, how in _PEOPLE_ROWS)
+    return "\n".join([*parts, f"## People\n\n| who | may | by |\n|---|---|---|\n{people}\n{_NOBODY}"])
 
 
 def _row(right: Right) -> str:

@@ -202,6 +202,21 @@ def overlap(one: Address, other: Address) -> bool:
     return one.port == other.port and (one.host == other.host or any(ip_address(host).is_unspecified for host in hosts))
 
 
+def _changes(text: str) -> bool:
+    if text not in ("local", "anybody"):
+        raise DefinitionError(f"{shown(text)} is neither local nor anybody")
+    return text == "local"
+
+
+def admin_changes(paths: str) -> Option:
+    """Who may ask for those paths of the admin port that change something."""
+    return Option(
+        name="admin-changes", field="local_changes", metavar="WORD", parse=_changes, default="local",
+        says=f"who may ask for {paths}, wherever the admin port listens: local, which is this machine or pod (in a "
+        "cluster by kubectl port-forward, a matter of RBAC), or anybody who reaches it",
+    )  # fmt: skip
+
+
 def drain_options(what: str, noticed: str) -> tuple[Option, Option]:
     """How a process leaves. `what` has until the deadline; `noticed`: who has to notice before the port closes."""
     return (

@@ -62,6 +62,10 @@ class Process(msgspec.Struct, frozen=True, kw_only=True):
     forged: int
     throttled: int
     refused: Mapping[str, int]
+    proofs: Mapping[str, int]
+    reviews: Mapping[str, int]
+    shut_gates: int
+    waited_gates: int
     token_reviews: int
     scale_writes: int
     failed_writes: int
@@ -106,15 +110,31 @@ SINGLE: Final[tuple[tuple[str, Kind, str, str], ...]] = (
     ("zerogate_token_reviews_total", "counter", "Times that a token was shown to the API server.", "token_reviews"),
     ("zerogate_scale_writes_total", "counter", "Numbers of replicas that were written.", "scale_writes"),
     ("zerogate_failed_scale_writes_total", "counter", "Such writes that were not accepted.", "failed_writes"),
+    ("zerogate_shut_gates", "gauge", "Gates of sidecars that are kept shut before replicas stop.", "shut_gates"),
+    (
+        "zerogate_waited_gates", "gauge", "Of those, such as are not known to be empty: their replicas do not stop.",
+        "waited_gates",
+    ),
     ("zerogate_dropped_events_total", "counter", "Happenings that no Event told of.", "dropped_events"),
 )  # fmt: skip
 """Name, kind, what it says, and the field of `Process`."""
-LABELED: Final[tuple[tuple[str, Kind, str], ...]] = (
+SPECIAL: Final[tuple[tuple[str, Kind, str], ...]] = (
     ("zerogate_build_info", "gauge", "Always 1; the label says which version runs."),
     ("zerogate_loop_lag_seconds", "histogram", "How late the loop came to what was due."),
-    ("zerogate_refused_sources_total", "counter", "Sources that were turned away, by reason."),
 )
 """Name, kind and what it says."""
+COUNTED: Final[tuple[tuple[str, Kind, str, str, str], ...]] = (
+    ("zerogate_refused_sources_total", "counter", "Sources that were turned away, by reason.", "reason", "refused"),
+    (
+        "zerogate_proven_sources", "gauge", "Sources that report now, by how this process proved itself to them.",
+        "proof", "proofs",
+    ),
+    (
+        "zerogate_webhook_reviews_total", "counter", "Questions of API servers, by what came of them.", "outcome",
+        "reviews",
+    ),
+)  # fmt: skip
+"""Name, kind, what it says, its label, and the field of `Process` with the number for each word."""
 
 
 def render(process: Process, services: Iterable[Sample], dialect: Dialect) -> AsyncGenerator[bytes, None]:
@@ -128,11 +148,12 @@ def process_text(process: Process, dialect: Dialect) -> str:
         f"{head(name, kind, says, dialect)}{name} {number(float(getattr(process, field)))}\n"
         for name, kind, says, field in SINGLE
     ]
-    build, lag, refused = ((name, head(name, kind, says, dialect)) for name, kind, says in LABELED)
+    build, lag = ((name, head(name, kind, says, dialect)) for name, kind, says in SPECIAL)
     text.append(f'{build[1]}{build[0]}{{version="{escaped(process.version)}"}} 1\n')
     text.append(lag[1])
     text.extend(histogram_lines(lag[0], "", process.loop_lag))
-    text.append(refused[1])
-    for reason, count in process.refused.items():
-        text.append(f'{refused[0]}{{reason="{escaped(reason)}"}} {count}\n')
+    for name, kind, says, label, field in COUNTED:
+        text.append(head(name, kind, says, dialect))
+        for word, count in getattr(process, field).items():
+            text.append(f'{name}{{{label}="{escaped(word)}"}} {count}\n')
     return "".join(text)

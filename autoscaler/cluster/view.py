@@ -1,7 +1,8 @@
 """The autoscaler of a cluster as the admin API shows and changes it: the same values as of one box.
 
-Reads the parts, keeps nothing. A pin is noted on the workload, by whichever autoscaler is asked, and comes into force
-by the watch, for the leader and its followers alike.
+Reads the parts, keeps and changes nothing: whoever reaches the port may look, and whose word a request is cannot be
+told here, as API servers take a user's credentials off what they pass on. So a person's pin is an annotation of the
+workload that this person writes, by RBAC's leave; it comes into force by the watch, for the leader and its followers.
 """
 
 import os
@@ -22,13 +23,12 @@ from autoscaler.shown import (
     state_word,
 )
 from zerogate.admin import api
-from zerogate.admin.problems import MalformedRequestError, NotApplicableError, UnknownServiceError
+from zerogate.admin.problems import NotApplicableError, RefusedRequestError, UnknownServiceError
 from zerogate.clock import now, wall
 from zerogate.exposition import Dialect
 from zerogate.kube.catalog import Managed
-from zerogate.kube.client import KubeClient
 from zerogate.kube.fronts import misfit
-from zerogate.kube.pins import PIN, pin_text
+from zerogate.kube.pins import PIN
 from zerogate.kube.runtime import KubernetesRuntime
 from zerogate.version import version
 
@@ -45,7 +45,6 @@ class ClusterView:
 
     def __init__(
         self,
-        client: KubeClient,
         autoscaler: Autoscaler,
         services: Services,
         runtime: KubernetesRuntime,
@@ -59,7 +58,6 @@ class ClusterView:
         process: Callable[[], Process],
         heard_at: str,
     ) -> None:
-        self._client = client
         self._autoscaler = autoscaler
         self._services = services
         self._runtime = runtime
@@ -114,6 +112,7 @@ class ClusterView:
             back_off=back_off_status(state.back_off, now_s) if state.back_off else None,
             last_ending=ending(last_ending) if last_ending is not None else None,
             notices=self.notices(entry),
+            api_path=entry.resource.path(namespace=entry.key[0], name=entry.key[1]),
         )
 
     def notices(self, entry: Managed) -> tuple[str, ...]:
@@ -179,23 +178,16 @@ class ClusterView:
     # What is changed
 
     async def pin(self, name: str, request: api.PinRequest) -> None:
-        entry = self._entry(name)
-        most = entry.wanted.policy.max_replicas
-        if request.replicas > most:
-            raise MalformedRequestError(f"{name} has max-replicas {most}: it cannot be pinned to {request.replicas}.")
-        until = wall() + request.for_s if request.for_s is not None else None
-        await self._note_pin(entry, pin_text(request.replicas, until))
-        self._autoscaler.pin(name, request.replicas, until_wall_s=until)
+        raise self._not_from_here(name, f"kubectl zerogate pin {name} {request.replicas}")
 
     async def unpin(self, name: str) -> None:
-        entry = self._entry(name)
-        await self._note_pin(entry, None)
-        self._autoscaler.unpin(name)
+        raise self._not_from_here(name, f"kubectl zerogate unpin {name}")
 
-    async def _note_pin(self, entry: Managed, text: str | None) -> None:
-        namespace, name = entry.key
-        body = {"metadata": {"annotations": {PIN: text}}}
-        await self._client.merge_patch(entry.resource, name, body, namespace=namespace)
+    def _not_from_here(self, name: str, command: str) -> RefusedRequestError:
+        self._entry(name)
+        return RefusedRequestError(
+            f"A pin is the annotation {PIN} of the workload, for who may patch that: `{command}` writes it."
+        )
 
     async def reload(self) -> api.ReloadReport:
         raise NotApplicableError("There is no file to read again: annotations and the ConfigMap count as they change.")

@@ -56,7 +56,8 @@ def nobody(wanted: WantedTargets) -> None:
 
 
 class Answering:
-    """Answers reviews. `new_token`: makes the secret of a pod's `/drain`.
+    """Answers reviews. `new_token`: makes the secret of a pod's `/drain`; `new_key(service)`: the key by which
+    autoscalers prove themselves to the pod's sidecar, empty for none.
 
     `notice`: told what is worth an Event; `want_targets`: told what takeover needs besides. Neither hears of reviews
     that are for show only (`--dry-run=server`).
@@ -69,6 +70,7 @@ class Answering:
         *,
         notice: Callable[[Notice], None],
         new_token: Callable[[], str],
+        new_key: Callable[[str], str] = lambda _: "",
         want_targets: Callable[[WantedTargets], None] = nobody,
         kinds: Sequence[str] = KINDS,
         config_map: str = "zerogate-policy",
@@ -77,6 +79,7 @@ class Answering:
         self._terms = terms
         self._notice = notice
         self._new_token = new_token
+        self._new_key = new_key
         self._want_targets = want_targets
         self._kinds = kinds
         self._config_map = config_map
@@ -100,7 +103,8 @@ class Answering:
         services = await self._lookup.services(namespace) if reading.policy.cluster.takeover else ()
         service = f"{namespace}/{workload.name}"
         outcome = inject(
-            pod, reading.policy, self._terms, service=service, services=services, token=self._new_token()
+            pod, reading.policy, self._terms, service=service, services=services, token=self._new_token(),
+            key=self._new_key(service),
         )  # fmt: skip
         mistakes = [str(mistake.error) for mistake in reading.mistakes]
         refused = [f"{source} gets no sidecar: {outcome.reason}."] if isinstance(outcome, Refused) else []

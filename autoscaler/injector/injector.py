@@ -1,7 +1,8 @@
 """The webhook of one autoscaler: its server, its certificates, its Events, as one object that is started and ended.
 
-Every replica runs one, the leader or not. It needs nothing of the others: the Secret is what they share. Made by the
-autoscaler's process, on the loop that it is used on.
+Every replica runs one, the leader or not. It needs nothing of the others: the Secret is what they share. Its
+certificates are the process's, or its own where it is alone. Made by the autoscaler's process, on the loop that it is
+used on.
 """
 
 import secrets
@@ -11,11 +12,11 @@ from typing import Final
 
 import msgspec
 
+from autoscaler.certificates import Certificates, certificates_of
 from autoscaler.injector.answering import Answering, Notice, WantedTargets, nobody
 from autoscaler.injector.cluster import ClusterLookup, Known, Nothing
-from autoscaler.injector.manifests import Installation, server_names
-from autoscaler.injector.rotation import Rotation
-from autoscaler.injector.secret import SECRET, SecretStore
+from autoscaler.injector.manifests import Installation
+from autoscaler.injector.secret import SECRET
 from autoscaler.injector.server import Webhook
 from zerogate.clock import wall
 from zerogate.kube.client import KubeClient
@@ -44,7 +45,8 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
 class Injector:
     """See the module. `client` should be its own, with `RATES`; it stays the caller's.
 
-    `known`: what is watched anyway; `tell`: where Events go; `want_targets`: who patches Services for takeover.
+    `known`: what is watched anyway; `certificates`: somebody else runs them; `tell`: where Events go; `want_targets`:
+    who patches Services for takeover.
     """
 
     def __init__(
@@ -54,34 +56,39 @@ class Injector:
         *,
         tell: Callable[[Happening], None],
         known: Known | None = None,
+        certificates: Certificates | None = None,
         want_targets: Callable[[WantedTargets], None] = nobody,
         calendar: Callable[[], float] = wall,
     ) -> None:
         home = terms.installation.namespace
         self._tell = tell
         self._nursery = Nursery()
+        self._certificates = certificates or certificates_of(
+            client, terms.installation, secret=terms.secret, calendar=calendar
+        )  # fmt: skip
+        self._runs_certificates = certificates is None
         answering = Answering(
             ClusterLookup(client, known or Nothing(), home=home, kinds=terms.kinds),
             terms.sidecar,
             notice=self._on_notice,
             new_token=_new_token,
+            new_key=self._certificates.new_key,
             want_targets=want_targets,
             kinds=tuple(terms.kinds),
             config_map=terms.installation.config_map,
         )
         self._webhook = Webhook(answering.mutate, answering.validate)
-        store = SecretStore(client, namespace=home, configuration=terms.installation.name, secret=terms.secret)
-        self._rotation = Rotation(store, server_names(terms.installation), self._webhook.use, calendar)
+        self._certificates.add_user(self._webhook.use)
 
     @property
     def is_serving(self) -> bool:
         """Whether it has a certificate; without one, API servers go on as if it were not there."""
-        return self._rotation.is_serving
+        return self._certificates.is_serving
 
     @property
     def fault(self) -> str:
         """What keeps its certificates from being looked after, a sentence; empty: nothing."""
-        return self._rotation.fault
+        return self._certificates.fault
 
     @property
     def counts(self) -> Mapping[str, int]:
@@ -91,7 +98,8 @@ class Injector:
     async def start(self, sock: socket.socket) -> None:
         """Serve on a bound socket, from the moment when there is a certificate."""
         await self._webhook.start(sock)
-        self._nursery.start(self._rotation.run(), name="the webhook's certificates")
+        if self._runs_certificates:
+            self._nursery.start(self._certificates.run(), name="the webhook's certificates")
 
     def goodbye(self) -> None:
         """Go on answering, and let API servers connect anew for the next question: to another replica by then."""

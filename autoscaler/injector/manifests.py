@@ -53,11 +53,11 @@ class Installation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def server_names(installation: Installation) -> tuple[str, ...]:
-    """What the certificate has to be for."""
+    """What the certificate has to be for: the webhook, and the stream of reports."""
     if installation.url is not None:
         return (str(urlsplit(installation.url).hostname),)
-    service = f"{installation.service}.{installation.namespace}.svc"
-    return (service, f"{service}.cluster.local")
+    service, stats = (f"{installation.service}{more}.{installation.namespace}.svc" for more in ("", "-stats"))
+    return (service, f"{service}.cluster.local", stats, f"{stats}.cluster.local", stats.removesuffix(".svc"))
 
 
 def webhook_configurations(installation: Installation) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -7,7 +7,6 @@ for the public: API servers come, few and kept alive. Owned by the autoscaler's 
 
 import asyncio
 import logging
-import os
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
@@ -15,6 +14,7 @@ from typing import Final
 
 from aiohttp import web
 
+from autoscaler.certificates import load
 from autoscaler.injector.manifests import MUTATE_PATH, VALIDATE_PATH
 from autoscaler.injector.review import Answer, MalformedReviewError, Request, read_review, write_review
 
@@ -48,9 +48,7 @@ class Webhook:
 
     def use(self, certificate: bytes, key: bytes) -> None:
         """Serve these (PEM) to connections from now on."""
-        # OpenSSL takes paths alone, and a private key has no business on a disk
-        with _InMemory(certificate) as certificate_path, _InMemory(key) as key_path:
-            self._context.load_cert_chain(certificate_path, key_path)
+        load(self._context, certificate, key)
 
     async def start(self, sock: socket.socket) -> None:
         """Serve on a bound socket."""
@@ -95,19 +93,3 @@ class Webhook:
     def _failed(self, review: Request, why: str) -> Answer:
         self.counts["failed"] += 1
         return Answer(warnings=[f"this {review.kind.kind} was let through unchanged and unchecked: {why}"])
-
-
-class _InMemory:
-    """Bytes as a file that nobody else can open and that leaves no trace."""
-
-    def __init__(self, content: bytes) -> None:
-        self._content = content
-        self._descriptor = -1
-
-    def __enter__(self) -> str:
-        self._descriptor = os.memfd_create("webhook", os.MFD_CLOEXEC)
-        os.write(self._descriptor, self._content)
-        return f"/proc/self/fd/{self._descriptor}"
-
-    def __exit__(self, *_: object) -> None:
-        os.close(self._descriptor)

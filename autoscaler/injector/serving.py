@@ -5,9 +5,10 @@ until nodes have heard of it: a pod that meets a closed port goes without a side
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
+from autoscaler.certificates import Certificates
 from autoscaler.injector.answering import WantedTargets, nobody
 from autoscaler.injector.cluster import Known
 from autoscaler.injector.injector import RATES, Injector, Terms
@@ -33,6 +34,7 @@ class ServedWebhook:
         *,
         known: Known,
         tell: Callable[[Happening], None],
+        certificates: Certificates | None = None,
         want_targets: Callable[[WantedTargets], None] = nobody,
     ) -> None:
         self._sock = bind(listen, what="--webhook", example="--webhook HOST:PORT")
@@ -40,6 +42,7 @@ class ServedWebhook:
         self._terms = terms
         self._known = known
         self._tell = tell
+        self._certificates = certificates
         self._want_targets = want_targets
         self._injector: Injector | None = None
         self._gone_s = 0.0
@@ -54,6 +57,11 @@ class ServedWebhook:
         return "the webhook has no certificate yet"
 
     @property
+    def counts(self) -> Mapping[str, int]:
+        """Reviews by what came of them."""
+        return self._injector.counts if self._injector is not None else {}
+
+    @property
     def faults(self) -> tuple[str, ...]:
         """What is wrong with it, a sentence each."""
         fault = self._injector.fault if self._injector is not None else ""
@@ -62,8 +70,9 @@ class ServedWebhook:
     async def start(self) -> None:
         """Serve, with the kinds of workloads that are known by now."""
         self._injector = Injector(
-            self._client, self._terms(), tell=self._tell, known=self._known, want_targets=self._want_targets
-        )
+            self._client, self._terms(), tell=self._tell, known=self._known, certificates=self._certificates,
+            want_targets=self._want_targets,
+        )  # fmt: skip
         await self._injector.start(self._sock)
 
     def goodbye(self) -> None:

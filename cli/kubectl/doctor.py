@@ -209,7 +209,10 @@ def _rights(api: Api, home: str, release: str, role: Role, *, has_takeover: bool
     """Asks the API server about each thing that a role does, as its account."""
     account = f"system:serviceaccount:{home}:{release}-{role}"
     about = f"rights of {role}"
-    rights = rights_of(role, release=release, has_webhook=_has_webhook(api), has_takeover=has_takeover)
+    has_webhook, has_cert_manager = _webhook(api)
+    rights = rights_of(
+        role, release=release, has_webhook=has_webhook, has_takeover=has_takeover, has_cert_manager=has_cert_manager
+    )
     steps = [step for right in rights for step in steps_of(right, home)]
     try:
         missing = [step for step in steps if not _may(api, account, step)]
@@ -250,17 +253,18 @@ def _groups(account: str) -> list[str]:
     return ["system:serviceaccounts", f"system:serviceaccounts:{namespace}", "system:authenticated"]
 
 
-def _has_webhook(api: Api) -> bool:
-    """Without one, the autoscaler has no rights for it. Who may not look takes it to be there."""
+def _webhook(api: Api) -> tuple[bool, bool]:
+    """Whether there is one, and whether cert-manager says whom API servers trust for it: without, the autoscaler has no
+    rights for that. Who may not look takes it to be there, and the autoscaler's own."""
     resource = "mutatingwebhookconfigurations"
     asked = Asked(verb="get", group="admissionregistration.k8s.io", resource=resource, name="zerogate")
     try:
-        api.get(f"/apis/admissionregistration.k8s.io/v1/{resource}/zerogate", asked)
+        found = api.get(f"/apis/admissionregistration.k8s.io/v1/{resource}/zerogate", asked).body
     except NotFound:
-        return False
+        return False, False
     except KubeError:
-        return True
-    return True
+        return True, False
+    return True, "cert-manager.io/inject-ca-from" in (found["metadata"].get("annotations") or {})
 
 
 def _wake_namespaces(api: Api) -> list[str]:

@@ -1,13 +1,15 @@
 """The way through an API server: requests to it, and the autoscaler's admin API behind it. It blocks.
 
 A kubeconfig says where the server is and who asks; what may be asked is the user's own right. `ClusterAdmin` asks the
-admin API through the API server's proxy of Services, so nothing has to be opened and no port be forwarded. Errors of
+admin API through the API server's proxy of Services, so nothing has to be opened and no port be forwarded; that API is
+for looking, and what a person says of a workload is written to it with the person's own rights. Errors of
 the server become sentences that name the missing rule, Service or pod.
 """
 
 import asyncio
 import http.client
 import os
+import re
 import socket
 import ssl
 from collections.abc import Mapping
@@ -20,10 +22,13 @@ from urllib.parse import quote, urlsplit
 import msgspec
 
 from cli.client import Admin, CommandError, UnreachableError, cause_of
+from zerogate.admin.api import PinRequest, PinStatus, ServiceStatus
+from zerogate.clock import wall
 from zerogate.errors import ZerogateError
 from zerogate.kube.access import Access, by_kubeconfig
 from zerogate.kube.decoding import status_of
-from zerogate.kube.errors import Asked, Unreachable, refusal
+from zerogate.kube.errors import Asked, Forbidden, KubeError, Unreachable, refusal
+from zerogate.kube.pins import PIN, pin_text
 
 SYSTEM: Final = "zerogate-system"
 RELEASE: Final = "zerogate"
@@ -128,14 +133,20 @@ class Api:
         """What is answered to a new object, such as a review."""
         return self._ask("POST", path, msgspec.json.encode(body), asked)
 
+    def merge_patch(self, path: str, body: Mapping[str, Any], asked: Asked) -> Answer:
+        """Change some fields of an object."""
+        return self._ask("PATCH", path, msgspec.json.encode(body), asked, "application/merge-patch+json")
+
     def renew(self) -> None:
         """The credentials are not accepted: ask for new ones, which the next request shows."""
         asyncio.run(self.access.renew())
 
-    def _ask(self, method: str, path: str, data: bytes | None, asked: Asked) -> Answer:
+    def _ask(
+        self, method: str, path: str, data: bytes | None, asked: Asked, content_type: str = "application/json"
+    ) -> Answer:
         connection = self.connect()
         try:
-            self.send(connection, method, path, data, {} if data is None else {"Content-Type": "application/json"})
+            self.send(connection, method, path, data, {} if data is None else {"Content-Type": content_type})
             answer = connection.getresponse()
             content = answer.read()
         except (OSError, http.client.HTTPException) as error:
@@ -191,6 +202,52 @@ class ClusterAdmin(Admin):
         self._prefix = f"/api/v1/namespaces/{quote(system)}/services/{quote(self._service)}:{ADMIN_PORT}/proxy"
         self.url = api.server + self._prefix
 
+    def pin(self, name: str, request: PinRequest) -> ServiceStatus:
+        """With the user's own right to patch the workload: the autoscaler cannot know who asks it."""
+        status = self.service(name)
+        if request.replicas > status.max_replicas:
+            raise CommandError(
+                f"{name} has max-replicas {status.max_replicas}: it cannot be pinned to {request.replicas}."
+            )
+        until = wall() + request.for_s if request.for_s is not None else None
+        self._note_pin(status, pin_text(request.replicas, until))
+        return msgspec.structs.replace(status, pin=PinStatus(replicas=request.replicas, until_at=until))
+
+    def unpin(self, name: str) -> ServiceStatus:
+        """The same."""
+        status = self.service(name)
+        self._note_pin(status, None)
+        return msgspec.structs.replace(status, pin=None)
+
+    def _note_pin(self, status: ServiceStatus, text: str | None) -> None:
+        namespace, _, name = status.name.partition("/")
+        # the path is somebody else's word: it may lead to this workload, and to nothing else
+        place = re.fullmatch(
+            r"/apis/([a-z0-9.-]+)/v[a-z0-9]+/namespaces/([^/]+)/([a-z0-9]+)/([^/]+)", status.api_path or ""
+        )
+        if place is None or (place[2], place[4]) != (namespace, name):
+            raise CommandError(
+                f"The autoscaler does not say where the workload of {status.name} is. Is it an older one?"
+            )
+        asked = Asked(verb="patch", group=place[1], resource=place[3], namespace=namespace, name=name)
+        try:
+            self._api.merge_patch(place[0], {"metadata": {"annotations": {PIN: text}}}, asked)
+        except Unreachable as error:
+            raise _silent(self._api.server, error.detail) from error
+        except Forbidden as error:
+            if not error.rule:
+                raise CommandError(str(error)) from error
+            rule = (
+                f'{{apiGroups: ["{place[1]}"], resources: ["{place[3]}"], resourceNames: ["{name}"], verbs: ["patch"]}}'
+            )
+            raise CommandError(
+                f"You are not permitted to patch {place[3]} {name} in namespace {namespace}, and a pin is an "
+                "annotation of it. Whoever may edit the workload may pin it; this rule of a Role there is enough: "
+                f"{rule}"
+            ) from error
+        except KubeError as error:
+            raise CommandError(str(error)) from error
+
     def _connect(self) -> HTTPConnection:
         return self._api.connect()
 
@@ -214,7 +271,7 @@ class ClusterAdmin(Admin):
             )
         if status == 403:
             names = f'["{self._service}:{ADMIN_PORT}"]'
-            role = f"{self._service.removesuffix('-autoscaler')}-{'viewer' if self._verb == 'get' else 'operator'}"
+            role = f"{self._service.removesuffix('-autoscaler')}-viewer"
             return CommandError(
                 f"You are not permitted to {self._verb} services/proxy of {place}. Who looks after the cluster can "
                 f"bind you to the Role {role} there (access: in the chart's values), or give you this rule: "

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 from autoscaler.decision import Traffic
 from autoscaler.identity import Identity, Refused
@@ -24,7 +25,8 @@ async def everybody(_: str) -> Identity | Refused:
 
 
 class Ear:
-    """`port` takes streams. Its clock goes `speed` times as fast as the sources' own."""
+    """`port` takes streams; `proving`: how it proves itself, as the receiver is told. Its clock goes
+    `speed` times as fast as the sources' own."""
 
     def __init__(
         self,
@@ -35,6 +37,7 @@ class Ear:
         authenticate: Callable[[str], Awaitable[Identity | Refused]] = everybody,
         bounds: Bounds | None = None,
         listener: Listener | None = None,
+        **proving: Any,
     ) -> None:
         loop = asyncio.get_running_loop()
         began_s = now()
@@ -54,7 +57,7 @@ class Ear:
         self.receiver = Receiver(
             self, authenticate,
             is_leading=lambda: self.leads, sweep=Sweep(loop), nursery=self.nursery, bounds=bounds,
-            listener=listener,
+            listener=listener, **proving,
         )  # fmt: skip
         self.port = 0
 

@@ -184,7 +184,7 @@ async def test_who_proves_nothing_or_claims_too_much_is_not_heard(hello: Hello, 
     "data",
     [
         b"GET / HTTP/1.1\r\n\r\n",
-        b"zerogate-stats/2\n",
+        b"zerogate-stats/3\n",
         PREAMBLE + b"\xff\xff\xff\xff",
         PREAMBLE + frame(Beat()),
         PREAMBLE + b"\x00\x00\x00\x03abc",

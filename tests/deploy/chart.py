@@ -44,7 +44,7 @@ EVERYTHING: Final[Mapping[str, Any]] = {
     },
     "activator": {"enabled": True},
     "networkPolicy": {"sidecarNamespaces": ["team-a"], "adminFrom": [{"ipBlock": {"cidr": "192.0.2.0/28"}}]},
-    "access": {"viewers": [{"kind": "Group", "name": "developers"}], "operators": [{"kind": "User", "name": "ada"}]},
+    "access": {"viewers": [{"kind": "Group", "name": "developers"}]},
     "metrics": {
         "serviceMonitor": {"enabled": True},
         "prometheusRule": {"enabled": True},
@@ -53,7 +53,10 @@ EVERYTHING: Final[Mapping[str, Any]] = {
 }
 """Every part of the chart."""
 
-CASES: Final[Mapping[str, Mapping[str, Any]]] = {"default": {}, "everything": EVERYTHING}
+CERT_MANAGER: Final[Mapping[str, Any]] = {"certificates": {"certManager": {"enabled": True}}}
+CASES: Final[Mapping[str, Mapping[str, Any]]] = {
+    "default": {}, "everything": EVERYTHING, "cert-manager": CERT_MANAGER
+}  # fmt: skip
 
 
 class HelmError(Exception):

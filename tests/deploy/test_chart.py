@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 import yaml
 
-from autoscaler.injector.manifests import WORKLOADS, Installation, Workloads, webhook_configurations
+from autoscaler.injector.manifests import WORKLOADS, Installation, Workloads, server_names, webhook_configurations
 from tests.deploy.chart import (
     CASES,
+    CERT_MANAGER,
     CHART,
     EVERYTHING,
     ROOT,
@@ -60,7 +61,32 @@ def test_further_kinds_of_workloads_are_asked_about() -> None:
 def test_without_webhooks_nothing_of_them_is_left() -> None:
     found = objects({"webhook": {"enabled": False}})
     assert not [each for each in found if "Webhook" in each["kind"]]
-    assert "secrets" not in str([each for each in found if each["kind"].endswith("Role")])
+    assert "admissionregistration" not in str([each for each in found if each["kind"].endswith("Role")])
+
+
+def test_the_certificate_is_for_the_names_by_which_autoscalers_are_asked() -> None:
+    found = objects({**CERT_MANAGER, **EVERYTHING}, name="mine", namespace="models")
+    asked = Installation(namespace="models", service="mine-autoscaler")
+    made = one(found, "Certificate", "mine-autoscaler")["spec"]
+    assert made["dnsNames"] == list(server_names(asked))
+    for role in ("gateway", "activator"):
+        spec = pod_specs(found)[role]["spec"]
+        env = {each["name"]: each.get("value", "") for each in spec["containers"][0]["env"]}
+        assert env["ZEROGATE_STATS"].rpartition(":")[0] in made["dnsNames"]
+        secrets = [
+            each["secret"] for volume in spec["volumes"] for each in volume.get("projected", {}).get("sources", [])
+            if "secret" in each
+        ]  # fmt: skip
+        assert secrets == [{"name": made["secretName"], "items": [{"key": "ca.crt", "path": "ca.crt"}]}]
+
+
+def test_an_issuer_of_ones_own_makes_the_charts_needless() -> None:
+    issuer = {"name": "house", "kind": "ClusterIssuer"}
+    found = objects({"certificates": {"certManager": {"enabled": True, "issuerRef": issuer}}})
+    assert [each["metadata"]["name"] for each in found if each["kind"] in ("Issuer", "Certificate")] == [
+        "zerogate-autoscaler"
+    ]
+    assert one(found, "Certificate", "zerogate-autoscaler")["spec"]["issuerRef"] == issuer
 
 
 def test_the_cluster_policy_reads_without_a_mistake() -> None:

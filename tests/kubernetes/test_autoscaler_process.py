@@ -10,7 +10,8 @@ import pytest
 from tests.kubernetes.autoscalers import AUDIENCE, Autoscaler, Crowd, reporting, rules
 from tests.kubernetes.harness.access import Cluster
 from tests.kubernetes.harness.control_plane import ControlPlane
-from zerogate.clock import now
+from zerogate.clock import now, wall
+from zerogate.kube.pins import PIN, pin_text
 from zerogate.reporting.wire import Kind
 
 pytestmark = pytest.mark.may_block("the client of the tests and their processes wait")
@@ -223,17 +224,24 @@ async def test_a_pin_is_noted_where_the_next_leader_finds_it(place: Place) -> No
     service = place.deploy("llama", max_replicas="3").replace("/", "%2F")
     one = place.autoscaler("one")
     await place.until(lambda: _leads(one))
-    status, body = one.ask(f"/api/services/{service}/pin", "POST", {"replicas": 2, "for_s": 600})
-    assert status == 200, body
+    for verb, body in (("POST", {"replicas": 2, "for_s": 600}), ("DELETE", None)):
+        status, answer = one.ask(f"/api/services/{service}/pin", verb, body)
+        assert (status, answer["code"]) == (403, "refused")
+        assert "kubectl zerogate" in answer["detail"]
+    path = one.ask(f"/api/services/{service}")[1]["api_path"]
+    _note_pin(place, path, pin_text(2, wall() + 600))
     await place.until(lambda: place.number("llama") == 2)
-    assert place.notes("llama")["state.zerogate.dev/pin"].startswith('{"replicas":2,"until":"20')
     one.stop()
     two = place.autoscaler("two")
     await place.until(lambda: _leads(two))
     assert two.ask(f"/api/services/{service}")[1]["pin"]["replicas"] == 2
     assert place.number("llama") == 2
-    two.ask(f"/api/services/{service}/pin", "DELETE")
-    await place.until(lambda: "state.zerogate.dev/pin" not in place.notes("llama"))
+    _note_pin(place, path, None)
+    await place.until(lambda: two.ask(f"/api/services/{service}")[1]["pin"] is None)
+
+
+def _note_pin(place: Place, path: str, text: str | None) -> None:
+    place.cluster.patch(path, {"metadata": {"annotations": {PIN: text}}})
 
 
 async def test_pods_without_a_sidecar_keep_it_from_zero_and_the_status_names_the_command(place: Place) -> None:

@@ -1,7 +1,8 @@
 """The chart on a real API server: installed, upgraded, rolled back, and what its accounts may do there."""
 
+import asyncio
 import base64
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,14 @@ import pytest
 import yaml
 
 from tests.deploy.chart import CHART, EVERYTHING, SYSTEM, HelmError, helm, objects
-from tests.kubernetes.harness.access import Cluster
+from tests.e2e.harness import free_port
+from tests.kubernetes.autoscalers import Autoscaler, Crowd, reporting
+from tests.kubernetes.harness.access import Access, Cluster
 from tests.kubernetes.harness.control_plane import ControlPlane
 from zerogate.kube.rights import ROLES, Role, Step, rights_of, steps_of
+from zerogate.runtime.interface import Address
+
+pytestmark = pytest.mark.may_block("the client of the tests and their processes wait")
 
 HOOKS = "admissionregistration.k8s.io"
 HOOK = f"/apis/{HOOKS}/v1/mutatingwebhookconfigurations/zerogate"
@@ -176,7 +182,67 @@ def _fields(step: Step) -> dict[str, str]:
     return {name: getattr(step, name) for name in step.__struct_fields__}
 
 
-def test_people_may_look_or_pin_by_their_role(plane: ControlPlane, release: Release) -> None:
+@pytest.fixture
+def autoscaler(plane: ControlPlane, release: Release, tmp_path: Path) -> Iterator[Autoscaler]:
+    """The process as the chart's own account, with its webhook, for which no Service is here."""
+    del release
+    path = f"/api/v1/namespaces/{SYSTEM}/serviceaccounts/zerogate-autoscaler/token"
+    token = plane.cluster.create(path, {"spec": {"expirationSeconds": 3600}})["status"]["token"]
+    authority = plane.authority_file
+    account = Access.written(tmp_path / "kubeconfig", plane.cluster.access.url, authority, token=token)
+    flags = ("--unproven-sources=refused", f"--webhook=127.0.0.1:{free_port()}", "--sidecar-image=zerogate:test")
+    it = Autoscaler(plane, account, home=SYSTEM, name="zerogate-autoscaler-0", flags=flags)
+    it.start()
+    try:
+        it.wait_ready()
+        yield it
+    finally:
+        it.stop()
+
+
+def _token(plane: ControlPlane, path: Path, account: str) -> Path:
+    spec = {"audiences": ["zerogate-stats"], "expirationSeconds": 600}
+    accounts = f"/api/v1/namespaces/{SYSTEM}/serviceaccounts"
+    path.write_text(plane.cluster.create(f"{accounts}/{account}/token", {"spec": spec})["status"]["token"])
+    return path
+
+
+async def test_what_the_chart_mounts_proves_the_autoscaler_to_gateways(
+    plane: ControlPlane, autoscaler: Autoscaler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def resolved(target: Address) -> list[Address]:
+        return [Address("127.0.0.1", target.port)]
+
+    monkeypatch.setattr("zerogate.reporting.sender.resolve", resolved)
+    deployment = plane.cluster.get(DEPLOYMENT)["spec"]["template"]["spec"]
+    env = {each["name"]: each.get("value", "") for each in deployment["containers"][0]["env"]}
+    (volume,) = [each for each in deployment["volumes"] if each["name"] == "token"]
+    (mounted,) = [each["secret"] for each in volume["projected"]["sources"] if "secret" in each]
+    secret = plane.cluster.get(f"/api/v1/namespaces/{SYSTEM}/secrets/{mounted['name']}")["data"]
+    ca_file = tmp_path / "ca.crt"
+    ca_file.write_bytes(b"".join(base64.b64decode(secret[item["key"]]) for item in mounted["items"]))
+    token = _token(plane, tmp_path / "token", "zerogate-gateway")
+    host = env["ZEROGATE_STATS"].rpartition(":")[0]
+    async with reporting(Crowd("a/b"), [autoscaler.stats], token, ca_file=str(ca_file), host=host) as sender:
+        await _until(lambda: sender.open_streams == 1)
+        assert 'zerogate_proven_sources{proof="tls"} 1\n' in autoscaler.ask("/metrics")[1]
+    async with reporting(Crowd("a/b"), [autoscaler.stats], token, ca_file=str(ca_file), host="elsewhere") as sender:
+        await _until(lambda: 'refused_sources_total{reason="tls"} 0\n' not in autoscaler.ask("/metrics")[1])
+        assert sender.open_streams == 0
+    async with reporting(Crowd("a/b"), [autoscaler.stats], token) as sender:
+        await _until(lambda: 'refused_sources_total{reason="unproven"} 0\n' not in autoscaler.ask("/metrics")[1])
+        assert sender.open_streams == 0
+
+
+async def _until(seen: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not seen():
+            await asyncio.sleep(0.1)
+
+
+def test_people_may_look_by_their_role_and_change_nothing_through_the_admin_api(
+    plane: ControlPlane, release: Release
+) -> None:
     del release
     admin = plane.cluster
 
@@ -189,7 +255,6 @@ def test_people_may_look_or_pin_by_their_role(plane: ControlPlane, release: Rele
     own = "zerogate-autoscaler:8081"
     assert may("eve", "developers", "get", own)
     assert not may("eve", "developers", "create", own)
-    assert may("ada", "nobody", "create", own)
-    assert may("ada", "nobody", "delete", own)
-    assert not may("ada", "nobody", "get", "zerogate-gateway:8081")
+    assert not may("eve", "developers", "delete", own)
+    assert not may("eve", "developers", "get", "zerogate-gateway:8081")
     assert not may("mallory", "nobody", "get", own)

@@ -9,6 +9,7 @@ import pytest
 from cryptography import x509
 
 from autoscaler.injector.answering import WantedTargets
+from autoscaler.injector.rotation import MASTERS, read_masters
 from tests.kubernetes.harness.access import JSON_PATCH
 from tests.kubernetes.harness.control_plane import ControlPlane
 from tests.kubernetes.harness.processes import ClusterError, until
@@ -18,6 +19,7 @@ from zerogate.clock import wall
 from zerogate.kube.injection import Injection, inject
 from zerogate.kube.ports import ServicePatch
 from zerogate.kube.sidecar import LABEL, PORT_NAME, SIDECAR, SidecarTerms, sidecar_of
+from zerogate.reporting.proof import key_named, parse_key
 
 RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
 FITTING = {
@@ -82,6 +84,10 @@ def test_a_deployments_pod_gets_the_sidecar_in_a_restricted_namespace(
     told = {entry["name"]: entry["value"] for entry in sidecar["env"]}
     assert (sidecar["name"], sidecar["restartPolicy"], told["ZEROGATE_CONCURRENCY_LIMIT"]) == (SIDECAR, "Always", "4")
     assert told["ZEROGATE_SERVICE"] == f"{team}/llm"
+    secret = controllers.cluster.get(f"/api/v1/namespaces/{SYSTEM}/secrets/{SECRET}")["data"]
+    key = parse_key(told["ZEROGATE_STATS_KEY"])
+    assert key.service == f"{team}/llm"
+    assert key_named(read_masters({MASTERS: base64.b64decode(secret[MASTERS])}), key.name) == key
     assert told["ZEROGATE_PROBE_PATH"] == "/up"
     assert pod["spec"]["terminationGracePeriodSeconds"] == 310
     assert pod["spec"]["containers"][0]["lifecycle"]["preStop"]["httpGet"]["path"] == "/drain?wait"

@@ -20,9 +20,11 @@ from tests.certificates import Authority
 from tests.cli.fake_box import CHAT, FakeBox, served
 from tests.deploy.chart import CHART, SYSTEM, helm
 from tests.kubernetes.harness.control_plane import ControlPlane
+from zerogate.kube.pins import PIN, read_pin
 
 pytestmark = pytest.mark.may_block("what reads kubeconfigs takes a second to import, in a process of its own")
 LEASE = f"/apis/coordination.k8s.io/v1/namespaces/{SYSTEM}/leases"
+WORKLOAD = "/apis/apps/v1/namespaces/team/deployments/chat"
 ROLE = "/apis/rbac.authorization.k8s.io/v1/clusterroles/zerogate-autoscaler"
 
 
@@ -53,7 +55,12 @@ def box(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     """An admin API behind the Service, at an address of this machine that an API server proxies to."""
     address = _own_address()
     fake = FakeBox(tmp_path_factory.mktemp("box"))
-    fake.statuses = {"team/chat": msgspec.structs.replace(CHAT, name="team/chat")}
+    plane.cluster.create("/api/v1/namespaces", {"metadata": {"name": "team"}})
+    labels = {"app": "chat"}
+    template = {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "a", "image": "none"}]}}
+    workload = {"metadata": {"name": "chat"}, "spec": {"selector": {"matchLabels": labels}, "template": template}}
+    plane.cluster.create(WORKLOAD.rpartition("/")[0], workload)
+    fake.statuses = {"team/chat": msgspec.structs.replace(CHAT, name="team/chat", api_path=WORKLOAD)}
     with served(fake, host=address) as url:
         _lead_to(plane, address, int(url.rpartition(":")[2]))
         yield fake
@@ -102,7 +109,9 @@ def test_an_autoscaler_that_is_not_ready_is_said(plane: ControlPlane) -> None:
     plane.cluster.delete(f"/api/v1/namespaces/{SYSTEM}/endpoints/zerogate-autoscaler")
 
 
-def test_status_explain_plan_and_pin_go_through_the_api_server(plane: ControlPlane, box: FakeBox) -> None:
+def test_status_explain_and_plan_go_through_the_api_server_and_a_pin_to_the_workload(
+    plane: ControlPlane, box: FakeBox
+) -> None:
     assert "team/chat" in zerogate(plane, "status").output
     assert "team/chat" in zerogate(plane, "status", "-n", "team").output
     assert "annotate" in zerogate(plane, "status", "-n", "another").output
@@ -113,9 +122,25 @@ def test_status_explain_plan_and_pin_go_through_the_api_server(plane: ControlPla
     done = zerogate(plane, "pin", "team/chat", "1", "--for", "2h")
     assert done.exit_code == 0, done.output
     assert "`kubectl zerogate unpin team/chat` takes it away" in done.output
-    assert box.statuses["team/chat"].pin is not None
-    assert zerogate(plane, "unpin", "team/chat").exit_code == 0
     assert box.statuses["team/chat"].pin is None
+    noted = read_pin(plane.cluster.get(WORKLOAD)["metadata"]["annotations"][PIN])
+    assert noted is not None
+    assert (noted.replicas, noted.until is not None) == (1, True)
+    assert zerogate(plane, "unpin", "team/chat").exit_code == 0
+    assert PIN not in plane.cluster.get(WORKLOAD)["metadata"].get("annotations", {})
+    done = zerogate(plane, "pin", "team/chat", "99")
+    assert (done.exit_code, "has max-replicas" in done.output) == (ExitCode.FAILED, True)
+
+
+@pytest.mark.parametrize("path", [None, "/api/v1/namespaces/team/secrets/chat", WORKLOAD + "er", f"{WORKLOAD}/scale"])
+def test_a_pin_is_written_nowhere_but_to_the_workload(plane: ControlPlane, box: FakeBox, path: str | None) -> None:
+    told = box.statuses["team/chat"]
+    box.statuses["team/chat"] = msgspec.structs.replace(told, api_path=path)
+    try:
+        done = zerogate(plane, "pin", "team/chat", "1")
+    finally:
+        box.statuses["team/chat"] = told
+    assert (done.exit_code, "does not say where the workload" in done.output) == (ExitCode.FAILED, True)
 
 
 def test_a_name_that_is_no_service_is_said_by_the_autoscaler(plane: ControlPlane, box: FakeBox) -> None:
@@ -131,9 +156,11 @@ def test_who_may_look_may_not_pin_and_is_told_the_rule(plane: ControlPlane, box:
     assert "team/chat" in zerogate(plane, "status", kubeconfig=eve).output
     done = zerogate(plane, "pin", "team/chat", "1", kubeconfig=eve)
     assert done.exit_code == ExitCode.FAILED
-    rule = 'resources: ["services/proxy"], resourceNames: ["zerogate-autoscaler:8081"], verbs: ["create"]}'
+    rule = '{apiGroups: ["apps"], resources: ["deployments"], resourceNames: ["chat"], verbs: ["patch"]}'
     assert rule in done.output
-    assert "the Role zerogate-operator" in done.output
+    assert PIN not in plane.cluster.get(WORKLOAD)["metadata"].get("annotations", {})
+    stranger = plane.access("mallory", is_outside=True).kubeconfig
+    assert "the Role zerogate-viewer" in zerogate(plane, "status", kubeconfig=stranger).output
 
 
 def test_no_kubeconfig_and_no_server_are_said(plane: ControlPlane, tmp_path: Path) -> None:

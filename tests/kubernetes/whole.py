@@ -26,7 +26,11 @@ from zerogate.clock import now
 ALL: Final[Mapping[str, Any]] = {
     "activator": {"enabled": False},
     # streams of a test are seconds long, and a rollout waits for each pod's end
-    "gateway": {"drainDeadlineSeconds": 60, "drainWaitSeconds": 3},
+    "gateway": {
+        "drainDeadlineSeconds": 60,
+        "drainWaitSeconds": 3,
+        "env": [{"name": "ZEROGATE_ADMIN_CHANGES", "value": "anybody"}],
+    },
 }
 LONG_S: Final = 90
 """For what takes some seconds on an idle machine: a pod's start, a rollout."""

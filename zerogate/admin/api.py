@@ -118,6 +118,8 @@ class ServiceStatus(msgspec.Struct, frozen=True, kw_only=True):
     """The last replica that ended otherwise than by our stopping it; null where none did."""
     notices: tuple[str, ...] = ()
     """What its owner should know, as sentences: an old policy still holds, an input is missing."""
+    api_path: str | None = None
+    """On a cluster: where the workload is in the Kubernetes API, to whose annotations a pin is written."""
 
 
 class Explanation(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,8 +1,9 @@
 """The admin port of a process that has no other web server: a few paths, answered at once or a little later.
 
 A second server of our own engine, with a `Desk` as its `place`: nothing here can be reached through the traffic's port,
-and nothing of the traffic through this one. It has no passwords; what changes something is not taken from web pages. It
-may be asked for with GET all the same where a path allows that: a kubelet's hook can send nothing else.
+and nothing of the traffic through this one. It has no passwords; what changes something is not taken from web pages,
+and with `local_changes` from no other machine or pod either. It may be asked for with GET all the same where a path
+allows that: a kubelet's hook can send nothing else.
 """
 
 import socket
@@ -19,6 +20,9 @@ from zerogate.http.sides import DEFAULT_TERMS, Owner
 
 JSON: Final[tuple[Field, ...]] = ((b"Content-Type", b"application/json"), (b"Cache-Control", b"no-store"))
 TEXT: Final[tuple[Field, ...]] = ((b"Content-Type", CONTENT_TYPE.encode()),)
+LOCAL: Final = (b"127.0.0.1", b"::1", b"::ffff:127.0.0.1", b"unix")
+"""Peers that are this machine, or this pod: port-forwards come from there. Not all of 127/8: what a service mesh lets
+in from outside comes from another address of it (Istio: 127.0.0.6)."""
 READS: Final = (b"GET", b"HEAD")
 
 
@@ -62,8 +66,10 @@ class Desk(Owner[Exchange]):
         late: Callable[[Exchange, float], None],
         *,
         where: str,
+        local_changes: bool = False,
     ) -> None:
         self._paths = paths
+        self._local_changes = local_changes
         self._serve = serve
         self._late = late
         self._unknown = Refusal(
@@ -84,6 +90,8 @@ class Desk(Owner[Exchange]):
             exchange.refuse(_method_refused(name, path), now_s)
         elif path.changes and not is_ours(head):
             exchange.refuse(_page_refused(name), now_s)
+        elif path.changes and self._local_changes and exchange.downstream.peer not in LOCAL:
+            exchange.refuse(_stranger_refused(name), now_s)
         else:
             self._serve(exchange, name, now_s)
 
@@ -144,5 +152,15 @@ def _page_refused(name: bytes) -> Refusal:
         status=403,
         code="refused",
         detail=f"{name.decode()} is not taken from web pages: ask by address (127.0.0.1), without an Origin.",
+        hopeless=True,
+    )
+
+
+def _stranger_refused(name: bytes) -> Refusal:
+    return Refusal(
+        status=403,
+        code="refused",
+        detail=f"{name.decode()} is taken from this machine or pod alone: kubectl port-forward leads there, or "
+        "--admin-changes anybody lets all in who reach this port.",
         hopeless=True,
     )

@@ -64,13 +64,14 @@ class Refused(msgspec.Struct, frozen=True):
 
 
 def inject(
-    pod: Json, wanted: WorkloadPolicy, terms: SidecarTerms, *, service: str, services: Sequence[Json], token: str
-) -> Injection | Refused:
+    pod: Json, wanted: WorkloadPolicy, terms: SidecarTerms, *, service: str, services: Sequence[Json], token: str,
+    key: str = "",
+) -> Injection | Refused:  # fmt: skip
     """See the module. `service`: NAMESPACE/NAME of the workload; `services`: the Services of its namespace; `token`: a
-    new secret for `/drain`, used where the pod has none yet."""
+    new secret for `/drain`, `key`: one by which autoscalers are known, both used where the pod has none yet."""
     try:
         _refuse_unfit(pod)
-        return _Patch(pod, wanted, terms, service, token).made(services)
+        return _Patch(pod, wanted, terms, service, token, key).made(services)
     except UnfitError as error:
         return Refused(str(error))
 
@@ -90,13 +91,15 @@ def _refuse_unfit(pod: Json) -> None:
 class _Patch:
     """The operations for one pod, in the order in which they are applied."""
 
-    def __init__(self, pod: Json, wanted: WorkloadPolicy, terms: SidecarTerms, service: str, token: str) -> None:
+    def __init__(self, pod: Json, wanted: WorkloadPolicy, terms: SidecarTerms, service: str, token: str, key: str
+    ) -> None:  # fmt: skip
         self._pod = pod
         self._spec: Json = pod["spec"]
         self._wanted = wanted
         self._terms = terms
         self._service = service
         self._token = token
+        self._key = key
         self._operations: list[Operation] = []
         self._warnings: list[str] = []
 
@@ -158,6 +161,7 @@ class _Patch:
             self._terms, self._wanted, placed,
             service=self._service, ready_path=path, port_names=names,
             leads_services=bool(takeover.names or takeover.patches or takeover.by_own_name), pod_spec=self._spec,
+            key=self._key,
         )  # fmt: skip
         if self._spec.get("initContainers"):
             self._add("/spec/initContainers/0", container)

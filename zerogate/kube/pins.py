@@ -2,7 +2,8 @@
 
     state.zerogate.dev/pin: {"replicas":2,"until":"2026-11-22T15:00:00Z"}
 
-Written by the autoscaler that was asked; read by all of them, and by gateways before they wake a workload themselves.
+Written by whoever may patch the workload, `kubectl zerogate pin` for one; read by all autoscalers, and by gateways
+before they wake a workload themselves.
 """
 
 from typing import Final

@@ -54,8 +54,9 @@ def rights_of(
     workloads: Sequence[Workloads] = WORKLOADS,
     has_webhook: bool = True,
     has_takeover: bool = True,
+    has_cert_manager: bool = False,
 ) -> tuple[Right, ...]:
-    """All rules of a role."""
+    """All rules of a role. `has_cert_manager`: it keeps the certificate, and tells API servers whom to trust."""
     found = [*_sees(workloads), *_scales(workloads), _tells()]
     if role in ("autoscaler", "gateway"):
         found.append(_routes())
@@ -66,7 +67,8 @@ def rights_of(
     if role == "autoscaler":
         found += _decides(release, workloads)
         found.append(_says_of_routes())
-        found += _injects(release, workloads) if has_webhook else ()
+        found += _injects(workloads) if has_webhook else ()
+        found += _publishes() if has_webhook and not has_cert_manager else ()
         found += _takes_over() if has_takeover else ()
     return tuple(found)
 
@@ -118,7 +120,7 @@ def _slices(verbs: tuple[str, ...], why: str) -> Right:
 
 def _decides(release: str, workloads: Sequence[Workloads]) -> Iterator[Right]:
     for one in workloads:
-        why = "state.zerogate.dev/… and pins on them"
+        why = "state.zerogate.dev/… on them"
         yield Right(group=one.group, resources=(one.resource,), verbs=("patch",), why=why)
     yield Right(group="", resources=("pods",), verbs=("patch",), why="controller.kubernetes.io/pod-deletion-cost")
     yield Right(
@@ -141,9 +143,17 @@ def _decides(release: str, workloads: Sequence[Workloads]) -> Iterator[Right]:
         group="coordination.k8s.io", resources=leases, verbs=("get", "patch"), names=(f"{release}-autoscaler",),
         at_home=True, why="who leads",
     )  # fmt: skip
+    yield Right(
+        group="", resources=("secrets",), verbs=("create",), at_home=True,
+        why="the key of its certificate, and of what sidecars' keys are made",
+    )  # fmt: skip
+    yield Right(
+        group="", resources=("secrets",), verbs=("get", "patch"), names=(f"{release}-webhook",), at_home=True,
+        why="the same",
+    )  # fmt: skip
 
 
-def _injects(release: str, workloads: Sequence[Workloads]) -> Iterator[Right]:
+def _injects(workloads: Sequence[Workloads]) -> Iterator[Right]:
     for one in workloads:
         yield Right(group=one.group, resources=(one.resource,), verbs=("get",), why="whose pod it is, asked anew")
     yield Right(group="apps", resources=("replicasets",), verbs=("get",), why="the same")
@@ -151,16 +161,12 @@ def _injects(release: str, workloads: Sequence[Workloads]) -> Iterator[Right]:
     yield Right(
         group="", resources=("configmaps",), verbs=("get",), names=("zerogate-policy",), at_home=True, why="the same"
     )  # fmt: skip
+
+
+def _publishes() -> Iterator[Right]:
     yield Right(
         group="admissionregistration.k8s.io", resources=_HOOKS, verbs=("get", "patch"), names=("zerogate",),
         why="the authority of the webhook's certificate",
-    )  # fmt: skip
-    yield Right(
-        group="", resources=("secrets",), verbs=("create",), at_home=True, why="the key of the webhook's certificate"
-    )  # fmt: skip
-    yield Right(
-        group="", resources=("secrets",), verbs=("get", "patch"), names=(f"{release}-webhook",), at_home=True,
-        why="the same",
     )  # fmt: skip
 
 

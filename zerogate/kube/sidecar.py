@@ -104,9 +104,13 @@ def container_of(
     port_names: Sequence[str],
     leads_services: bool,
     pod_spec: Mapping[str, Any],
+    key: str = "",
 ) -> dict[str, Any]:
-    """The container. `port_names`: all that Services may know the traffic's port by; `leads_services`: some do."""
+    """The container. `port_names`: all that Services may know the traffic's port by; `leads_services`: some do;
+    `key`: autoscalers are known by it, where it is not empty."""
     env = {**_from_policy(wanted), **_places(terms, placed, service, ready_path, leads_services=leads_services)}
+    if key:
+        env["STATS_KEY"] = key
     container: dict[str, Any] = {
         "name": SIDECAR,
         "image": terms.image,

@@ -9,7 +9,7 @@ does not acknowledge a wake for 3 s. All methods run on the event loop and none 
 import asyncio
 import logging
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -17,7 +17,7 @@ import msgspec
 
 from zerogate.clock import now
 from zerogate.reporting.families import Told
-from zerogate.reporting.stream import Stream
+from zerogate.reporting.stream import Asked, Stream
 from zerogate.reporting.targets import MOST_ADDRESSES, resolve
 from zerogate.reporting.wakes import Wakes
 from zerogate.reporting.wire import (
@@ -70,6 +70,10 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     kind: Kind
     service: str = ""
     token_file: str = ""
+    ca_file: str = ""
+    """Authorities that prove autoscalers, by TLS, under the names of `addresses`."""
+    key: str = ""
+    """Or what a sidecar has instead, as `zerogate.reporting.proof` writes it."""
 
 
 Answer = Callable[[FromSource], None]
@@ -78,6 +82,19 @@ Answer = Callable[[FromSource], None]
 
 def _nobody(*_: object) -> None:
     """Nobody acts."""
+
+
+def _asked_of(target: Target) -> Asked:
+    """Neither TLS nor codes are loaded where there is no use for them."""
+    if target.ca_file:
+        from zerogate.reporting.trust import Trust
+
+        return Asked(trust=Trust(target.ca_file))
+    if target.key:
+        from zerogate.reporting.proof import parse_key
+
+        return Asked(key=parse_key(target.key))
+    return Asked()
 
 
 class Sender:
@@ -100,6 +117,7 @@ class Sender:
         self._on_unacknowledged = on_unacknowledged
         self._on_order = on_order
         self._incarnation = os.urandom(8).hex()
+        self._asked = _asked_of(target)
         self._streams: dict[Address, Stream] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._known: dict[str, None] = {}
@@ -162,20 +180,23 @@ class Sender:
     async def _find_always(self) -> None:
         while True:
             try:
-                found = [address for target in self._target.addresses for address in await resolve(target)]
+                found = {one: target.host for target in self._target.addresses for one in await resolve(target)}
             except (OSError, TimeoutError) as error:
                 log.warning("the autoscalers' addresses are not to be had: %s", error or "no answer")
             else:
-                self._keep(found[:MOST_ADDRESSES])
+                self._keep(found)
             await asyncio.sleep(RESOLVE_S * (0.75 + self._jitter() / 2) if self._streams else PERIOD_S)
 
-    def _keep(self, found: Sequence[Address]) -> None:
+    def _keep(self, all_found: Mapping[Address, str]) -> None:
+        """`all_found`: addresses with the names that they were found by."""
+        found = dict(list(all_found.items())[:MOST_ADDRESSES])
         for address, stream in self._streams.items():
             # one that works is left alone until it ends: who is not ready for others may well be ready for us
             stream.is_listed = address in found
-        for address in found:
+        for address, name in found.items():
             if address not in self._streams:
-                stream = self._streams[address] = Stream(address, self, self._jitter)
+                asked = msgspec.structs.replace(self._asked, name=name.rstrip("."))
+                stream = self._streams[address] = Stream(address, self, self._jitter, asked)
                 self._nursery.start(self._run(stream), name=f"stats to {address}")
 
     async def _run(self, stream: Stream) -> None:

@@ -1,5 +1,8 @@
 """One stream to one autoscaler, from the sender's side: connects, says hello, keeps what it could not say.
 
+Whoever answers has to prove first that it is an autoscaler, where the source has what that takes: authorities (TLS) or
+a key. Until then it is told nothing, and nothing that it says is done.
+
 What is kept is names of services, never reports: reports are cumulative, so the present one says all that is missing.
 Nothing is written to an autoscaler that does not read. Owned by `zerogate.reporting.sender`, which decides what is
 said.
@@ -7,23 +10,30 @@ said.
 
 import asyncio
 import logging
+import os
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+import msgspec
 
 from zerogate.clock import now
 from zerogate.reporting.wire import (
     MOST_BYTES_OF_ONE,
     PREAMBLE,
+    PROVEN_PREAMBLE,
     SILENCE_S,
     Ack,
+    Challenge,
     Frames,
     FromSource,
     Hello,
     Order,
+    Proof,
     Quiesce,
     Reopen,
     Token,
+    ToSource,
     TurnedAway,
     Welcome,
     WireError,
@@ -31,6 +41,10 @@ from zerogate.reporting.wire import (
     read_to_source,
 )
 from zerogate.runtime.interface import Address
+
+if TYPE_CHECKING:
+    from zerogate.reporting.proof import Key, Session
+    from zerogate.reporting.trust import Trust
 
 log = logging.getLogger(__name__)
 
@@ -58,11 +72,23 @@ class StreamOwner(Protocol):
     def on_order(self, stream: "Stream", order: Order) -> None: ...
 
 
+class Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """Of an autoscaler before it is told anything. With neither, whoever answers is believed."""
+
+    trust: "Trust | None" = None
+    name: str = ""
+    """What its certificate has to be for."""
+    key: "Key | None" = None
+
+
 class Stream:
     """See the module's text. `run` it as a task; `missed` are services whose last readings it has not been told."""
 
-    def __init__(self, address: Address, owner: StreamOwner, jitter: Callable[[], float]) -> None:
+    def __init__(
+        self, address: Address, owner: StreamOwner, jitter: Callable[[], float], asked: Asked | None = None
+    ) -> None:
         self.address = address
+        self._asked = asked or Asked()
         self.is_listed = True
         """Whether its name still stands for this address: if not, it is not connected to again."""
         self.is_open = False
@@ -95,17 +121,17 @@ class Stream:
             pause_s = max(FIRST_PAUSE_S, min(LONGEST_PAUSE_S, pause_s * 2))
 
     async def _connect_and_stay(self) -> None:
-        loop = asyncio.get_running_loop()
         self._is_refused = False
         async with asyncio.timeout(CONNECT_S):
-            _, connection = await loop.create_connection(
-                lambda: _Connection(self), self.address.host, self.address.port
-            )
+            connection = await self._connect()
         self._connection = connection
         try:
+            if self._asked.key is not None:
+                async with asyncio.timeout(CONNECT_S):
+                    await self._ask_for_proof(connection, self._asked.key)
             hello = self._owner.hello()
             self._told_token = hello.token
-            connection.write(PREAMBLE + frame(hello))
+            connection.say(frame(hello), PREAMBLE if connection.session is None else b"")
             async with asyncio.timeout(CONNECT_S):
                 await asyncio.wait((connection.welcomed, connection.lost), return_when=asyncio.FIRST_COMPLETED)
             await connection.lost
@@ -114,11 +140,53 @@ class Stream:
             self._connection = None
             self.is_open = self.can_write = False
 
+    async def _connect(self) -> "_Connection":
+        """Raises OSError, also where the other side is not who it should be."""
+        asked, host, port = self._asked, self.address.host, self.address.port
+        loop = asyncio.get_running_loop()
+        connection = _Connection(self)
+        if asked.trust is None:
+            await loop.create_connection(lambda: connection, host, port)
+            return connection
+        # late: OpenSSL is not for everybody
+        from zerogate.http.tls_transport import TlsTransport
+
+        context = asked.trust.context()
+        transport, _ = await loop.create_connection(
+            lambda: TlsTransport(
+                context, connection.take_tls, connection.fail, server_name=asked.name
+            ),
+            host, port,
+        )  # fmt: skip
+        try:
+            await asyncio.wait((connection.made, connection.lost), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            if not connection.made.done():
+                transport.abort()
+        if not connection.made.done():
+            raise OSError(f"whoever answers does not prove to be {asked.name}: {connection.failure or 'it went away'}")
+        return connection
+
+    async def _ask_for_proof(self, connection: "_Connection", key: "Key") -> None:
+        """Raises OSError where it is not proved."""
+        from zerogate.reporting.proof import NONCE_BYTES, Session
+
+        nonce = os.urandom(NONCE_BYTES)
+        connection.write(PROVEN_PREAMBLE + frame(Challenge(key.name, nonce)))
+        await asyncio.wait((connection.proof, connection.lost), return_when=asyncio.FIRST_COMPLETED)
+        if not connection.proof.done():
+            raise OSError("it went away before it proved to be an autoscaler")
+        proof = connection.proof.result()
+        session = Session(key, nonce, proof.nonce, is_source=True)
+        if not session.is_proven_by(proof.proof):
+            raise OSError("it does not know this sidecar's key, so it is no autoscaler, and is told nothing")
+        connection.session = session
+
     def say(self, data: bytes) -> bool:
-        """Frames. False where it cannot be written now, or is not connected."""
+        """One frame. False where it cannot be written now, or is not connected."""
         if not self.can_write or self._connection is None:
             return False
-        self._connection.write(data)
+        self._connection.say(data)
         return True
 
     def beat(self, message: FromSource, token: str, now_s: float) -> None:
@@ -147,7 +215,9 @@ class Stream:
     def on_message(self, connection: "_Connection", body: bytes) -> None:
         """The autoscaler spoke."""
         message = read_to_source(body)
-        if isinstance(message, Ack):
+        if self._asked.key is not None and connection.session is None:
+            self._on_unproven(connection, message)
+        elif isinstance(message, Ack):
             self._owner.on_ack(self, message.number, is_leading=message.leading)
         elif isinstance(message, TurnedAway):
             self._is_refused = not message.is_passing
@@ -161,6 +231,15 @@ class Stream:
                 connection.welcomed.set_result(None)
             self._owner.on_welcome(self)
             self._owner.on_ack(self, 0, is_leading=message.leading)
+
+    def _on_unproven(self, connection: "_Connection", message: ToSource) -> None:
+        if isinstance(message, Proof) and not connection.proof.done():
+            connection.proof.set_result(message)
+        elif isinstance(message, TurnedAway):
+            # whoever says so, it is worth a try soon: perhaps another answers there by then
+            self._say(f"the autoscaler at {self.address} takes no reports from here: {message.reason}")
+        else:
+            raise WireError("it speaks before it has proved to be an autoscaler")
 
     def on_writable(self, can_write: bool) -> None:
         """The autoscaler has stopped or begun to read."""
@@ -181,6 +260,12 @@ class _Connection(asyncio.Protocol):
         loop = asyncio.get_running_loop()
         self.welcomed: asyncio.Future[None] = loop.create_future()
         self.lost: asyncio.Future[None] = loop.create_future()
+        self.made: asyncio.Future[None] = loop.create_future()
+        """Connected, and with TLS proved."""
+        self.proof: asyncio.Future[Proof] = loop.create_future()
+        self.failure: Exception | None = None
+        self.session: Session | None = None
+        """Codes of messages, from the proof on."""
         self.heard_s = now()
         self._stream = stream
         self._frames = Frames(MOST_BYTES_OF_ONE)
@@ -188,8 +273,19 @@ class _Connection(asyncio.Protocol):
         """Messages that are not dealt with yet; nothing is read meanwhile."""
         self._transport: Any = None
 
+    def take_tls(self, _: Any) -> asyncio.Protocol:
+        """The handshake is done, and the other side's name is right."""
+        return self
+
+    def fail(self, _: Any, failure: Exception | None) -> None:
+        """There is no connection."""
+        self.failure = failure
+        self.connection_lost(failure)
+
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
+        if not self.made.done():
+            self.made.set_result(None)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stream.is_open = self._stream.can_write = False
@@ -211,7 +307,8 @@ class _Connection(asyncio.Protocol):
         """With a slice of what was said."""
         try:
             for _ in range(min(SLICE, len(self._bodies))):
-                self._stream.on_message(self, self._bodies.popleft())
+                body = self._bodies.popleft()
+                self._stream.on_message(self, body if self.session is None else self.session.open(body))
         except WireError as error:
             self._wrong(error)
 
@@ -234,6 +331,9 @@ class _Connection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._stream.on_writable(True)
+
+    def say(self, framed: bytes, greeting: bytes = b"") -> None:
+        self._transport.write(greeting + (framed if self.session is None else self.session.seal(framed)))
 
     def write(self, data: bytes) -> None:
         self._transport.write(data)

@@ -2,7 +2,8 @@
 
 The sender opens with `PREAMBLE`; from then on each message, both ways, is its length in four bytes (big endian) and
 MessagePack: a list whose first item says which message it is. Further items may be added at the end of a message with
-a default, so either side may be the older one; what cannot be read so needs another number in the preamble.
+a default, so either side may be the older one; what cannot be read so needs another number in the preamble. A stream of
+`PROVEN_PREAMBLE` begins with a challenge, and then each message ends with a code (`zerogate.reporting.proof`).
 
 Everything a source says is cumulative, so a message that is lost or said again distorts nothing. The source's name and
 incarnation are said once, in `Hello`: no message can speak for another source. What the leader orders is a lease that
@@ -18,6 +19,8 @@ from zerogate.errors import ZerogateError
 from zerogate.stats import Stat
 
 PREAMBLE: Final = b"zerogate-stats/1\n"
+PROVEN_PREAMBLE: Final = b"zerogate-stats/2\n"
+"""Of a stream that begins with a `Challenge`, and whose messages have codes from the `Proof` on."""
 BEAT_S: Final = 5.0
 """A source speaks at least so often; each beat is acknowledged."""
 SILENCE_S: Final = 15.0
@@ -115,6 +118,13 @@ class Quiesced(msgspec.Struct, frozen=True, array_like=True, tag=6):
     inside: int
 
 
+class Challenge(msgspec.Struct, frozen=True, array_like=True, tag=7):
+    """The very first message where the autoscaler has to prove itself; see `zerogate.reporting.proof`."""
+
+    key: str
+    nonce: bytes
+
+
 class Welcome(msgspec.Struct, frozen=True, array_like=True, tag=10):
     """The source is known from now on. `leading`: this autoscaler is the one that acts."""
 
@@ -154,9 +164,16 @@ class Reopen(msgspec.Struct, frozen=True, array_like=True, tag=14):
     number: int
 
 
+class Proof(msgspec.Struct, frozen=True, array_like=True, tag=15):
+    """To a challenge, and the last message without a code."""
+
+    nonce: bytes
+    proof: bytes
+
+
 Order = Quiesce | Reopen
-FromSource = Hello | Readings | Wake | Beat | Token | Bye | Quiesced
-ToSource = Welcome | Ack | TurnedAway | Quiesce | Reopen
+FromSource = Hello | Readings | Wake | Beat | Token | Bye | Quiesced | Challenge
+ToSource = Welcome | Ack | TurnedAway | Quiesce | Reopen | Proof
 
 _encode = msgspec.msgpack.Encoder().encode
 _from_source: msgspec.msgpack.Decoder[FromSource] = msgspec.msgpack.Decoder(FromSource)

@@ -3,6 +3,9 @@
 {{- define "zerogate.gateway" -}}{{ .Release.Name }}-gateway{{- end -}}
 {{- define "zerogate.activator" -}}{{ .Release.Name }}-activator{{- end -}}
 {{- define "zerogate.secret" -}}{{ .Release.Name }}-webhook{{- end -}}
+{{- define "zerogate.certificate" -}}
+{{- if .Values.certificates.certManager.enabled -}}{{ .Release.Name }}-certificate{{- else -}}{{ include "zerogate.secret" . }}{{- end -}}
+{{- end -}}
 {{- define "zerogate.stats" -}}{{ .Release.Name }}-autoscaler-stats.{{ .Release.Namespace }}.svc:8090{{- end -}}
 
 {{- define "zerogate.image" -}}

@@ -94,12 +94,26 @@ livenessProbe:
   valueFrom: {fieldRef: {fieldPath: metadata.name}}
 {{- end -}}
 
-{{/* A token that is good for reports alone, and where it is. */}}
+{{/* A token that is good for reports alone, the authority that vouches for autoscalers, and where they are. */}}
 {{- define "zerogate.tokenVolume" -}}
 - name: token
   projected:
     sources:
       - serviceAccountToken: {audience: zerogate-stats, expirationSeconds: 3600, path: token}
+      # without its key. An autoscaler makes it; pods that come before that wait, instead of reporting to nobody for a minute
+      - secret: {name: {{ include "zerogate.certificate" . }}, items: [{key: ca.crt, path: ca.crt}]}
+{{- end -}}
+{{- define "zerogate.statsProofs" -}}
+- {name: ZEROGATE_STATS_TOKEN_FILE, value: /var/run/secrets/zerogate.dev/token}
+- {name: ZEROGATE_STATS_CA_FILE, value: /var/run/secrets/zerogate.dev/ca.crt}
+{{- end -}}
+{{/* Kinds beside Deployment and StatefulSet, for each process that looks at workloads. */}}
+{{- define "zerogate.kinds" -}}
+{{- with .Values.extraWorkloads }}
+{{- $kinds := list }}
+{{- range . }}{{- $kinds = append $kinds (printf "%s.%s/%s" .kind .group .version) }}{{- end }}
+- {name: ZEROGATE_KINDS, value: {{ join "," $kinds | quote }}}
+{{- end }}
 {{- end -}}
 {{- define "zerogate.tokenMount" -}}
 - {name: token, mountPath: /var/run/secrets/zerogate.dev, readOnly: true}

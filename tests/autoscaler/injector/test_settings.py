@@ -8,6 +8,7 @@ from zerogate.errors import DefinitionErrors
 from zerogate.kube.feed import KINDS
 from zerogate.kube.injection import Injection, inject
 from zerogate.kube.sidecar import SidecarTerms
+from zerogate.reporting.proof import MASTER_BYTES, new_key, parse_key
 from zerogate.runtime.interface import Address
 
 ON = ["--webhook", "0.0.0.0:8443", "--sidecar-image", "zerogate:1"]
@@ -62,3 +63,21 @@ def test_sidecars_report_to_the_releases_autoscalers_with_their_token() -> None:
     told = read_sidecar([], env(patched(pod(), outcome.operations)))
     assert told.stats == (Address("mine-autoscaler-stats.there.svc", 8090),)
     assert told.stats_token_file == "/var/run/secrets/zerogate.dev/token"
+
+
+def test_a_sidecar_reads_the_key_by_which_it_knows_autoscalers_and_keeps_it() -> None:
+    key = new_key(b"m" * MASTER_BYTES, "default/llm", "s" * 22)
+    outcome = inject(pod(), policy(), terms(), service="default/llm", services=(), token="t" * 32, key=key.text())
+    assert isinstance(outcome, Injection)
+    made = patched(pod(), outcome.operations)
+    assert parse_key(read_sidecar([], env(made)).stats_key) == key
+    again = inject(made, policy(), terms(), service="default/llm", services=(), token="u" * 32, key="another")
+    assert isinstance(again, Injection)
+    assert again.operations == ()
+
+
+def test_sources_that_ask_for_no_proof_are_refused_unless_it_is_said() -> None:
+    assert read([], {}).takes_unproven is False
+    assert read([], {"ZEROGATE_UNPROVEN_SOURCES": "taken"}).takes_unproven is True
+    with pytest.raises(DefinitionErrors, match="neither taken nor refused"):
+        read(["--unproven-sources", "yes"], {})
