@@ -263,6 +263,40 @@ async def test_an_hpa_keeps_what_is_between_and_gets_its_floor_back(place: Place
     await place.until(lambda: place.floor("llama") == 1 and not place.notes("llama"))
 
 
+@pytest.mark.parametrize(
+    ("number", "floor"), [(22, 24), (88, 89), (0, 21)], ids=["v10 from 22", "v11 from 88", "v12 from zero"]
+)
+async def test_a_floor_under_an_hpa_is_exact(place: Place, number: int, floor: int) -> None:
+    """Its own rule has a tolerance of a tenth: of a metric that asked for 24, 22 would stay 22."""
+    place.hpa("llama", least=1, most=100)
+    place.deploy("llama", replicas=number, hpa="floor", min_replicas=str(number), max_replicas="100")
+    one = place.autoscaler("one")
+    await place.until(lambda: place.notes("llama").get("state.zerogate.dev/replicas") == str(number))
+    place.annotate("llama", min_replicas=str(floor))
+    await place.until(lambda: place.floor("llama") == floor and place.number("llama") == floor)
+    await asyncio.sleep(2.5)  # two syncs of its controller
+    assert (place.floor("llama"), place.number("llama")) == (floor, floor)
+    assert place.events("ForeignScale") == []
+    assert _metric(one, "zerogate_scale_writes_total") == (0 if number else 1), "the HPA writes what is above zero"
+
+
+async def test_the_floor_is_given_back_when_the_policy_leaves_the_hpa_alone(place: Place) -> None:
+    place.hpa("llama", least=2, most=9)
+    place.deploy("llama", replicas=2, hpa="floor", min_replicas="3", max_replicas="4")
+    one = place.autoscaler("one")
+    await place.until(lambda: place.floor("llama") == 3)
+    assert place.notes("llama")["state.zerogate.dev/hpa"] == "floor"
+    place.annotate("llama", hpa="none")
+    await place.until(lambda: place.floor("llama") == 2 and "state.zerogate.dev/hpa" not in place.notes("llama"))
+    place.annotate("llama", hpa="floor")
+    await place.until(lambda: place.floor("llama") == 3)
+    one.stop()
+    place.annotate("llama", hpa="none")
+    place.autoscaler("two")
+    await place.until(lambda: place.floor("llama") == 2, within_s=30)
+    assert place.notes("llama")["state.zerogate.dev/replicas"] == "2"
+
+
 async def test_a_floor_without_an_hpa_is_said(place: Place) -> None:
     service = place.deploy("llama", replicas=1, hpa="floor", min_replicas="2", max_replicas="4")
     one = place.autoscaler("one")
