@@ -3,8 +3,8 @@ PATH RPS CONNECTIONS FILE`; a rate of 0 is each connection's next request as soo
 
 Each connection is kept, and has its turn several times a second as in clients' pools. One that was ended while nothing
 was asked on it is replaced without a word, as urllib3 and Go do; a request that went out is never sent again. FILE has
-`{}` after the first answers and, after SIGTERM, what became of all of them (`Outcome`). Costs 0.1 ms of a core for a
-request, so that the load is not what is measured.
+`{}` after the first answers and, after SIGTERM, what became of all of them (`Outcome`). 200 requests a
+second cost 5 % of a core.
 """
 
 import asyncio

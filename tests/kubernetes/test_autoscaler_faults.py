@@ -1,4 +1,4 @@
-"""An autoscaler as a whole on bad days of its API server: what the adapter survives (`contract.py`), its process does."""
+"""An autoscaler as a whole on bad days of its API server: its process survives what the adapter does."""
 
 import asyncio
 import os
@@ -16,7 +16,7 @@ from zerogate.clock import now
 pytestmark = pytest.mark.may_block("the client of the tests and their processes wait")
 
 IS_LONG = os.environ.get("ZEROGATE_LONG", "") not in ("", "0")
-"""With `make soak`: what takes minutes, too."""
+"""With `make soak-kubernetes`: what takes minutes, too."""
 
 
 @pytest.fixture
