@@ -271,8 +271,9 @@ def test_one_gateway_of_three_uses_every_slot_and_nobody_waits_while_one_is_free
         time.sleep(4)
     load.check(rps=80)
     waited = {bound: count - before.get(bound, 0) for bound, count in _waits(whole, busy, f"{team}/slots").items()}
-    say(f"of {load.outcome.count} with a free slot, so many waited as long at most: {waited}")
-    assert waited.get("+Inf", 0) == waited.get("0.25", 0), "0.1 s is the goal; a busy machine gets more"
+    every, soon = waited["+Inf"], waited["0.1"]
+    say(f"with a free slot {every:.0f} of {load.outcome.count} waited, {every - soon:.0f} for more than 0.1 s")
+    assert every == waited["0.25"], "0.1 s is the goal; a busy machine gets more"
     assert [_peak(whole, pod) for pod in model.pods()] == [2, 2, 2]
     model.cluster.delete(model.path)
 
