@@ -305,9 +305,7 @@ def _waits(whole: Whole, gateway: str, service: str) -> dict[str, float]:
 def prompt_node_afterwards(node: Node) -> Iterator[None]:
     """For the tests that follow."""
     yield
-    node.plane.restart_controllers()
-    node.kube_proxy.stop()
-    node.kube_proxy.start()
+    node.restart_clients()
 
 
 @pytest.mark.usefixtures("prompt_node_afterwards")

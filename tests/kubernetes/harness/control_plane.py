@@ -107,13 +107,6 @@ class ControlPlane:
         self.api_server.start()
         until(self.cluster.is_ready, within_s=_START_S, what="the API server", process=self.api_server)
 
-    def restart_controllers(self) -> None:
-        """After an outage of the API server. Left alone they wait longer and longer between two tries: 20 s without it
-        were measured to make the next pod 50 s late, and its place on a node 60 s."""
-        for controller in self.controllers:
-            controller.stop()
-            controller.start()
-
     def stop(self) -> None:
         """End everything. Nothing is saved: nothing is worth it."""
         self.cluster.close()
