@@ -98,7 +98,7 @@ class Node:
     def restart_clients(self) -> None:
         """After an outage of the API server: its clients wait longer and longer between two tries. 20 s without it were
         measured to make the next pod 50 s late, its place on the node 60 s, and names unknown for minutes."""
-        for process in (*self.plane.controllers, self.kube_proxy, self.dns):
+        for process in (*self.plane.controllers, self.kubelet, self.kube_proxy, self.dns):
             process.stop()
             process.start()
 
