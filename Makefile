@@ -2,7 +2,7 @@
 # makes from the lock files and remakes only when they change.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast check fuzz bench bench-kubernetes bench-proxy docs picture soak cluster kubernetes-binaries lock clean environment-demo environment-dev
+.PHONY: help demo test test-fast check fuzz bench bench-kubernetes bench-proxy docs picture soak soak-kubernetes cluster kubernetes-binaries lock clean environment-demo environment-dev
 
 BIN := .venv/bin
 CODE = $(wildcard zerogate gateway activator queueproxy autoscaler cli bench tools tests)
@@ -47,6 +47,10 @@ bench-proxy: environment-dev ## beside Knative's queue-proxy, nginx, HAProxy and
 
 soak: environment-dev ## the long runs (hours); their output is committed in bench/
 	@$(BIN)/python -m bench --soak $(ARGS)
+
+soak-kubernetes: environment-dev ## losses and outages on a real node, for minutes each; needs root
+	@ZEROGATE_LONG=1 ZEROGATE_ROUNDS=20 $(BIN)/python -m pytest -s tests/kubernetes/test_losses.py \
+	  tests/kubernetes/test_autoscaler_faults.py tests/kubernetes/test_end_to_end.py $(ARGS)
 
 cluster: environment-dev ## a Kubernetes node of its own and a shell with kubectl and helm; gone when the shell ends
 	@$(BIN)/python -m tests.kubernetes.harness $(ARGS)

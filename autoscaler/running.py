@@ -92,6 +92,7 @@ class RunningAutoscaler:
             view=lambda service: self.autoscaler.view(service),
             adopt=lambda service, number: self.autoscaler.adopt(service, number),
             before_write=lambda kind, key: self.enabling.record_first(kind, key),
+            after_floor=lambda kind, key: self.enabling.after_floor(kind, key),
         )  # fmt: skip
         self.runtime = KubernetesRuntime(self.hands, self.nursery, call_later=loop.call_later, clock=now)
         self.history = History()
@@ -107,7 +108,7 @@ class RunningAutoscaler:
         self.services = Services(
             self.runtime, self.autoscaler, self.coverage,
             workload_of=lambda service: self.feed.workload_of(service),
-            tell=self._tell, on_sources=self._expect_soon,
+            tell=self._tell, on_sources=self._expect_soon, on_hpa=self._on_hpa,
         )  # fmt: skip
         self.identities = Identities(
             self.client, self.coverage.service_of,
@@ -137,8 +138,10 @@ class RunningAutoscaler:
         )  # fmt: skip
         self.reporters = Watched(self.client, PODS, namespace=settings.namespace, labels=REPORTERS)
         self.enabling = Enabling(
-            self.client, is_leader=self.leadership.is_leader, is_managed=self._is_managed,
+            self.client, is_leader=self.leadership.is_leader,
+            is_managed=self._is_managed, is_floored=self._is_floored,
             number_of_ours=lambda key: self.runtime.number("/".join(key)),
+            on_floor_back=lambda key: self.runtime.on_policy_changed("/".join(key)),
         )  # fmt: skip
         self.webhook = self._webhook(access)
         self.loop_lag = LoopLag()
@@ -307,12 +310,21 @@ class RunningAutoscaler:
         self.history.on_decision(decision)
         self.notes.on_decision(decision)
 
+    def _on_hpa(self, service: str) -> None:
+        entry, workload = self.services.entries.get(service), self.feed.workload_of(service)
+        if entry is not None and workload is not None:
+            self._on_workload(entry.kind, workload)
+
     def _on_workload(self, kind: str, workload: Workload) -> None:
         self.enabling.look(kind, self.feed.kinds[kind], workload)
 
     def _is_managed(self, kind: str, key: Key) -> bool:
         entry = self.feed.catalog.services().get("/".join(key))
         return entry is not None and entry.kind == kind
+
+    def _is_floored(self, kind: str, key: Key) -> bool:
+        entry = self.feed.catalog.services().get("/".join(key))
+        return entry is not None and entry.kind == kind and entry.wanted.cluster.hpa == "floor"
 
     def _on_reporter(self, _: Change, old: Pod | None, new: Pod | None) -> None:
         seen = new or old

@@ -1,8 +1,10 @@
-"""What a workload is given back when it is taken from under zerogate: the number of replicas that it had before.
+"""What a workload is given back when it is taken from under zerogate: the number of replicas that it had before, and
+the floor of its HPA; that one also when its policy no longer says `hpa: floor`.
 
-When it is put under zerogate that number is noted on it; when it no longer is, the number is written back and all notes
-are taken away. Both are looked at as a state and not as an event, so what happened while no autoscaler ran is made good
-by the next one that leads. Only the leader writes, one object at a time, behind everything that traffic waits for.
+When it is put under zerogate that number is noted on it, and that a floor may be moved; when it no longer is, both are
+written back and all notes are taken away. This is looked at as a state and not as an event, so what happened while no
+autoscaler ran is made good by the next one that leads. Only the leader writes, one object at a time, behind everything
+that traffic waits for.
 """
 
 import asyncio
@@ -13,7 +15,7 @@ from typing import Final
 
 import msgspec
 
-from autoscaler.cluster.records import ALL, REPLICAS, recorded_replicas
+from autoscaler.cluster.records import ALL, HPA, REPLICAS, recorded_replicas
 from zerogate.kube.catalog import number_of
 from zerogate.kube.client import KubeClient
 from zerogate.kube.errors import KubeError, NotFound
@@ -33,17 +35,20 @@ class Step(StrEnum):
 
     NOTHING = "nothing"
     RECORD = "record"
+    GIVE_FLOOR_BACK = "give floor back"
     GIVE_BACK = "give back"
 
 
-def due(workload: Workload, *, is_managed: bool) -> Step:
-    """What the workload, as it looks, needs. Pure."""
+def due(workload: Workload, *, is_managed: bool, is_floored: bool = False) -> Step:
+    """What the workload, as it looks, needs. `is_floored`: its policy says `hpa: floor`. Pure."""
     notes = workload.metadata.annotations or {}
     if workload.metadata.is_deleting:
         return Step.NOTHING
-    if is_managed:
-        return Step.NOTHING if REPLICAS in notes else Step.RECORD
-    return Step.GIVE_BACK if any(name in notes for name in ALL) else Step.NOTHING
+    if not is_managed:
+        return Step.GIVE_BACK if any(name in notes for name in ALL) else Step.NOTHING
+    if REPLICAS not in notes or (is_floored and HPA not in notes):
+        return Step.RECORD
+    return Step.GIVE_FLOOR_BACK if HPA in notes and not is_floored else Step.NOTHING
 
 
 class _Work(msgspec.Struct, frozen=True):
@@ -55,8 +60,10 @@ class _Work(msgspec.Struct, frozen=True):
 
 
 class Enabling:
-    """See the module's text. `is_managed(kind, key)`; `number_of_ours(key)`: the number as it was last known while it
-    was under zerogate: who writes another one in the same breath as he takes the annotation away means it."""
+    """See the module's text. `is_managed(kind, key)`, `is_floored(kind, key)`: by the policy as it is now;
+    `number_of_ours(key)`: the number as it was last known while it was under zerogate: who writes another one in the
+    same breath as he takes the annotation away means it; `on_floor_back(key)`: whatever was written to its HPA before
+    no longer stands there."""
 
     def __init__(
         self,
@@ -64,13 +71,17 @@ class Enabling:
         *,
         is_leader: Callable[[], bool],
         is_managed: Callable[[str, Key], bool],
+        is_floored: Callable[[str, Key], bool],
         number_of_ours: Callable[[Key], int | None],
+        on_floor_back: Callable[[Key], None],
     ) -> None:
         self._client = client
         self._scales = Scales(client)
         self._floors = Floors(client)
         self._is_leader = is_leader
         self._is_managed = is_managed
+        self._is_floored = is_floored
+        self._on_floor_back = on_floor_back
         self._number_of_ours = number_of_ours
         self._work: dict[tuple[str, Key], _Work] = {}
         self._news = asyncio.Event()
@@ -80,7 +91,8 @@ class Enabling:
         """A workload is seen or changed, or this process has begun to lead."""
         if not self._is_leader():
             return
-        step = due(workload, is_managed=self._is_managed(kind, workload.key))
+        is_managed, is_floored = (of(kind, workload.key) for of in (self._is_managed, self._is_floored))
+        step = due(workload, is_managed=is_managed, is_floored=is_floored)
         place = kind, workload.key
         if step is Step.NOTHING:
             self._work.pop(place, None)
@@ -98,6 +110,12 @@ class Enabling:
         if work is not None and work.step is Step.RECORD:
             await self._do((kind, key), work)
 
+    async def after_floor(self, kind: str, key: Key) -> None:
+        """A floor was written. If the policy has changed meanwhile, what it was before may have been given back before
+        that write: so once more. Raises KubeError."""
+        if not self._is_floored(kind, key):
+            await self._floors.give_back(kind, key)
+
     async def run(self) -> None:
         """Do what is due, for ever."""
         while True:
@@ -113,10 +131,13 @@ class Enabling:
 
     async def _do(self, place: tuple[str, Key], work: _Work) -> None:
         try:
-            if work.step is Step.RECORD:
-                await self._annotate(work, {REPLICAS: str(number_of(work.workload))})
-            else:
-                await self._give_back(work)
+            match work.step:
+                case Step.RECORD:
+                    await self._record(work)
+                case Step.GIVE_FLOOR_BACK:
+                    await self._give_floor_back(work)
+                case _:
+                    await self._give_back(work)
         except NotFound:
             pass
         except (KubeError, ReplicasDiffer) as error:
@@ -125,6 +146,19 @@ class Enabling:
             return
         if self._work.get(place) is work:
             del self._work[place]
+
+    async def _record(self, work: _Work) -> None:
+        notes: dict[str, str | None] = {}
+        if REPLICAS not in (work.workload.metadata.annotations or {}):
+            notes[REPLICAS] = str(number_of(work.workload))
+        if self._is_floored(work.kind, work.workload.key):
+            notes[HPA] = "floor"
+        await self._annotate(work, notes)
+
+    async def _give_floor_back(self, work: _Work) -> None:
+        await self._floors.give_back(work.kind, work.workload.key)
+        await self._annotate(work, {HPA: None})
+        self._on_floor_back(work.workload.key)
 
     async def _give_back(self, work: _Work) -> None:
         namespace, name = work.workload.key

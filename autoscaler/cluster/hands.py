@@ -26,7 +26,8 @@ class NotLeadingError(KubeError):
 
 class LeadersHands:
     """See the module's text. `view(service)`: the decision behind a write; `adopt(service, replicas)`: of others;
-    `before_write(kind, key)`: what has to be noted before the number is another."""
+    `before_write(kind, key)`: what has to be noted before the number is another; `after_floor(kind, key)`: whether the
+    floor that was written is still to be there."""
 
     def __init__(
         self,
@@ -37,6 +38,7 @@ class LeadersHands:
         view: Callable[[str], ServiceState],
         adopt: Callable[[str, int], None],
         before_write: Callable[[str, Key], Awaitable[None]],
+        after_floor: Callable[[str, Key], Awaitable[None]],
     ) -> None:
         self._hands = hands
         self._happenings = happenings
@@ -44,6 +46,7 @@ class LeadersHands:
         self._view = view
         self._adopt = adopt
         self._before_write = before_write
+        self._after_floor = after_floor
         self.writes = 0
         """Of numbers of replicas, that the API server accepted."""
         self.failures = 0
@@ -68,6 +71,7 @@ class LeadersHands:
         await self._before_write(target.kind, target.key)
         why = self._why(target.service)
         floor = await self._hands.write_floor(target, replicas)
+        await self._after_floor(target.kind, target.key)
         note = f"The HPA keeps {floor} replicas at least{why}."
         self._happenings.tell(Happening(about=about(target), reason="FloorMoved", note=note))
         return floor

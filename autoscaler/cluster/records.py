@@ -1,6 +1,7 @@
 """What zerogate notes on a workload, as annotations with the prefix `state.zerogate.dev/`: written and read back. Pure.
 
     replicas   how many the workload asked for when it was put under zerogate: given back when it is taken away again
+    hpa        `floor` as long as the floor of its HPA may be ours: given back when the policy says otherwise
     pin        a person's word (`zerogate.kube.pins`)
     learned    start and run times, so that the next leader need not learn them again
     status     how the service stands, for people and their tools; nobody here reads it
@@ -21,9 +22,10 @@ from zerogate.kube.pins import PIN, read_pin
 from zerogate.kube.times import wall_time
 
 REPLICAS: Final = f"{RECORDS}replicas"
+HPA: Final = f"{RECORDS}hpa"
 LEARNED: Final = f"{RECORDS}learned"
 STATUS: Final = f"{RECORDS}status"
-ALL: Final = (REPLICAS, PIN, LEARNED, STATUS)
+ALL: Final = (REPLICAS, HPA, PIN, LEARNED, STATUS)
 
 _MOST_BOOTS: Final = 8
 """Of the 32 that are remembered: enough for a p95 that a restart does not make worse than the longest of eight."""

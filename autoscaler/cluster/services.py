@@ -22,7 +22,8 @@ WRONG_POLICY: Final = "WrongPolicy"
 
 
 class Services:
-    """See the module's text. `workload_of(service)`: as last seen; `tell`: an Event, where this process leads."""
+    """See the module's text. `workload_of(service)`: as last seen; `tell`: an Event, where this process leads;
+    `on_hpa(service)`: its `hpa` is another than before, by whichever layer of its policy."""
 
     def __init__(
         self,
@@ -33,6 +34,7 @@ class Services:
         workload_of: Callable[[str], Workload | None],
         tell: Callable[[Happening], None],
         on_sources: Callable[[], None],
+        on_hpa: Callable[[str], None],
         wall: Callable[[], float] = clocks.wall,
     ) -> None:
         self._runtime = runtime
@@ -41,6 +43,7 @@ class Services:
         self._workload_of = workload_of
         self._tell = tell
         self._on_sources = on_sources
+        self._on_hpa = on_hpa
         self.entries: Mapping[str, Managed] = {}
         self._wall = wall
         self._told: dict[str, tuple[str, ...]] = {}
@@ -53,7 +56,8 @@ class Services:
 
     def on_services(self, services: Mapping[str, Managed]) -> None:
         """All services; some are new, different or gone."""
-        added = [name for name in services if name not in self.entries]
+        before = self.entries
+        added = [name for name in services if name not in before]
         self.entries = dict(services)
         self._coverage.keep(services)
         self._runtime.configure({name: target_of(entry) for name, entry in services.items()})
@@ -64,9 +68,11 @@ class Services:
             {name: number_of(workload) for name, workload in seen.items()},
         )
         for name, workload in seen.items():
-            if services[name].wanted.cluster.hpa == "floor" and number_of(workload):
+            if _hpa(services[name]) == "floor" and number_of(workload):
                 # what is met counts as asked for, so nobody would say it: but the floor is to be as high from now on
                 self._runtime.scale(Scale(service=name, replicas=number_of(workload), generation=0, cause="standing"))
+        for name in [name for name in services if name in before and _hpa(services[name]) != _hpa(before[name])]:
+            self._on_hpa(name)
         self._tell_mistakes()
         self._on_sources()
 
@@ -124,8 +130,12 @@ def target_of(entry: Managed) -> Target:
     return Target(
         service=entry.service, kind=entry.kind, resource=entry.resource, key=entry.key, uid=entry.uid,
         order=entry.order, ceiling=entry.wanted.policy.max_replicas, port=entry.wanted.cluster.port,
-        is_floored=entry.wanted.cluster.hpa == "floor",
+        is_floored=_hpa(entry) == "floor",
     )  # fmt: skip
+
+
+def _hpa(entry: Managed) -> str:
+    return entry.wanted.cluster.hpa
 
 
 def about(entry: Managed) -> About:

@@ -32,8 +32,9 @@ from zerogate.kube.pins import PIN
 from zerogate.kube.runtime import KubernetesRuntime
 from zerogate.version import version
 
-_STALE_S = 30.0
-"""Watches are resumed within seconds; who sees an older state should know."""
+_STALE_S = 10.0
+"""Watches that ended are resumed within a second or two. Where that fails, who sees an older state should know: a
+leader that cannot renew its lease stops writing after as long."""
 
 
 class ClusterView:

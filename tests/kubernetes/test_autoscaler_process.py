@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from tests.kubernetes.autoscalers import AUDIENCE, Autoscaler, Crowd, reporting, rules
-from tests.kubernetes.harness.access import Cluster
+from tests.kubernetes.harness.access import Access, Cluster
 from tests.kubernetes.harness.control_plane import ControlPlane
 from zerogate.clock import now, wall
 from zerogate.kube.pins import PIN, pin_text
+from zerogate.reporting.sender import Sender
 from zerogate.reporting.wire import Kind
 
 pytestmark = pytest.mark.may_block("the client of the tests and their processes wait")
@@ -47,8 +48,9 @@ class Place:
         answer = self.cluster.create(self._path("v1", "serviceaccounts", f"{account}/token"), {"spec": spec})
         return str(answer["status"]["token"])
 
-    def autoscaler(self, name: str) -> Autoscaler:
-        one = Autoscaler(self.plane, self.account, home=self.namespace, name=name)
+    def autoscaler(self, name: str, *, by: Access | None = None) -> Autoscaler:
+        """One that is ready. `by`: another way to the API server."""
+        one = Autoscaler(self.plane, by or self.account, home=self.namespace, name=name)
         self.running.append(one)
         one.start()
         one.wait_ready()
@@ -137,6 +139,13 @@ class Place:
         return found
 
 
+def wake(crowd: Crowd, sender: Sender) -> None:
+    """A request waits at a gateway."""
+    crowd.meter.arrive(now())
+    crowd.meter.hold(now())
+    sender.wake(crowd.service)
+
+
 @pytest.fixture
 def place(controllers: ControlPlane, tmp_path: Path) -> Iterator[Place]:
     with controllers.namespace() as namespace:
@@ -156,9 +165,7 @@ async def test_a_request_that_waits_wakes_a_workload_by_one_write_and_an_event_s
     crowd = Crowd(service)
     async with reporting(crowd, [one.stats], place.gateway_token) as sender:
         await place.until(lambda: sender.leader_age_s < 60)
-        crowd.meter.arrive(now())
-        crowd.meter.hold(now())
-        sender.wake(service)
+        wake(crowd, sender)
         await place.until(lambda: place.number("llama") == 1)
         (note,) = await place.until(lambda: place.events("ScaledUp"))
         assert note.startswith("From 0 to 1: ")
@@ -166,25 +173,23 @@ async def test_a_request_that_waits_wakes_a_workload_by_one_write_and_an_event_s
         place.make_ready(pod)
         await place.until(lambda: '"ready"' in place.notes("llama").get("state.zerogate.dev/status", ""), within_s=90)
         assert "boots_s" in place.notes("llama")["state.zerogate.dev/learned"]
-    assert _metric(one, "zerogate_scale_writes_total") == 1
+    assert metric(one, "zerogate_scale_writes_total") == 1
 
 
 async def test_the_other_one_takes_over_and_the_number_stays(place: Place) -> None:
     service = place.deploy("llama", idle_timeout="30s")
     first = place.autoscaler("first")
-    await place.until(lambda: _leads(first))
+    await place.until(lambda: leads(first))
     second = place.autoscaler("second")
     crowd = Crowd(service)
     async with reporting(crowd, [first.stats, second.stats], place.gateway_token) as sender:
         await place.until(lambda: sender.leader_age_s < 60 and sender.open_streams == 2)
-        crowd.meter.arrive(now())
-        crowd.meter.hold(now())
-        sender.wake(service)
+        wake(crowd, sender)
         await place.until(lambda: place.number("llama") == 1)
         crowd.meter.unhold(now())
-        assert not _leads(second)
+        assert not leads(second)
         first.process.stop()
-        await place.until(lambda: _leads(second), within_s=30)
+        await place.until(lambda: leads(second), within_s=30)
         await asyncio.sleep(3)
         assert place.number("llama") == 1
         assert place.events("ForeignScale") == []
@@ -195,10 +200,10 @@ async def test_the_other_one_takes_over_and_the_number_stays(place: Place) -> No
 
 async def test_one_that_leaves_gives_the_lead_away_at_once(place: Place) -> None:
     first = place.autoscaler("first")
-    await place.until(lambda: _leads(first))
+    await place.until(lambda: leads(first))
     second = place.autoscaler("second")
     first.stop()
-    await place.until(lambda: _leads(second), within_s=6)
+    await place.until(lambda: leads(second), within_s=6)
 
 
 async def test_a_workload_that_is_taken_away_gets_back_what_it_had(place: Place) -> None:
@@ -223,7 +228,7 @@ async def test_what_was_taken_away_while_nobody_looked_is_given_back_by_the_next
 async def test_a_pin_is_noted_where_the_next_leader_finds_it(place: Place) -> None:
     service = place.deploy("llama", max_replicas="3").replace("/", "%2F")
     one = place.autoscaler("one")
-    await place.until(lambda: _leads(one))
+    await place.until(lambda: leads(one))
     for verb, body in (("POST", {"replicas": 2, "for_s": 600}), ("DELETE", None)):
         status, answer = one.ask(f"/api/services/{service}/pin", verb, body)
         assert (status, answer["code"]) == (403, "refused")
@@ -233,7 +238,7 @@ async def test_a_pin_is_noted_where_the_next_leader_finds_it(place: Place) -> No
     await place.until(lambda: place.number("llama") == 2)
     one.stop()
     two = place.autoscaler("two")
-    await place.until(lambda: _leads(two))
+    await place.until(lambda: leads(two))
     assert two.ask(f"/api/services/{service}")[1]["pin"]["replicas"] == 2
     assert place.number("llama") == 2
     _note_pin(place, path, None)
@@ -247,7 +252,7 @@ def _note_pin(place: Place, path: str, text: str | None) -> None:
 async def test_pods_without_a_sidecar_keep_it_from_zero_and_the_status_names_the_command(place: Place) -> None:
     service = place.deploy("llama", replicas=1, sidecar=False, idle_timeout="1s")
     one = place.autoscaler("one")
-    await place.until(lambda: _leads(one))
+    await place.until(lambda: leads(one))
     (pod,) = await place.until(lambda: place.pods("llama"))
     place.make_ready(pod)
     path = f"/api/services/{service.replace('/', '%2F')}"
@@ -269,6 +274,40 @@ async def test_an_hpa_keeps_what_is_between_and_gets_its_floor_back(place: Place
     assert place.events("ScaledUp") == []
     place.annotate("llama", enabled=None)
     await place.until(lambda: place.floor("llama") == 1 and not place.notes("llama"))
+
+
+@pytest.mark.parametrize(
+    ("number", "floor"), [(22, 24), (88, 89), (0, 21)], ids=["v10 from 22", "v11 from 88", "v12 from zero"]
+)
+async def test_a_floor_under_an_hpa_is_exact(place: Place, number: int, floor: int) -> None:
+    """Its own rule has a tolerance of a tenth: of a metric that asked for 24, 22 would stay 22."""
+    place.hpa("llama", least=1, most=100)
+    place.deploy("llama", replicas=number, hpa="floor", min_replicas=str(number), max_replicas="100")
+    one = place.autoscaler("one")
+    await place.until(lambda: place.notes("llama").get("state.zerogate.dev/replicas") == str(number))
+    place.annotate("llama", min_replicas=str(floor))
+    await place.until(lambda: place.floor("llama") == floor and place.number("llama") == floor)
+    await asyncio.sleep(2.5)  # two syncs of its controller
+    assert (place.floor("llama"), place.number("llama")) == (floor, floor)
+    assert place.events("ForeignScale") == []
+    assert metric(one, "zerogate_scale_writes_total") == (0 if number else 1), "the HPA writes what is above zero"
+
+
+async def test_the_floor_is_given_back_when_the_policy_leaves_the_hpa_alone(place: Place) -> None:
+    place.hpa("llama", least=2, most=9)
+    place.deploy("llama", replicas=2, hpa="floor", min_replicas="3", max_replicas="4")
+    one = place.autoscaler("one")
+    await place.until(lambda: place.floor("llama") == 3)
+    assert place.notes("llama")["state.zerogate.dev/hpa"] == "floor"
+    place.annotate("llama", hpa="none")
+    await place.until(lambda: place.floor("llama") == 2 and "state.zerogate.dev/hpa" not in place.notes("llama"))
+    place.annotate("llama", hpa="floor")
+    await place.until(lambda: place.floor("llama") == 3)
+    one.stop()
+    place.annotate("llama", hpa="none")
+    place.autoscaler("two")
+    await place.until(lambda: place.floor("llama") == 2, within_s=30)
+    assert place.notes("llama")["state.zerogate.dev/replicas"] == "2"
 
 
 async def test_a_floor_without_an_hpa_is_said(place: Place) -> None:
@@ -297,13 +336,13 @@ async def test_a_token_of_a_pod_speaks_for_its_own_service_alone(place: Place) -
     token.write_text(place.token("default", pod))
     async with reporting(Crowd(mine), [one.stats], token, kind="sidecar", source="whatever") as sender:
         await place.until(lambda: sender.open_streams == 1)
-        assert _metric(one, "zerogate_sources") == 1
+        assert metric(one, "zerogate_sources") == 1
     claims: tuple[tuple[Kind, str], ...] = (("sidecar", others), ("gateway", mine))
     for kind, service in claims:
         async with reporting(Crowd(service), [one.stats], token, kind=kind, source="whatever") as sender:
             refused = 'zerogate_refused_sources_total{reason="forged"}'
-            seen = _metric(one, refused)
-            await place.until(lambda refused=refused, seen=seen: _metric(one, refused) > seen)
+            seen = metric(one, refused)
+            await place.until(lambda refused=refused, seen=seen: metric(one, refused) > seen)
             assert sender.open_streams == 0
 
 
@@ -313,14 +352,14 @@ async def test_a_token_for_somebody_else_proves_nothing(place: Place) -> None:
     token = Path(place.gateway_token).with_name("other-token")
     token.write_text(place.account.token or "")
     async with reporting(Crowd(service), [one.stats], token):
-        await place.until(lambda: _metric(one, 'zerogate_refused_sources_total{reason="token"}') > 0)
+        await place.until(lambda: metric(one, 'zerogate_refused_sources_total{reason="token"}') > 0)
 
 
-def _leads(one: Autoscaler) -> bool:
-    return _metric(one, "zerogate_leader") == 1
+def leads(one: Autoscaler) -> bool:
+    return metric(one, "zerogate_leader") == 1
 
 
-def _metric(one: Autoscaler, name: str) -> float:
+def metric(one: Autoscaler, name: str) -> float:
     text = one.ask("/metrics")[1] or ""
     return next((float(line.rpartition(" ")[2]) for line in text.splitlines() if line.startswith(f"{name} ")), 0.0)
 

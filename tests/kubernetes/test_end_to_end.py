@@ -9,16 +9,14 @@ from http.client import HTTPConnection
 
 import pytest
 
-from tests.deploy.chart import SYSTEM
 from tests.kubernetes.harness.manifests import Object, service
 from tests.kubernetes.harness.node import Node
 from tests.kubernetes.harness.processes import until
 from tests.kubernetes.release import installed
-from tests.kubernetes.whole import ALL, LONG_S, Load, Model, Stream, Whole, ask, together, watched
+from tests.kubernetes.whole import ALL, LONG_S, Model, Stream, Whole, ask, together, watched
 
 pytestmark = pytest.mark.timeout(600)
 
-AUTOSCALER = f"/apis/apps/v1/namespaces/{SYSTEM}/deployments/zerogate-autoscaler"
 ROUNDS = int(os.environ.get("ZEROGATE_ROUNDS", "5"))
 """About 10 s each. `ZEROGATE_ROUNDS=20` for as many as a release is to pass."""
 QUICKLY = "2s"
@@ -95,56 +93,6 @@ def test_rounds_from_zero_and_back_without_an_error(whole: Whole, team: str) -> 
         model.until_gone()
     assert [answered.status for answered in answers] == [200] * ROUNDS, answers
     assert model.written() == [0, *[1, 0] * ROUNDS]
-
-
-@pytest.fixture
-def no_autoscaler(whole: Whole) -> Iterator[None]:
-    """As long as the test runs."""
-    whole.cluster.patch(AUTOSCALER, {"spec": {"replicas": 0}})
-    whole.until_rolled_out("zerogate-autoscaler")
-    yield
-    whole.cluster.patch(AUTOSCALER, {"spec": {"replicas": 2}})
-    whole.until_rolled_out("zerogate-autoscaler")
-
-
-@pytest.fixture
-def warm(whole: Whole, team: str) -> Model:
-    """A service with two ready replicas."""
-    model = Model(whole, team, "warm", idle_timeout=NEVER, min_replicas="2", max_replicas="3")
-    model.until_ready(2)
-    assert model.call().status == 200
-    return model
-
-
-@pytest.fixture
-def cold(whole: Whole, team: str) -> Model:
-    return Model(whole, team, "cold", idle_timeout=QUICKLY)
-
-
-def test_without_any_autoscaler_the_warm_are_served_and_the_cold_are_woken(
-    whole: Whole, warm: Model, cold: Model, request: pytest.FixtureRequest
-) -> None:
-    """F14. The webhook is gone with it, so the pod has no sidecar, and is served all the same."""
-    with Load(whole, warm.host, rps=50) as load:
-        request.getfixturevalue("no_autoscaler")
-        answered = cold.call()
-    assert answered.status == 200, answered
-    assert cold.written() == [0, 1]
-    assert not load.wrong()
-    assert any(said.startswith("WokenByGateway") for said in cold.events())
-
-
-@pytest.mark.parametrize("role", ["gateway", "autoscaler", "workload"])
-def test_a_rolling_restart_under_steady_load_costs_no_request(whole: Whole, warm: Model, role: str) -> None:
-    """F1."""
-    with Load(whole, warm.host, rps=50) as load:
-        if role == "workload":
-            whole.restart(warm.name, warm.namespace)
-        else:
-            whole.restart(f"zerogate-{role}")
-    assert not load.wrong()
-    assert len(load.answers) > 100
-    assert warm.replicas() == 2
 
 
 def test_scale_in_takes_the_idle_replica_while_a_stream_goes_on(whole: Whole, team: str) -> None:

@@ -5,13 +5,16 @@ connection meets kube-proxy's choice of a gateway pod, as one of a client inside
 """
 
 import json
+import secrets
 import socket
 import ssl
+import sys
 import threading
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
+from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -20,9 +23,11 @@ import msgspec
 from tests.deploy.chart import SYSTEM
 from tests.kubernetes.harness.manifests import STUB, Object, container, deployment
 from tests.kubernetes.harness.node import Node
-from tests.kubernetes.harness.processes import until
+from tests.kubernetes.harness.processes import say, until
+from tests.kubernetes.steady_load import Outcome
 from zerogate.clock import now
 
+ROOT: Final = Path(__file__).parents[2]
 ALL: Final[Mapping[str, Any]] = {
     "activator": {"enabled": False},
     # streams of a test are seconds long, and a rollout waits for each pod's end
@@ -73,36 +78,64 @@ class Numbers:
 
     def read(self, answer: HTTPResponse) -> None:
         """All that the watch says, to its end."""
-        with suppress(OSError, ValueError, HTTPException):
-            while line := answer.readline():
-                at_s, found = now(), json.loads(line)["object"]
-                about = found["metadata"]
-                seen = self._shown.setdefault((about["namespace"], about["name"]), [])
-                number = found["spec"]["replicas"]
-                if not seen or seen[-1][0] != number:
-                    seen.append((number, at_s))
+        while line := answer.readline():
+            at_s, found = now(), json.loads(line)["object"]
+            about = found["metadata"]
+            seen = self._shown.setdefault((about["namespace"], about["name"]), [])
+            number = found["spec"]["replicas"]
+            if not seen or seen[-1][0] != number:
+                seen.append((number, at_s))
+
+
+class _Watch:
+    """A watch of all Deployments, in a thread that reads each line as it comes; begun anew where the server ends it."""
+
+    def __init__(self, node: Node, numbers: Numbers) -> None:
+        self._numbers = numbers
+        access = node.cluster.access
+        self._context = ssl.create_default_context(cafile=access.authority)
+        if access.pair is not None:
+            self._context.load_cert_chain(access.pair.certificate, access.pair.key)
+        self._url = urlsplit(access.url)
+        self._sock: socket.socket | None = None
+        self._ended = threading.Event()
+        self._began = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="watch")
+
+    def start(self) -> None:
+        self._thread.start()
+        assert self._began.wait(LONG_S)
+
+    def close(self) -> None:
+        self._ended.set()
+        with suppress(OSError):
+            if self._sock is not None:
+                self._sock.shutdown(socket.SHUT_RDWR)
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._ended.is_set():
+            connection = HTTPSConnection(str(self._url.hostname), self._url.port, context=self._context)
+            with suppress(OSError, ValueError, LookupError, HTTPException):
+                connection.request("GET", "/apis/apps/v1/deployments?watch=1")
+                self._sock = connection.sock
+                with connection.getresponse() as answer:
+                    self._began.set()
+                    self._numbers.read(answer)
+            connection.close()
+            self._ended.wait(0.2)
 
 
 @contextmanager
 def watched(node: Node) -> Iterator[Numbers]:
-    """A watch of all Deployments, in a thread that reads each line as it comes."""
-    numbers, access = Numbers(), node.cluster.access
-    context = ssl.create_default_context(cafile=access.authority)
-    if access.pair is not None:
-        context.load_cert_chain(access.pair.certificate, access.pair.key)
-    url = urlsplit(access.url)
-    connection = HTTPSConnection(str(url.hostname), url.port, context=context)
-    connection.request("GET", "/apis/apps/v1/deployments?watch=1")
-    sock, answer = connection.sock, connection.getresponse()
-    thread = threading.Thread(target=numbers.read, args=(answer,), name="watch")
-    thread.start()
+    """The numbers of all Deployments from now on."""
+    numbers = Numbers()
+    watch = _Watch(node, numbers)
+    watch.start()
     try:
         yield numbers
     finally:
-        sock.shutdown(socket.SHUT_RDWR)
-        thread.join()
-        answer.close()
-        connection.close()
+        watch.close()
 
 
 class Whole:
@@ -113,6 +146,7 @@ class Whole:
         self.numbers = numbers
         self.cluster = node.cluster
         found = node.cluster.get(f"/api/v1/namespaces/{SYSTEM}/services/zerogate-gateway")
+        self.place = f"{found['spec']['clusterIP']}:80"
         self.port = node.reach(80, found["spec"]["clusterIP"])
 
     def call(
@@ -131,26 +165,53 @@ class Whole:
         finally:
             connection.close()
 
+    def pods(self, role: str) -> dict[str, str]:
+        """Addresses of a role's pods that are not leaving, by their names."""
+        chosen = f"app.kubernetes.io%2Fcomponent%3D{role}"
+        pods = self.cluster.get(f"/api/v1/namespaces/{SYSTEM}/pods?labelSelector={chosen}")["items"]
+        here = [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
+        return {pod["metadata"]["name"]: pod["status"].get("podIP", "") for pod in here}
+
     def known_to_gateways(self) -> list[list[str]]:
         """The services that each gateway pod knows."""
-        asked = [json.loads(self._admin(address, "GET", "/services")) for address in self._gateways()]
+        asked = [json.loads(self.admin(address, "/services")) for address in self.pods("gateway").values()]
         return [[service["service"] for service in found["services"]] for found in asked]
 
     def until_workers_know(self) -> None:
         """Until the workers of each gateway pod work by what their parent knows: it says so of a reload."""
-        for address in self._gateways():
-            self._admin(address, "POST", "/reload")
+        for address in self.pods("gateway").values():
+            self.admin(address, "/reload", method="POST")
 
-    def _gateways(self) -> list[str]:
-        chosen = "app.kubernetes.io%2Fcomponent%3Dgateway"
-        pods = self.cluster.get(f"/api/v1/namespaces/{SYSTEM}/pods?labelSelector={chosen}")["items"]
-        return [pod["status"]["podIP"] for pod in pods if "deletionTimestamp" not in pod["metadata"]]
-
-    def _admin(self, address: str, method: str, path: str) -> bytes:
+    def admin(self, address: str, path: str, *, method: str = "GET") -> bytes:
+        """What a pod's admin port answers."""
         asked = urllib.request.Request(f"http://127.0.0.1:{self.node.reach(8081, address)}{path}", method=method)
         with urllib.request.urlopen(asked, timeout=30) as answer:
             content: bytes = answer.read()
             return content
+
+    def metric(self, address: str, name: str) -> float:
+        """One series, its labels included, as a pod's admin port has it; 0 where it has none."""
+        lines = self.admin(address, "/metrics").decode().splitlines()
+        return next((float(line.rpartition(" ")[2]) for line in lines if line.startswith(f"{name} ")), 0.0)
+
+    def leader(self) -> str:
+        """The name of the autoscaler's pod that holds the Lease; empty where none does."""
+        lease = self.cluster.find(f"/apis/coordination.k8s.io/v1/namespaces/{SYSTEM}/leases/zerogate-autoscaler")
+        holder = str((lease or {"spec": {}})["spec"].get("holderIdentity") or "")
+        return holder.rpartition("_")[0]
+
+    def lose(self, pod: str) -> None:
+        """End its container at once, as a fault does. Returns when the kubelet has started the next one and it is
+        ready: until then a Service may lead to nobody."""
+        path = f"/api/v1/namespaces/{SYSTEM}/pods/{pod}"
+        (container,) = self.cluster.get(path)["status"]["containerStatuses"]
+        self.node.kill_container(container["containerID"].removeprefix("containerd://"))
+
+        def is_back(found: Object) -> bool:
+            (now_there,) = found["status"]["containerStatuses"]
+            return bool(now_there["restartCount"] > container["restartCount"] and now_there["ready"])
+
+        self.cluster.until(path, is_back, within_s=LONG_S)
 
     def restart(self, role: str, namespace: str = SYSTEM) -> None:
         """`kubectl rollout restart`, to its end: the old pods are gone too."""
@@ -173,16 +234,25 @@ class Whole:
 
 
 class Model:
-    """A Deployment of the stub model server under zerogate."""
+    """A Deployment of the stub model server, with these flags of its own, under zerogate."""
 
-    def __init__(self, whole: Whole, namespace: str, name: str, *, replicas: int = 0, **keys: str) -> None:
+    def __init__(
+        self,
+        whole: Whole,
+        namespace: str,
+        name: str,
+        *,
+        replicas: int = 0,
+        flags: Sequence[str] = (),
+        **keys: str,
+    ) -> None:
         self.whole = whole
         self.cluster = whole.cluster
         self.namespace, self.name = namespace, name
         self.host = f"{name}.{namespace}"
         self.path = f"/apis/apps/v1/namespaces/{namespace}/deployments/{name}"
         self.pods_path = f"/api/v1/namespaces/{namespace}/pods?labelSelector=app%3D{name}"
-        model = container("model", STUB, port=8000, securityContext=FITTING)
+        model = container("model", [*STUB, *flags], port=8000, securityContext=FITTING)
         self.cluster.apply(deployment(name, model, replicas=replicas), namespace=namespace)
         if keys:
             self.annotate(enabled="true", **keys)
@@ -211,8 +281,11 @@ class Model:
 
     def written(self) -> list[int]:
         """The numbers that its spec has had, once the watch has shown the present one."""
-        self.whole.numbers.until(self.namespace, self.name, self.replicas())
-        return self.whole.numbers.of(self.namespace, self.name)
+        place, numbers = (self.namespace, self.name), self.whole.numbers
+        until(
+            lambda: numbers.of(*place)[-1:] == [self.replicas()], within_s=LONG_S, what=f"the watch of {self.name}"
+        )  # fmt: skip
+        return numbers.of(*place)
 
     def pods(self) -> list[Object]:
         """Those that are not leaving."""
@@ -277,10 +350,10 @@ def together(whole: Whole, host: str, bodies: Sequence[bytes]) -> list[Answered]
 
 
 class Stream:
-    """A stream of an event each half a second, read in a thread of its own."""
+    """A stream of an event each half a second, read in a thread of its own. `port`: not by the gateways."""
 
-    def __init__(self, whole: Whole, host: str, *, seconds: float) -> None:
-        self._connection = HTTPConnection("127.0.0.1", whole.port, timeout=LONG_S)
+    def __init__(self, whole: Whole, host: str, *, seconds: float, port: int | None = None) -> None:
+        self._connection = HTTPConnection("127.0.0.1", port or whole.port, timeout=LONG_S)
         self._within_s = seconds + LONG_S
         self._host, self._path = host, f"/sse?events={int(seconds * 2)}&gap_ms=500"
         self._thread = threading.Thread(target=self._read, name="stream")
@@ -294,6 +367,10 @@ class Stream:
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self._connection.sock is not None:
+            with suppress(OSError):
+                self._connection.sock.shutdown(socket.SHUT_RDWR)
+        self._thread.join(LONG_S)
         self._connection.close()
 
     def _read(self) -> None:
@@ -320,52 +397,50 @@ class Stream:
 
 
 class Load:
-    """Requests to a host at a steady rate until the block ends, on kept connections, and what became of each.
+    """Requests to a host at a steady rate until the block ends, by `steady_load.py` inside the node, and what became of
+    them. `place`: ADDRESS:PORT instead of the gateways' Service; `is_cold`: do not wait for the first answers."""
 
-    Each connection has its turn a few times a second, as in clients' pools, and is told in time that a gateway leaves.
-    """
-
-    def __init__(self, whole: Whole, host: str, path: str = "/echo", *, rps: float, connections: int = 8) -> None:
-        self._whole, self._host, self._path = whole, host, path
-        self._pause_s = connections / rps
-        self._ended = threading.Event()
-        self.answers: list[tuple[float, Answered]] = []
-        """With the time since the first, in seconds."""
-        self._began_s = now()
-        self._threads = [
-            threading.Thread(target=self._run, args=(number / rps,), name=f"load {number}")
-            for number in range(connections)
-        ]
+    def __init__(
+        self,
+        whole: Whole,
+        host: str,
+        path: str = "/echo",
+        *,
+        rps: float,
+        connections: int = 20,
+        place: str = "",
+        is_cold: bool = False,
+    ) -> None:
+        node = whole.node
+        self._file = node.folder / f"load-{secrets.token_hex(4)}"
+        self._is_cold = is_cold
+        command: list[str | Path] = [sys.executable, "-m", "tests.kubernetes.steady_load", place or whole.place, host]
+        command += [path, str(rps), str(connections), self._file]
+        self._process = node.process("load", command, {"PYTHONPATH": str(ROOT)})
+        self.outcome = Outcome()
 
     def __enter__(self) -> "Load":
-        self._began_s = now()
-        for thread in self._threads:
-            thread.start()
+        self._process.start()
+        if not self._is_cold:
+            until(self._file.exists, within_s=LONG_S, what="the first answers", process=self._process)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._ended.set()
-        for thread in self._threads:
-            thread.join(LONG_S)
+        self._process.stop(grace_s=LONG_S)
+        content = self._file.read_bytes() if self._file.exists() else b"{}"
+        self.outcome = msgspec.json.decode(content, type=Outcome)
 
-    def _run(self, first_s: float) -> None:
-        connection = HTTPConnection("127.0.0.1", self._whole.port, timeout=LONG_S)
-        at_s = self._began_s + first_s
-        while not self._ended.wait(max(0.0, at_s - now())):
-            answered = ask(connection, self._host, self._path)
-            self.answers.append((round(now() - self._began_s, 2), answered))
-            if answered.error:
-                connection.close()
-            at_s = max(at_s + self._pause_s, now() - 1.0)  # a crowd after a pause would be another load
-        connection.close()
-
-    def wrong(self) -> list[tuple[float, int, str]]:
-        """(when, status, why) of each request that was not answered as it should."""
-        return [
-            (at_s, answered.status, answered.error or answered.body.decode(errors="replace"))
-            for at_s, answered in self.answers
-            if answered.status != 200
-        ]
+    def check(self, *, rps: float) -> None:
+        """Every request was answered as it should be, and there were nearly as many as were to be."""
+        one = self.outcome
+        assert one.count, f"nothing was answered: {self._process.end_of_log()}"
+        assert not one.wrong, f"{len(one.wrong)} of {one.count}: {one.wrong[:5]}"
+        # a busy machine makes a generator late, and then it does not catch up
+        assert one.count >= 0.6 * rps * one.lasted_s, one
+        say(
+            f"{one.count} requests in {one.lasted_s:.1f} s: p50 {one.middle_s * 1e3:.1f} ms, "
+            f"p99 {one.p99_s * 1e3:.1f} ms, slowest {one.slowest_s * 1e3:.0f} ms"
+        )
 
 
 def _is_rolled_out(found: Object) -> bool:

@@ -326,7 +326,7 @@ class KubernetesRuntime:
     def floor_trouble(self, service: str) -> str:
         """Why the floor of its HPA is not what is wanted; empty where it is, or there is none."""
         fleet = self._fleets.get(service)
-        return fleet.trouble if fleet is not None else ""
+        return fleet.trouble if fleet is not None and fleet.target.is_floored else ""
 
     def last_foreign_write(self, service: str) -> tuple[ForeignWrite, bool] | None:
         """(the last number that somebody else wrote, whether hands are off because of it)."""

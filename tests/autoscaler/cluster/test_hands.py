@@ -37,7 +37,7 @@ class Room:
         self.it = LeadersHands(
             self, self.events, is_leader=lambda: self.leads, view=self._view,
             adopt=lambda service, number: self.done.append(("adopt", service, number)),
-            before_write=self._before,
+            before_write=self._before, after_floor=self._after,
         )  # fmt: skip
 
     def _view(self, service: str) -> Any:
@@ -45,6 +45,9 @@ class Room:
 
     async def _before(self, kind: str, key: tuple[str, str]) -> None:
         self.done.append(("before", kind, key))
+
+    async def _after(self, kind: str, key: tuple[str, str]) -> None:
+        self.done.append(("after", kind, key))
 
     async def write_scale(self, target: Target, write: WriteScale) -> int:
         if self.failure:
@@ -95,6 +98,7 @@ async def test_a_write_that_failed_is_counted_and_not_told(room: Room) -> None:
 async def test_a_floor_is_told_as_it_became(room: Room) -> None:
     assert await room.it.write_floor(room.target, 9) == 4
     assert [event.note for event in room.events.told] == ["The HPA keeps 4 replicas at least."]
+    assert [step for step, *_ in room.done] == ["before", "after"]
 
 
 def test_a_foreign_number_is_told_and_offered(room: Room) -> None:

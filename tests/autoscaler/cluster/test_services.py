@@ -53,10 +53,12 @@ class Room:
         self.autoscaler.start()
         self.seen: dict[str, Workload] = {}
         self.told: list[Happening] = []
+        self.with_another_hpa: list[str] = []
         self.catalog = Catalog()
         self.it = Services(
             self.runtime, self.autoscaler, Coverage(lambda _: False),
-            workload_of=self.seen.get, tell=self.told.append, on_sources=lambda: None, wall=lambda: WALL_S,
+            workload_of=self.seen.get, tell=self.told.append, on_sources=lambda: None,
+            on_hpa=self.with_another_hpa.append, wall=lambda: WALL_S,
         )  # fmt: skip
 
     def show(self, seen: Workload, *, version: int = 7) -> None:
@@ -102,6 +104,17 @@ def test_the_pin_that_is_noted_holds_until_it_is_over_or_gone(room: Room) -> Non
     room.show(noted(pin_text(1, None)), version=10)
     room.show(noted(None), version=11)
     assert room.pin() is None
+
+
+def test_another_hpa_is_told_also_where_the_workload_itself_stays_as_it_is(room: Room) -> None:
+    room.show(workload(enabled="true"))
+    room.catalog.set_namespace("ml", {"zerogate.dev/hpa": "floor"})
+    room.it.on_services(room.catalog.services())
+    room.it.on_services(room.catalog.services())
+    assert room.with_another_hpa == [NAME]
+    room.catalog.set_namespace("ml", None)
+    room.it.on_services(room.catalog.services())
+    assert room.with_another_hpa == [NAME, NAME]
 
 
 def test_each_mistake_is_told_once_and_again_by_the_next_leader(room: Room) -> None:

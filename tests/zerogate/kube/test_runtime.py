@@ -106,6 +106,15 @@ class TestKubernetesRuntime(RuntimeContract):
         await world.make_ready(world.seen.ids("a", STARTING)[0])
         await world.seen.until(lambda: world.seen.back_offs[-1] == ("a", None))
 
+    async def test_why_a_floor_is_not_moved_is_said_as_long_as_the_policy_wants_one(self, world: ClusterWorld) -> None:
+        floored = [msgspec.structs.replace(target, is_floored=True) for target in TARGETS]
+        world.runtime.configure({target.service: target for target in floored})
+        world.cluster.failures = [Unreachable(Asked(verb="patch"), "gone")]
+        world.scale("a", 1)
+        await world.until_true(lambda: "gone" in world.runtime.floor_trouble("a"))
+        world.runtime.configure({target.service: target for target in TARGETS})
+        assert world.runtime.floor_trouble("a") == ""
+
     async def test_zero_waits_until_somebody_answers_for_the_service(self, world: ClusterWorld) -> None:
         answers = Answers()
         world.runtime.set_stand_in(answers)
