@@ -199,7 +199,7 @@ class Cluster:
             self._is_reading_due = False
             self._book.on_http_routes(self._http.readings(self._book.entries).values())
         refused = self._book.refused
-        slices = [encode(change) for change in self._book.take()]
+        slices = [encode(change) for change in self._book.take(now())]
         if is_first and not slices:
             slices = [encode(NOTHING)]
         for index, data in enumerate(slices):
@@ -239,6 +239,8 @@ class Cluster:
             if not self._channel.is_behind:
                 self._say_news()
                 self._channel.say(Alive())
+            if self._book.on_time(now()):
+                self._tell_soon()
             await asyncio.sleep(LIFE_S)
 
     # What the parent says

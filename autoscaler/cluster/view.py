@@ -124,6 +124,8 @@ class ClusterView:
         if unfit := misfit(entry):
             found.append(unfit)
         found += [f"A pod does not get ready: {trouble}" for trouble in self._runtime.troubles(entry.service)]
+        if refused := self._services.refused_pods(entry.service):
+            found.append(f"A pod is not even made: {refused}")
         found += self._waits(entry.service)
         foreign = self._runtime.last_foreign_write(entry.service)
         if foreign is not None:
