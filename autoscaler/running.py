@@ -136,7 +136,7 @@ class RunningAutoscaler:
         self.loop_lag = LoopLag()
         self.view = ClusterView(
             self.client, self.autoscaler, self.services, self.runtime, self.history,
-            busy=self.quiescer.busy, waits=self.quiescer.waits,
+            busy=self.quiescer.busy, waits=self.quiescer.waits, not_taken=self._not_taken,
             faults=self._faults, age_s=lambda: self.feed.age_s,
             reasons=self._reasons, process=self._process, heard_at=str(settings.stats),
         )  # fmt: skip
@@ -161,6 +161,9 @@ class RunningAutoscaler:
         takeovers.on_may_zero = self.runtime.on_may_zero
         self.runtime.set_stand_in(takeovers)
         return takeovers
+
+    def _not_taken(self, service: str) -> tuple[str, ...]:
+        return self.takeovers.troubles(service) if self.takeovers is not None else ()
 
     def _webhook(self, access: Access) -> ServedWebhook | None:
         settings = self.settings

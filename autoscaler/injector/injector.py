@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from autoscaler.injector.answering import Answering, Notice, WantedTargets, nobody
+from autoscaler.injector.answering import Answering, Notice
 from autoscaler.injector.cluster import ClusterLookup, Known, Nothing
 from autoscaler.injector.manifests import Installation, server_names
 from autoscaler.injector.rotation import Rotation
@@ -44,7 +44,7 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
 class Injector:
     """See the module. `client` should be its own, with `RATES`; it stays the caller's.
 
-    `known`: what is watched anyway; `tell`: where Events go; `want_targets`: who patches Services for takeover.
+    `known`: what is watched anyway; `tell`: where Events go.
     """
 
     def __init__(
@@ -54,7 +54,6 @@ class Injector:
         *,
         tell: Callable[[Happening], None],
         known: Known | None = None,
-        want_targets: Callable[[WantedTargets], None] = nobody,
         calendar: Callable[[], float] = wall,
     ) -> None:
         home = terms.installation.namespace
@@ -65,7 +64,6 @@ class Injector:
             terms.sidecar,
             notice=self._on_notice,
             new_token=_new_token,
-            want_targets=want_targets,
             kinds=tuple(terms.kinds),
             config_map=terms.installation.config_map,
         )

@@ -8,7 +8,6 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
-from autoscaler.injector.answering import WantedTargets, nobody
 from autoscaler.injector.cluster import Known
 from autoscaler.injector.injector import RATES, Injector, Terms
 from zerogate.clock import now
@@ -33,14 +32,12 @@ class ServedWebhook:
         *,
         known: Known,
         tell: Callable[[Happening], None],
-        want_targets: Callable[[WantedTargets], None] = nobody,
     ) -> None:
         self._sock = bind(listen, what="--webhook", example="--webhook HOST:PORT")
         self._client = KubeClient(access, rates=RATES)
         self._terms = terms
         self._known = known
         self._tell = tell
-        self._want_targets = want_targets
         self._injector: Injector | None = None
         self._gone_s = 0.0
 
@@ -61,9 +58,7 @@ class ServedWebhook:
 
     async def start(self) -> None:
         """Serve, with the kinds of workloads that are known by now."""
-        self._injector = Injector(
-            self._client, self._terms(), tell=self._tell, known=self._known, want_targets=self._want_targets
-        )
+        self._injector = Injector(self._client, self._terms(), tell=self._tell, known=self._known)
         await self._injector.start(self._sock)
 
     def goodbye(self) -> None:

@@ -169,17 +169,20 @@ class Whole:
 
 
 class Model:
-    """A Deployment of the stub model server under zerogate."""
+    """A Deployment of the stub model server, or of another container, under zerogate."""
 
-    def __init__(self, whole: Whole, namespace: str, name: str, *, replicas: int = 0, **keys: str) -> None:
+    def __init__(
+        self, whole: Whole, namespace: str, name: str, *, replicas: int = 0, of: Object | None = None,
+        volumes: Sequence[Object] = (), **keys: str,
+    ) -> None:  # fmt: skip
         self.whole = whole
         self.cluster = whole.cluster
         self.namespace, self.name = namespace, name
         self.host = f"{name}.{namespace}"
         self.path = f"/apis/apps/v1/namespaces/{namespace}/deployments/{name}"
         self.pods_path = f"/api/v1/namespaces/{namespace}/pods?labelSelector=app%3D{name}"
-        model = container("model", STUB, port=8000, securityContext=FITTING)
-        self.cluster.apply(deployment(name, model, replicas=replicas), namespace=namespace)
+        model = of or container("model", STUB, port=8000, securityContext=FITTING)
+        self.cluster.apply(deployment(name, model, replicas=replicas, volumes=list(volumes)), namespace=namespace)
         if keys:
             self.annotate(enabled="true", **keys)
             self.until_routed()
@@ -321,8 +324,11 @@ class Load:
     Each connection has its turn a few times a second, as in clients' pools, and is told in time that a gateway leaves.
     """
 
-    def __init__(self, whole: Whole, host: str, path: str = "/echo", *, rps: float, connections: int = 8) -> None:
-        self._whole, self._host, self._path = whole, host, path
+    def __init__(
+        self, whole: Whole, host: str, path: str = "/echo", *, rps: float, connections: int = 8, port: int = 0
+    ) -> None:  # fmt: skip
+        """`port`: of this machine, where not to gateways."""
+        self._port, self._host, self._path = port or whole.port, host, path
         self._pause_s = connections / rps
         self._ended = threading.Event()
         self.answers: list[tuple[float, Answered]] = []
@@ -345,7 +351,7 @@ class Load:
             thread.join(LONG_S)
 
     def _run(self, first_s: float) -> None:
-        connection = HTTPConnection("127.0.0.1", self._whole.port, timeout=LONG_S)
+        connection = HTTPConnection("127.0.0.1", self._port, timeout=LONG_S)
         at_s = self._began_s + first_s
         while not self._ended.wait(max(0.0, at_s - now())):
             answered = ask(connection, self._host, self._path)
