@@ -47,9 +47,11 @@ app.router.add_get("/", echo)
 web.run_app(app, host="0.0.0.0", port=8000)
 """
 LLM = """
+import os
 import signal
 from pathlib import Path
 from zerogate.demo.llm import serve
+signal.signal(signal.SIGTERM, lambda *_: os._exit(0))  # the first process of a container has no default action
 server = serve(8000, host="0.0.0.0", weights=Path("/weights.gguf"))
 signal.pause()
 """
@@ -76,7 +78,7 @@ class Taken(Model):
         volumes: Sequence[Object] = (), **keys: str,
     ) -> None:  # fmt: skip
         whole.cluster.apply(service("llama", target=target), namespace=team)
-        super().__init__(whole, team, "llama", of=of, volumes=volumes, takeover="true", **keys)
+        super().__init__(whole, team, "llama", replicas=0, of=of, volumes=volumes, takeover="true", **keys)
         self.slices = f"/apis/discovery.k8s.io/v1/namespaces/{team}/endpointslices"
         self.cluster.until(self.slices, is_answered_by_activators, within_s=LONG_S)
         self.port = whole.node.reach(80, self.service()["spec"]["clusterIP"])
@@ -164,7 +166,7 @@ def model_with(**fields: Any) -> Object:
     [
         (model_with(resources={"limits": {"nvidia.com/gpu": "1"}}), {}, "Insufficient nvidia.com/gpu"),
         (model_with(), {"pods": "0"}, "exceeded quota: few"),
-        (model_with(image="registry.invalid/model:1", imagePullPolicy="IfNotPresent"), {}, "ImagePullBackOff"),
+        (model_with(image="127.0.0.1:1/model:1", imagePullPolicy="IfNotPresent"), {}, "container model: "),
     ],
     ids=["no node has GPUs", "over a quota", "no image"],
 )
@@ -189,23 +191,23 @@ def test_c13_who_waits_for_pods_that_do_not_come_is_told_why_and_they_are_taken_
 def test_what_cannot_be_taken_over_is_said_where_people_look(whole: Whole, team: str) -> None:
     whole.cluster.apply(service("llama", target="model", clusterIP="None"), namespace=team)
     model = Model(whole, team, "llama", replicas=1, takeover="true", idle_timeout="1s")
-    until(lambda: "headless" in _status(whole, "llama", team), within_s=LONG_S, what="the status")
+    until(lambda: "headless" in _status(whole, team), within_s=LONG_S, what="the status")
     events = whole.cluster.get(f"/apis/events.k8s.io/v1/namespaces/{team}/events")["items"]
     said = [one["note"] for one in events if one["reason"] == "TakeoverRefused"]
     assert any("it is headless" in one for one in said), said
     assert model.replicas() == 1
 
 
-def _status(whole: Whole, *words: str) -> str:
-    name, namespace = words
-    asked = ["status", name, "-n", namespace, "--kubeconfig", str(whole.cluster.kubeconfig)]
+def _status(whole: Whole, namespace: str) -> str:
+    asked = ["status", "-n", namespace, "--kubeconfig", str(whole.cluster.kubeconfig)]
     done = CliRunner().invoke(app, hoisted(asked), env={"COLUMNS": "300"})
+    assert done.exit_code == 0, done.output
     return done.output
 
 
 @pytest.fixture
 def weights(node: Node) -> Path:
-    """The model of the demonstration: its server in an image, its weights (which that lacks) in this machine's cache."""
+    """The model of the demonstration: its server in an image, its weights in this machine's cache."""
     pytest.importorskip("xllamacpp")
     image = images.zerogate(("kubernetes", "demo"))
     layers = [[file for file in layer if "gguf" not in file.path] for layer in image.layers]
