@@ -45,6 +45,7 @@ from zerogate.http.sweep import Sweep
 from zerogate.kube.access import Access, by_kubeconfig, in_pod
 from zerogate.kube.client import KubeClient
 from zerogate.kube.event_book import Happening
+from zerogate.kube.extra_kinds import ExtraKinds
 from zerogate.kube.feed import Feed, Together
 from zerogate.kube.hands import KubeHands
 from zerogate.kube.happenings import Happenings
@@ -194,7 +195,10 @@ class RunningAutoscaler:
         self.happenings.start()
         self.nursery.start(self.enabling.run(), name="enabling")
         self.nursery.start(self.notes.run(), name="status")
-        await self._find_kinds()
+        kinds = ExtraKinds(
+            Scales(self.client), self.feed, self.settings.kinds, on_silent=lambda why: log.error("%s", why)
+        )  # fmt: skip
+        await kinds.find()
         self.reporters.start(self._on_reporter)
         if self.takeovers is not None:
             self.takeovers.start()
@@ -202,15 +206,11 @@ class RunningAutoscaler:
             await self.webhook.start()
         await asyncio.gather(self.feed.start(), self.reporters.wait_synced(), self.bypasses.start())
         self.nursery.start(self.route_notes.run(), name="status of routes")
+        self.nursery.start(kinds.find_missing(), name="kinds that are missing")
         self._expect()
         await self.receiver.start(self._sock)
         self.is_synced = True
         self.leadership.start(self._on_leadership)
-
-    async def _find_kinds(self) -> None:
-        scales = Scales(self.client)
-        for extra in self.settings.kinds:
-            self.feed.add_kind(extra.kind, await scales.find(extra.api_version, extra.kind))
 
     async def stop(self) -> None:
         """Leave in order: give the lead away, hear no more, close."""

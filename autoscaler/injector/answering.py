@@ -6,7 +6,7 @@ only where its annotations changed: a controller goes on writing to what has an 
 `autoscaler.injector.server`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -54,7 +54,7 @@ class Answering:
         *,
         notice: Callable[[Notice], None],
         new_token: Callable[[], str],
-        kinds: Sequence[str] = KINDS,
+        kinds: Container[str] = KINDS,
         config_map: str = "zerogate-policy",
     ) -> None:
         self._lookup = lookup

@@ -64,7 +64,7 @@ class Injector:
             terms.sidecar,
             notice=self._on_notice,
             new_token=_new_token,
-            kinds=tuple(terms.kinds),
+            kinds=terms.kinds,
             config_map=terms.installation.config_map,
         )
         self._webhook = Webhook(answering.mutate, answering.validate)

@@ -6,7 +6,7 @@ import random
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -41,14 +41,24 @@ def rules(*, at_home: bool) -> list[dict[str, Any]]:
 class Autoscaler:
     """One process. Its ports are known before it starts."""
 
-    def __init__(self, plane: ControlPlane, account: Access, *, home: str, name: str) -> None:
+    def __init__(
+        self, plane: ControlPlane, account: Access, *, home: str, name: str, flags: Sequence[str] = (),
+        clock_off_s: float = 0.0,
+    ) -> None:  # fmt: skip
+        """`clock_off_s`: how far its wall clock is ahead of the world's."""
         self.name = name
         self.stats, self.admin = free_port(), free_port()
         command = [
             sys.executable, "-m", "autoscaler", f"--kubeconfig={account.kubeconfig}", f"--pod-namespace={home}",
             f"--pod-name={name}", f"--stats-listen=127.0.0.1:{self.stats}", f"--admin=127.0.0.1:{self.admin}",
+            *flags,
         ]  # fmt: skip
-        self.process = Process(name, command, plane.folder, {"PYTHONPATH": os.getcwd()})
+        skewed = plane.folder / f"clock-{self.stats}"
+        skewed.mkdir()
+        (skewed / "sitecustomize.py").write_text(
+            f"import time\nreal = time.time\ntime.time = lambda: real() + {clock_off_s}\n"
+        )
+        self.process = Process(name, command, plane.folder, {"PYTHONPATH": f"{skewed}:{os.getcwd()}"})
 
     def start(self) -> None:
         self.process.start()
