@@ -179,8 +179,8 @@ def test_c13_who_waits_for_pods_that_do_not_come_is_told_why_and_they_are_taken_
         )
     model = Taken(whole, team, of=of, idle_timeout=NEVER, start_timeout="4s")
     model.until_nodes_follow()
-    for answer in (lambda: model.call("/v1/models"), model.ask):
-        answered = answer()
+    for way in ("gateway", "Service"):
+        answered = model.call("/v1/models") if way == "gateway" else model.ask()
         assert answered.status == 503, answered
         assert b"start_failed" in answered.body
         assert words in answered.body.decode()
