@@ -19,6 +19,7 @@ import uvloop
 from activator import metrics
 from activator.doors import Doors
 from activator.holds import Holds
+from activator.obstacles import tell
 from activator.settings import Settings, read
 from activator.sidecars import Replicas, Sidecars
 from activator.telling import Telling
@@ -36,7 +37,7 @@ from zerogate.http.sweep import Sweep
 from zerogate.output import STDOUT, Output
 from zerogate.process import raise_open_files, usage
 from zerogate.reporting.sender import Target
-from zerogate.runtime.interface import Address, EndCause, Ended, Replica, ReplicaState
+from zerogate.runtime.interface import Address, EndCause, Ended, Replica, ReplicaState, Trouble
 from zerogate.tasks import Nursery
 
 if TYPE_CHECKING:
@@ -93,6 +94,7 @@ class Activator:
         self._client = KubeClient(access)
         self._view = View(self._client, self._on_shown, home=settings.home, namespace=namespace, kinds=settings.kinds)
         self._bare: dict[str, Replica] = {}
+        self._troubles: Mapping[str, Trouble] = {}
         self._ports = 0
         self._wakes = 0
         self._started_at = wall()
@@ -129,6 +131,11 @@ class Activator:
         for service, replicas in shown.sidecars.items():
             self._sidecars.set_replicas(service, replicas)
         self._set_bare(shown.bare)
+        for service in shown.policies:
+            trouble, before = shown.troubles.get(service), self._troubles.get(service)
+            if trouble != before:
+                tell(self.holds[service], trouble, before)
+        self._troubles = shown.troubles
         self._ports = len(shown.ports)
         self.doors.configure(shown.ports)
 
@@ -165,6 +172,7 @@ class Activator:
     async def _report(self) -> None:
         while True:
             await asyncio.sleep(REPORT_S)
+            self._view.on_time()
             for _ in range(self._access_log.waiting // AT_ONCE + 1):
                 self._access_log.flush()
                 await asyncio.sleep(0)

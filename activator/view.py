@@ -14,18 +14,20 @@ import msgspec
 
 from activator.doors import Wanted
 from activator.sidecars import Replicas
+from zerogate.clock import now
 from zerogate.errors import ZerogateError
 from zerogate.kube.catalog import Managed, model_port, sidecar_port
 from zerogate.kube.client import KubeClient
 from zerogate.kube.cluster_flags import ExtraKind
 from zerogate.kube.feed import Feed
 from zerogate.kube.objects import ENDPOINT_SLICES, EndpointSlice, Key, Pod, Resource, Workload
+from zerogate.kube.obstacles import Obstacle
 from zerogate.kube.scaling import Scales
 from zerogate.kube.takeover import MANAGED_BY, MANAGER, WORKLOAD
 from zerogate.kube.waking import Waker
 from zerogate.kube.watching import Change, Watched
 from zerogate.policy import Policy
-from zerogate.runtime.interface import Address
+from zerogate.runtime.interface import Address, Trouble
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +43,8 @@ class Shown(msgspec.Struct, frozen=True, kw_only=True):
     ports: Mapping[int, Wanted]
     sidecars: Mapping[str, Replicas]
     bare: Mapping[str, Replicas]
+    troubles: Mapping[str, Trouble] = {}
+    """Why no replica gets ready, where that is known."""
 
 
 class View:
@@ -67,6 +71,7 @@ class View:
         self._policies: dict[str, Policy] = {}
         """The last of each service that a slice names."""
         self._pods: dict[str, dict[str, Pod]] = {}
+        self._obstacles: dict[str, Obstacle] = {}
         self._is_planned = False
         self._is_started = False
         self._waker = Waker(self._scales, is_blind=lambda: bool(self.faults))
@@ -112,6 +117,12 @@ class View:
         if entry is not None and workload is not None:
             await self._waker.wake(entry, workload)
 
+    def on_time(self) -> None:
+        """To be called each second or so: what was in the way of replicas may be there for too long."""
+        now_s = now()
+        if any(one.due_s <= now_s for one in self._obstacles.values()):
+            self._plan()
+
     # What the feed tells
 
     def on_services(self, services: Mapping[str, Managed]) -> None:
@@ -120,16 +131,20 @@ class View:
         self._plan()
 
     def on_number(self, service: str, number: int, version: int) -> None:
-        """Of no use here."""
+        """Whether pods are wanted at all says whether something is in the way of them."""
+        self._plan()
 
     def on_pod(self, service: str, pod: Pod) -> None:
         """See `Listener`."""
         self._pods.setdefault(service, {})[pod.metadata.name] = pod
+        self._obstacles.setdefault(service, Obstacle()).on_pod(pod)
         self._plan()
 
     def on_pod_gone(self, service: str, name: str) -> None:
         """See `Listener`."""
-        self._pods.get(service, {}).pop(name, None)
+        gone = self._pods.get(service, {}).pop(name, None)
+        if gone is not None:
+            self._obstacles.setdefault(service, Obstacle()).on_pod_gone(gone)
         self._plan()
 
     def _on_slice(self, _: Change, old: EndpointSlice | None, new: EndpointSlice | None) -> None:
@@ -153,11 +168,13 @@ class View:
             self._policies.setdefault(service, Policy())
         for gone in [service for service in self._policies if service not in services]:
             del self._policies[gone]
+            self._obstacles.pop(gone, None)
         shown = Shown(
             policies=dict(self._policies),
             ports=ports,
             sidecars={service: self._replicas(service, has_sidecar=True) for service in services},
             bare={service: self._replicas(service, has_sidecar=False) for service in services},
+            troubles={service: found for service in services if (found := self._trouble(service)) is not None},
         )
         self._on_change(shown)
 
@@ -176,6 +193,15 @@ class View:
                         is_needed = wanted.is_needed or (known is not None and known.is_needed)
                         found[port.port] = Wanted(wanted.service, is_needed)
         return found
+
+    def _trouble(self, service: str) -> Trouble | None:
+        entry = self._entries.get(service)
+        if entry is None:
+            return None
+        return self._obstacles.setdefault(service, Obstacle()).look(
+            self._pods.get(service, {}).values(), self._feed.workload_of(service),
+            timeout_s=entry.wanted.cluster.start_timeout_s, now_s=now(),
+        )  # fmt: skip
 
     def _replicas(self, service: str, *, has_sidecar: bool) -> dict[str, Address]:
         found: dict[str, Address] = {}

@@ -14,11 +14,11 @@ from typing import Final
 
 import msgspec
 
-from autoscaler.decision import Ask, Candidate, Decision, Memory, Observation
+from autoscaler.decision import Ask, Candidate, Decision, Memory, Observation, Replicas
 from autoscaler.demand import Need, need
 from autoscaler.floors import CALENDAR_CHECK_S, Bounds, bounds
 from autoscaler.shape import Shaped, shape
-from autoscaler.words import spell
+from autoscaler.words import count, spell
 from zerogate.policy import Policy
 
 _UNKNOWN_CHECK_S: Final = 5.0
@@ -104,7 +104,7 @@ def _zero(policy: Policy, observation: Observation, memory: Memory, now_s: float
     traffic, replicas = observation.traffic, observation.replicas
     if traffic.held or traffic.in_flight:
         return _Zero(is_allowed=False, why="requests are held or running")
-    if replicas.starting:
+    if replicas.starting > replicas.overdue:
         return _Zero(is_allowed=False, why="a replica is starting; the idle clock begins when it is ready")
     again = _Change(now_s + _UNKNOWN_CHECK_S)
     if traffic.mean_running_stable is None or not traffic.is_settled:
@@ -139,9 +139,10 @@ def _demand(
     traffic, replicas_now = observation.traffic, observation.replicas
     is_active = bool(traffic.held or traffic.in_flight)
     # the idle timeout keeps what runs; where all of it has died, or never came up, there is nothing to keep
-    is_gone = not replicas_now.starting and not replicas_now.ready and traffic.is_fresh and traffic.is_settled
+    none_starts = replicas_now.starting <= replicas_now.overdue
+    is_gone = none_starts and not replicas_now.ready and traffic.is_fresh and traffic.is_settled
     if not is_active and (memory.granted == 0 or is_gone):
-        return _Voice(candidate=Candidate(Ask.IDLE, 0, "nothing is running and nothing is held"))
+        return _Voice(candidate=Candidate(Ask.IDLE, 0, _why_nothing(replicas_now)))
     if zero.is_allowed:
         return _Voice(candidate=Candidate(Ask.IDLE, 0, zero.why))
     changes: tuple[_Change, ...] = () if zero.change is None else (zero.change,)
@@ -156,6 +157,12 @@ def _demand(
         return _Voice(candidate=Candidate(Ask.DEMAND, replicas, wanted.why), held_back=None, changes=changes)
     why = shaped.held_back or zero.why
     return _Voice(candidate=Candidate(Ask.HOLDING, replicas, why), held_back=why, changes=changes)
+
+
+def _why_nothing(replicas: Replicas) -> str:
+    if replicas.overdue:
+        return f"nothing is held, and {count(replicas.overdue, 'replica')} did not get ready within start-timeout"
+    return "nothing is running and nothing is held"
 
 
 def _merge(demand: _Voice, limits: Bounds, memory: Memory, *, is_known: bool, now_s: float) -> _Voice:

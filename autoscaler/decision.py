@@ -33,6 +33,8 @@ class Replicas(msgspec.Struct, frozen=True, kw_only=True):
     """The replicas of the service as the runtime tells them."""
 
     starting: int = 0
+    overdue: int = 0
+    """Of those that start: nobody waits for them any more, since what is in the way does not pass."""
     ready: int = 0
     draining: int = 0
     last_ready_at_s: float | None = None

@@ -47,6 +47,7 @@ class ReplicaBook:
         oldest_s = min((one.started_s for one in starting), default=None)
         return Replicas(
             starting=len(starting),
+            overdue=sum(one.is_overdue for one in starting),
             ready=len(self._replicas) - len(starting) - draining,
             draining=draining,
             last_ready_at_s=self._last_ready_s,

@@ -47,6 +47,7 @@ from zerogate.http.sweep import Sweep
 from zerogate.kube.access import Access, by_kubeconfig, in_pod
 from zerogate.kube.client import KubeClient
 from zerogate.kube.event_book import Happening
+from zerogate.kube.extra_kinds import ExtraKinds
 from zerogate.kube.feed import Feed, Together
 from zerogate.kube.hands import KubeHands
 from zerogate.kube.happenings import Happenings
@@ -147,7 +148,7 @@ class RunningAutoscaler:
         self.loop_lag = LoopLag()
         self.view = ClusterView(
             self.autoscaler, self.services, self.runtime, self.history,
-            busy=self.quiescer.busy, waits=self.quiescer.waits,
+            busy=self.quiescer.busy, waits=self.quiescer.waits, not_taken=self._not_taken,
             faults=self._faults, age_s=lambda: self.feed.age_s,
             reasons=self._reasons, process=self._process, heard_at=str(settings.stats),
         )  # fmt: skip
@@ -172,6 +173,9 @@ class RunningAutoscaler:
         takeovers.on_may_zero = self.runtime.on_may_zero
         self.runtime.set_stand_in(takeovers)
         return takeovers
+
+    def _not_taken(self, service: str) -> tuple[str, ...]:
+        return self.takeovers.troubles(service) if self.takeovers is not None else ()
 
     def _webhook(self, access: Access) -> ServedWebhook | None:
         settings = self.settings
@@ -202,7 +206,10 @@ class RunningAutoscaler:
         self.happenings.start()
         self.nursery.start(self.enabling.run(), name="enabling")
         self.nursery.start(self.notes.run(), name="status")
-        await self._find_kinds()
+        kinds = ExtraKinds(
+            Scales(self.client), self.feed, self.settings.kinds, on_silent=lambda why: log.error("%s", why)
+        )  # fmt: skip
+        await kinds.find()
         self.reporters.start(self._on_reporter)
         if self.takeovers is not None:
             self.takeovers.start()
@@ -211,15 +218,11 @@ class RunningAutoscaler:
         self.nursery.start(self.certificates.run(), name="certificates")
         await asyncio.gather(self.feed.start(), self.reporters.wait_synced(), self.bypasses.start())
         self.nursery.start(self.route_notes.run(), name="status of routes")
+        self.nursery.start(kinds.find_missing(), name="kinds that are missing")
         self._expect()
         await self.receiver.start(self._sock)
         self.is_synced = True
         self.leadership.start(self._on_leadership)
-
-    async def _find_kinds(self) -> None:
-        scales = Scales(self.client)
-        for extra in self.settings.kinds:
-            self.feed.add_kind(extra.kind, await scales.find(extra.api_version, extra.kind))
 
     async def stop(self) -> None:
         """Leave in order: give the lead away, hear no more, close."""

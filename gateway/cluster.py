@@ -21,15 +21,15 @@ from gateway.cluster_book import ClusterBook
 from gateway.messages import Alive, Changed, FromParent, Leave, LeaveAtOnce, News, Ready, WakeUp, Woken
 from gateway.settings import Settings
 from zerogate.clock import now
-from zerogate.errors import MachineError, ZerogateError
+from zerogate.errors import MachineError
 from zerogate.kube.access import Access, by_kubeconfig, in_pod
 from zerogate.kube.catalog import Managed
 from zerogate.kube.client import KubeClient
-from zerogate.kube.cluster_flags import ExtraKind
 from zerogate.kube.event_book import About, Happening
+from zerogate.kube.extra_kinds import ExtraKinds
 from zerogate.kube.feed import Feed
 from zerogate.kube.happenings import Happenings
-from zerogate.kube.objects import Pod, Resource, Workload
+from zerogate.kube.objects import Pod, Workload
 from zerogate.kube.route_book import RouteReading
 from zerogate.kube.route_feed import RouteFeed
 from zerogate.kube.route_objects import HTTP_ROUTES
@@ -103,9 +103,12 @@ class Cluster:
         self._waker = Waker(scales, is_blind=self._is_blind)
         try:
             self._happenings.start()
-            await self._find_kinds(scales, self._feed)
+            kinds = ExtraKinds(scales, self._feed, self._settings.kinds, on_silent=self._complain_of)
+            await kinds.find()
+            self._fault = ""
             await self._feed.start()
             await self._http.start()
+            self._nursery.start(kinds.find_missing(), name="kinds that are missing")
             self._is_begun = True
             self._tell(is_first=True)
             gc.collect()
@@ -116,21 +119,6 @@ class Cluster:
             await self._feed.aclose()
             await self._happenings.aclose()
             await client.aclose()
-
-    async def _find_kinds(self, scales: Scales, feed: Feed) -> None:
-        for extra in self._settings.kinds:
-            feed.add_kind(extra.kind, await self._until_found(scales, extra))
-
-    async def _until_found(self, scales: Scales, extra: ExtraKind) -> Resource[Workload]:
-        while True:
-            try:
-                found = await scales.find(extra.api_version, extra.kind)
-            except ZerogateError as error:
-                self._complain_of(str(error))
-            else:
-                self._fault = ""
-                return found
-            await asyncio.sleep(AGAIN_S)
 
     def _complain_of(self, fault: str) -> None:
         if self._fault != fault:
@@ -199,7 +187,7 @@ class Cluster:
             self._is_reading_due = False
             self._book.on_http_routes(self._http.readings(self._book.entries).values())
         refused = self._book.refused
-        slices = [encode(change) for change in self._book.take()]
+        slices = [encode(change) for change in self._book.take(now())]
         if is_first and not slices:
             slices = [encode(NOTHING)]
         for index, data in enumerate(slices):
@@ -239,6 +227,8 @@ class Cluster:
             if not self._channel.is_behind:
                 self._say_news()
                 self._channel.say(Alive())
+            if self._book.on_time(now()):
+                self._tell_soon()
             await asyncio.sleep(LIFE_S)
 
     # What the parent says

@@ -10,23 +10,20 @@ Called by `gateway.cluster`.
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Final
 
 from msgspec.structs import replace
 
 from gateway.changes import Change, difference
 from gateway.claims import Granted, Wish, settle, wish_of
-from gateway.file import Service, Trouble
+from gateway.file import Service
 from gateway.http_routes import nowhere, stand_ins, wish_of_route
 from gateway.route_table import Route
-from zerogate.kube.catalog import Managed, model_port, number_of, sidecar_port
-from zerogate.kube.lives import never_starts, trouble_of
-from zerogate.kube.objects import Pod, Workload, condition
+from zerogate.kube.catalog import Managed, model_port, sidecar_port
+from zerogate.kube.objects import Pod, Workload
+from zerogate.kube.obstacles import Obstacle, is_present
 from zerogate.kube.route_book import RouteReading
 from zerogate.policy import Policy
 from zerogate.runtime.interface import Address
-
-_ENDED: Final = ("Failed", "Succeeded")
 
 
 class ClusterBook:
@@ -45,8 +42,7 @@ class ClusterBook:
         self._stand_ins: dict[str, Service] = {}
         """For what HTTPRoutes lead to and is not there."""
         self._pods: dict[str, dict[str, Pod]] = {}
-        self._been_ready: dict[str, None] = {}
-        """UIDs of pods that were ready once: one that crashes later did not fail because of how it starts."""
+        self._obstacles: dict[str, Obstacle] = {}
         self._changed: dict[str, None] = {}
         self._is_rerouted = False
         self._services: dict[str, Service] = {}
@@ -103,21 +99,26 @@ class ClusterBook:
     def on_pod(self, service: str, pod: Pod) -> None:
         """A pod is new or looks different."""
         self._pods.setdefault(service, {})[pod.metadata.name] = pod
-        if pod.is_ready:
-            self._been_ready[pod.metadata.uid] = None
+        self._obstacles.setdefault(service, Obstacle()).on_pod(pod)
         self._changed[service] = None
 
     def on_pod_gone(self, service: str, name: str) -> None:
         """A pod is gone, or nobody's any longer."""
         gone = self._pods.get(service, {}).pop(name, None)
         if gone is not None:
-            self._been_ready.pop(gone.metadata.uid, None)
+            self._obstacles.setdefault(service, Obstacle()).on_pod_gone(gone)
             self._changed[service] = None
+
+    def on_time(self, now_s: float) -> bool:
+        """Whether something is different because time has passed: what was in the way is there for too long."""
+        due = {service: None for service, one in self._obstacles.items() if one.due_s <= now_s}
+        self._changed.update(due)
+        return bool(due)
 
     def _forget(self, service: str) -> None:
         del self._entries[service], self._policies[service], self._wishes[service]
-        for pod in self._pods.pop(service, {}).values():
-            self._been_ready.pop(pod.metadata.uid, None)
+        self._pods.pop(service, None)
+        self._obstacles.pop(service, None)
         self._changed[service] = None
         self._is_rerouted = True
 
@@ -135,7 +136,7 @@ class ClusterBook:
 
     # What comes of it
 
-    def take(self) -> list[Change]:
+    def take(self, now_s: float) -> list[Change]:
         """The slices of what is different since the last call."""
         if self._is_rerouted:
             self._is_rerouted = False
@@ -145,7 +146,7 @@ class ClusterBook:
         after = dict(self._services)
         for service in self._changed:
             if service in self._entries:
-                after[service] = self._service(service)
+                after[service] = self._service(service, now_s)
             elif service in self._stand_ins:
                 after[service] = self._stand_ins[service]
             else:
@@ -171,38 +172,16 @@ class ClusterBook:
         told = {**stood, **self._stand_ins}
         self._changed.update((name, None) for name in told if stood.get(name) != self._stand_ins.get(name))
 
-    def _service(self, service: str) -> Service:
+    def _service(self, service: str, now_s: float) -> Service:
         pods = self._pods.get(service, {})
+        entry, obstacle = self._entries[service], self._obstacles.setdefault(service, Obstacle())
+        timeout_s = entry.wanted.cluster.start_timeout_s
         return Service(
             policy=self._policies[service],
-            replicas=tuple(_addresses(pods, self._entries[service].wanted.cluster.port)),
+            replicas=tuple(_addresses(pods, entry.wanted.cluster.port)),
             routes=self._routes[service],
-            trouble=self._trouble(service, pods),
+            trouble=obstacle.look(pods.values(), self._workload_of(service), timeout_s=timeout_s, now_s=now_s),
         )
-
-    def _trouble(self, service: str, pods: Mapping[str, Pod]) -> Trouble | None:
-        """Why none gets ready; None where one is ready, or may well be yet, or none is wanted."""
-        present = [pod for pod in pods.values() if _is_present(pod)]
-        if not present:
-            return self._refused_pods(service)
-        found: list[Trouble] = []
-        for pod in present:
-            said = None if pod.is_ready else trouble_of(pod)
-            if said is None:
-                return None
-            was_ready = pod.metadata.uid in self._been_ready
-            found.append(Trouble(f"{said}{_last_end(pod)}", never_starts(pod) and not was_ready))
-        return Trouble(found[0].detail, all(one.is_hopeless for one in found))
-
-    def _refused_pods(self, service: str) -> Trouble | None:
-        """Pods that the cluster does not even admit: over a quota, or against a policy."""
-        workload = self._workload_of(service)
-        if workload is None or number_of(workload) == 0:
-            return None
-        failure = condition(workload.status.conditions, "ReplicaFailure")
-        if failure is None or failure.status != "True":
-            return None
-        return Trouble(failure.message or failure.reason)
 
 
 def policy_here(policy: Policy) -> Policy:
@@ -211,26 +190,12 @@ def policy_here(policy: Policy) -> Policy:
     return replace(policy, protocol="http1", schedule=())
 
 
-def _is_present(pod: Pod) -> bool:
-    return not pod.metadata.is_deleting and pod.status.phase not in _ENDED
-
-
 def _addresses(pods: Mapping[str, Pod], model: str | None) -> Iterator[Address]:
     """`model`: the model server's port, where the policy names it."""
     for pod in pods.values():
-        if pod.status.pod_ip and _is_present(pod):
+        if pod.status.pod_ip and is_present(pod):
             port = sidecar_port(pod)
             if port is None and pod.is_ready:
                 port = model_port(pod, model)
             if port is not None:
                 yield Address(pod.status.pod_ip, port)
-
-
-def _last_end(pod: Pod) -> str:
-    """How the last life of a container ended, as a sentence to follow another."""
-    for status in pod.status.container_statuses:
-        end = status.last_state.terminated
-        if end is not None and status.state.waiting is not None:
-            said = end.message.strip() or end.reason
-            return f". It ended with exit code {end.exit_code}{f': {said}' if said else ''}"
-    return ""

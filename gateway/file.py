@@ -16,21 +16,13 @@ from zerogate.errors import DefinitionError, DefinitionErrors, nearest, shown
 from zerogate.flags import ip_and_port
 from zerogate.policy import Policy
 from zerogate.policy_keys import KEYS, read_policy
-from zerogate.runtime.interface import Address
+from zerogate.runtime.interface import Address, Trouble
 
 MOST_REPLICAS: Final = 100_000
 """Of all services together."""
 _NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,61}[a-z0-9])?")
 _ROUTE_KEYS: Final = tuple(key.name for key in KEYS.values() if key.routes)
 _SERVICE_KEYS: Final = ("policy", "replicas", *_ROUTE_KEYS)
-
-
-class Trouble(msgspec.Struct, frozen=True):
-    """Why none of a service's replicas gets ready, in the words of whoever starts them."""
-
-    detail: str
-    is_hopeless: bool = False
-    """Waiting does not help: somebody has to change something."""
 
 
 class Service(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

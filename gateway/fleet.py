@@ -6,19 +6,14 @@ for each change.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Final
 
 from activator.hold import Hold
 from activator.holds import Holds
 from activator.links import Links
-from gateway.file import EMPTY, GatewayFile, Service, Trouble
-from zerogate.clock import now
-from zerogate.errors import Refusal
+from activator.obstacles import tell
+from gateway.file import EMPTY, GatewayFile, Service
 from zerogate.http.sweep import Sweep
 from zerogate.tasks import Nursery
-
-START_AGAIN_S: Final = 30.0
-"""Told to clients of a service that cannot start: somebody has to change something first."""
 
 
 class Fleet:
@@ -72,19 +67,4 @@ class Fleet:
             links.add(str(address), address)
         trouble = before.trouble if before is not None else None
         if service.trouble != trouble:
-            _tell(self._holds[name], service.trouble, trouble)
-
-
-def _tell(hold: Hold, trouble: Trouble | None, before: Trouble | None) -> None:
-    """Replicas do not get ready, or now may: who waits is told why in the end, or at once where it is in vain."""
-    hold.obstacle = trouble.detail if trouble is not None else ""
-    if trouble is not None and trouble.is_hopeless:
-        if not hold.ready:
-            hold.fail(_cannot_start(hold.service, trouble.detail), float("inf"), now())
-    elif before is not None and before.is_hopeless:
-        hold.unblock()
-
-
-def _cannot_start(service: str, why: str) -> Refusal:
-    detail = f"No replica of {service} can start: {why}"
-    return Refusal(status=503, code="start_failed", detail=detail, retry_after_s=START_AGAIN_S)
+            tell(self._holds[name], service.trouble, trouble)

@@ -6,11 +6,12 @@ Called by `gateway.cluster_book`; which hosts and prefixes a route stands for is
 from collections.abc import Iterator
 
 from gateway.claims import Wish
-from gateway.file import Service, Trouble
+from gateway.file import Service
 from gateway.route_table import Route
 from zerogate.kube.catalog import service_name
 from zerogate.kube.route_book import RouteReading
 from zerogate.policy import Policy
+from zerogate.runtime.interface import Trouble
 
 
 def wish_of_route(reading: RouteReading) -> Wish:

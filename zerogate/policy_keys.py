@@ -271,6 +271,7 @@ ELSEWHERE_KEYS: Final[Mapping[str, str]] = {
     "port": "A command is told its port: {port} in it, and $PORT in its environment.",
     "drain-deadline": "Write stop-grace beside the command: the time from SIGTERM to SIGKILL.",
     "uncounted": "On one box all requests come through zerogate; take it out.",
+    "start-timeout": "Write it beside the command, not in its policy.",
 }
 """Keys that only an annotation on Kubernetes can mean (`zerogate.kube.keys` reads them there); what to do elsewhere."""
 

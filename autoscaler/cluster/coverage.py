@@ -14,7 +14,7 @@ import msgspec
 
 from zerogate.kube.catalog import Managed, sidecar_port
 from zerogate.kube.keys import PREFIX
-from zerogate.kube.objects import Key, Pod
+from zerogate.kube.objects import Key, Pod, condition
 from zerogate.kube.sidecar import PORT_NAME
 
 _SHOWN: Final = 3
@@ -26,6 +26,12 @@ class _Seen(msgspec.Struct, frozen=True):
     uid: str
     has_sidecar: bool
     takes_requests: bool
+    has_node: bool
+    """Nothing runs in one that no node takes, so nobody in it is silent."""
+
+    @property
+    def reports(self) -> bool:
+        return self.has_sidecar and self.has_node
 
 
 class Coverage:
@@ -52,10 +58,12 @@ class Coverage:
 
     def set_pod(self, service: str, pod: Pod) -> None:
         """A pod of a service is new or looks different."""
+        scheduled = condition(pod.status.conditions, "PodScheduled")
         seen = _Seen(
             uid=pod.metadata.uid,
             has_sidecar=sidecar_port(pod) is not None,
             takes_requests=not pod.metadata.is_deleting and pod.status.phase == "Running",
+            has_node=scheduled is None or scheduled.status != "False",
         )
         self._pods.setdefault(service, {})[pod.metadata.name] = seen
         self._services[pod.key] = service
@@ -92,7 +100,7 @@ class Coverage:
         expected: dict[str, str | None] = dict.fromkeys(self._workers)
         expected |= {"/".join(key): None for key in self._gateways if key not in spoken}
         for service, pods in self._pods.items():
-            expected |= {source_of(service, name): service for name, seen in pods.items() if seen.has_sidecar}
+            expected |= {source_of(service, name): service for name, seen in pods.items() if seen.reports}
         return expected
 
     def service_of(self, namespace: str, pod: str, uid: str) -> str | None:

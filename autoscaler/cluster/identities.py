@@ -25,6 +25,9 @@ from zerogate.kube.rate import Priority
 
 REMEMBERED_S: Final = 600.0
 """The API server's own webhook authenticators remember for two to five minutes; a stream is a longer-lived thing."""
+LEAST_S: Final = 60.0
+"""Of a token that the API server has just found good, whatever our own clock says. Tokens live for ten minutes or more,
+and are replaced after four fifths of that, so seldom is one shown in its last minute."""
 _MOST_REMEMBERED: Final = 20_000
 """As many as there may be streams."""
 _POD_SHOWS_S: Final = 3.0
@@ -159,10 +162,15 @@ class Identities:
 
 
 def expires_in_s(token: str, wall_s: float) -> float:
-    """How long a token that was found good is so: its own `exp`; where it says none, as long as it is remembered."""
+    """How long a token that was found good just now is so: its own `exp`; without one, as long as it is remembered.
+
+    The API server's clock counts, not ours: who is ahead of it gives at least `LEAST_S` and asks again then, and who is
+    behind gives at most the time that the token had in all.
+    """
     try:
         body = token.split(".")[1]
         claims: Any = msgspec.json.decode(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
-        return float(claims["exp"]) - wall_s
+        ends_at = float(claims["exp"])
+        return min(max(ends_at - wall_s, LEAST_S), ends_at - float(claims.get("iat", wall_s)))
     except (IndexError, KeyError, TypeError, ValueError, msgspec.MsgspecError):
         return REMEMBERED_S

@@ -15,6 +15,7 @@ from zerogate import clock as clocks
 from zerogate.kube.catalog import Managed, number_of
 from zerogate.kube.event_book import About, Happening
 from zerogate.kube.objects import Pod, Workload
+from zerogate.kube.obstacles import refused_pods
 from zerogate.kube.runtime import KubernetesRuntime, Target
 from zerogate.runtime.interface import Scale
 
@@ -53,6 +54,10 @@ class Services:
         """Why requests may reach it uncounted; empty: they cannot."""
         entry = self.entries.get(service)
         return self._coverage.unmetered(entry) if entry is not None else ""
+
+    def refused_pods(self, service: str) -> str:
+        """Why the cluster does not admit pods of it; empty: it does, or none are wanted."""
+        return refused_pods(self._workload_of(service))
 
     def on_services(self, services: Mapping[str, Managed]) -> None:
         """All services; some are new, different or gone."""
@@ -130,7 +135,7 @@ def target_of(entry: Managed) -> Target:
     return Target(
         service=entry.service, kind=entry.kind, resource=entry.resource, key=entry.key, uid=entry.uid,
         order=entry.order, ceiling=entry.wanted.policy.max_replicas, port=entry.wanted.cluster.port,
-        is_floored=_hpa(entry) == "floor",
+        is_floored=_hpa(entry) == "floor", start_timeout_s=entry.wanted.cluster.start_timeout_s,
     )  # fmt: skip
 
 

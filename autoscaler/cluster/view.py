@@ -40,7 +40,8 @@ leader that cannot renew its lease stops writing after as long."""
 class ClusterView:
     """Implements `zerogate.admin.app.Box` over the parts of a running autoscaler.
 
-    `busy` and `waits` are the quiescer's; `faults`: what keeps the state from being up to date, `age_s`: how old it is;
+    `busy` and `waits` are the quiescer's; `not_taken`: what keeps a Service from being
+    answered for at zero; `faults`: what keeps the state from being up to date, `age_s`: how old it is;
     `reasons`: why this process is not ready; `process`: its own numbers.
     """
 
@@ -53,6 +54,7 @@ class ClusterView:
         *,
         busy: Callable[[str], int],
         waits: Callable[[str], tuple[str, ...]],
+        not_taken: Callable[[str], tuple[str, ...]],
         faults: Callable[[], tuple[str, ...]],
         age_s: Callable[[], float],
         reasons: Callable[[], tuple[str, ...]],
@@ -65,6 +67,7 @@ class ClusterView:
         self._history = history
         self._busy = busy
         self._waits = waits
+        self._not_taken = not_taken
         self._faults = faults
         self._age_s = age_s
         self._reasons = reasons
@@ -124,7 +127,10 @@ class ClusterView:
         if unfit := misfit(entry):
             found.append(unfit)
         found += [f"A pod does not get ready: {trouble}" for trouble in self._runtime.troubles(entry.service)]
+        if refused := self._services.refused_pods(entry.service):
+            found.append(f"A pod is not even made: {refused}")
         found += self._waits(entry.service)
+        found += self._not_taken(entry.service)
         foreign = self._runtime.last_foreign_write(entry.service)
         if foreign is not None:
             write, is_hands_off = foreign

@@ -6,7 +6,7 @@ only where its annotations changed: a controller goes on writing to what has an 
 `autoscaler.injector.server`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -15,7 +15,7 @@ from autoscaler.injector.lookup import Lookup, Workload, controller_of, workload
 from autoscaler.injector.review import UNCHANGED, Answer, Request
 from zerogate.kube.injection import Injection, Refused, inject
 from zerogate.kube.policies import Layer, Reading, ours, read_defaults, read_workload
-from zerogate.kube.ports import Json, ServicePatch
+from zerogate.kube.ports import Json
 from zerogate.kube.sidecar import SIDECAR, SidecarTerms
 
 WORKER_INDEX: Final = "leaderworkerset.sigs.k8s.io/worker-index"
@@ -41,26 +41,11 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True):
     is_warning: bool = True
 
 
-class WantedTargets(msgspec.Struct, frozen=True):
-    """Ports of Services that are to lead to a name, now that a new pod of `service` (NAMESPACE/NAME) has it.
-
-    The pod need not come to be, and others of the workload do not have the name yet.
-    """
-
-    service: str
-    patches: tuple[ServicePatch, ...]
-
-
-def nobody(wanted: WantedTargets) -> None:
-    """Nobody patches Services here."""
-
-
 class Answering:
     """Answers reviews. `new_token`: makes the secret of a pod's `/drain`; `new_key(service)`: the key by which
     autoscalers prove themselves to the pod's sidecar, empty for none.
 
-    `notice`: told what is worth an Event; `want_targets`: told what takeover needs besides. Neither hears of reviews
-    that are for show only (`--dry-run=server`).
+    `notice`: told what is worth an Event, which reviews for show only (`--dry-run=server`) are not.
     """
 
     def __init__(
@@ -71,8 +56,7 @@ class Answering:
         notice: Callable[[Notice], None],
         new_token: Callable[[], str],
         new_key: Callable[[str], str] = lambda _: "",
-        want_targets: Callable[[WantedTargets], None] = nobody,
-        kinds: Sequence[str] = KINDS,
+        kinds: Container[str] = KINDS,
         config_map: str = "zerogate-policy",
     ) -> None:
         self._lookup = lookup
@@ -80,7 +64,6 @@ class Answering:
         self._notice = notice
         self._new_token = new_token
         self._new_key = new_key
-        self._want_targets = want_targets
         self._kinds = kinds
         self._config_map = config_map
 
@@ -112,8 +95,6 @@ class Answering:
         if not request.dry_run:
             notes = {"PolicyMistaken": mistakes, "SidecarRefused": refused, "SidecarLimited": hints}
             self._tell(namespace, workload, notes, outcome)
-            if isinstance(outcome, Injection) and outcome.service_patches:
-                self._want_targets(WantedTargets(service, outcome.service_patches))
         return Answer(
             operations=outcome.operations if isinstance(outcome, Injection) else (),
             warnings=[*mistakes, *refused, *hints],

@@ -60,11 +60,12 @@ class ClusterLookup:
         self._client = client
         self._known = known
         self._home = home
-        self._kinds = {**kinds, REPLICA_SET: REPLICA_SETS}
+        self._kinds = kinds
+        """More of them may come, once they are defined."""
         self._replica_sets: OrderedDict[tuple[str, OwnerReference], Json] = OrderedDict()
 
     async def object(self, namespace: str, reference: OwnerReference) -> Json | None:
-        resource = self._kinds.get(reference.kind)
+        resource = REPLICA_SETS if reference.kind == REPLICA_SET else self._kinds.get(reference.kind)
         if resource is None or reference.api_version.partition("/")[0] != resource.group:
             return None
         remembered = self._replica_sets.get((namespace, reference))

@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 
 from autoscaler.certificates import Certificates, certificates_of
-from autoscaler.injector.answering import Answering, Notice, WantedTargets, nobody
+from autoscaler.injector.answering import Answering, Notice
 from autoscaler.injector.cluster import ClusterLookup, Known, Nothing
 from autoscaler.injector.manifests import Installation
 from autoscaler.injector.secret import SECRET
@@ -45,8 +45,7 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
 class Injector:
     """See the module. `client` should be its own, with `RATES`; it stays the caller's.
 
-    `known`: what is watched anyway; `certificates`: somebody else runs them; `tell`: where Events go; `want_targets`:
-    who patches Services for takeover.
+    `known`: what is watched anyway; `certificates`: somebody else runs them; `tell`: where Events go.
     """
 
     def __init__(
@@ -57,7 +56,6 @@ class Injector:
         tell: Callable[[Happening], None],
         known: Known | None = None,
         certificates: Certificates | None = None,
-        want_targets: Callable[[WantedTargets], None] = nobody,
         calendar: Callable[[], float] = wall,
     ) -> None:
         home = terms.installation.namespace
@@ -73,8 +71,7 @@ class Injector:
             notice=self._on_notice,
             new_token=_new_token,
             new_key=self._certificates.new_key,
-            want_targets=want_targets,
-            kinds=tuple(terms.kinds),
+            kinds=terms.kinds,
             config_map=terms.installation.config_map,
         )
         self._webhook = Webhook(answering.mutate, answering.validate)

@@ -4,7 +4,7 @@
 promised.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -61,7 +61,7 @@ def controller_of(obj: Json) -> OwnerReference | None:
     return None
 
 
-async def workload_of(lookup: Lookup, namespace: str, pod: Json, kinds: Sequence[str]) -> Workload | None:
+async def workload_of(lookup: Lookup, namespace: str, pod: Json, kinds: Container[str]) -> Workload | None:
     """The highest controller above a pod that is of one of `kinds`; None where there is none.
 
     A ReplicaSet copies its Deployment's annotations once, so only the highest has those of today; what stands above it,

@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from autoscaler.certificates import Certificates
-from autoscaler.injector.answering import WantedTargets, nobody
 from autoscaler.injector.cluster import Known
 from autoscaler.injector.injector import RATES, Injector, Terms
 from zerogate.clock import now
@@ -35,7 +34,6 @@ class ServedWebhook:
         known: Known,
         tell: Callable[[Happening], None],
         certificates: Certificates | None = None,
-        want_targets: Callable[[WantedTargets], None] = nobody,
     ) -> None:
         self._sock = bind(listen, what="--webhook", example="--webhook HOST:PORT")
         self._client = KubeClient(access, rates=RATES)
@@ -43,7 +41,6 @@ class ServedWebhook:
         self._known = known
         self._tell = tell
         self._certificates = certificates
-        self._want_targets = want_targets
         self._injector: Injector | None = None
         self._gone_s = 0.0
 
@@ -70,9 +67,8 @@ class ServedWebhook:
     async def start(self) -> None:
         """Serve, with the kinds of workloads that are known by now."""
         self._injector = Injector(
-            self._client, self._terms(), tell=self._tell, known=self._known, certificates=self._certificates,
-            want_targets=self._want_targets,
-        )  # fmt: skip
+            self._client, self._terms(), tell=self._tell, known=self._known, certificates=self._certificates
+        )
         await self._injector.start(self._sock)
 
     def goodbye(self) -> None:

@@ -236,6 +236,29 @@ def test_zero_is_withheld(observation: Observation, word: str) -> None:
     assert word in f"{decision.why} {decision.held_back}"
 
 
+@pytest.mark.parametrize(
+    ("traffic", "replicas", "desired"),
+    [
+        (quiet(since_byte_s=0.0), {"starting": 1, "overdue": 1}, 0),
+        (quiet(since_byte_s=0.0), {"starting": 2, "overdue": 1}, 1),
+        (quiet(since_byte_s=0.0, held=1), {"starting": 1, "overdue": 1}, 1),
+        (quiet(since_byte_s=0.0), {"starting": 1, "overdue": 1, "ready": 1}, 1),
+        (quiet(since_byte_s=900.0), {"starting": 1, "overdue": 1, "ready": 1, "last_ready_at_s": NOW_S - 900.0}, 0),
+        (quiet(since_byte_s=0.0, is_fresh=False), {"starting": 1, "overdue": 1}, 1),
+    ],
+    ids=["alone", "another starts", "somebody waits", "one is ready", "one is ready and idle", "a silent source"],
+)
+def test_what_nobody_waits_for_any_more_is_not_kept_for_being_loaded(
+    traffic: Traffic, replicas: dict[str, Any], desired: int
+) -> None:
+    assert once(Policy(idle_timeout_s=15.0), seen(traffic, **replicas), granted(1)).desired == desired
+
+
+def test_a_replica_that_goes_because_it_never_came_is_said_to() -> None:
+    decision = once(Policy(), seen(quiet(since_byte_s=0.0), starting=1, overdue=1))
+    assert decision.why == "nothing is held, and 1 replica did not get ready within start-timeout"
+
+
 def test_a_service_without_traffic_keeps_its_idle_timeout_from_the_first_look() -> None:
     memory = begin(NOW_S - 14.0, current=1)
     assert once(Policy(idle_timeout_s=15.0), seen(quiet(), ready=1), memory).desired == 1

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+import msgspec
 import pytest
 
 from autoscaler.replicas import ReplicaBook
@@ -24,6 +25,12 @@ def book(*replicas: Replica) -> ReplicaBook:
     for one in replicas:
         made.on_replica(one)
     return made
+
+
+def test_those_that_nobody_waits_for_are_counted_among_those_that_start() -> None:
+    late = msgspec.structs.replace(replica("late", STARTING), is_overdue=True)
+    found = book(late, replica("new", STARTING)).summary(5.0, next_try_at_s=None)
+    assert (found.starting, found.overdue) == (2, 1)
 
 
 A, B, C = (replica(name, READY, ready_s=float(number)) for number, name in enumerate("abc"))

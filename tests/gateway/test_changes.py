@@ -5,11 +5,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.changes import SLICE, Change, decode, difference, encode
-from gateway.file import EMPTY, GatewayFile, Service, Trouble
+from gateway.file import EMPTY, GatewayFile, Service
 from gateway.route_table import Route
 from zerogate.affinity import Affinity
 from zerogate.policy import Policy
-from zerogate.runtime.interface import Address
+from zerogate.runtime.interface import Address, Trouble
 
 ROUTES = tuple((Route(service=name, hosts=(f"{name}.example",)),) for name in ("a", "b"))
 SERVICES = st.builds(

@@ -7,7 +7,7 @@ import pytest
 
 from gateway.changes import Change
 from gateway.cluster_book import ClusterBook
-from gateway.file import EMPTY, GatewayFile, Service, Trouble
+from gateway.file import EMPTY, GatewayFile, Service
 from gateway.route_table import Route
 from gateway.router import ToService
 from zerogate.kube.attaching import ACCEPTED, Verdict
@@ -15,7 +15,7 @@ from zerogate.kube.catalog import Catalog
 from zerogate.kube.objects import DEPLOYMENTS, Pod, Workload
 from zerogate.kube.route_book import Parent, Place, RouteReading
 from zerogate.kube.sidecar import PORT_NAME, SIDECAR
-from zerogate.runtime.interface import Address
+from zerogate.runtime.interface import Address, Trouble
 
 SERVICE = "ml/llama"
 
@@ -56,6 +56,7 @@ class Shown:
         self.catalog = Catalog()
         self.book = ClusterBook(self.workloads.get)
         self.file = GatewayFile({})
+        self.now_s = 1000.0
 
     def workload(self, name: str = "llama", *, replicas: int = 1, failure: str = "", **annotations: str) -> None:
         keys = {f"zerogate.dev/{key.replace('_', '-')}": value for key, value in annotations.items()}
@@ -81,7 +82,7 @@ class Shown:
             self.book.on_pod(SERVICE, one)
 
     def take(self) -> list[Change]:
-        changes = self.book.take()
+        changes = self.book.take(self.now_s)
         for change in changes:
             self.file = change.applied_to(self.file)
         return changes
@@ -227,6 +228,22 @@ def test_a_replica_that_was_ready_and_crashes_is_no_reason_to_give_up(shown: Sho
     shown.take()
     shown.pods(pod(waiting=CRASH))
     assert shown.service.trouble == Trouble("container model: CrashLoopBackOff: back-off 10s")
+
+
+def test_what_is_in_the_way_for_too_long_is_waited_for_no_longer(shown: Shown) -> None:
+    shown.workload(start_timeout="30s")
+    shown.pods(pod(scheduled=False))
+    said: list[tuple[bool, bool]] = []
+    for now_s in (1000.0, 1029.9, 1030.0):
+        shown.now_s = now_s
+        is_due = shown.book.on_time(now_s)
+        trouble = shown.service.trouble
+        assert trouble is not None
+        said.append((is_due, trouble.is_hopeless))
+    assert said == [(False, False), (False, False), (True, True)]
+    assert not shown.book.on_time(5000.0), "it is told once"
+    shown.pods(pod())
+    assert shown.service.trouble is None
 
 
 def test_pods_that_are_not_even_admitted_are_told_in_the_controllers_words(shown: Shown) -> None:

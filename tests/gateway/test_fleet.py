@@ -7,13 +7,13 @@ import pytest
 
 from activator.hold import Hold
 from activator.holds import Holds
-from gateway.file import GatewayFile, Service, Trouble
+from gateway.file import GatewayFile, Service
 from gateway.fleet import Fleet
 from zerogate.clock import now
 from zerogate.http.exchange import Exchange
 from zerogate.http.sweep import Sweep
 from zerogate.policy import Policy
-from zerogate.runtime.interface import Address
+from zerogate.runtime.interface import Address, Trouble
 from zerogate.tasks import Nursery
 
 HOPELESS = Trouble("container model: InvalidImageName", is_hopeless=True)

@@ -42,8 +42,10 @@ class Autoscaler:
     """One process. Its ports are known before it starts."""
 
     def __init__(
-        self, plane: ControlPlane, account: Access, *, home: str, name: str, flags: Sequence[str] = ()
-    ) -> None:
+        self, plane: ControlPlane, account: Access, *, home: str, name: str, flags: Sequence[str] = (),
+        clock_off_s: float = 0.0,
+    ) -> None:  # fmt: skip
+        """`clock_off_s`: how far its wall clock is ahead of the world's."""
         self.name = name
         self.stats, self.admin = free_port(), free_port()
         command = [
@@ -51,7 +53,12 @@ class Autoscaler:
             f"--pod-name={name}", f"--stats-listen=127.0.0.1:{self.stats}", f"--admin=127.0.0.1:{self.admin}",
             "--unproven-sources=taken", *flags,
         ]  # fmt: skip
-        self.process = Process(name, command, plane.folder, {"PYTHONPATH": os.getcwd()})
+        skewed = plane.folder / f"clock-{self.stats}"
+        skewed.mkdir()
+        (skewed / "sitecustomize.py").write_text(
+            f"import time\nreal = time.time\ntime.time = lambda: real() + {clock_off_s}\n"
+        )
+        self.process = Process(name, command, plane.folder, {"PYTHONPATH": f"{skewed}:{os.getcwd()}"})
 
     def start(self) -> None:
         self.process.start()

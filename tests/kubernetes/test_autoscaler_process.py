@@ -48,9 +48,11 @@ class Place:
         answer = self.cluster.create(self._path("v1", "serviceaccounts", f"{account}/token"), {"spec": spec})
         return str(answer["status"]["token"])
 
-    def autoscaler(self, name: str, *, by: Access | None = None) -> Autoscaler:
+    def autoscaler(self, name: str, *flags: str, by: Access | None = None, clock_off_s: float = 0.0) -> Autoscaler:
         """One that is ready. `by`: another way to the API server."""
-        one = Autoscaler(self.plane, by or self.account, home=self.namespace, name=name)
+        one = Autoscaler(
+            self.plane, by or self.account, home=self.namespace, name=name, flags=flags, clock_off_s=clock_off_s
+        )  # fmt: skip
         self.running.append(one)
         one.start()
         one.wait_ready()
@@ -84,7 +86,7 @@ class Place:
     def _hpas(self, name: str = "") -> str:
         return self._path("autoscaling/v2", "horizontalpodautoscalers", name)
 
-    def hpa(self, name: str, *, least: int, most: int) -> None:
+    def hpa(self, name: str, *, least: int, most: int, called: str = "") -> None:
         """One whose metric is never there."""
         cpu = {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 50}}
         target = {"apiVersion": "apps/v1", "kind": "Deployment", "name": name}
@@ -92,7 +94,7 @@ class Place:
             "scaleTargetRef": target, "minReplicas": least, "maxReplicas": most,
             "metrics": [{"type": "Resource", "resource": cpu}],
         }  # fmt: skip
-        self.cluster.create(self._hpas(), {"metadata": {"name": name}, "spec": spec})
+        self.cluster.create(self._hpas(), {"metadata": {"name": called or name}, "spec": spec})
 
     def floor(self, name: str) -> int:
         return int(self.cluster.get(self._hpas(name))["spec"]["minReplicas"])
@@ -315,6 +317,60 @@ async def test_a_floor_without_an_hpa_is_said(place: Place) -> None:
     one = place.autoscaler("one")
     path = f"/api/services/{service.replace('/', '%2F')}"
     await place.until(lambda: _status_with(one, path, "No HorizontalPodAutoscaler scales it. Or write hpa: none."))
+
+
+async def test_a_floor_with_two_hpas_is_said_and_neither_is_moved(place: Place) -> None:
+    for name in ("llama", "second"):
+        place.hpa("llama", least=1, most=9, called=name)
+    service = place.deploy("llama", replicas=1, hpa="floor", min_replicas="2", max_replicas="4")
+    one = place.autoscaler("one")
+    path = f"/api/services/{service.replace('/', '%2F')}"
+    await place.until(lambda: _status_with(one, path, "Several HPAs scale it: llama, second. Leave one."))
+    assert (place.floor("llama"), place.floor("second")) == (1, 1)
+
+
+async def test_clocks_that_are_wrong_by_ten_minutes_change_nothing(place: Place) -> None:
+    """Reports tell ages, and a lease counts by what is seen of it: no stamp is compared with a clock."""
+    service = place.deploy("llama", max_replicas="2")
+    late = place.autoscaler("late", clock_off_s=-600.0)
+    await place.until(lambda: leads(late))
+    early = place.autoscaler("early", clock_off_s=600.0)
+    crowd = Crowd(service)
+    async with reporting(crowd, [late.stats, early.stats], place.gateway_token) as sender:
+        await place.until(lambda: sender.leader_age_s < 60 and sender.open_streams == 2)
+        crowd.meter.arrive(now())
+        crowd.meter.hold(now())
+        sender.wake(service)
+        await place.until(lambda: place.number("llama") == 1)
+        await asyncio.sleep(3.0)  # longer than between two renewals
+        assert (leads(late), leads(early), place.number("llama")) == (True, False, 1)
+        assert sender.open_streams == 2
+        late.stop()
+        await place.until(lambda: leads(early), within_s=6)
+        for _ in range(15):
+            crowd.meter.arrive(now())
+            crowd.meter.hold(now())
+        sender.wake(service)
+        await place.until(lambda: place.number("llama") == 2)
+    assert place.events("ForeignScale") == []
+
+
+async def test_a_kind_that_the_cluster_does_not_have_keeps_nothing_else_from_being_scaled(place: Place) -> None:
+    place.deploy("llama", min_replicas="1")
+    one = place.autoscaler("one", "--kinds=CloneSet.apps.kruise.io/v1alpha1")
+    await place.until(lambda: place.number("llama") == 1)
+    said = one.process.end_of_log(40)
+    assert "The cluster has no apps.kruise.io/v1alpha1: is what defines CloneSet installed?" in said
+
+
+async def test_pods_that_are_not_even_made_are_in_the_status_with_the_reason(place: Place) -> None:
+    quota = {"metadata": {"name": "few"}, "spec": {"hard": {"pods": "0"}}}
+    place.cluster.create(place._path("v1", "resourcequotas"), quota)
+    service = place.deploy("llama", min_replicas="1")
+    one = place.autoscaler("one")
+    path = f"/api/services/{service.replace('/', '%2F')}"
+    await place.until(lambda: _status_with(one, path, "A pod is not even made: "))
+    await place.until(lambda: _status_with(one, path, "exceeded quota: few"))
 
 
 async def test_wrong_annotations_are_told_and_the_last_good_policy_stays(place: Place) -> None:

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from cryptography import x509
 
-from autoscaler.injector.answering import WantedTargets
 from autoscaler.injector.rotation import MASTERS, read_masters
 from tests.kubernetes.harness.access import JSON_PATCH
 from tests.kubernetes.harness.control_plane import ControlPlane
@@ -17,8 +16,7 @@ from tests.kubernetes.webhook import HOOKS, SECRET, SYSTEM, Webhooks, webhooks
 from tests.zerogate.kube.pods import policy
 from zerogate.clock import wall
 from zerogate.kube.injection import Injection, inject
-from zerogate.kube.ports import ServicePatch
-from zerogate.kube.sidecar import LABEL, PORT_NAME, SIDECAR, SidecarTerms, sidecar_of
+from zerogate.kube.sidecar import LABEL, SIDECAR, SidecarTerms, sidecar_of
 from zerogate.reporting.proof import key_named, parse_key
 
 RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
@@ -269,17 +267,6 @@ def _limit_of_newest(plane: ControlPlane, namespace: str, turn: int) -> str:
     (pod,) = of_turn(plane.cluster.until(f"/api/v1/namespaces/{namespace}/pods", of_turn))
     (sidecar,) = pod["spec"]["initContainers"]
     return str({entry["name"]: entry["value"] for entry in sidecar["env"]}["ZEROGATE_CONCURRENCY_LIMIT"])
-
-
-def test_a_service_of_a_number_is_handed_over_to_who_patches_services(
-    controllers: ControlPlane, webhook: Webhooks, team: str
-) -> None:
-    spec: dict[str, Any] = {"selector": {"app": "llm"}, "ports": [{"port": 80, "targetPort": 8000}]}
-    controllers.cluster.create(f"/api/v1/namespaces/{team}/services", {"metadata": {"name": "llm"}, "spec": spec})
-    controllers.cluster.apply(deployment(enabled="true", takeover="true"), namespace=team)
-    pod_of(controllers, team)
-    wanted = {one for replica in webhook.replicas for one in replica.wanted if one.service == f"{team}/llm"}
-    assert wanted == {WantedTargets(f"{team}/llm", (ServicePatch("llm", 80, 8000, PORT_NAME),))}
 
 
 def test_trust_that_somebody_took_away_comes_back(controllers: ControlPlane, webhook: Webhooks) -> None:

@@ -3,53 +3,228 @@
 `test_takeover.py` has the edges in detail, with a leader of its own; here the chart's autoscaler and activators do it.
 """
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Sequence
 from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
 
 import pytest
+from typer.testing import CliRunner
+from websockets.sync.client import connect
 
-from tests.kubernetes.harness.manifests import service
+from cli.kubectl.app import app
+from cli.kubectl.words import hoisted
+from tests.kubernetes.harness import images
+from tests.kubernetes.harness.manifests import STUB, Object, container, service
 from tests.kubernetes.harness.node import Node
 from tests.kubernetes.harness.processes import until
 from tests.kubernetes.release import installed
-from tests.kubernetes.whole import ALL, LONG_S, Answered, Model, Whole, ask, watched
+from tests.kubernetes.whole import ALL, FITTING, LONG_S, Answered, Model, Whole, ask, watched
+from zerogate.demo.weights import cache_folder, weights_file
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [
+    pytest.mark.may_block("what reads kubeconfigs takes a second to import, and clients of these tests wait"),
+    pytest.mark.timeout(600),
+]
+
+NEVER = "1h"
+"""Of a model that loads long enough for activators to be replaced meanwhile."""
+WEBSOCKETS = """
+from aiohttp import web
+async def echo(request):
+    ws = web.WebSocketResponse()
+    await ws.prepare(request)
+    async for message in ws:
+        await ws.send_str(message.data)
+    return ws
+async def health(request):
+    return web.Response()
+app = web.Application()
+app.router.add_get("/health", health)
+app.router.add_get("/", echo)
+web.run_app(app, host="0.0.0.0", port=8000)
+"""
+LLM = """
+import os
+import signal
+from pathlib import Path
+from zerogate.demo.llm import serve
+signal.signal(signal.SIGTERM, lambda *_: os._exit(0))  # the first process of a container has no default action
+server = serve(8000, host="0.0.0.0", weights=Path("/weights.gguf"))
+signal.pause()
+"""
 
 
 @pytest.fixture(scope="module")
 def whole(node: Node, helm: None) -> Iterator[Whole]:
-    activator = {"enabled": True, "replicas": 1, "drainDeadlineSeconds": 30, "drainWaitSeconds": 1}
+    activator = {"enabled": True, "replicas": 2, "drainDeadlineSeconds": 30, "drainWaitSeconds": 3}
     with installed(node, {**ALL, "activator": activator}), watched(node) as numbers:
         yield Whole(node, numbers)
 
 
-def test_a_service_at_zero_answers_by_its_own_address_again_and_again(whole: Whole, node: Node) -> None:
-    with node.plane.namespace("team") as team:
-        node.cluster.apply(service("llama", target="model"), namespace=team)
-        model = Model(whole, team, "llama", takeover="true", idle_timeout="3s")
-        address = node.cluster.get(f"/api/v1/namespaces/{team}/services/llama")["spec"]["clusterIP"]
-        slices = f"/apis/discovery.k8s.io/v1/namespaces/{team}/endpointslices"
-        node.cluster.until(slices, _is_answered_by_activators, within_s=LONG_S)
-        port = node.reach(80, address)
-        # the node follows a second after the slice; before, nobody answers for a workload that was never up
-        until(lambda: _call(port).status == 200, within_s=LONG_S, what="the first answer")
-        for _ in range(2):
-            model.until_gone(within_s=2 * LONG_S)
-            answered = _call(port)
-            assert answered.status == 200, answered
-            assert b"x" * 100 in answered.body
+@pytest.fixture
+def team(node: Node, whole: Whole) -> Iterator[str]:
+    with node.plane.namespace("team") as name:
+        yield name
 
 
-def _call(port: int) -> Answered:
-    connection = HTTPConnection("127.0.0.1", port, timeout=LONG_S)
-    try:
-        return ask(connection, "anything.example", method="POST", body=b"x" * 70_000)
-    finally:
-        connection.close()
+class Taken(Model):
+    """A workload `llama` that is taken over, at zero, and the way to its Service's address."""
+
+    def __init__(
+        self, whole: Whole, team: str, *, target: int | str = "model", of: Object | None = None,
+        volumes: Sequence[Object] = (), **keys: str,
+    ) -> None:  # fmt: skip
+        whole.cluster.apply(service("llama", target=target), namespace=team)
+        super().__init__(whole, team, "llama", replicas=0, of=of, volumes=volumes, takeover="true", **keys)
+        self.slices = f"/apis/discovery.k8s.io/v1/namespaces/{team}/endpointslices"
+        self.cluster.until(self.slices, is_answered_by_activators, within_s=LONG_S)
+        self.port = whole.node.reach(80, self.service()["spec"]["clusterIP"])
+
+    def service(self) -> Object:
+        return self.cluster.get(f"/api/v1/namespaces/{self.namespace}/services/llama")
+
+    def ask(self) -> Answered:
+        """A client of the Service, on a connection of its own."""
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=LONG_S)
+        try:
+            return ask(connection, "anything.example", method="POST", body=b"x" * 70_000)
+        finally:
+            connection.close()
+
+    def until_nodes_follow(self) -> None:
+        """The node follows a second after the slice; before, nobody answers for a workload that was never up."""
+        until(lambda: self._asked_for_health().status == 200, within_s=LONG_S, what="an activator's answer")
+
+    def _asked_for_health(self) -> Answered:
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=LONG_S)
+        try:
+            return ask(connection, "anything.example", "/health")
+        finally:
+            connection.close()
 
 
-def _is_answered_by_activators(slices: dict[str, list[dict[str, object]]]) -> bool:
-    ours = "endpointslice.kubernetes.io/managed-by"
-    found = [one for one in slices["items"] if one["metadata"]["labels"].get(ours) == "zerogate.dev"]  # type: ignore[index]
-    return any(one.get("endpoints") for one in found)
+def is_answered_by_activators(slices: Object) -> bool:
+    return any(one.get("endpoints") for one in ours(slices))
+
+
+def ours(slices: Object) -> list[Object]:
+    managed_by = "endpointslice.kubernetes.io/managed-by"
+    return [one for one in slices["items"] if one["metadata"]["labels"].get(managed_by) == "zerogate.dev"]
+
+
+@pytest.mark.parametrize("target", ["model", 8000])
+def test_a_service_at_zero_answers_by_its_own_address_again_and_again(
+    whole: Whole, team: str, target: int | str
+) -> None:
+    model = Taken(whole, team, target=target, idle_timeout="3s")
+    model.until_nodes_follow()
+    for _ in range(2 if target == "model" else 1):
+        answered = model.ask()
+        assert answered.status == 200, answered
+        assert b"x" * 100 in answered.body
+        model.until_gone(within_s=2 * LONG_S)
+    model.annotate(takeover=None, min_replicas="1")
+    model.cluster.until(model.slices, lambda found: not ours(found), within_s=LONG_S)
+    assert model.service()["spec"]["ports"][0]["targetPort"] == target
+
+
+def test_r3_a_websocket_waits_for_the_start_and_stays_when_pods_answer_again(whole: Whole, team: str) -> None:
+    of = container("model", ["python3", "-c", WEBSOCKETS], port=8000)
+    model = Taken(whole, team, of=of, idle_timeout=NEVER)
+    model.until_nodes_follow()
+    with connect(f"ws://127.0.0.1:{model.port}/", proxy=None, open_timeout=LONG_S, compression=None) as ws:
+        ws.send("hello")
+        assert ws.recv(LONG_S) == "hello"
+        model.cluster.until(model.slices, lambda found: not is_answered_by_activators(found), within_s=LONG_S)
+        ws.send("again")
+        assert ws.recv(LONG_S) == "again"
+
+
+def model_with(**fields: Any) -> Object:
+    return container("model", STUB, port=8000, securityContext=FITTING, **fields)
+
+
+@pytest.mark.parametrize(
+    ("of", "quota", "words"),
+    [
+        (model_with(resources={"limits": {"nvidia.com/gpu": "1"}}), {}, "Insufficient nvidia.com/gpu"),
+        (model_with(), {"pods": "0"}, "exceeded quota: few"),
+        (model_with(image="127.0.0.1:1/model:1", imagePullPolicy="IfNotPresent"), {}, "container model: "),
+    ],
+    ids=["no node has GPUs", "over a quota", "no image"],
+)
+def test_c13_who_waits_for_pods_that_do_not_come_is_told_why_and_they_are_taken_back(
+    whole: Whole, team: str, of: Object, quota: dict[str, str], words: str
+) -> None:
+    if quota:
+        whole.cluster.create(
+            f"/api/v1/namespaces/{team}/resourcequotas", {"metadata": {"name": "few"}, "spec": {"hard": quota}}
+        )
+    model = Taken(whole, team, of=of, idle_timeout=NEVER, start_timeout="4s")
+    model.until_nodes_follow()
+    for way in ("gateway", "Service"):
+        answered = model.call("/v1/models") if way == "gateway" else model.ask()
+        assert answered.status == 503, answered
+        assert b"start_failed" in answered.body
+        assert words in answered.body.decode()
+        assert "retry-after" in answered.headers
+        assert answered.took_s < LONG_S / 2
+        model.until_gone()
+
+
+def test_what_cannot_be_taken_over_is_said_where_people_look(whole: Whole, team: str) -> None:
+    whole.cluster.apply(service("llama", target="model", clusterIP="None"), namespace=team)
+    model = Model(whole, team, "llama", replicas=1, takeover="true", idle_timeout="1s")
+    until(lambda: "headless" in _status(whole, team), within_s=LONG_S, what="the status")
+    events = whole.cluster.get(f"/apis/events.k8s.io/v1/namespaces/{team}/events")["items"]
+    said = [one["note"] for one in events if one["reason"] == "TakeoverRefused"]
+    assert any("it is headless" in one for one in said), said
+    assert model.replicas() == 1
+
+
+def _status(whole: Whole, namespace: str) -> str:
+    asked = ["status", "-n", namespace, "--kubeconfig", str(whole.cluster.kubeconfig)]
+    done = CliRunner().invoke(app, hoisted(asked), env={"COLUMNS": "300"})
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+@pytest.fixture
+def weights(node: Node) -> Path:
+    """The model of the demonstration: its server in an image, its weights in this machine's cache."""
+    pytest.importorskip("xllamacpp")
+    image = images.zerogate(("kubernetes", "demo"))
+    layers = [[file for file in layer if "gguf" not in file.path] for layer in image.layers]
+    node.add_image(images.Image(image.name, layers, env=image.env, folder=image.folder))
+    return weights_file(cache_folder(os.environ))
+
+
+@pytest.mark.model
+def test_the_real_model_at_zero_streams_to_openais_client_by_its_services_address(
+    whole: Whole, team: str, weights: Path
+) -> None:
+    openai = pytest.importorskip("openai")
+    of = container(
+        "model", ["python3", "-c", LLM], port=8000, image=f"{images.ZEROGATE}-demo",
+        volumeMounts=[{"name": "weights", "mountPath": "/weights.gguf", "readOnly": True}],
+    )  # fmt: skip
+    volume = {"name": "weights", "hostPath": {"path": str(weights), "type": "File"}}
+    model = Taken(whole, team, of=of, volumes=[volume], idle_timeout="3s")
+    model.until_nodes_follow()
+    with openai.OpenAI(
+        base_url=f"http://127.0.0.1:{model.port}/v1", api_key="none", max_retries=0, timeout=LONG_S
+    ) as client:
+        pieces = [
+            event.choices[0].delta.content or ""
+            for event in client.chat.completions.create(
+                model="gemma3-270m", messages=[{"role": "user", "content": "What is the capital of France?"}],
+                max_tokens=24, temperature=0, stream=True,
+            )
+            if event.choices
+        ]  # fmt: skip
+    assert "Paris" in "".join(pieces)
+    assert len(pieces) > 3, "it came in one piece"
+    assert model.written() == [0, 1]
+    model.until_gone()

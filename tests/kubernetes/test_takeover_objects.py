@@ -13,6 +13,8 @@ from zerogate.kube.client import KubeClient
 from zerogate.kube.feed import Feed
 from zerogate.kube.happenings import Happenings
 from zerogate.kube.objects import DEPLOYMENTS, ENDPOINT_SLICES, EVENTS, SERVICES, EndpointSlice, Service
+from zerogate.kube.port_ledger import FIRST, LAST
+from zerogate.kube.takeover import WAIT_S
 from zerogate.kube.takeovers import Takeovers, is_ours
 
 pytestmark = pytest.mark.may_block("the first kubeconfig imports kubernetes_asyncio")
@@ -35,16 +37,16 @@ class World:
         self.takeovers: Takeovers
         self.feed: Feed
 
-    async def lead(self) -> None:
-        """Be a leader that has just been elected."""
+    async def lead(self, *, leads: bool = True, ports: tuple[int, int] = (FIRST, LAST)) -> None:
+        """Be a leader that has just been elected, or a follower."""
         self.takeovers = Takeovers(
             self.client, home=self.namespace, happenings=self.happenings, namespace=self.namespace, settle_s=0.2,
-            is_listening=listening,
+            is_listening=listening, ports=ports,
         )  # fmt: skip
         self.feed = Feed(self.client, self.takeovers, home=self.namespace, namespace=self.namespace)
         await self.feed.start()
         self.takeovers.start()
-        self.takeovers.lead(True)
+        self.takeovers.lead(leads)
 
     async def stop(self) -> None:
         await self.feed.aclose()
@@ -218,6 +220,28 @@ async def test_without_activators_there_is_no_zero_and_it_is_said(world: World) 
     await world.until_ours("llm", lambda it: it is not None)
     assert not world.takeovers.may_zero(world.name)
     assert any("no activator" in one for one in world.takeovers.troubles(world.name))
+
+
+async def test_where_no_port_of_activators_is_left_there_is_no_zero_and_it_is_said(world: World) -> None:
+    await world.stop()
+    await world.lead(ports=(20000, 20000))
+    await world.service("first", "http")
+    await world.until_ours("first", lambda it: it is not None)
+    await world.service("second", "http")
+    async with asyncio.timeout(10):
+        while not any("20000, are taken" in one for one in world.takeovers.troubles(world.name)):
+            await asyncio.sleep(0.05)
+    await asyncio.sleep(WAIT_S)
+    assert not world.takeovers.may_zero(world.name)
+
+
+async def test_who_does_not_lead_can_say_what_is_refused_too(world: World) -> None:
+    await world.service("llm", "http", selector=None)
+    await world.stop()
+    await world.lead(leads=False)
+    async with asyncio.timeout(10):
+        while not any("has no selector" in one for one in world.takeovers.troubles(world.name)):
+            await asyncio.sleep(0.05)
 
 
 async def _events(world: World) -> list[str]:

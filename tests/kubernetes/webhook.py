@@ -7,7 +7,6 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from autoscaler.injector.answering import WantedTargets
 from autoscaler.injector.injector import RATES, Injector, Terms
 from autoscaler.injector.manifests import Installation, webhook_configurations
 from tests.kubernetes.harness.access import Access
@@ -65,16 +64,13 @@ class Replica:
         self._sock = sock
         self._calendar = calendar
         self.told: list[Happening] = []
-        self.wanted: list[WantedTargets] = []
 
     async def start(self) -> None:
         client = KubeClient(await by_kubeconfig(self._access.kubeconfig), rates=RATES)
         self._client = client
         self._happenings = Happenings(client, controller="zerogate.dev/autoscaler", instance="test")
         self._happenings.start()
-        self.injector = Injector(
-            client, self._terms, tell=self._tell, want_targets=self.wanted.append, calendar=self._calendar
-        )
+        self.injector = Injector(client, self._terms, tell=self._tell, calendar=self._calendar)
         await self.injector.start(self._sock)
 
     async def stop(self) -> None:

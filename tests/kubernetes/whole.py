@@ -234,26 +234,20 @@ class Whole:
 
 
 class Model:
-    """A Deployment of the stub model server, with these flags of its own, under zerogate."""
+    """A Deployment of the stub model server, with these flags of its own, or of another container, under zerogate."""
 
     def __init__(
-        self,
-        whole: Whole,
-        namespace: str,
-        name: str,
-        *,
-        replicas: int = 0,
-        flags: Sequence[str] = (),
-        **keys: str,
-    ) -> None:
+        self, whole: Whole, namespace: str, name: str, *, replicas: int = 0, flags: Sequence[str] = (),
+        of: Object | None = None, volumes: Sequence[Object] = (), **keys: str,
+    ) -> None:  # fmt: skip
         self.whole = whole
         self.cluster = whole.cluster
         self.namespace, self.name = namespace, name
         self.host = f"{name}.{namespace}"
         self.path = f"/apis/apps/v1/namespaces/{namespace}/deployments/{name}"
         self.pods_path = f"/api/v1/namespaces/{namespace}/pods?labelSelector=app%3D{name}"
-        model = container("model", [*STUB, *flags], port=8000, securityContext=FITTING)
-        self.cluster.apply(deployment(name, model, replicas=replicas), namespace=namespace)
+        model = of or container("model", [*STUB, *flags], port=8000, securityContext=FITTING)
+        self.cluster.apply(deployment(name, model, replicas=replicas, volumes=list(volumes)), namespace=namespace)
         if keys:
             self.annotate(enabled="true", **keys)
             self.until_routed()

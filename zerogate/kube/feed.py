@@ -100,6 +100,8 @@ class Feed:
         self._client = client
         self._namespace = namespace
         self._workloads: dict[str, Watched[Workload]] = {}
+        self._is_begun = False
+        """Workloads are watched."""
         self.kinds: dict[str, Resource[Workload]] = {}
         for kind, resource in kinds.items():
             self.add_kind(kind, resource)
@@ -126,15 +128,18 @@ class Feed:
         return (*self._workloads.values(), self._namespaces, self._config, self._pods)
 
     def add_kind(self, kind: str, resource: Resource[Workload]) -> None:
-        """Look at this kind of workload, too; before `start`."""
+        """Look at this kind of workload, too."""
         self.kinds[kind] = resource
-        self._workloads[kind] = Watched(self._client, resource, namespace=self._namespace)
+        watched = self._workloads[kind] = Watched(self._client, resource, namespace=self._namespace)
+        if self._is_begun:
+            watched.start(partial(self._on_workload, kind))
 
     async def start(self) -> None:
         """Begin, and return when everything there is has been told once."""
         self._namespaces.start(self._on_namespace)
         self._config.start(self._on_config)
         await asyncio.gather(self._namespaces.wait_synced(), self._config.wait_synced())
+        self._is_begun = True
         for kind, watched in self._workloads.items():
             watched.start(partial(self._on_workload, kind))
         await asyncio.gather(*(watched.wait_synced() for watched in self._workloads.values()))

@@ -6,7 +6,7 @@ sentence. Called by `zerogate.kube.takeovers`, and by the autoscaler for ways to
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -19,6 +19,9 @@ from zerogate.kube.sidecar import PORT_NAME, SIDECAR
 
 TARGETS: Final = f"{RECORDS}target-ports"
 """On Services: what their patched target ports were, by port, as JSON."""
+
+
+_NO_SELECTOR: Final = "it has no selector, so nobody knows where it leads"
 
 
 class FrontPort(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,7 +62,7 @@ class Refused(msgspec.Struct, frozen=True):
     reason: str
 
 
-def fronts_of(entry: Managed, services: Iterable[Service]) -> tuple[list[Front], list[Refused]]:
+def fronts_of(entry: Managed, services: Collection[Service]) -> tuple[list[Front], list[Refused]]:
     """The Services of the workload's namespace that lead to it, and those that do and cannot be taken over."""
     template = entry.template
     if template is None or template.metadata is None:
@@ -77,6 +80,8 @@ def fronts_of(entry: Managed, services: Iterable[Service]) -> tuple[list[Front],
                 fronts.append(front)
             else:
                 refused.append(front)
+    if not fronts and not refused:
+        refused += _namesakes(entry, services)
     if not fronts and not refused:
         refused.append(Refused(entry.key, entry.uid, "no Service selects its pods"))
     return fronts, refused
@@ -121,6 +126,15 @@ def _is_past(port: ServicePort, template: PodTemplate, model: int, is_taken_over
     if isinstance(target, str) and is_taken_over:
         return False
     return _number(target, template) == model
+
+
+def _namesakes(entry: Managed, services: Iterable[Service]) -> list[Refused]:
+    """A Service that has the workload's name and leads nowhere that is known: its owner expects more of it."""
+    return [
+        Refused(one.key, one.metadata.uid, _why_not(one, has_ports=True) or _NO_SELECTOR)
+        for one in services
+        if one.key == entry.key and not one.spec.selector
+    ]
 
 
 def selects(service: Service, labels: Mapping[str, str]) -> bool:
@@ -204,7 +218,7 @@ def _is_sidecars(target: int | str, template: PodTemplate) -> bool:
     return any(port.name == target for one in containers if one.name == SIDECAR for port in one.ports)
 
 
-def _why_not(service: Service, *, has_ports: bool, model: int) -> str:
+def _why_not(service: Service, *, has_ports: bool, model: int = 0) -> str:
     spec = service.spec
     if spec.type == "ExternalName":
         return "it is of type ExternalName, which leads out of the cluster"

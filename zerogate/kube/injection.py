@@ -18,7 +18,6 @@ from zerogate.kube.ports import (
     PROBES,
     Json,
     ModelPort,
-    ServicePatch,
     Takeover,
     UnfitError,
     model_port,
@@ -53,8 +52,6 @@ class Injection(msgspec.Struct, frozen=True, kw_only=True):
 
     operations: tuple[Operation, ...]
     warnings: tuple[str, ...] = ()
-    service_patches: tuple[ServicePatch, ...] = ()
-    """What takeover needs besides; nothing leads to the sidecar before."""
 
 
 class Refused(msgspec.Struct, frozen=True):
@@ -118,9 +115,7 @@ class _Patch:
         self._label()
         self._grace()
         self._warn_of_host_ports(model)
-        return Injection(
-            operations=tuple(self._operations), warnings=tuple(self._warnings), service_patches=takeover.patches
-        )
+        return Injection(operations=tuple(self._operations), warnings=tuple(self._warnings))
 
     def _add(self, path: str, value: Any) -> None:
         self._operations.append({"op": "add", "path": path, "value": value})

@@ -56,6 +56,7 @@ class OnCluster(msgspec.Struct, frozen=True, kw_only=True):
     port: str | None = None
     drain_deadline_s: float = 300.0
     uncounted: Literal["withhold", "ignore"] = "withhold"
+    start_timeout_s: float = 600.0
 
 
 class ClusterKey(msgspec.Struct, frozen=True, kw_only=True):
@@ -128,6 +129,13 @@ _ROWS: Final = (
         doc="Services that lead to the model's port past the sidecar: `withhold` never lets the workload go to zero "
         "while there is one, `ignore` takes it that nobody uses them.",
         reason="What nobody counts may be somebody's request, which zero would cut.",
+    ),
+    ClusterKey(
+        name="start-timeout", field="start_timeout_s", kind=Duration(1, 6 * 3600.0),
+        doc="How long the cluster may say what keeps a pod from being ready (no node has the GPUs, a quota, an image) "
+        "until nobody waits for it any more: held requests are told why, and the pod goes where nothing else asks for "
+        "it. A pod that only takes long is waited for.",
+        reason="New nodes come within some minutes. As on one box.",
     ),
 )  # fmt: skip
 

@@ -58,6 +58,8 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     order: Order
     ceiling: int
     port: str | None = None
+    start_timeout_s: float = 600.0
+    """For what keeps a pod from being ready, where that is known."""
     is_floored: bool = False
     """An HPA scales it from one up: only its floor is moved, and zero."""
 
@@ -97,6 +99,7 @@ class _Fleet:
 
     __slots__ = (
         "costs", "heads_for_zero", "lives", "pods", "replicas", "steering", "streak", "target", "timer", "trouble",
+        "troubled",
     )  # fmt: skip
 
     def __init__(self, target: Target) -> None:
@@ -114,6 +117,8 @@ class _Fleet:
         self.timer: Timer | None = None
         self.trouble = ""
         """Why its HPA's floor is not what is wanted."""
+        self.troubled: dict[str, tuple[float, Timer]] = {}
+        """Since when something known keeps a pod from being ready, by its name, and what looks again."""
         self.heads_for_zero = False
         """As the stand-in was told."""
 
@@ -238,6 +243,8 @@ class KubernetesRuntime:
         self._is_closed = True
         for fleet in self._fleets.values():
             self._forget_timer(fleet)
+            for name in list(fleet.troubled):
+                _forget_trouble(fleet, name)
 
     # What the composition root feeds it with
 
@@ -341,10 +348,30 @@ class KubernetesRuntime:
         name = pod.metadata.name
         for life in lives_of(pod, fleet.lives.get(name)):
             fleet.lives[name] = life
+            self._note_trouble(fleet, life)
             self._show(fleet, pod, life)
+
+    def _note_trouble(self, fleet: _Fleet, life: Life) -> None:
+        """Look again when it was in the way for too long."""
+        if life.trouble is None or life.state is not ReplicaState.STARTING:
+            _forget_trouble(fleet, life.pod)
+        elif life.pod not in fleet.troubled:
+            self._look_again_at(fleet, life.pod, self._clock())
+
+    def _look_again_at(self, fleet: _Fleet, name: str, since_s: float) -> None:
+        left_s = max(0.0, since_s + fleet.target.start_timeout_s - self._clock())
+        timer = self._call_later(left_s, lambda: self._look_again(fleet, name, since_s))
+        fleet.troubled[name] = since_s, timer
+
+    def _look_again(self, fleet: _Fleet, name: str, since_s: float) -> None:
+        if self._clock() < since_s + fleet.target.start_timeout_s:
+            self._look_again_at(fleet, name, since_s)  # somebody has asked for longer meanwhile
+        else:
+            self._show(fleet, fleet.pods[name], fleet.lives[name])
 
     def _lose(self, fleet: _Fleet, name: str) -> None:
         pod, life = fleet.pods.pop(name), fleet.lives.pop(name)
+        _forget_trouble(fleet, name)
         if life.state is not ReplicaState.GONE:
             self._show(fleet, pod, deleted(life))
 
@@ -365,6 +392,7 @@ class KubernetesRuntime:
             started_s=known.started_s if known is not None else now_s,
             ready_s=ready_s,
             ended=life.ended,
+            is_overdue=self._is_overdue(fleet, life),
         )
         if replica == known:
             return
@@ -377,6 +405,10 @@ class KubernetesRuntime:
         if life.state is ReplicaState.GONE:
             self._fleet_of.pop(life.id, None)
         self._count_failure(fleet, replica)
+
+    def _is_overdue(self, fleet: _Fleet, life: Life) -> bool:
+        since = fleet.troubled.get(life.pod)
+        return since is not None and self._clock() >= since[0] + fleet.target.start_timeout_s
 
     @staticmethod
     def _state(fleet: _Fleet, life: Life) -> ReplicaState:
@@ -513,3 +545,9 @@ class KubernetesRuntime:
         self._forget_timer(fleet)
         for name in list(fleet.pods):
             self._lose(fleet, name)
+
+
+def _forget_trouble(fleet: _Fleet, name: str) -> None:
+    if name in fleet.troubled:
+        _, timer = fleet.troubled.pop(name)
+        timer.cancel()

@@ -135,6 +135,8 @@ class Takeovers:
         """As it was told last."""
         self._refused: dict[str, tuple[Refused, ...]] = {}
         self._units: dict[Key, _Unit] = {}
+        self._portless: dict[Key, str] = {}
+        """Services for which no port is left, with their workloads."""
         self._ledger = PortLedger(*ports)
         self._leads = False
         self._is_synced = False
@@ -171,9 +173,11 @@ class Takeovers:
         if leads == self._leads and not anew:
             return
         self._leads = leads
+        self._refused = {}  # told by who leads, whoever knew before
         for unit in self._units.values():
             _forget_timer(unit)
         self._units.clear()
+        self._portless.clear()
         first, last = self._range
         self._ledger = PortLedger(first, last, start=first + int(self._chance() * (last - first + 1)))
         if leads and self._is_synced:
@@ -241,7 +245,13 @@ class Takeovers:
             for family in unit.stands
             if not self._activators(family)
         ]
-        return (*(_sentence(one) for one in self._refused.get(service, ())), *alone)
+        first, last = self._range
+        portless = [
+            f"Service {key[1]} is not answered for at zero: all ports of activators, {first} to {last}, are taken."
+            for key, name in self._portless.items()
+            if name == service
+        ]
+        return (*(_sentence(one) for one in self._refused.get(service, ())), *alone, *portless)
 
     def _head(self, service: str) -> None:
         for unit in self._units_of(service):
@@ -252,7 +262,8 @@ class Takeovers:
     def _is_prepared(self, service: str) -> bool:
         units = self._units_of(service)
         now_s = self._clock()
-        return bool(units) and all(stand.may_zero(now_s) for unit in units for stand in unit.stands.values())
+        is_whole = bool(units) and service not in self._portless.values()
+        return is_whole and all(stand.may_zero(now_s) for unit in units for stand in unit.stands.values())
 
     def _units_of(self, service: str) -> list[_Unit]:
         return [unit for unit in self._units.values() if unit.front.service == service]
@@ -329,7 +340,12 @@ class Takeovers:
 
     def _flush(self) -> None:
         self._is_flush_due = False
-        if not self._is_synced or not self._leads:
+        if not self._is_synced:
+            return
+        if not self._leads:
+            if self._is_whole_due:
+                self._is_whole_due = False
+                _, self._refused = self._sort()
             return
         if self._is_whole_due:
             self._is_whole_due = False
@@ -340,8 +356,8 @@ class Takeovers:
             if key in self._units:
                 self._drive(self._units[key])
 
-    def _look_at_all(self) -> None:
-        """Which Services are fronts now, and which are no longer."""
+    def _sort(self) -> tuple[dict[Key, Front], dict[str, tuple[Refused, ...]]]:
+        """Which Services are fronts, and by workload what cannot be one. Followers are asked by people too."""
         by_namespace: dict[str, list[Service]] = {}
         for service in self._services.items.values():
             by_namespace.setdefault(service.metadata.namespace, []).append(service)
@@ -352,7 +368,13 @@ class Takeovers:
             refused[name] = tuple(unfit) if found else (*unfit, _none(entry)) if len(unfit) != 1 else tuple(unfit)
             for front in found:
                 fronts.setdefault(front.key, front)
+        return fronts, refused
+
+    def _look_at_all(self) -> None:
+        """Which Services are fronts now, and which are no longer."""
+        fronts, refused = self._sort()
         self._tell(refused)
+        self._portless.clear()
         for key, front in fronts.items():
             self._take(key, front)
         for service in self._services.items.values():
@@ -370,6 +392,7 @@ class Takeovers:
         ports = [self._ledger.take(claim, now_s) for claim in unit.claims]
         if None in ports:
             log.warning("no port of %s is left for Service %s", self._range, "/".join(key))
+            self._portless[key] = front.service
             return
         self._make_stands(unit, tuple(port for port in ports if port is not None))
         for stand in unit.stands.values():

@@ -46,6 +46,14 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True):
     last_lines: tuple[str, ...] = ()
 
 
+class Trouble(msgspec.Struct, frozen=True):
+    """Why none of a service's replicas gets ready, in the words of whoever starts them."""
+
+    detail: str
+    is_hopeless: bool = False
+    """Waiting does not help: somebody has to change something."""
+
+
 class Address(msgspec.Struct, frozen=True):
     """Where requests are taken: a host with a port, or the path of a Unix socket (then the host is empty)."""
 
@@ -74,6 +82,8 @@ class Replica(msgspec.Struct, frozen=True, kw_only=True):
     ended: Ended | None = None
     """Set exactly when the state is gone."""
     pid: int | None = None
+    is_overdue: bool = False
+    """It starts, what keeps it from being ready is known and has been so for the start timeout: nobody waits for it."""
 
 
 class BackOff(msgspec.Struct, frozen=True, kw_only=True):

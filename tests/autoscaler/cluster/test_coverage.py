@@ -33,6 +33,14 @@ def coverage(*pods: Pod, lost: tuple[str, ...] = ()) -> Coverage:
     return made
 
 
+def test_a_pod_that_no_node_takes_yet_has_nothing_to_report() -> None:
+    unscheduled = {"type": "PodScheduled", "status": "False"}
+    it = coverage(pod("llama-1", phase="Pending", conditions=[unscheduled]))
+    assert it.expected([]) == {}
+    it.set_pod(SERVICE, pod("llama-1", phase="Pending", conditions=[{**unscheduled, "status": "True"}]))
+    assert it.expected([]) == {"ml/llama-1": SERVICE}
+
+
 def test_each_pod_with_a_sidecar_should_report_its_own_service() -> None:
     it = coverage(pod("llama-1"), pod("llama-2", sidecar=False))
     assert it.expected([]) == {"ml/llama-1": SERVICE}

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from autoscaler.cluster.identities import REMEMBERED_S, Identities, expires_in_s
+from autoscaler.cluster.identities import LEAST_S, REMEMBERED_S, Identities, expires_in_s
 from autoscaler.identity import Identity, Refused
 from zerogate.kube.client import KubeClient
 from zerogate.kube.errors import Asked, Unreachable
@@ -122,6 +122,14 @@ async def test_a_refusal_is_not_remembered_and_no_token_is_not_asked_about(room:
     assert isinstance(await room.it.authenticate(token()), Refused)
     room.server.is_away, room.server.status = False, proven()
     assert isinstance(await room.it.authenticate(token()), Identity)
+
+
+@pytest.mark.parametrize(
+    ("off_s", "left_s"), [(0.0, 90.0), (600.0, LEAST_S), (-600.0, 100.0)], ids=["right", "early", "late"]
+)
+def test_the_time_of_a_good_token_does_not_hang_on_our_own_clock(off_s: float, left_s: float) -> None:
+    claims = base64.urlsafe_b64encode(json.dumps({"exp": WALL_S + 90.0, "iat": WALL_S - 10.0}).encode()).decode()
+    assert expires_in_s(f"head.{claims}.signature", WALL_S + off_s) == left_s
 
 
 def test_a_token_says_itself_how_long_it_lives() -> None:

@@ -85,6 +85,12 @@ class Cluster:
         self.pods[service][pod]["status"]["conditions"] = [{"type": "Ready", "status": "True"}]
         self._tell(service, pod)
 
+    def leave_unscheduled(self, service: str, pod: str, why: str) -> None:
+        """The scheduler finds no node; with no reason given it has found one."""
+        condition = {"type": "PodScheduled", "status": "False" if why else "True", "message": why}
+        self.pods[service][pod]["status"]["conditions"] = [condition]
+        self._tell(service, pod)
+
     def crash(self, service: str, pod: str, code: int) -> None:
         """The container ends, and the kubelet starts it anew."""
         body = self.pods[service][pod]

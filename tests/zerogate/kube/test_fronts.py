@@ -104,7 +104,16 @@ def test_what_cannot_be_taken_over_is_refused_with_the_reason(spec: dict[str, An
 def test_a_workload_without_any_service_is_told_so() -> None:
     assert why() == ["no Service selects its pods"]
     assert why(service(selector={"app": "other"})) == ["no Service selects its pods"]
-    assert why(service(selector={})) == ["no Service selects its pods"]
+    assert why(service(selector={}, name="other")) == ["no Service selects its pods"]
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [({}, "it has no selector"), ({"type": "ExternalName"}, "ExternalName"), ({"clusterIP": "None"}, "headless")],
+)
+def test_a_service_of_its_name_without_a_selector_is_refused_for_that(spec: dict[str, Any], words: str) -> None:
+    (reason,) = why(service(selector={}, **spec))
+    assert words in reason
 
 
 def test_a_service_of_another_namespace_is_none_of_it() -> None:

@@ -115,6 +115,32 @@ class TestKubernetesRuntime(RuntimeContract):
         world.runtime.configure({target.service: target for target in TARGETS})
         assert world.runtime.floor_trouble("a") == ""
 
+    async def test_a_pod_that_no_node_takes_is_overdue_after_the_start_timeout(self, world: ClusterWorld) -> None:
+        assert world.cluster.runtime is not None
+        hurried = [msgspec.structs.replace(target, start_timeout_s=0.05) for target in TARGETS]
+        world.cluster.runtime.configure({target.service: target for target in hurried})
+        world.scale("a", 2)
+        await world.seen.until(lambda: len(world.seen.ids("a", STARTING)) == 2)
+        one, other = world.seen.ids("a", STARTING)
+        world.cluster.leave_unscheduled("a", one, "0/3 nodes are available: 3 Insufficient nvidia.com/gpu.")
+        await world.until_true(lambda: world.seen.now[one].is_overdue)
+        assert (world.seen.now[one].state, world.seen.now[other].is_overdue) == (STARTING, False)
+        world.cluster.leave_unscheduled("a", one, "")
+        await world.until_true(lambda: not world.seen.now[one].is_overdue)
+
+    async def test_a_start_timeout_that_was_raised_counts_for_pods_that_wait(self, world: ClusterWorld) -> None:
+        assert world.cluster.runtime is not None
+        hurried = [msgspec.structs.replace(target, start_timeout_s=0.05) for target in TARGETS]
+        world.cluster.runtime.configure({target.service: target for target in hurried})
+        world.scale("a", 1)
+        await world.seen.until(lambda: world.seen.ids("a", STARTING))
+        [one] = world.seen.ids("a", STARTING)
+        world.cluster.leave_unscheduled("a", one, "no node")
+        await turns()
+        world.cluster.runtime.configure({target.service: target for target in TARGETS})
+        await asyncio.sleep(0.1)
+        assert not world.seen.now[one].is_overdue
+
     async def test_zero_waits_until_somebody_answers_for_the_service(self, world: ClusterWorld) -> None:
         answers = Answers()
         world.runtime.set_stand_in(answers)

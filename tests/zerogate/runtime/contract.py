@@ -39,6 +39,8 @@ class Recorder:
     def on_replica(self, replica: Replica) -> None:
         before = self.now.get(replica.id)
         legal = LEGAL[before.state] if before else self.legal_first
+        if before is not None and before.state is STARTING and replica.is_overdue is not before.is_overdue:
+            legal = legal | {STARTING}
         if replica.state not in legal or (replica.ended is not None) != (replica.state is GONE):
             self.faults.append(f"{before} became {replica}")
         self.history.append(replica)

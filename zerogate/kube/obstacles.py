@@ -1,0 +1,91 @@
+"""Why none of a service's pods gets ready, in the cluster's own words, and whether waiting helps. Pure.
+
+Waiting does not help where the kubelet has tried and given up for now, and where something has been in the way for the
+workload's `start-timeout`, since it was first seen here: by the clock of whoever looks (`now_s`), since the stamps on a
+pod are of other clocks. Kept per service by gateways and activators, which tell clients.
+"""
+
+from collections.abc import Iterable
+from typing import Final
+
+from zerogate.kube.catalog import number_of
+from zerogate.kube.lives import never_starts, trouble_of
+from zerogate.kube.objects import Pod, Workload, condition
+from zerogate.runtime.interface import Trouble
+
+_ENDED: Final = ("Failed", "Succeeded")
+_NO_POD: Final = ""
+"""In the place of a UID: pods that were not even made."""
+
+
+class Obstacle:
+    """What is in the way of one service. Invariant: `due_s` lies behind the last look, or is infinite."""
+
+    __slots__ = ("_been_ready", "_since_s", "due_s")
+
+    def __init__(self) -> None:
+        self.due_s = float("inf")
+        """When the next look says something else, though nothing happens."""
+        self._been_ready: dict[str, None] = {}
+        """UIDs of pods that were ready once: one that crashes later did not fail because of how it starts."""
+        self._since_s: dict[str, float] = {}
+        """Since when something is in the way, by UID."""
+
+    def on_pod(self, pod: Pod) -> None:
+        """A pod is new or looks different."""
+        if pod.is_ready:
+            self._been_ready[pod.metadata.uid] = None
+
+    def on_pod_gone(self, pod: Pod) -> None:
+        """It was deleted."""
+        self._been_ready.pop(pod.metadata.uid, None)
+
+    def look(self, pods: Iterable[Pod], workload: Workload | None, *, timeout_s: float, now_s: float) -> Trouble | None:
+        """Why none gets ready; None where one is ready, or may well be yet, or none is wanted."""
+        present = [pod for pod in pods if is_present(pod)]
+        said = {pod.metadata.uid: None if pod.is_ready else trouble_of(pod) for pod in present}
+        given_up = {uid for pod in present if never_starts(pod) and (uid := pod.metadata.uid) not in self._been_ready}
+        if not present and (refused := refused_pods(workload)):
+            said = {_NO_POD: refused}
+        self._since_s = {uid: self._since_s.get(uid, now_s) for uid, words in said.items() if words is not None}
+        ends_s = [since_s + timeout_s for since_s in self._since_s.values()]
+        self.due_s = min((end_s for end_s in ends_s if end_s > now_s), default=float("inf"))
+        if not said or None in said.values():
+            return None
+        is_over = {uid: since_s + timeout_s <= now_s for uid, since_s in self._since_s.items()}
+        hopeless = all(uid in given_up or is_over[uid] for uid in said)
+        return Trouble(_words(said, present), hopeless)
+
+
+def _words(said: dict[str, str | None], present: list[Pod]) -> str:
+    """Of the first pod: they mostly say the same."""
+    first = next(words for words in said.values() if words is not None)
+    return f"{first}{_last_end(present[0])}" if present else first
+
+
+def refused_pods(workload: Workload | None) -> str:
+    """Why the cluster does not even admit pods that are wanted (over a quota, against a policy); empty: it does.
+
+    Deployments say it in a condition. StatefulSets say it in Events alone.
+    """
+    if workload is None or number_of(workload) == 0:
+        return ""
+    failure = condition(workload.status.conditions, "ReplicaFailure")
+    if failure is None or failure.status != "True":
+        return ""
+    return failure.message or failure.reason
+
+
+def is_present(pod: Pod) -> bool:
+    """Whether requests may be meant for it: it has not ended and is not being deleted."""
+    return not pod.metadata.is_deleting and pod.status.phase not in _ENDED
+
+
+def _last_end(pod: Pod) -> str:
+    """How the last life of a container ended, as a sentence to follow another."""
+    for status in pod.status.container_statuses:
+        end = status.last_state.terminated
+        if end is not None and status.state.waiting is not None:
+            said = end.message.strip() or end.reason
+            return f". It ended with exit code {end.exit_code}{f': {said}' if said else ''}"
+    return ""
