@@ -29,7 +29,6 @@ pytestmark = [
 ]
 
 NEVER = "1h"
-"""Of a model that loads long enough for activators to be replaced meanwhile."""
 WEBSOCKETS = """
 from aiohttp import web
 async def echo(request):
