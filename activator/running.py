@@ -30,8 +30,8 @@ from zerogate.http.admin import DRAIN, TEXT, Desk, Drained, Readiness, answer_js
 from zerogate.http.admin import Path as AdminPath
 from zerogate.http.exchange import Exchange
 from zerogate.http.listener import Listener, bind
+from zerogate.http.memory import BufferMemory
 from zerogate.http.server import ConnectionLimits, Server
-from zerogate.http.sides import BufferMemory
 from zerogate.http.sweep import Sweep
 from zerogate.output import STDOUT, Output
 from zerogate.process import raise_open_files, usage

@@ -28,8 +28,8 @@ from zerogate.http.certificate_watch import CertificateWatch
 from zerogate.http.entrance import Entrance
 from zerogate.http.exchange import Exchange
 from zerogate.http.listener import Listener, bind
+from zerogate.http.memory import BufferMemory
 from zerogate.http.server import Server
-from zerogate.http.sides import BufferMemory
 from zerogate.http.sweep import Sweep
 from zerogate.http.tracing import Tracing, start_export
 from zerogate.local.runtime import LocalRuntime

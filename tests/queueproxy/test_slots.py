@@ -10,8 +10,9 @@ from queueproxy.slots import Bounds, Slots
 from tests.zerogate.http.dialogue import Sides, request, response
 from zerogate.counters import Result
 from zerogate.http.exchange import Exchange
+from zerogate.http.memory import BufferMemory
 from zerogate.http.phases import CONNECTING, ENDED, HELD, SENT
-from zerogate.http.sides import BufferMemory, RequestTerms
+from zerogate.http.sides import RequestTerms
 
 
 class Replica(Sides):

@@ -16,7 +16,7 @@ from zerogate.errors import Refusal
 from zerogate.http.exchange import Placer
 from zerogate.http.gone import GoneWatch
 from zerogate.http.heads import RequestHead
-from zerogate.http.sides import BufferMemory
+from zerogate.http.memory import BufferMemory
 from zerogate.http.sweep import NEVER, Sweep
 
 log = logging.getLogger(__name__)

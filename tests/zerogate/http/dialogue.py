@@ -6,8 +6,9 @@ from zerogate.errors import Refusal
 from zerogate.gate import Gate
 from zerogate.http.exchange import Exchange
 from zerogate.http.heads import Field, RequestHead, ResponseHead
+from zerogate.http.memory import BufferMemory
 from zerogate.http.parse_heads import parse_request, parse_response
-from zerogate.http.sides import PLAIN, BufferMemory, RequestTerms
+from zerogate.http.sides import PLAIN, RequestTerms
 from zerogate.http.tunnel import Tunnel
 
 

@@ -14,8 +14,9 @@ from zerogate.errors import Refusal
 from zerogate.gate import Gate
 from zerogate.http.exchange import Exchange
 from zerogate.http.heads import Field, RequestHead, ResponseHead
+from zerogate.http.memory import BufferMemory
 from zerogate.http.phases import ANSWERING, CONNECTING, ENDED, HELD, ROUTING, SENT
-from zerogate.http.sides import PLAIN, BufferMemory, RequestTerms, TunnelClient
+from zerogate.http.sides import PLAIN, RequestTerms, TunnelClient
 
 REFUSAL = Refusal(status=503, code="x", detail="x")
 

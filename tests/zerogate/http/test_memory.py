@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 from tests.zerogate.http.rig import Client, Rig, read_request, rig
-from zerogate.http.sides import BufferMemory
+from zerogate.http.memory import BufferMemory
 
 GET = b"GET %b HTTP/1.1\r\nHost: chat\r\n\r\n"
 LARGE = b"0123456789abcdef" * (1 << 20)
