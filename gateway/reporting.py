@@ -87,5 +87,6 @@ class Reporting:
             "connections": len(server.connections),
             "body_bytes": server.memory.body_bytes,
             "answer_bytes": server.memory.answer_bytes,
+            "upload_bytes": server.memory.upload_bytes,
         }
         return Figures(counters, gauges)

@@ -69,10 +69,10 @@ def test_while_clients_do_not_take_their_answers_everybody_goes_elsewhere_until_
     sides = Replica()
     sides.memory = BufferMemory(limit_bytes=1000)
     slots = ready(sides)
-    sides.memory.keep_answer(1000)
+    sides.memory.recount_answer(0, 1000)
     refused = arrive(slots, sides)
     assert (refused.code, slots.meter.refused, slots.meter.in_flight) == ("memory_full", 1, 0)
-    sides.memory.drop_answer(1000)
+    sides.memory.recount_answer(1000, 0)
     assert arrive(slots, sides).phase == SENT
 
 

@@ -99,7 +99,12 @@ class Server:
 
     def _on_short(self, is_short: bool) -> None:
         if is_short:
-            log.warning("answers that clients do not take have filled the memory for buffers: new requests get 503")
+            log.warning(
+                "answers that clients do not take (%d bytes) and bodies that replicas do not take (%d bytes) have "
+                "filled the memory for buffers: new requests get 503",
+                self.memory.answer_bytes,
+                self.memory.upload_bytes,
+            )
         else:
             log.info("there is memory for buffers again")
         for connection in tuple(self.connections):

@@ -146,12 +146,17 @@ class UpstreamConnection(Protocol[ExchangeT]):
 
     may_refuse: bool
     """Whether `exchange.on_refused` may come after the request was sent: then its body is kept while it is short."""
+    is_full: bool
+    """The replica takes no more of what was sent."""
 
     def send_head(self, exchange: ExchangeT) -> None: ...
     def send_data(self, data: bytes) -> None: ...
     def send_end(self, trailers: list[Field]) -> None: ...
     def send_whole(self, exchange: ExchangeT, body: bytes) -> None:
         """`send_head`, `send_data` and `send_end` for a request with a length whose body is all there."""
+
+    def count_waiting(self) -> None:
+        """Count anew what waits for the replica: as long as its exchange keeps the body, that counts there."""
 
     def pause(self) -> None: ...
     def resume(self) -> None: ...

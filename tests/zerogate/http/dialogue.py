@@ -136,6 +136,7 @@ class Connection:
     """The recorder's connection to the replica."""
 
     may_refuse = False
+    is_full = False
 
     def __init__(self, said: list[str]) -> None:
         self.said = said
@@ -153,6 +154,8 @@ class Connection:
         self.send_head(exchange)
         self.send_data(body)
         self.send_end([])
+
+    def count_waiting(self) -> None: ...
 
     def pause(self) -> None:
         self.said.append("replica: pause")

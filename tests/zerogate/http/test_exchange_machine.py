@@ -81,6 +81,7 @@ class Connection:
     """Takes a request only in the order that HTTP knows."""
 
     may_refuse = False
+    is_full = False
 
     def __init__(self) -> None:
         self.state = "new"
@@ -103,6 +104,7 @@ class Connection:
         self.send_data(body)
         self.send_end([])
 
+    def count_waiting(self) -> None: ...
     def pause(self) -> None: ...
     def resume(self) -> None: ...
 

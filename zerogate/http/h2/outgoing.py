@@ -11,7 +11,7 @@ from typing import Final, Protocol
 from zerogate.http.h2 import frames as f
 from zerogate.http.h2.hpack import Encoder, HpackField
 from zerogate.http.h2.limits import NOISE, Budget
-from zerogate.http.h2.streams import NEXT, SEND_DATA, SEND_END, SEND_HEADERS, IllegalTransitionError, Stream
+from zerogate.http.h2.streams import CLOSED, NEXT, SEND_DATA, SEND_END, SEND_HEADERS, IllegalTransitionError, Stream
 
 HIGH_BYTES: Final = 64 * 1024
 LOW_BYTES: Final = 16 * 1024
@@ -208,6 +208,6 @@ class Outgoing:
             self._noise.give(2)
         if not queue and stream.is_ending:
             self._write_end(stream)
-        elif stream.queued_bytes <= LOW_BYTES and not stream.is_writable:
+        if stream.queued_bytes <= LOW_BYTES and not stream.is_writable and stream.state != CLOSED:
             stream.is_writable = True
             stream.on_writable(True)

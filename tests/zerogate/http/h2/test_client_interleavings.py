@@ -15,7 +15,11 @@ from zerogate.http.h2.client import ClientConnection
 from zerogate.http.h2.client_stream import ClientStream
 from zerogate.http.h2.replica_heads import request_fields
 from zerogate.http.heads import Field, ResponseHead
+from zerogate.http.memory import BufferMemory
 from zerogate.http.phases import ANSWERING, ENDED, SENT
+
+LIMIT_BYTES = 150_000
+"""Two uploads that are full: with the third the memory is short."""
 
 
 class Client(Sides):
@@ -60,6 +64,7 @@ class World:
         self.connection.connection_made(self.transport)
         self.encoder = hpack.Encoder()
         self.exchanges: list[Exchange] = []
+        self.memory = BufferMemory(limit_bytes=LIMIT_BYTES)
         self.feed(f.settings_frame({}))
 
     def feed(self, data: bytes) -> None:
@@ -74,12 +79,27 @@ class World:
     def request_fields(self, exchange: Exchange) -> Any:
         return request_fields(exchange.head, client=b"192.0.2.1")
 
+    def check_memory(self) -> None:
+        """What is kept and what waits make up what counts; what is taken by the replica's windows never counts."""
+        waiting_bytes = 0
+        for exchange in self.exchanges:
+            stream = exchange.connection
+            assert stream is None or isinstance(stream, ClientStream)
+            if stream is not None and stream.is_full and exchange.chunks is None:
+                assert 0 < stream.queued_bytes <= stream._waiting_bytes
+                waiting_bytes += stream._waiting_bytes
+            elif stream is not None:
+                assert not stream._waiting_bytes
+        assert self.memory.upload_bytes == waiting_bytes
+        assert self.memory.used_bytes == waiting_bytes + sum(exchange.buffered_bytes for exchange in self.exchanges)
+
     # What may happen
 
     def open(self, number: int, size: int) -> None:
         if not self.connection.can_open or self.transport.is_closed:
             return
         sides = Client(connected=False)
+        sides.memory = self.memory
         head = request("POST" if number % 2 else "GET", chunked=number % 2 == 1)
         exchange = exchange_of(sides, head)
         if not head.has_body:
@@ -166,12 +186,13 @@ def test_each_exchange_ends_once_and_nothing_is_left(steps: list[Any]) -> None:
         world = World()
         for operation, number, size in steps:
             operation(world, number, size)
+            world.check_memory()
         world.connection.connection_lost(None)
         for exchange in world.exchanges:
             assert exchange.phase == ENDED
             sides = exchange.downstream
             assert sum(line.startswith("owner: ") for line in sides.said) == 1  # type: ignore[attr-defined]
-            assert sides.memory.used_bytes == 0
+        assert (world.memory.used_bytes, world.memory.upload_bytes, world.memory.is_short) == (0, 0, False)
         assert not world.connection.state.streams
 
     asyncio.run(play())
