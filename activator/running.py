@@ -25,7 +25,7 @@ from activator.telling import Telling
 from zerogate.clock import now, wall
 from zerogate.drain import Steps, leave, leaving
 from zerogate.errors import DefinitionErrors, MachineError
-from zerogate.http.access_log import AT_ONCE, AccessLog
+from zerogate.http.access_log import AccessLog
 from zerogate.http.admin import DRAIN, TEXT, Desk, Drained, Readiness, answer_json
 from zerogate.http.admin import Path as AdminPath
 from zerogate.http.exchange import Exchange
@@ -165,9 +165,7 @@ class Activator:
     async def _report(self) -> None:
         while True:
             await asyncio.sleep(REPORT_S)
-            for _ in range(self._access_log.waiting // AT_ONCE + 1):
-                self._access_log.flush()
-                await asyncio.sleep(0)
+            await self._access_log.flush_all()
             changed = self.holds.take_changed()
             if self._telling is not None:
                 self._telling.note(changed)
