@@ -21,6 +21,10 @@ from zerogate.http.sweep import NEVER, Sweep
 
 log = logging.getLogger(__name__)
 
+HEAD_TIMEOUT_S: Final = 30.0
+"""For a whole head; in HTTP/2 for the preface, and for a head that comes in pieces. nginx allows 60 s, Go's none."""
+KEEP_ALIVE_S: Final = 75.0
+"""Without a request. nginx's default; longer than the 60 s of the usual cloud balancer, which must close first."""
 DRAIN_HEAD_S: Final = 2.0
 """For heads that are on their way when the process leaves: three round trips of a slow line. Nobody waits for more."""
 

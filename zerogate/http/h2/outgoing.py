@@ -5,6 +5,7 @@ given after `on_writable(False)`; streams with something to send take turns, one
 a turn. `Connection` is the other half, and the only one that knows what the end of a stream means.
 """
 
+from abc import ABC, abstractmethod
 from collections import deque
 from typing import Final, Protocol
 
@@ -29,7 +30,7 @@ class Asked(Protocol):
         """There is something to `take`; asked once until it is taken. Not called inside of `receive`."""
 
 
-class Outgoing:
+class Outgoing(ABC):
     """See the module's text."""
 
     __slots__ = (
@@ -61,9 +62,9 @@ class Outgoing:
         """Whose DATA frame was written last and may still be given END_STREAM."""
         self._tail_at = 0
 
+    @abstractmethod
     def _end_sent(self, stream: Stream) -> None:
         """Our end of this stream is written: the other half's."""
-        raise NotImplementedError
 
     def _note_idle(self) -> None:
         if self.idle_since_s is None and not self.streams:

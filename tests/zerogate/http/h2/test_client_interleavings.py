@@ -4,6 +4,7 @@ import asyncio
 from typing import Any
 
 import hpack
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -42,6 +43,14 @@ class Transport:
 
     def __init__(self) -> None:
         self.is_closed = False
+        self.waiting_bytes = 0
+        self.aborted = asyncio.Event()
+
+    def is_closing(self) -> bool:
+        return self.is_closed
+
+    def get_write_buffer_size(self) -> int:
+        return self.waiting_bytes
 
     def get_extra_info(self, name: str) -> None:
         return None
@@ -51,7 +60,9 @@ class Transport:
     def close(self) -> None:
         self.is_closed = True
 
-    abort = close
+    def abort(self) -> None:
+        self.is_closed = True
+        self.aborted.set()
 
 
 class World:
@@ -196,3 +207,19 @@ def test_each_exchange_ends_once_and_nothing_is_left(steps: list[Any]) -> None:
         assert not world.connection.state.streams
 
     asyncio.run(play())
+
+
+@pytest.mark.parametrize("why", ["retired", "violation"])
+async def test_a_replica_that_does_not_take_the_last_word_is_left_all_the_same(
+    why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("zerogate.http.h2.client.LEAVE_S", 0.02)
+    world = World()
+    world.transport.waiting_bytes = 100
+    if why == "retired":
+        world.connection.retire()
+    else:
+        world.feed(f.frame(f.DATA, 0, 0, b"x"))
+    assert world.transport.is_closed
+    assert not world.transport.aborted.is_set()
+    await asyncio.wait_for(world.transport.aborted.wait(), 5)
