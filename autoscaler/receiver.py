@@ -4,9 +4,9 @@ Every autoscaler receives, so that a follower knows as much as the leader; only 
 acknowledgement says whether it was one. A stream may ask this side first to prove that it is an autoscaler; it says who
 it is, its token is judged by whoever was injected, and from then on it speaks for that source alone.
 
-Invariants: bounded in streams, in those not yet known, in bytes kept and read, in time until a source says who it is,
-and in work for one callback; a report about a service that the source may not see is dropped and counted, and ends its
-stream; whatever a source does, others are heard.
+Invariants: bounded in streams, in those not yet known, in tokens that are judged, in bytes kept and read, in time until
+a source says who it is, and in work for one callback; a report about a service that the source may not see is dropped
+and counted, and ends its stream; whatever a source does, others are heard.
 """
 
 import asyncio
@@ -20,6 +20,7 @@ from typing import Final, Protocol
 import msgspec
 
 from autoscaler.identity import Identity, Refused, Source
+from autoscaler.knocks import ONE_BURST, ONE_PER_S, Knocks
 from autoscaler.stream import FOLLOWING, LEADING, Stream
 from zerogate.clock import now
 from zerogate.http.sweep import Sweep
@@ -69,6 +70,9 @@ class Bounds(msgspec.Struct, frozen=True, kw_only=True):
     """More than the sources that the autoscaler knows at most."""
     unknown: int = 1_000
     """Streams whose token is not judged yet: after a restart ten thousand sources come within seconds."""
+    tokens_per_s: float = ONE_PER_S
+    tokens_at_once: int = ONE_BURST
+    """First tokens that are judged for one address."""
     readings_per_s: float = 50.0
     """Of a source that sees one service: it has one reading a second to tell."""
     readings_per_s_of_all: float = 20_000.0
@@ -131,6 +135,7 @@ class Receiver:
         self.unknown: set[Stream] = set()
         self.silent: dict[Stream, None] = {}
         """Of the unknown, those that have not said who they are, the oldest first."""
+        self.knocks = Knocks(now(), one_per_s=self.bounds.tokens_per_s, one_burst=self.bounds.tokens_at_once)
         self._quiet_until_s = 0.0
         self._server: asyncio.Server | None = None
 

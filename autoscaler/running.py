@@ -80,6 +80,17 @@ class RunningAutoscaler:
         self._sock = bind(settings.stats, what="--stats-listen", example="--stats-listen HOST:PORT")
         self.nursery = Nursery()
         self.client = KubeClient(access)
+        self._begin_to_write(loop)
+        self._begin_to_hear(loop)
+        self._begin_to_see()
+        self.webhook = self._webhook(access)
+        self._begin_to_show()
+        self.is_synced = False
+        self._is_expect_due = False
+
+    def _begin_to_write(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Who leads, and what a leader alone does."""
+        settings = self.settings
         pod = settings.pod or socket.gethostname()
         self.happenings = Happenings(self.client, controller="zerogate.dev/autoscaler", instance=pod)
         self.leadership = Leadership(
@@ -95,6 +106,10 @@ class RunningAutoscaler:
         )  # fmt: skip
         self.runtime = KubernetesRuntime(self.hands, self.nursery, call_later=loop.call_later, clock=now)
         self.history = History()
+
+    def _begin_to_hear(self, loop: asyncio.AbstractEventLoop) -> None:
+        """What is counted and by whom, and what follows from it."""
+        settings = self.settings
         self.bypasses = Bypasses(self.client, namespace=settings.watch)
         self.coverage = Coverage(
             lambda source: self.autoscaler.is_lost(source), self.bypasses.of, has_activators=bool(settings.activators)
@@ -124,6 +139,10 @@ class RunningAutoscaler:
             listener=self.quiescer, tls=lambda: self.certificates.stats_context,
             masters=lambda: self.certificates.masters, takes_unproven=settings.takes_unproven,
         )  # fmt: skip
+
+    def _begin_to_see(self) -> None:
+        """What the cluster shows, and whose of it is ours."""
+        settings = self.settings
         self.takeovers = self._takeovers()
         self.route_notes = RouteNotes(
             self.client, is_leader=self.leadership.is_leader,
@@ -140,7 +159,10 @@ class RunningAutoscaler:
             self.client, is_leader=self.leadership.is_leader, is_managed=self._is_managed,
             number_of_ours=lambda key: self.runtime.number("/".join(key)),
         )  # fmt: skip
-        self.webhook = self._webhook(access)
+
+    def _begin_to_show(self) -> None:
+        """What people and their tools are told."""
+        settings = self.settings
         self.loop_lag = LoopLag()
         self.view = ClusterView(
             self.autoscaler, self.services, self.runtime, self.history,
@@ -155,8 +177,6 @@ class RunningAutoscaler:
         )  # fmt: skip
         self.admin = AdminServer(self.view, settings.admin)
         self.admin.bind()
-        self.is_synced = False
-        self._is_expect_due = False
 
     def _takeovers(self) -> Takeovers | None:
         settings = self.settings

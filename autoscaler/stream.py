@@ -47,6 +47,8 @@ if TYPE_CHECKING:
 
 HELLO_S: Final = 5.0
 """For the first message and the judgement of its token."""
+KNOCK_S: Final = HELLO_S / 2
+"""Most time for which the judgement of a first token is put off; the source comes again."""
 SLICE: Final = 256
 """Readings in one callback: about a millisecond."""
 _BYTES_OF_ONE: Final = 512
@@ -323,12 +325,23 @@ class Stream(asyncio.Protocol):
     def _judge(self, token: str, hello: Hello | None) -> None:
         self._is_busy = True
         self._transport.pause_reading()
-        wait_s = max(0.0, self._token_s + TOKEN_GAP_S - now())
+        now_s = now()
         if hello is None:
-            self._token_s = now() + wait_s
+            wait_s = max(0.0, self._token_s + TOKEN_GAP_S - now_s)
+            self._token_s = now_s + wait_s
+        else:
+            may_wait_s = self._receiver.knocks.wait_s(self._address(), now_s, most_s=KNOCK_S)
+            if may_wait_s is None:
+                self.turn_away("full", "This autoscaler has more tokens to judge than it takes.", is_passing=True)
+                return
+            wait_s = may_wait_s
         if wait_s:
             self._receiver.figures.throttled += 1
         self._receiver.nursery.start(self._judge_and_go_on(token, hello, wait_s), name="authentication of a source")
+
+    def _address(self) -> str:
+        name = self._transport.get_extra_info("peername")
+        return str(name[0]) if name else ""
 
     async def _judge_and_go_on(self, token: str, hello: Hello | None, wait_s: float) -> None:
         await asyncio.sleep(wait_s)
