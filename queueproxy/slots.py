@@ -23,6 +23,7 @@ import msgspec
 from queueproxy import refusals
 from queueproxy.grants import Grants, Holder
 from queueproxy.setbacks import Setbacks
+from queueproxy.ways import Ways
 from zerogate.errors import Refusal
 from zerogate.gate import Gate
 from zerogate.http.exchange import Exchange
@@ -31,7 +32,7 @@ from zerogate.http.phases import CONNECTING
 from zerogate.http.requests import Requests
 from zerogate.http.sides import Destination, RequestTerms
 from zerogate.http.tunnel import Tunnel
-from zerogate.http.upstream import Choose, ReplicaPool, Upstream
+from zerogate.http.upstream import Choose, ReplicaPool
 
 LONGEST_RETRY_AFTER_S: Final = 60.0
 
@@ -81,10 +82,7 @@ class Slots(Requests):
         """WebSockets that are open and silent."""
         self.own_arrivals = 0
         """Requests that came without a gateway: of the others their gateway reports the arrival."""
-        self._pool = pool
-        self._own = self._way(self.grants.own)
-        self._ways: dict[bytes, Upstream] = {}
-        """By the name of the gateway."""
+        self._ways = Ways(service, pool, self.grants)
         self._on_empty = on_empty
         self._setbacks = Setbacks(
             service, self.gate, self.counters, give_up=self._give_up, choose=choose, call_later=call_later, clock=clock
@@ -122,24 +120,16 @@ class Slots(Requests):
 
     def join(self, name: bytes, now_s: float) -> Holder:
         """A gateway of this name has come, or come again: its requests enter by what it is granted."""
-        self._forget_gone()
-        way = self._ways.get(name)
-        if way is None:
-            way = self._ways[name] = self._way(Holder(self.gate, self.grants, stands=True))
-        assert isinstance(way.gate, Holder)
-        self.grants.join(way.gate, now_s)
+        holder = self._ways.holder(name)
+        self.grants.join(holder, now_s)
         self._settle(now_s)
-        return way.gate
+        return holder
 
     def part(self, holder: Holder, now_s: float) -> None:
         """It has gone. What it has inside stays its own, should it come again, and leaves by itself."""
         self.grants.part(holder, now_s)
-        self._forget_gone()
+        self._ways.forget_gone()
         self._settle(now_s)
-
-    def _forget_gone(self) -> None:
-        holders = self.grants.holders
-        self._ways = {name: way for name, way in self._ways.items() if way.gate in holders or way.gate.in_flight}
 
     def report(self, holder: Holder, waiting: int, in_flight: int, now_s: float) -> None:
         """So many requests of a gateway wait, and so many were sent of which it has not seen the end."""
@@ -150,9 +140,6 @@ class Slots(Requests):
         """Deal anew what was kept for too long; to be called at `grants.due_s`."""
         self.grants.check(now_s)
         self._settle(now_s)
-
-    def _way(self, holder: Holder) -> Upstream:
-        return Upstream(service=self.service, id=str(self._pool.address), gate=holder, pool=self._pool)
 
     def _on_waiting(self) -> None:
         self.grants.own.waiting = self.queue.length
@@ -166,7 +153,7 @@ class Slots(Requests):
             grants.settle(now_s)
         if self.queue.length:
             while self.queue.length and grants.own.try_release():
-                self.next_in_turn(now_s).dispatch(self._own, now_s)
+                self.next_in_turn(now_s).dispatch(self._ways.own, now_s)
             if grants.is_stale:
                 grants.settle(now_s)
         if grants.is_shared:
@@ -214,11 +201,11 @@ class Slots(Requests):
         name = exchange.head.holder
         if name is None:
             self.own_arrivals += 1
-            way = self._own
+            way = self._ways.own
             if self.is_quiesced:
                 self.on_inside()
         else:
-            way = self._ways.get(name, self._own)
+            way = self._ways.of(name)
         memory = exchange.downstream.memory
         if memory.is_short and memory.look():
             exchange.refuse(refusals.NO_MEMORY, now_s)
