@@ -6,17 +6,10 @@ A follower hears and decides as the leader does, and writes nothing.
 """
 
 import asyncio
-import gc
 import logging
 import os
-import signal
 import socket
-import sys
-from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Final
-
-import uvloop
 
 from autoscaler.certificates import certificates_of
 from autoscaler.cluster.bypasses import Bypasses
@@ -37,14 +30,13 @@ from autoscaler.injector.settings import terms_of
 from autoscaler.loop import Autoscaler
 from autoscaler.quiescer import SidecarQuiescer
 from autoscaler.receiver import Receiver
-from autoscaler.settings import Settings, read
+from autoscaler.settings import Settings
 from zerogate.admin.server import AdminServer
 from zerogate.clock import now, wall
 from zerogate.drain import Steps, leave
-from zerogate.errors import DefinitionErrors, ZerogateError
 from zerogate.http.listener import bind
 from zerogate.http.sweep import Sweep
-from zerogate.kube.access import Access, by_kubeconfig, in_pod
+from zerogate.kube.access import Access
 from zerogate.kube.client import KubeClient
 from zerogate.kube.event_book import Happening
 from zerogate.kube.feed import Feed, Together
@@ -57,7 +49,7 @@ from zerogate.kube.scaling import Scales
 from zerogate.kube.takeovers import Takeovers
 from zerogate.kube.watching import Change, Watched
 from zerogate.loop_lag import LoopLag
-from zerogate.process import raise_open_files, usage
+from zerogate.process import usage
 from zerogate.tasks import Nursery
 from zerogate.version import version
 
@@ -352,43 +344,3 @@ class RunningAutoscaler:
     def _tell(self, happening: Happening) -> None:
         if self.leadership.is_leader():
             self.happenings.tell(happening)
-
-
-def run(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
-    """Run until told to leave; the exit code."""
-    try:
-        settings = read(arguments, environ)
-    except DefinitionErrors as errors:
-        for error in errors.errors:
-            sys.stderr.write(f"autoscaler: {error}\n")
-        return 2
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
-    raise_open_files()
-    try:
-        uvloop.run(_main(settings, environ))
-    except ZerogateError as error:
-        sys.stderr.write(f"autoscaler: {error}\n")
-        return 1
-    return 0
-
-
-async def _main(settings: Settings, environ: Mapping[str, str]) -> None:
-    access = in_pod(environ) if not settings.kubeconfig else await by_kubeconfig(Path(settings.kubeconfig))
-    running = RunningAutoscaler(settings, access)
-    left = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, left.set)
-    starting = running.nursery.start(running.start(), name="start")
-    leaving = running.nursery.start(left.wait(), name="leave")
-    try:
-        await asyncio.wait((starting, leaving), return_when=asyncio.FIRST_COMPLETED)
-        if starting.done():
-            starting.result()
-            log.info("reports on port %d, %d services", running.stats_port, len(running.services.entries))
-            # what lives as long as the process is not worth looking at in every collection
-            gc.collect()
-            gc.freeze()
-            await left.wait()
-        log.info("leaving: the lead is given away")
-    finally:
-        await running.stop()
