@@ -19,8 +19,9 @@ from zerogate.counters import Result, ServiceCounters
 from zerogate.errors import MachineError, Refusal
 from zerogate.http.exchange import Exchange
 from zerogate.http.listener import Listener, bind
+from zerogate.http.memory import BufferMemory
 from zerogate.http.server import ConnectionLimits, Server
-from zerogate.http.sides import DEFAULT_TERMS, BufferMemory, Owner
+from zerogate.http.sides import DEFAULT_TERMS, Owner
 from zerogate.http.sweep import Sweep
 from zerogate.runtime.interface import Address
 from zerogate.tasks import Nursery

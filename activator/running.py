@@ -26,13 +26,13 @@ from activator.telling import Telling
 from zerogate.clock import now, wall
 from zerogate.drain import Steps, leave, leaving
 from zerogate.errors import DefinitionErrors, MachineError
-from zerogate.http.access_log import AT_ONCE, AccessLog
+from zerogate.http.access_log import AccessLog
 from zerogate.http.admin import DRAIN, TEXT, Desk, Drained, Readiness, answer_json
 from zerogate.http.admin import Path as AdminPath
 from zerogate.http.exchange import Exchange
 from zerogate.http.listener import Listener, bind
+from zerogate.http.memory import BufferMemory
 from zerogate.http.server import ConnectionLimits, Server
-from zerogate.http.sides import BufferMemory
 from zerogate.http.sweep import Sweep
 from zerogate.output import STDOUT, Output
 from zerogate.process import raise_open_files, usage
@@ -173,9 +173,7 @@ class Activator:
         while True:
             await asyncio.sleep(REPORT_S)
             self._view.on_time()
-            for _ in range(self._access_log.waiting // AT_ONCE + 1):
-                self._access_log.flush()
-                await asyncio.sleep(0)
+            await self._access_log.flush_all()
             changed = self.holds.take_changed()
             if self._telling is not None:
                 self._telling.note(changed)

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from enum import Enum, auto
 from typing import Final
 
-from activator.budget import RetryBudget
 from activator.health import verdict
 from activator.reach import MAX_ATTEMPTS
 from activator.takers import Takers
@@ -19,13 +18,11 @@ from zerogate.http.exchange import Exchange
 from zerogate.http.phases import CONNECTING
 from zerogate.http.sides import Destination
 from zerogate.http.upstream import Choose, Upstream
+from zerogate.retries import RetryBudget, pause_s
 
 REST_S: Final = 0.1
 """After a failed connect a replica gets nothing for about so long: its end is about to be told, or it is full. Between
 half and one and a half of it, by chance: many gateways that lost the same replica do not come back in step."""
-PAUSE_S: Final = 0.025
-"""Most time between the first attempt that broke off and the next one (Envoy's base), twice as much with each further
-one; how much of it, by chance: what one replica's end broke off does not meet the others in one instant."""
 _STEPS: Final = 1000
 
 log = logging.getLogger(__name__)
@@ -89,8 +86,7 @@ class Setbacks:
 
     def pause(self, exchange: Exchange, then: Callable[[Exchange], None]) -> None:
         """Call `then` when the request may be sent again."""
-        pause_s = PAUSE_S * 2.0 ** (exchange.attempts - 1) * self._choose(_STEPS + 1) / _STEPS
-        self._call_later(pause_s, lambda: then(exchange))
+        self._call_later(pause_s(exchange.attempts, self._choose(_STEPS + 1) / _STEPS), lambda: then(exchange))
 
     def turn_away(self, upstream: Destination[Exchange], now_s: float) -> None:
         """A sidecar had no slot. Not a failure, and not for the budget: the replica saw nothing, and its sidecar says

@@ -79,7 +79,7 @@ OPTIONS: Final = (
     Option(
         name="body-memory", field="body_memory_bytes", metavar="SIZE",
         parse=Size(1024 * 1024, 1 << 40).parse, default="1Gi",
-        says="most bytes of request bodies that are kept; beyond it new ones get 503 and uploads pause",
+        says="most bytes of bodies and answers that are kept or wait; beyond it new requests get 503 and uploads pause",
     ),
     Option(
         name="access-log", field="access_log", metavar="MODE", parse=_mode, default="off",

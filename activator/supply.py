@@ -8,6 +8,7 @@ Invariants: a replica is told as idle once its gate is closed and nothing is ins
 more never starts to wait again. Subclassed by `activator.hold`, where requests come in.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Protocol
 
@@ -36,7 +37,7 @@ class HoldListener(Protocol):
         """For the access log."""
 
 
-class Supply(Requests):
+class Supply(Requests, ABC):
     """See the module's text."""
 
     def __init__(
@@ -54,9 +55,9 @@ class Supply(Requests):
         """What is said while the service cannot be started, and until when."""
         self._clock = clock
 
+    @abstractmethod
     def _release(self, now_s: float) -> None:
         """Let in what waits, as far as there is room."""
-        raise NotImplementedError
 
     # What there is
 

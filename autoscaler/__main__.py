@@ -6,7 +6,7 @@ import sys
 
 def main() -> int:
     """Run the autoscaler of a cluster; the exit code."""
-    from autoscaler.running import run
+    from autoscaler.process import run
 
     return run(sys.argv[1:], os.environ)
 

@@ -4,26 +4,34 @@ Every autoscaler receives, so that a follower knows as much as the leader; only 
 acknowledgement says whether it was one. A stream may ask this side first to prove that it is an autoscaler; it says who
 it is, its token is judged by whoever was injected, and from then on it speaks for that source alone.
 
-Invariants: bounded in streams, in those not yet known, in bytes kept and read, in time until a source says who it is,
-and in work for one callback; a report about a service that the source may not see is dropped and counted, and ends its
-stream; whatever a source does, others are heard.
+Invariants: bounded in streams, in those not yet known, in tokens that are judged, in bytes kept and read, in time until
+a source says who it is, and in work for one callback; a report about a service that the source may not see is dropped
+and counted, and ends its stream; whatever a source does, others are heard.
 """
 
 import asyncio
+import logging
 import socket
 import ssl
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 import msgspec
 
-from autoscaler.identity import Identity, Refused
+from autoscaler.identity import Identity, Refused, Source
+from autoscaler.knocks import ONE_BURST, ONE_PER_S, Knocks
 from autoscaler.stream import FOLLOWING, LEADING, Stream
+from zerogate.clock import now
 from zerogate.http.sweep import Sweep
 from zerogate.reporting.wire import Order, Quiesced, frame
 from zerogate.stats import Stat
 from zerogate.tasks import Nursery
+
+log = logging.getLogger(__name__)
+
+_LOG_GAP_S: Final = 1.0
+"""Whoever knocks again and again does not fill the log."""
 
 Authenticate = Callable[[str], Awaitable[Identity | Refused]]
 
@@ -62,6 +70,9 @@ class Bounds(msgspec.Struct, frozen=True, kw_only=True):
     """More than the sources that the autoscaler knows at most."""
     unknown: int = 1_000
     """Streams whose token is not judged yet: after a restart ten thousand sources come within seconds."""
+    tokens_per_s: float = ONE_PER_S
+    tokens_at_once: int = ONE_BURST
+    """First tokens that are judged for one address."""
     readings_per_s: float = 50.0
     """Of a source that sees one service: it has one reading a second to tell."""
     readings_per_s_of_all: float = 20_000.0
@@ -124,12 +135,60 @@ class Receiver:
         self.unknown: set[Stream] = set()
         self.silent: dict[Stream, None] = {}
         """Of the unknown, those that have not said who they are, the oldest first."""
-        self.quiet_until_s = 0.0
+        self.knocks = Knocks(now(), one_per_s=self.bounds.tokens_per_s, one_burst=self.bounds.tokens_at_once)
+        self._quiet_until_s = 0.0
         self._server: asyncio.Server | None = None
 
     async def start(self, sock: socket.socket) -> None:
         """Take streams from this listening socket."""
         self._server = await asyncio.get_running_loop().create_server(lambda: Stream(self), sock=sock)
+
+    # What streams tell
+
+    def enter(self, stream: Stream) -> bool:
+        """It has come, and is nobody's yet. False: it was turned away, because there are as many as are taken."""
+        unknown, bounds = len(self.unknown), self.bounds
+        self.unknown.add(stream)
+        if unknown >= bounds.unknown or unknown + len(self.streams) >= bounds.streams:
+            # an honest source says who it is with its first bytes: whoever only knocks keeps no place from it
+            oldest = next(iter(self.silent), stream)
+            oldest.turn_away("full", "This autoscaler has as many streams as it takes.", is_passing=True)
+            if oldest is stream:
+                return False
+        self.silent[stream] = None
+        return True
+
+    def hear(self, stream: Stream) -> None:
+        """It has said who it is; that is to be proved yet."""
+        self.silent.pop(stream, None)
+
+    def know(self, stream: Stream, source: Source) -> None:
+        """It is this source's. One that is open already is dead, and only not known to be."""
+        before = self.streams.get(source.name)
+        if before is not None:
+            before.abort()
+        self.unknown.discard(stream)
+        self.streams[source.name] = stream
+
+    def turn_away(self, stream: Stream, source: Source | None, why: str, reason: str) -> None:
+        """It is told why, and ends; `why` is one of `Figures.refused`."""
+        self.figures.refused[why] += 1
+        if now() >= self._quiet_until_s:
+            self._quiet_until_s = now() + _LOG_GAP_S
+            log.warning("a stream of %s: %s", source.name if source is not None else "an unknown source", reason)
+        self.unknown.discard(stream)
+        self.silent.pop(stream, None)
+
+    def leave(self, stream: Stream, source: Source | None) -> None:
+        """Its connection is lost."""
+        self.unknown.discard(stream)
+        self.silent.pop(stream, None)
+        if source is not None and self.streams.get(source.name) is stream:
+            del self.streams[source.name]
+            if source.scope is not None:
+                self.listener.on_source_lost(source.name)
+
+    # What the autoscaler wants
 
     def say_who_leads(self) -> None:
         """The leader has changed: sources say again what it has not acknowledged."""

@@ -6,17 +6,10 @@ A follower hears and decides as the leader does, and writes nothing.
 """
 
 import asyncio
-import gc
 import logging
 import os
-import signal
 import socket
-import sys
-from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Final
-
-import uvloop
 
 from autoscaler.certificates import certificates_of
 from autoscaler.cluster.bypasses import Bypasses
@@ -37,14 +30,13 @@ from autoscaler.injector.settings import terms_of
 from autoscaler.loop import Autoscaler
 from autoscaler.quiescer import SidecarQuiescer
 from autoscaler.receiver import Receiver
-from autoscaler.settings import Settings, read
+from autoscaler.settings import Settings
 from zerogate.admin.server import AdminServer
 from zerogate.clock import now, wall
 from zerogate.drain import Steps, leave
-from zerogate.errors import DefinitionErrors, ZerogateError
 from zerogate.http.listener import bind
 from zerogate.http.sweep import Sweep
-from zerogate.kube.access import Access, by_kubeconfig, in_pod
+from zerogate.kube.access import Access
 from zerogate.kube.client import KubeClient
 from zerogate.kube.event_book import Happening
 from zerogate.kube.extra_kinds import ExtraKinds
@@ -58,7 +50,7 @@ from zerogate.kube.scaling import Scales
 from zerogate.kube.takeovers import Takeovers
 from zerogate.kube.watching import Change, Watched
 from zerogate.loop_lag import LoopLag
-from zerogate.process import raise_open_files, usage
+from zerogate.process import usage
 from zerogate.tasks import Nursery
 from zerogate.version import version
 
@@ -81,6 +73,17 @@ class RunningAutoscaler:
         self._sock = bind(settings.stats, what="--stats-listen", example="--stats-listen HOST:PORT")
         self.nursery = Nursery()
         self.client = KubeClient(access)
+        self._begin_to_write(loop)
+        self._begin_to_hear(loop)
+        self._begin_to_see()
+        self.webhook = self._webhook(access)
+        self._begin_to_show()
+        self.is_synced = False
+        self._is_expect_due = False
+
+    def _begin_to_write(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Who leads, and what a leader alone does."""
+        settings = self.settings
         pod = settings.pod or socket.gethostname()
         self.happenings = Happenings(self.client, controller="zerogate.dev/autoscaler", instance=pod)
         self.leadership = Leadership(
@@ -97,6 +100,10 @@ class RunningAutoscaler:
         )  # fmt: skip
         self.runtime = KubernetesRuntime(self.hands, self.nursery, call_later=loop.call_later, clock=now)
         self.history = History()
+
+    def _begin_to_hear(self, loop: asyncio.AbstractEventLoop) -> None:
+        """What is counted and by whom, and what follows from it."""
+        settings = self.settings
         self.bypasses = Bypasses(self.client, namespace=settings.watch)
         self.coverage = Coverage(
             lambda source: self.autoscaler.is_lost(source), self.bypasses.of, has_activators=bool(settings.activators)
@@ -126,6 +133,10 @@ class RunningAutoscaler:
             listener=self.quiescer, tls=lambda: self.certificates.stats_context,
             masters=lambda: self.certificates.masters, takes_unproven=settings.takes_unproven,
         )  # fmt: skip
+
+    def _begin_to_see(self) -> None:
+        """What the cluster shows, and whose of it is ours."""
+        settings = self.settings
         self.takeovers = self._takeovers()
         self.route_notes = RouteNotes(
             self.client, is_leader=self.leadership.is_leader,
@@ -144,7 +155,10 @@ class RunningAutoscaler:
             number_of_ours=lambda key: self.runtime.number("/".join(key)),
             on_floor_back=lambda key: self.runtime.on_policy_changed("/".join(key)),
         )  # fmt: skip
-        self.webhook = self._webhook(access)
+
+    def _begin_to_show(self) -> None:
+        """What people and their tools are told."""
+        settings = self.settings
         self.loop_lag = LoopLag()
         self.view = ClusterView(
             self.autoscaler, self.services, self.runtime, self.history,
@@ -159,8 +173,6 @@ class RunningAutoscaler:
         )  # fmt: skip
         self.admin = AdminServer(self.view, settings.admin)
         self.admin.bind()
-        self.is_synced = False
-        self._is_expect_due = False
 
     def _takeovers(self) -> Takeovers | None:
         settings = self.settings
@@ -347,43 +359,3 @@ class RunningAutoscaler:
     def _tell(self, happening: Happening) -> None:
         if self.leadership.is_leader():
             self.happenings.tell(happening)
-
-
-def run(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
-    """Run until told to leave; the exit code."""
-    try:
-        settings = read(arguments, environ)
-    except DefinitionErrors as errors:
-        for error in errors.errors:
-            sys.stderr.write(f"autoscaler: {error}\n")
-        return 2
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
-    raise_open_files()
-    try:
-        uvloop.run(_main(settings, environ))
-    except ZerogateError as error:
-        sys.stderr.write(f"autoscaler: {error}\n")
-        return 1
-    return 0
-
-
-async def _main(settings: Settings, environ: Mapping[str, str]) -> None:
-    access = in_pod(environ) if not settings.kubeconfig else await by_kubeconfig(Path(settings.kubeconfig))
-    running = RunningAutoscaler(settings, access)
-    left = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, left.set)
-    starting = running.nursery.start(running.start(), name="start")
-    leaving = running.nursery.start(left.wait(), name="leave")
-    try:
-        await asyncio.wait((starting, leaving), return_when=asyncio.FIRST_COMPLETED)
-        if starting.done():
-            starting.result()
-            log.info("reports on port %d, %d services", running.stats_port, len(running.services.entries))
-            # what lives as long as the process is not worth looking at in every collection
-            gc.collect()
-            gc.freeze()
-            await left.wait()
-        log.info("leaving: the lead is given away")
-    finally:
-        await running.stop()

@@ -7,7 +7,6 @@ them.
 """
 
 import asyncio
-import logging
 import os
 from typing import TYPE_CHECKING, Any, Final
 
@@ -46,10 +45,10 @@ from zerogate.reporting.wire import (
 if TYPE_CHECKING:
     from autoscaler.receiver import Receiver
 
-log = logging.getLogger(__name__)
-
 HELLO_S: Final = 5.0
 """For the first message and the judgement of its token."""
+KNOCK_S: Final = HELLO_S / 2
+"""Most time for which the judgement of a first token is put off; the source comes again."""
 SLICE: Final = 256
 """Readings in one callback: about a millisecond."""
 _BYTES_OF_ONE: Final = 512
@@ -57,8 +56,6 @@ _BYTES_OF_ONE: Final = 512
 TOKEN_GAP_S: Final = 1.0
 """Between two tokens of a source: each costs a question to the API server. An honest one has a new one every few
 minutes; who says the next one sooner is not read until then."""
-_LOG_GAP_S: Final = 1.0
-"""Whoever knocks again and again does not fill the log."""
 _TLS_HANDSHAKE: Final = b"\x16"
 """A TLS record's first byte (RFC 8446 section 5.1); a preamble begins with a letter."""
 LEADING: Final = frame(Ack(0, leading=True))
@@ -100,27 +97,12 @@ class Stream(asyncio.Protocol):
         if self._tls is not None:
             self._can_write = True
             return
-        receiver, bounds = self._receiver, self._receiver.bounds
-        unknown = len(receiver.unknown)
-        receiver.unknown.add(self)
-        if unknown >= bounds.unknown or unknown + len(receiver.streams) >= bounds.streams:
-            # an honest source says who it is with its first bytes: whoever only knocks keeps no place from it
-            oldest = next(iter(receiver.silent), self)
-            oldest.turn_away("full", "This autoscaler has as many streams as it takes.", is_passing=True)
-            if oldest is self:
-                return
-        receiver.silent[self] = None
-        receiver.sweep.watch(self, self._heard_s + HELLO_S)
+        if self._receiver.enter(self):
+            self._receiver.sweep.watch(self, self._heard_s + HELLO_S)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        receiver, source = self._receiver, self._source
-        receiver.sweep.forget(self)
-        receiver.unknown.discard(self)
-        receiver.silent.pop(self, None)
-        if source is not None and receiver.streams.get(source.name) is self:
-            del receiver.streams[source.name]
-            if source.scope is not None:
-                receiver.listener.on_source_lost(source.name)
+        self._receiver.sweep.forget(self)
+        self._receiver.leave(self, self._source)
 
     def pause_writing(self) -> None:
         self._can_write = False
@@ -145,13 +127,7 @@ class Stream(asyncio.Protocol):
 
     def turn_away(self, why: str, reason: str, *, is_passing: bool = False) -> None:
         """Say why, and end."""
-        receiver = self._receiver
-        receiver.figures.refused[why] += 1
-        if now() >= receiver.quiet_until_s:
-            receiver.quiet_until_s = now() + _LOG_GAP_S
-            log.warning("a stream of %s: %s", self._source.name if self._source else "an unknown source", reason)
-        receiver.unknown.discard(self)
-        receiver.silent.pop(self, None)
+        self._receiver.turn_away(self, self._source, why, reason)
         self.write(frame(TurnedAway(reason, is_passing)))
         self._bodies.clear()
         self._transport.close()
@@ -312,7 +288,7 @@ class Stream(asyncio.Protocol):
         elif self.proof == "none" and not self._receiver.takes_unproven:
             self.turn_away("unproven", "Reports are taken from sources that ask for TLS, or show a sidecar's key.")
         else:
-            self._receiver.silent.pop(self, None)
+            self._receiver.hear(self)
             self._judge(message.token, message)
 
     def _prove(self, challenge: Challenge) -> None:
@@ -349,12 +325,23 @@ class Stream(asyncio.Protocol):
     def _judge(self, token: str, hello: Hello | None) -> None:
         self._is_busy = True
         self._transport.pause_reading()
-        wait_s = max(0.0, self._token_s + TOKEN_GAP_S - now())
+        now_s = now()
         if hello is None:
-            self._token_s = now() + wait_s
+            wait_s = max(0.0, self._token_s + TOKEN_GAP_S - now_s)
+            self._token_s = now_s + wait_s
+        else:
+            may_wait_s = self._receiver.knocks.wait_s(self._address(), now_s, most_s=KNOCK_S)
+            if may_wait_s is None:
+                self.turn_away("full", "This autoscaler has more tokens to judge than it takes.", is_passing=True)
+                return
+            wait_s = may_wait_s
         if wait_s:
             self._receiver.figures.throttled += 1
         self._receiver.nursery.start(self._judge_and_go_on(token, hello, wait_s), name="authentication of a source")
+
+    def _address(self) -> str:
+        name = self._transport.get_extra_info("peername")
+        return str(name[0]) if name else ""
 
     async def _judge_and_go_on(self, token: str, hello: Hello | None, wait_s: float) -> None:
         await asyncio.sleep(wait_s)
@@ -389,11 +376,7 @@ class Stream(asyncio.Protocol):
             self.turn_away("forged", source.reason)
             return False
         receiver, bounds = self._receiver, self._receiver.bounds
-        before = receiver.streams.get(source.name)
-        if before is not None:
-            before.abort()  # the source is here, so that stream is dead and only not known to be
-        receiver.unknown.discard(self)
-        receiver.streams[source.name] = self
+        receiver.know(self, source)
         self._source = source
         self._rate = bounds.readings_per_s_of_all if source.scope is None else bounds.readings_per_s
         self._allowed = self._rate * bounds.burst_s

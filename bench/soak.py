@@ -5,16 +5,18 @@
 
 200 requests a second meet one replica that serves one in 14 s (0.07 a second). The queue is full within seconds; from
 then on nearly all are refused at once, the held ones give up after their hold timeout or are served in their turn.
+Beside them a WebSocket of another service is open all the time without a byte, and has to echo and close in the end.
 Printed and written to `bench/results/soak.json`; the exit code is 1 where a request went missing or memory grew.
 """
 
 import argparse
 import asyncio
 import contextlib
+import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -22,14 +24,17 @@ import msgspec
 
 from bench.idle import MIB, cpu_s, resident_bytes
 from bench.table import Figure, at_most, show, write
+from bench.websockets import close_socket, open_socket, say_hello
 from tests.e2e.crowd import connect
-from tests.e2e.harness import Box, stub, zerogate
+from tests.e2e.harness import ROOT, Box, Service, stub, zerogate
 
 PER_S: Final = 200.0
 SERVICE_MS: Final = 14_300
 """One slot: 0.07 requests a second, 2,860 times less than what comes."""
 HOLD_S: Final = 60
 """Of those held; the queue of 512 is turned over so often that an hour shows every way out of it many times."""
+CODE: Final = 4001
+ANSWER_S: Final = 10.0
 GOAL_MIB_PER_H: Final = 2.0
 """A leak of 3 bytes per request would show; the allocator's own wandering over an hour is below."""
 LONG_S: Final = 1800.0
@@ -49,11 +54,33 @@ class Outcome(msgspec.Struct, kw_only=True):
     most_held: int = 0
     slowest_refusal_s: float = 0.0
     duration_s: float = 0.0
+    lost_sockets: int = 0
+    """Of one that was silent all the time."""
 
 
 def service() -> dict[str, object]:
     """The one that is overloaded."""
     return stub(concurrency_limit=1, target_concurrency=1, hold_timeout=f"{HOLD_S}s")
+
+
+def socket_service() -> Service:
+    """The one with a WebSocket that nobody uses; nobody asks whether it is still there either."""
+    return {"command": [sys.executable, str(ROOT / "tests" / "websocket_server.py"), "--silent"], "policy": {}}
+
+
+async def silence(box: Box, name: str) -> Callable[[], Awaitable[int]]:
+    """Open a WebSocket; returned is what tells, after as long as one likes, how many were lost of it: 0 or 1."""
+    wire = await open_socket(box, name)
+
+    async def lost() -> int:
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                await say_hello(wire)
+                return int(await close_socket(wire) != CODE)
+        except (OSError, TimeoutError, asyncio.IncompleteReadError):
+            return 1
+
+    return lost
 
 
 async def overload(box: Box, name: str, *, duration_s: float, per_s: float = PER_S) -> Outcome:
@@ -127,8 +154,10 @@ _RESULTS: Final = ("served", "refused", "abandoned", "cut")
 
 async def _run(minutes: float) -> tuple[Outcome, int]:
     with tempfile.TemporaryDirectory() as folder:
-        async with zerogate({"chat": service()}, Path(folder)) as box:
+        async with zerogate({"chat": service(), "socket": socket_service()}, Path(folder)) as box:
+            lost_sockets = await silence(box, "socket")
             outcome = await overload(box, "chat", duration_s=minutes * 60)
+            outcome.lost_sockets = await lost_sockets()
             return outcome, await missing(box, "chat")
 
 
@@ -145,6 +174,7 @@ def _figures(outcome: Outcome, lost: int) -> list[Figure]:
         Figure(name="answered", value=f"{outcome.statuses.total():,}", note=ends),
         at_most("requests that ended in no result", lost, 0, "", digits=0),
         at_most("connections without an answer", outcome.statuses["no answer"], 0, "", digits=0),
+        at_most("silent WebSockets that were lost", outcome.lost_sockets, 0, "", digits=0, note=note),
         Figure(name="most held at once", value=f"{outcome.most_held:,}"),
         at_most(
             "slowest refusal (429)", outcome.slowest_refusal_s * 1000, 250, "ms", note="client's own delay included"
@@ -171,6 +201,6 @@ def main(arguments: Sequence[str] = ()) -> int:
         figures = _figures(outcome, lost)
         show("soak", figures)
         write(RESULT, figures)
-        must_hold = ("requests that ended in no result", "memory slope")
+        must_hold = ("requests that ended in no result", "silent WebSockets that were lost", "memory slope")
         return int(any(figure.is_met is False for figure in figures if figure.name in must_hold))
     return 130

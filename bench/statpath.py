@@ -18,7 +18,7 @@ import uvloop
 from aiohttp import web
 
 from autoscaler.identity import Identity, Refused
-from autoscaler.receiver import Receiver
+from autoscaler.receiver import Bounds, Receiver
 from autoscaler.sources import Sources
 from bench.table import Figure, at_most
 from zerogate.clock import now
@@ -103,12 +103,16 @@ def _reading(number: int, sequence: int) -> Reading:
     )  # fmt: skip
 
 
+_BOUNDS: Final = Bounds(tokens_at_once=2 * SOURCES)
+"""All of them come from one address here."""
+
+
 async def _streams(*, fed: bool) -> float:
     """Microseconds for one report."""
     done, nursery = asyncio.Event(), Nursery()
     counts = _Counts(_sources() if fed else None, done, SOURCES * ROUNDS)
     receiver = Receiver(
-        counts, _everybody, is_leading=lambda: True, sweep=Sweep(), nursery=nursery
+        counts, _everybody, is_leading=lambda: True, sweep=Sweep(), nursery=nursery, bounds=_BOUNDS
     )  # fmt: skip
     sock = bind(Address("127.0.0.1", 0), what="listen")
     await receiver.start(sock)
@@ -178,7 +182,7 @@ async def _wakes() -> float:
     nursery = Nursery()
     counts = _Counts(None, asyncio.Event(), -1)
     receiver = Receiver(
-        counts, _everybody, is_leading=lambda: True, sweep=Sweep(), nursery=nursery
+        counts, _everybody, is_leading=lambda: True, sweep=Sweep(), nursery=nursery, bounds=_BOUNDS
     )  # fmt: skip
     sock = bind(Address("127.0.0.1", 0), what="listen")
     await receiver.start(sock)

@@ -150,6 +150,7 @@ class BoxView:
             dropped_log_lines=self._running.access_log.dropped,
             body_bytes=self._running.server.memory.body_bytes,
             answer_bytes=self._running.server.memory.answer_bytes,
+            upload_bytes=self._running.server.memory.upload_bytes,
             traces=self._running.tracing.fates if self._running.tracing is not None else {},
         )
 

@@ -123,8 +123,9 @@ BOX_KEYS: Final = _table(
     FileKey(
         name="body-memory",
         kind=Size(1024 * 1024, 1 << 40),
-        doc="Most bytes of request bodies that are kept in all, held or searched for their model, and of answers that "
-        "clients do not take; beyond it new ones are answered with 503 and running uploads pause.",
+        doc="Most bytes in all of request bodies that are kept, held or searched for their model, of uploads that "
+        "replicas do not take and of answers that clients do not take; beyond it new requests get 503 and "
+        "running uploads pause.",
         default="1Gi",
         reason="Sixteen of the largest bodies that are searched, and what small machines have left.",
     ),

@@ -23,13 +23,13 @@ from gateway.router import Router
 from zerogate.clock import now
 from zerogate.counters import ServiceCounters
 from zerogate.drain import Steps, leave, leaving
-from zerogate.http.access_log import AT_ONCE, AccessLog
+from zerogate.http.access_log import AccessLog
 from zerogate.http.certificate_watch import CertificateWatch
 from zerogate.http.entrance import Entrance
 from zerogate.http.exchange import Exchange
 from zerogate.http.listener import Listener, bind
+from zerogate.http.memory import BufferMemory
 from zerogate.http.server import Server
-from zerogate.http.sides import BufferMemory
 from zerogate.http.sweep import Sweep
 from zerogate.http.tracing import Tracing, start_export
 from zerogate.local.runtime import LocalRuntime
@@ -206,9 +206,7 @@ class RunningBox:
     async def _keep_house(self) -> None:
         while True:
             await asyncio.sleep(HOUSEKEEPING_S)
-            for _ in range(self.access_log.waiting // AT_ONCE + 1):
-                self.access_log.flush()
-                await asyncio.sleep(0)
+            await self.access_log.flush_all()
             await self.remembered.save_if_due(self.autoscaler.export_state, now())
 
     def lost_connections(self) -> dict[str, int]:

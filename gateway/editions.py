@@ -55,15 +55,19 @@ class Editions:
             data = Path(self._path).read_bytes()
             file = read_file(data, self._path)
         except (DefinitionErrors, OSError) as error:
-            self.refused += 1
             log.error("the file is wrong, nothing was changed:\n%s", error)
-            return str(error)
+            return self.refuse(str(error))
         self.applied += 1
         self.number += 1
         self.file = file
         self.reloads.begin(self.number, workers, asker, now_s)
         log.info("reloaded %s: %s", self._path, self.services)
         return Apply(self.number, data)
+
+    def refuse(self, why: str) -> str:
+        """Nothing is read again; what whoever asked is told."""
+        self.refused += 1
+        return why
 
     @property
     def services(self) -> str:

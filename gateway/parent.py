@@ -26,7 +26,7 @@ from gateway.cluster_side import ClusterSide
 from gateway.doors import Doors
 from gateway.editions import Editions
 from gateway.file import GatewayFile
-from gateway.messages import Applied, Ask, Changed, LeaveAtOnce, News, Report, ToParent, WakeUp, Woken
+from gateway.messages import Amend, Applied, Apply, Ask, Changed, LeaveAtOnce, News, Report, ToParent, WakeUp, Woken
 from gateway.processes import Processes
 from gateway.reloads import Asker
 from gateway.replies import Replies
@@ -265,7 +265,10 @@ class Parent:
     def _reload(self, asker: Asker | None) -> None:
         if self._tls is not None:
             self._tls.refresh()
-        told = self._editions.read_again(self._processes.workers.present, asker, now())
+        if self._tls is not None and self._tls.refused:
+            told: Apply | Amend | str = self._editions.refuse(self._tls.refused)
+        else:
+            told = self._editions.read_again(self._processes.workers.present, asker, now())
         if isinstance(told, str):
             if asker is not None:
                 self._replies.answer(asker, 422, {"applied": False, "detail": told})

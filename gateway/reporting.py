@@ -15,7 +15,7 @@ from gateway.figures import LOST, TOLD, TRACES, UNROUTED, figures_of
 from gateway.messages import Figures, Number, Report
 from gateway.tally import PROCESS
 from zerogate.counters import ServiceCounters
-from zerogate.http.access_log import AT_ONCE, AccessLog
+from zerogate.http.access_log import AccessLog
 from zerogate.http.server import Server
 from zerogate.http.tracing import Tracing
 from zerogate.process import usage
@@ -46,9 +46,7 @@ class Reporting:
         """Report until cancelled; the access log is written here too."""
         while True:
             await asyncio.sleep(REPORT_S)
-            for _ in range(self._access_log.waiting // AT_ONCE + 1):
-                self._access_log.flush()
-                await asyncio.sleep(0)
+            await self._access_log.flush_all()
             if not self._channel.is_behind:
                 changed = self._holds.take_changed()
                 self.report(changed)
@@ -87,5 +85,6 @@ class Reporting:
             "connections": len(server.connections),
             "body_bytes": server.memory.body_bytes,
             "answer_bytes": server.memory.answer_bytes,
+            "upload_bytes": server.memory.upload_bytes,
         }
         return Figures(counters, gauges)

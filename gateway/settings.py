@@ -213,7 +213,7 @@ OPTIONS: Final = (
     Option(
         name="body-memory", field="body_memory_bytes", metavar="SIZE",
         parse=Size(1024 * 1024, 1 << 40).parse, default="1Gi",
-        says="most bytes of request bodies that each worker keeps; beyond it new ones get 503 and uploads pause",
+        says="most bytes of bodies and answers that each worker keeps or that wait; beyond it new requests get 503",
     ),
     Option(
         name="access-log", field="access_log", metavar="MODE", parse=_one_of("off", "sampled", "on"), default="off",

@@ -36,8 +36,8 @@ from zerogate.counters import ServiceCounters
 from zerogate.drain import Steps, leave, leaving
 from zerogate.http.access_log import AccessLog
 from zerogate.http.exchange import Exchange
+from zerogate.http.memory import BufferMemory
 from zerogate.http.server import ConnectionLimits, Server
-from zerogate.http.sides import BufferMemory
 from zerogate.http.sweep import Sweep
 from zerogate.http.tracing import Tracing, start_export
 from zerogate.output import STDOUT, Output

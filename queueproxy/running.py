@@ -34,12 +34,15 @@ from zerogate.stats import Stat
 from zerogate.tasks import Nursery
 
 if TYPE_CHECKING:
+    from zerogate.http.access_log import AccessLog
     from zerogate.reporting.sender import Sender
 
 log = logging.getLogger("queueproxy")
 
 PATIENCE: Final = 3
 """Late answers in a row until a ready replica is not ready: the kubelet's own failureThreshold."""
+LOG_S: Final = 1.0
+"""How often lines of the access log are written; a gateway's."""
 LAST_ANSWERS_S: Final = 1.0
 """For answers of the admin port that are on their way when everything else is over."""
 
@@ -56,13 +59,15 @@ class Sidecar:
             traffic.close()
             raise
         self.nursery = Nursery()
-        sweep = self._sweep = Sweep(asyncio.get_running_loop())
+        loop = asyncio.get_running_loop()
+        sweep = self._sweep = Sweep(loop)
         self.pool = make_pool(settings.protocol, settings.upstream, sweep, self.nursery)
         self.admin = Admin(
             self, drain_deadline_s=settings.drain_deadline_s, clock=now, drain_token=settings.drain_token
         )
         self.slots = Slots(
-            settings.service, _bounds(settings), _terms(settings), self.pool, on_empty=self.admin.on_empty
+            settings.service, _bounds(settings), _terms(settings), self.pool, on_empty=self.admin.on_empty,
+            choose=_choose, call_later=loop.call_later, clock=now,
         )  # fmt: skip
         self.probe = Probe(
             settings.upstream, settings.probe_path, self._on_change,
@@ -78,6 +83,7 @@ class Sidecar:
         self.addresses = (_address(traffic), _address(admin))
         self._source = settings.stats_source or socket.gethostname()
         self._sender = self._make_sender() if settings.stats else None
+        self._access_log = self._make_access_log() if settings.access_log != "off" else None
         self._incarnation = os.urandom(8).hex()
         self._started_at = wall()
         self._at_once = asyncio.Event()
@@ -90,6 +96,8 @@ class Sidecar:
         await self.traffic.start()
         if self._sender is not None:
             self._sender.start()
+        if self._access_log is not None:
+            self.nursery.start(self._write_log(self._access_log), name="access log")
 
     def _make_sender(self) -> "Sender":
         # half a MiB that only those need who report
@@ -108,6 +116,20 @@ class Sidecar:
         return Sender(
             Reports(self.slots), target, nursery=self.nursery, jitter=random, on_order=quiescing.on_order
         )  # fmt: skip
+
+    def _make_access_log(self) -> "AccessLog":
+        # half a MiB that only those need who read it
+        from zerogate.http.access_log import AccessLog
+        from zerogate.output import STDOUT, Output
+
+        access_log = AccessLog(self.settings.access_log, Output(STDOUT).write)
+        self.slots.note = lambda exchange: access_log.add(self.settings.service, exchange)
+        return access_log
+
+    async def _write_log(self, access_log: "AccessLog") -> None:
+        while True:
+            await asyncio.sleep(LOG_S)
+            await access_log.flush_all()
 
     def _on_change(self, is_ready: bool) -> None:
         if not self.slots.is_closed:
@@ -169,6 +191,8 @@ class Sidecar:
         if self._sender is not None:
             await self._sender.close()
         await self.nursery.aclose()
+        if self._access_log is not None:
+            self._access_log.finish()
 
     # What the admin port shows
 
@@ -253,6 +277,11 @@ async def _main(settings: Settings) -> None:
 def _address(sock: socket.socket) -> str:
     host, port = sock.getsockname()[:2]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _choose(below: int) -> int:
+    """Chance for pauses, without the half MiB of the module `random`."""
+    return int.from_bytes(os.urandom(4), "big") % below
 
 
 def _bounds(settings: Settings) -> Bounds:

@@ -66,6 +66,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     stats_key: str
     """Empty: whoever answers is taken for an autoscaler."""
     drain_token: str | None
+    access_log: Literal["off", "sampled", "on"]
 
     @property
     def queue_limit(self) -> int:
@@ -91,6 +92,12 @@ def _depth(text: str) -> int | None:
 def _protocol(text: str) -> str:
     if text not in ("http1", "h2c"):
         raise DefinitionError(f"{shown(text)} is not a protocol", hint="Write http1 or h2c.")
+    return text
+
+
+def _mode(text: str) -> str:
+    if text not in ("off", "sampled", "on"):
+        raise DefinitionError(f"{shown(text)} is none of off, sampled, on")
     return text
 
 
@@ -218,6 +225,10 @@ OPTIONS: Final = (
     Option(
         name="drain-token", field="drain_token", metavar="TOKEN", parse=_token, default="none",
         says="what /drain has to be asked with, as the header zerogate-drain-token, where others reach the admin port",
+    ),
+    Option(
+        name="access-log", field="access_log", metavar="MODE", parse=_mode, default="off",
+        says="a JSON line per request on standard output: off, on, or sampled (all failures, 1 % of the others)",
     ),
 )  # fmt: skip
 

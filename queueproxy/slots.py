@@ -19,23 +19,22 @@ from collections.abc import Callable
 from typing import Final
 
 import msgspec
-from msgspec.structs import replace
 
+from queueproxy import refusals
 from queueproxy.grants import Grants, Holder
+from queueproxy.setbacks import Setbacks
+from queueproxy.ways import Ways
 from zerogate.errors import Refusal
 from zerogate.gate import Gate
 from zerogate.http.exchange import Exchange
 from zerogate.http.kept_body import REPLAY_BYTES
 from zerogate.http.phases import CONNECTING
-from zerogate.http.requests import MEMORY_FULL, Requests
+from zerogate.http.requests import Requests
 from zerogate.http.sides import Destination, RequestTerms
 from zerogate.http.tunnel import Tunnel
-from zerogate.http.upstream import ReplicaPool, Upstream
+from zerogate.http.upstream import Choose, ReplicaPool
 
-MAX_ATTEMPTS: Final = 3
-"""A pooled connection may be closed under a request (the server was idle too long); twice in a row is a fault."""
 LONGEST_RETRY_AFTER_S: Final = 60.0
-_MEMORY_FULL: Final = replace(MEMORY_FULL, not_sent=True)
 
 
 class Bounds(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,8 +56,9 @@ class Slots(Requests):
     """See the module's text. `on_empty` is called when the last request has left after `close`."""
 
     def __init__(
-        self, service: str, bounds: Bounds, terms: RequestTerms, pool: ReplicaPool, *, on_empty: Callable[[], None]
-    ) -> None:
+        self, service: str, bounds: Bounds, terms: RequestTerms, pool: ReplicaPool, *, on_empty: Callable[[], None],
+        choose: Choose, call_later: Callable[[float, Callable[[], None]], object], clock: Callable[[], float],
+    ) -> None:  # fmt: skip
         super().__init__(queue_limit=bounds.queue_limit, queue_bytes=bounds.queue_bytes)
         self.service = service
         self.bounds = bounds
@@ -73,6 +73,8 @@ class Slots(Requests):
         """Called while gateways are kept away, when something comes nevertheless or nothing is left."""
         self.on_unreachable: Callable[[str], None] = _unheard
         """Called where a connection to the model server could not be made."""
+        self.note: Callable[[Exchange], None] | None = None
+        """Called with each request that is over, where they are written down."""
         self.is_closed = False
         self.is_quiesced = False
         """The autoscaler keeps gateways away, for as long as it says so."""
@@ -80,12 +82,12 @@ class Slots(Requests):
         """WebSockets that are open and silent."""
         self.own_arrivals = 0
         """Requests that came without a gateway: of the others their gateway reports the arrival."""
-        self._pool = pool
-        self._own = self._way(self.grants.own)
-        self._ways: dict[bytes, Upstream] = {}
-        """By the name of the gateway."""
+        self._ways = Ways(service, pool, self.grants)
         self._on_empty = on_empty
-        self._why_shut = self._not_ready("it was not asked yet")
+        self._setbacks = Setbacks(
+            service, self.gate, self.counters, give_up=self._give_up, choose=choose, call_later=call_later, clock=clock
+        )
+        self._why_shut = refusals.not_ready(service, "it was not asked yet")
 
     @property
     def is_ready(self) -> bool:
@@ -107,7 +109,7 @@ class Slots(Requests):
         """Why nothing is let in, for people; empty while something is."""
         if not self.gate.is_open:
             return self._why_shut.detail
-        return self._kept_away() if self.is_quiesced else ""
+        return refusals.quiesced(self.service).detail if self.is_quiesced else ""
 
     @property
     def takes_gateways(self) -> bool:
@@ -118,24 +120,16 @@ class Slots(Requests):
 
     def join(self, name: bytes, now_s: float) -> Holder:
         """A gateway of this name has come, or come again: its requests enter by what it is granted."""
-        self._forget_gone()
-        way = self._ways.get(name)
-        if way is None:
-            way = self._ways[name] = self._way(Holder(self.gate, self.grants, stands=True))
-        assert isinstance(way.gate, Holder)
-        self.grants.join(way.gate, now_s)
+        holder = self._ways.holder(name)
+        self.grants.join(holder, now_s)
         self._settle(now_s)
-        return way.gate
+        return holder
 
     def part(self, holder: Holder, now_s: float) -> None:
         """It has gone. What it has inside stays its own, should it come again, and leaves by itself."""
         self.grants.part(holder, now_s)
-        self._forget_gone()
+        self._ways.forget_gone()
         self._settle(now_s)
-
-    def _forget_gone(self) -> None:
-        holders = self.grants.holders
-        self._ways = {name: way for name, way in self._ways.items() if way.gate in holders or way.gate.in_flight}
 
     def report(self, holder: Holder, waiting: int, in_flight: int, now_s: float) -> None:
         """So many requests of a gateway wait, and so many were sent of which it has not seen the end."""
@@ -146,9 +140,6 @@ class Slots(Requests):
         """Deal anew what was kept for too long; to be called at `grants.due_s`."""
         self.grants.check(now_s)
         self._settle(now_s)
-
-    def _way(self, holder: Holder) -> Upstream:
-        return Upstream(service=self.service, id=str(self._pool.address), gate=holder, pool=self._pool)
 
     def _on_waiting(self) -> None:
         self.grants.own.waiting = self.queue.length
@@ -162,7 +153,7 @@ class Slots(Requests):
             grants.settle(now_s)
         if self.queue.length:
             while self.queue.length and grants.own.try_release():
-                self.next_in_turn(now_s).dispatch(self._own, now_s)
+                self.next_in_turn(now_s).dispatch(self._ways.own, now_s)
             if grants.is_stale:
                 grants.settle(now_s)
         if grants.is_shared:
@@ -177,14 +168,13 @@ class Slots(Requests):
         if is_ready:
             self.gate.reopen()
         else:
-            self._shut(self._not_ready(why), now_s)
+            self._shut(refusals.not_ready(self.service, why), now_s)
         self.on_change()
 
     def close(self, now_s: float) -> None:
         """Take nothing new any more; what is inside finishes."""
         self.is_closed = True
-        detail = f"This replica of {self.service} is leaving. Another one may take the request."
-        self._shut(_unsent(503, "draining", detail), now_s)
+        self._shut(refusals.draining(self.service), now_s)
         self.on_change()
         if self.is_empty:
             self._on_empty()
@@ -195,12 +185,6 @@ class Slots(Requests):
         for exchange in tuple(self._quiet) if is_quiesced else ():
             exchange.leave_tunnel(now_s)
         self.on_change()
-
-    def _kept_away(self) -> str:
-        return f"This replica of {self.service} may be stopped: the autoscaler lets no gateway in."
-
-    def _not_ready(self, why: str) -> Refusal:
-        return _unsent(503, "replica_not_ready", f"The model server of {self.service} is not ready: {why}.")
 
     def _shut(self, why: Refusal, now_s: float) -> None:
         self.gate.close()
@@ -217,18 +201,18 @@ class Slots(Requests):
         name = exchange.head.holder
         if name is None:
             self.own_arrivals += 1
-            way = self._own
+            way = self._ways.own
             if self.is_quiesced:
                 self.on_inside()
         else:
-            way = self._ways.get(name, self._own)
+            way = self._ways.of(name)
         memory = exchange.downstream.memory
         if memory.is_short and memory.look():
-            exchange.refuse(_MEMORY_FULL, now_s)
+            exchange.refuse(refusals.NO_MEMORY, now_s)
         elif not self.gate.is_open:
             self._turn_away(exchange, way, self._why_shut, now_s)
         elif self.is_quiesced and name is not None:
-            self._turn_away(exchange, way, _unsent(503, "quiesced", self._kept_away()), now_s)
+            self._turn_away(exchange, way, refusals.quiesced(self.service), now_s)
         elif way.gate.try_enter():
             self.meter.enter(now_s)
             if name is not None and exchange.head.has_body:
@@ -240,8 +224,7 @@ class Slots(Requests):
             self._wait_or_refuse(exchange, now_s)
             self._settle(now_s)
         else:
-            detail = f"This replica of {self.service} has no free slot for this gateway at the moment."
-            self._turn_away(exchange, way, _unsent(503, "replica_full", detail), now_s)
+            self._turn_away(exchange, way, refusals.no_slot(self.service), now_s)
 
     def _turn_away(self, exchange: Exchange, way: Destination[Exchange], why: Refusal, now_s: float) -> None:
         """Refuse it as not sent. A gateway then holds it, and is told again how many it may send."""
@@ -252,7 +235,7 @@ class Slots(Requests):
 
     def _wait_or_refuse(self, exchange: Exchange, now_s: float) -> None:
         if exchange.head.has_body and exchange.downstream.memory.is_full:
-            exchange.refuse(_MEMORY_FULL, now_s)
+            exchange.refuse(refusals.NO_MEMORY, now_s)
             return
         hold_s, wait_s = self.bounds.hold_s, exchange.head.wait_s
         deadline_s = now_s + (hold_s if wait_s is None else min(hold_s, wait_s))
@@ -260,13 +243,10 @@ class Slots(Requests):
             exchange.refuse(self._full(), now_s)
 
     def _full(self) -> Refusal:
-        queue = self.queue
-        detail = (
-            f"This replica of {self.service} is full: {self.gate.in_flight} of at most {self.bounds.limit} requests "
-            f"are inside, {queue.length} of at most {queue.limit} wait and hold {queue.held_bytes} of at most "
-            f"{queue.limit_bytes} bytes. Try again later."
-        )
-        return _unsent(429, "queue_full", detail, self.expected_wait_s())
+        return refusals.queue_full(
+            self.service, self.queue, in_flight=self.gate.in_flight, limit=self.bounds.limit,
+            retry_after_s=self.expected_wait_s(),
+        )  # fmt: skip
 
     def expected_wait_s(self) -> float:
         """A guess for Retry-After: when the queue of now would be gone, by the mean run time so far."""
@@ -278,27 +258,25 @@ class Slots(Requests):
     # What exchanges tell
 
     def on_hold_timeout(self, exchange: Exchange, now_s: float) -> None:
-        detail = (
-            f"The request waited {now_s - exchange.received_s:.1f} s for a place in this replica of {self.service}, "
-            f"which takes {self.bounds.limit} at once. Try again later."
-        )
-        exchange.refuse(_unsent(503, "hold_timeout", detail, self.expected_wait_s()), now_s)
+        refusal = refusals.hold_timeout(
+            self.service, waited_s=now_s - exchange.received_s, limit=self.bounds.limit,
+            retry_after_s=self.expected_wait_s(),
+        )  # fmt: skip
+        exchange.refuse(refusal, now_s)
 
     def on_unsent(self, exchange: Exchange, cause: str, now_s: float) -> None:
-        is_new = exchange.phase == CONNECTING
-        if not is_new and self.gate.is_open and exchange.attempts < MAX_ATTEMPTS:
-            # a connection from the pool was closed under it; the slot is its own still
-            self.counters.retries_by_why["lost"] += 1
-            exchange.dispatch(exchange.upstream or self._own, now_s)
-            return
-        way = self.take_out(exchange, now_s)
-        detail = f"The model server of {self.service} could not be reached: {cause}."
-        if is_new:
+        if exchange.phase == CONNECTING:
             self.on_unreachable(cause)
-        if is_new and exchange.attempts == 1:
-            self._turn_away(exchange, way, _unsent(503, "replica_unreachable", detail), now_s)
+        why = self._setbacks.after(exchange, cause, self.meter.arrivals, now_s)
+        if why is not None:
+            self._give_up(exchange, why, now_s)
+
+    def _give_up(self, exchange: Exchange, why: Refusal, now_s: float) -> None:
+        way = self.take_out(exchange, now_s)
+        if why.not_sent:
+            self._turn_away(exchange, way, why, now_s)
         else:
-            exchange.refuse(Refusal(status=502, code="replica_lost", detail=detail), now_s)
+            exchange.refuse(why, now_s)
         self._left(now_s)
 
     def on_turned_away(self, exchange: Exchange, now_s: float) -> None:
@@ -307,6 +285,8 @@ class Slots(Requests):
     def on_ended(self, exchange: Exchange, now_s: float) -> None:
         if self.end(exchange, now_s) is not None:
             self._left(now_s)
+        if self.note is not None:
+            self.note(exchange)
 
     def on_tunnel(self, exchange: Exchange, now_s: float) -> None:
         self.gate.lasting += 1
@@ -356,7 +336,3 @@ def _say_it_is_in(exchange: Exchange) -> None:
     head = exchange.head
     if head.content_length is None or head.content_length > REPLAY_BYTES:
         exchange.downstream.send_informational(100, b"Continue", b"")
-
-
-def _unsent(status: int, code: str, detail: str, retry_after_s: float | None = None) -> Refusal:
-    return Refusal(status=status, code=code, detail=detail, retry_after_s=retry_after_s, not_sent=True)

@@ -1,7 +1,11 @@
-"""A model server that speaks WebSocket: echoes messages, on the port in $PORT. Run as a process of its own."""
+"""A model server that speaks WebSocket: echoes messages, on the port in $PORT. Run as a process of its own.
+
+With `--silent` it asks nobody whether they are still there.
+"""
 
 import asyncio
 import os
+import sys
 from http import HTTPStatus
 
 from websockets.asyncio.server import ServerConnection, serve
@@ -23,7 +27,10 @@ def health(ws: ServerConnection, request: Request) -> Response | None:
 
 
 async def main() -> None:
-    async with serve(echo, "127.0.0.1", int(os.environ["PORT"]), process_request=health, compression=None) as server:
+    ping_s = None if "--silent" in sys.argv else 20
+    async with serve(
+        echo, "127.0.0.1", int(os.environ["PORT"]), process_request=health, compression=None, ping_interval=ping_s
+    ) as server:
         await server.serve_forever()
 
 

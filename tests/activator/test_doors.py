@@ -11,8 +11,8 @@ from activator.holds import Holds
 from tests.e2e.harness import free_port
 from zerogate.clock import now
 from zerogate.http.exchange import Exchange
+from zerogate.http.memory import BufferMemory
 from zerogate.http.server import ConnectionLimits
-from zerogate.http.sides import BufferMemory
 from zerogate.http.sweep import Sweep
 from zerogate.policy import Policy
 from zerogate.tasks import Nursery

@@ -10,8 +10,8 @@ from tests.zerogate.http.dialogue import Sides, request
 from zerogate.affinity import Affinity
 from zerogate.counters import Result
 from zerogate.http.exchange import Exchange
+from zerogate.http.memory import BufferMemory
 from zerogate.http.phases import HELD, ROUTING
-from zerogate.http.sides import BufferMemory
 
 PROMPT = Affinity("prompt", size_bytes=64)
 FULL_BYTES = LEAD_BYTES + 64

@@ -5,16 +5,16 @@ from typing import Any
 
 import pytest
 
-from activator.budget import BURST_S, FLOOR_PER_S
 from activator.health import FAILURES, MOST_OUT_S
 from activator.reach import MAX_ATTEMPTS
-from activator.setbacks import PAUSE_S, REST_S
+from activator.setbacks import REST_S
 from tests.activator.world import World
 from tests.zerogate.http.dialogue import Sides, request
 from zerogate.counters import Result
 from zerogate.errors import Refusal
 from zerogate.http.exchange import Exchange
 from zerogate.http.phases import HELD
+from zerogate.retries import BURST_S, FLOOR_PER_S, PAUSE_S
 
 
 def served_by(world: World, count: int) -> set[str]:

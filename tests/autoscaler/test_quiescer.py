@@ -172,8 +172,10 @@ async def test_a_ready_one_that_cannot_be_asked_is_not_taken_and_said(world: Wor
 async def test_one_that_never_was_ready_and_has_no_sidecar_that_speaks_is_taken_at_once(world: World) -> None:
     await world.scale(1)
     # the watch has shown it for as long as zero waits for pods that are not seen
+    assert (world.number, world.quiescer.waits("ml/chat")) == (1, ())
     await world.scale(0)
     await world.until(lambda: world.number == 0)
+    assert (world.mouth.inside, world.quiescer.waits("ml/chat")) == ({}, ()), "nobody was heard, nor waited for"
 
 
 async def test_a_pod_whose_container_was_restarted_meanwhile_is_taken_as_what_it_is_now(world: World) -> None:

@@ -259,6 +259,28 @@ async def test_streams_are_bounded() -> None:
         assert it.sources == {"ns/chat-1"}
 
 
+async def test_who_knocks_again_and_again_has_few_tokens_judged_and_leaves_those_that_are_known_alone() -> None:
+    judgements = 0
+
+    async with judged(tokens_at_once=3, tokens_per_s=0.1) as it, known(it) as source:
+        authenticate = it.receiver.authenticate
+
+        async def count(token: str) -> Identity | Refused:
+            nonlocal judgements
+            judgements += 1
+            return await authenticate(token)
+
+        it.receiver.authenticate = count
+        for _ in range(10):
+            async with raw(it) as stranger:
+                await stranger.say(Hello("me", "i1", "sidecar", "nobody's"), greeting=PREAMBLE)
+                assert isinstance((await stranger.hear_all())[-1], TurnedAway)
+        assert judgements == 2
+        assert (it.receiver.figures.refused["full"], it.receiver.figures.refused["token"]) == (8, 2)
+        await source.say(Beat())
+        assert await source.hear() == Ack(0, True)
+
+
 async def test_those_that_say_nothing_give_way_to_who_comes() -> None:
     async with judged(unknown=1) as it, raw(it) as first, raw(it) as second:
         assert isinstance(await first.hear(), TurnedAway)

@@ -8,7 +8,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("zerogate", "gateway", "activator", "queueproxy", "autoscaler", "cli")
 CODE = re.compile(r"[a-z]+(_[a-z]+)*")
-MAKERS = {"Overdue": 0, "_cut": 0, "_time_out": 0, "_unsent": 1}
+MAKERS = {"Overdue": 0, "_cut": 0, "_time_out": 0, "_not_sent": 1}
 """Functions that make a refusal, and which of their arguments is the code."""
 
 
@@ -51,7 +51,7 @@ def test_every_way_of_giving_a_code_is_found() -> None:
 Refusal(status=503, code="one")
 status, code = 404, "two"
 self._time_out("three", why, now_s)
-_unsent(429, "four", detail)
+_not_sent(429, "four", detail)
 _PROBLEMS: Final = {Verdict.MISSING: ("five", "a sentence")}
 return Overdue("six", why)
 """

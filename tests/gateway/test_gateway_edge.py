@@ -95,12 +95,19 @@ async def test_renewed_certificates_are_used_after_a_reload_and_no_connection_is
         for client in kept:
             await client.get()
         # what is wrong on disk changes nothing, not even for a worker that is forked then
+        key = (folder / "default.key").read_text()
         (folder / "default.key").write_text("nothing")
-        assert (await it.admin("/reload", "POST"))[0] == 200
+        for _ in range(2):  # the second time it is no news, and wrong all the same
+            status, said = await it.admin("/reload", "POST")
+            assert (status, said["applied"]) == (422, False)
+            assert "default.key" in said["detail"]
+            assert "--tls" in said["detail"]
         os.kill(it.pids()[0], signal.SIGKILL)
         await it.program.line_with("takes requests")
         for _ in range(8):
             await secure.connect("new.test")
+        (folder / "default.key").write_text(key)
+        assert (await it.admin("/reload", "POST"))[0] == 200
 
 
 async def test_clients_without_a_certificate_are_refused_where_one_is_required(

@@ -204,8 +204,10 @@ async def test_one_that_leaves_gives_the_lead_away_at_once(place: Place) -> None
     first = place.autoscaler("first")
     await place.until(lambda: leads(first))
     second = place.autoscaler("second")
+    assert not leads(second)
     first.stop()
-    await place.until(lambda: leads(second), within_s=6)
+    # the lease of 15 s would not have run out by then
+    assert await place.until(lambda: leads(second), within_s=6)
 
 
 async def test_a_workload_that_is_taken_away_gets_back_what_it_had(place: Place) -> None:
@@ -224,7 +226,9 @@ async def test_what_was_taken_away_while_nobody_looked_is_given_back_by_the_next
     one.stop()
     place.annotate("llama", enabled=None)
     place.autoscaler("two")
+    assert place.number("llama") == 3
     await place.until(lambda: place.number("llama") == 2 and not place.notes("llama"), within_s=30)
+    assert place.events("ForeignScale") == []
 
 
 async def test_a_pin_is_noted_where_the_next_leader_finds_it(place: Place) -> None:
@@ -316,7 +320,10 @@ async def test_a_floor_without_an_hpa_is_said(place: Place) -> None:
     service = place.deploy("llama", replicas=1, hpa="floor", min_replicas="2", max_replicas="4")
     one = place.autoscaler("one")
     path = f"/api/services/{service.replace('/', '%2F')}"
-    await place.until(lambda: _status_with(one, path, "No HorizontalPodAutoscaler scales it. Or write hpa: none."))
+    says = "No HorizontalPodAutoscaler scales it. Or write hpa: none."
+    status = await place.until(lambda: _status_with(one, path, says))
+    assert [notice for notice in status["notices"] if says in notice]
+    assert place.number("llama") == 1, "a floor is not enforced by other means"
 
 
 async def test_a_floor_with_two_hpas_is_said_and_neither_is_moved(place: Place) -> None:
@@ -407,8 +414,9 @@ async def test_a_token_for_somebody_else_proves_nothing(place: Place) -> None:
     one = place.autoscaler("one")
     token = Path(place.gateway_token).with_name("other-token")
     token.write_text(place.account.token or "")
-    async with reporting(Crowd(service), [one.stats], token):
+    async with reporting(Crowd(service), [one.stats], token) as sender:
         await place.until(lambda: metric(one, 'zerogate_refused_sources_total{reason="token"}') > 0)
+        assert (sender.open_streams, metric(one, "zerogate_sources")) == (0, 0)
 
 
 def leads(one: Autoscaler) -> bool:

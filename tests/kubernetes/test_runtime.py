@@ -174,8 +174,10 @@ class TestWithRealControllers(RuntimeContract):
         await world.ready("b", 1)
         await world.set_number("b", 0)
         async with asyncio.timeout(10):
-            while world.runtime.last_foreign_write("b") is None or await world.number("b") != 1:
+            while (foreign := world.runtime.last_foreign_write("b")) is None or await world.number("b") != 1:
                 await asyncio.sleep(0.01)
+        write, is_hands_off = foreign
+        assert (write.before, write.found, is_hands_off) == (1, 0, False)
 
     @staticmethod
     async def _events(world: RealWorld) -> list[str]:

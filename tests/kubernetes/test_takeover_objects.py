@@ -187,9 +187,11 @@ async def test_what_was_left_while_nobody_led_is_given_back_by_the_next_leader(w
     await world.slice("pods", "llm", POD, "web")
     await world.stop()
     await world.annotate(enabled=None, takeover=None)
+    assert (await world.until_service("llm", lambda it: True)).spec.ports[0].target_port == "zg-http"
     await world.lead()
-    await world.until_service("llm", lambda it: it.spec.ports[0].target_port == 8000)
-    await world.until_ours("llm", lambda it: it is None)
+    back = await world.until_service("llm", lambda it: it.spec.ports[0].target_port == 8000)
+    assert back.metadata.annotation("state.zerogate.dev/target-ports") is None
+    assert await world.until_ours("llm", lambda it: it is None) is None
 
 
 async def test_a_headless_service_is_refused_in_an_event_and_there_is_no_zero(world: World) -> None:

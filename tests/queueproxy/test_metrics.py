@@ -22,7 +22,10 @@ class Pool(Sides):
 
 def _text(service: str) -> str:
     bounds = Bounds(limit=1, queue_limit=2, queue_bytes=1000, hold_s=1.0)
-    slots = Slots(service, bounds, DEFAULT_TERMS, cast(Any, Pool()), on_empty=lambda: None)
+    slots = Slots(
+        service, bounds, DEFAULT_TERMS, cast(Any, Pool()), on_empty=lambda: None, choose=lambda below: 0,
+        call_later=lambda wait_s, call: None, clock=lambda: 0.0,
+    )  # fmt: skip
     slots.counters.first_byte.observe(0.2)
     slots.counters.refuse("queue_full")
     usage = Usage(cpu_s=1.5, resident_bytes=1000, open_files=3, most_open_files=10)

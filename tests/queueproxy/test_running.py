@@ -11,6 +11,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.queueproxy.world import World, start_sidecar, start_stub, world
+from tests.zerogate.http.rig import read_request, replica
 
 pytestmark = [pytest.mark.slow, pytest.mark.uvloop]
 
@@ -341,6 +342,40 @@ async def test_a_wrong_setting_is_said_in_a_sentence_and_ends_it_with_2() -> Non
         'queueproxy: ZEROGATE_HOLD_TIMEOUT: "30" has no unit. Write 30s, 30m or 30h.'
     ]
     assert await sidecar.end() == 2
+
+
+async def test_what_is_sent_again_on_a_stale_connection_is_counted_and_stands_in_the_access_log() -> None:
+    heads: list[bytes] = []
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            head, _ = await read_request(reader)
+            if head.startswith(b"GET /once"):
+                heads.append(head)
+                if len(heads) == 1:
+                    writer.transport.abort()  # as a server whose patience with an idle connection just ended
+                    return
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+    async with replica(script) as port:
+        flags = ("--upstream", str(port), *LEAST_FREE, "--access-log", "on")
+        sidecar = await start_sidecar(*flags, stdout=asyncio.subprocess.PIPE)
+        it = World()
+        try:
+            said = await sidecar.line_with("requests on")
+            it.port, it.admin_port = (int(number) for number in re.findall(r":([0-9]+)", said)[:2])
+            await sidecar.line_with("is ready")
+            assert (await it.get("/once"))[0] == 200
+            assert len(heads) == 2
+            _, _, metrics = await it.ask(it.admin_port, "/metrics")
+            assert b'zerogate_retries_total{service="service",why="lost"} 1' in metrics
+            assert sidecar.process.stdout is not None
+            line = json.loads(await asyncio.wait_for(sidecar.process.stdout.readline(), 10))
+            assert (line["path"], line["status"], line["result"], line["attempts"]) == ("/once", 200, "served", 2)
+        finally:
+            it.close()
+            sidecar.signal(signal.SIGKILL)
+            await sidecar.end()
 
 
 NEVER_LOADED = {"aiohttp", "kubernetes_asyncio", "prometheus_client", "yaml", "rich", "typer", "jh2",

@@ -1,7 +1,9 @@
 """The slots without sockets: who enters, who waits, who is turned away, in any order of events."""
 
+from collections.abc import Callable
 from typing import Any, cast
 
+import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -10,18 +12,45 @@ from queueproxy.slots import Bounds, Slots
 from tests.zerogate.http.dialogue import Sides, request, response
 from zerogate.counters import Result
 from zerogate.http.exchange import Exchange
+from zerogate.http.memory import BufferMemory
 from zerogate.http.phases import CONNECTING, ENDED, HELD, SENT
-from zerogate.http.sides import BufferMemory, RequestTerms
+from zerogate.http.sides import RequestTerms
+from zerogate.retries import BURST_S, FLOOR_PER_S, PAUSE_S
 
 
 class Replica(Sides):
     address = "127.0.0.1:8000"
 
 
-def slots_of(sides: Sides, *, limit: int = 1, queue_limit: int = 2, emptied: list[bool] | None = None) -> Slots:
+class Later:
+    """The loop's clock and timers, as the test says; chance is always the most."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+        self.calls: list[tuple[float, Callable[[], None]]] = []
+
+    def call_later(self, wait_s: float, call: Callable[[], None]) -> None:
+        self.calls.append((wait_s, call))
+
+    def come(self) -> list[float]:
+        """What was put off happens now; how long each was to wait."""
+        calls, self.calls = self.calls, []
+        for wait_s, call in calls:
+            self.now_s += wait_s
+            call()
+        return [wait_s for wait_s, _ in calls]
+
+
+def slots_of(
+    sides: Sides, *, limit: int = 1, queue_limit: int = 2, emptied: list[bool] | None = None, later: Later | None = None
+) -> Slots:
     bounds = Bounds(limit=limit, queue_limit=queue_limit, queue_bytes=1 << 20, hold_s=10.0)
     heard = emptied if emptied is not None else []
-    return Slots("chat", bounds, RequestTerms(), cast(Any, sides), on_empty=lambda: heard.append(True))
+    later = later or Later()
+    return Slots(
+        "chat", bounds, RequestTerms(), cast(Any, sides), on_empty=lambda: heard.append(True),
+        choose=lambda below: below - 1, call_later=later.call_later, clock=lambda: later.now_s,
+    )  # fmt: skip
 
 
 def arrive(slots: Slots, sides: Sides, now_s: float = 0.0, **fields: Any) -> Exchange:
@@ -31,8 +60,8 @@ def arrive(slots: Slots, sides: Sides, now_s: float = 0.0, **fields: Any) -> Exc
     return exchange
 
 
-def ready(sides: Sides, **bounds: Any) -> Slots:
-    slots = slots_of(sides, **bounds)
+def ready(sides: Sides, **more: Any) -> Slots:
+    slots = slots_of(sides, **more)
     slots.set_ready(True, "it answers 200", 0.0)
     return slots
 
@@ -68,10 +97,10 @@ def test_while_clients_do_not_take_their_answers_everybody_goes_elsewhere_until_
     sides = Replica()
     sides.memory = BufferMemory(limit_bytes=1000)
     slots = ready(sides)
-    sides.memory.keep_answer(1000)
+    sides.memory.recount_answer(0, 1000)
     refused = arrive(slots, sides)
     assert (refused.code, slots.meter.refused, slots.meter.in_flight) == ("memory_full", 1, 0)
-    sides.memory.drop_answer(1000)
+    sides.memory.recount_answer(1000, 0)
     assert arrive(slots, sides).phase == SENT
 
 
@@ -122,13 +151,82 @@ def test_a_connection_that_cannot_be_made_is_not_sent_and_frees_the_slot_for_the
 
 
 def test_a_get_whose_pooled_connection_was_closed_is_sent_again_in_its_own_slot() -> None:
-    sides = Replica()
-    slots = ready(sides)
+    sides, later = Replica(), Later()
+    slots = ready(sides, later=later)
+    exchange = arrive(slots, sides)
+    pauses = []
+    for attempt in (2, 3):
+        exchange.on_upstream_lost("closed", 1.0)
+        assert (exchange.phase, slots.gate.in_flight, slots.meter.held) == (HELD, 1, 0)
+        pauses += later.come()
+        assert (exchange.phase, exchange.attempts, slots.gate.in_flight) == (SENT, attempt, 1)
+    assert pauses == [PAUSE_S, 2 * PAUSE_S]
+    exchange.on_upstream_lost("closed", 1.0)
+    assert (exchange.code, exchange.status, slots.gate.in_flight) == ("replica_lost", 502, 0)
+    assert slots.counters.retries_by_why == {"connect": 0, "lost": 2, "turned_away": 0}
+
+
+def test_no_more_is_sent_again_than_the_budget_allows() -> None:
+    sides, later = Replica(), Later()
+    slots = ready(sides, limit=0, later=later)
+    allowed = int(FLOOR_PER_S * BURST_S)
+    lost = [arrive(slots, sides) for _ in range(allowed + 1)]
+    for exchange in lost:
+        exchange.on_upstream_lost("closed", 0.0)
+    later.come()
+    assert [exchange.phase for exchange in lost] == [SENT] * allowed + [ENDED]
+    assert (lost[-1].code, lost[-1].status, lost[-1].attempts) == ("retry_budget_spent", 503, 1)
+    assert slots.counters.refused_by_code == {"retry_budget_spent": 1}
+    assert slots.gate.in_flight == slots.meter.in_flight == allowed
+    some = lost[0]
+    some.on_upstream_lost("closed", 1.0)
+    later.come()
+    assert some.attempts == 3, "a second later there is more"
+
+
+def test_a_body_that_comes_in_the_pause_is_sent_whole_behind_it() -> None:
+    sides, later = Replica(), Later()
+    slots = ready(sides, later=later)
+    exchange = Exchange(cast(Any, sides), request("PUT", body=6), 0.0)
+    slots.place(exchange, 0.0)
+    exchange.on_request_data(b"abc", 0.0)
+    exchange.on_upstream_lost("closed", 1.0)
+    sides.hear()
+    exchange.on_request_data(b"def", 1.0)
+    exchange.on_request_end([], 1.0)
+    assert not [line for line in sides.hear() if line.startswith("replica:")]
+    later.come()
+    said = [line for line in sides.hear() if line.startswith("replica:")]
+    assert said == ["replica: PUT", "replica: data abc", "replica: data def", "replica: end"]
+
+
+@pytest.mark.parametrize("end", ["client", "time", "replica"])
+def test_what_ends_in_the_pause_frees_its_slot_and_is_not_sent_any_more(end: str) -> None:
+    sides, later = Replica(), Later()
+    slots = ready(sides, later=later)
+    exchange, waiting = arrive(slots, sides), arrive(slots, sides)
+    exchange.on_upstream_lost("closed", 1.0)
+    if end == "client":
+        exchange.on_downstream_gone(1.0)
+    elif end == "time":
+        exchange.due(1.0 + slots.terms.first_byte_s)
+    else:
+        slots.set_ready(False, "it answers 503", 1.0)
+    later.come()
+    assert (exchange.phase, exchange.attempts) == (ENDED, 1)
+    assert exchange.code == {"client": "", "time": "hold_timeout", "replica": "replica_lost"}[end]
+    assert waiting.phase == (ENDED if end == "replica" else SENT)
+    assert slots.gate.in_flight == slots.meter.in_flight == int(end != "replica")
+
+
+def test_a_second_attempt_that_meets_no_connection_is_not_said_to_be_not_sent() -> None:
+    sides, later = Replica(), Later()
+    slots = ready(sides, later=later)
     exchange = arrive(slots, sides)
     exchange.on_upstream_lost("closed", 1.0)
-    assert (exchange.phase, exchange.attempts, slots.gate.in_flight) == (SENT, 2, 1)
-    exchange.on_upstream_lost("closed", 1.0)
-    exchange.on_upstream_lost("closed", 1.0)
+    sides.connected = False
+    later.come()
+    exchange.on_connect_failed("refused", 1.1)
     assert (exchange.code, exchange.status, slots.gate.in_flight) == ("replica_lost", 502, 0)
 
 
@@ -240,7 +338,8 @@ class AnyOrder(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.sides = Replica()
-        self.slots = ready(self.sides, limit=2, queue_limit=3)
+        self.later = Later()
+        self.slots = ready(self.sides, limit=2, queue_limit=3, later=self.later)
         self.now_s = 0.0
         self.all: list[Exchange] = []
 
@@ -270,6 +369,12 @@ class AnyOrder(RuleBasedStateMachine):
     def be_lost(self, data: st.DataObject) -> None:
         data.draw(st.sampled_from(self._in(SENT))).on_upstream_lost("closed", self.now_s)
 
+    @precondition(lambda self: self.later.calls)
+    @rule()
+    def end_the_pauses(self) -> None:
+        self.later.now_s = self.now_s
+        self.later.come()
+
     @precondition(lambda self: self._in(CONNECTING))
     @rule(data=st.data())
     def fail_to_connect(self, data: st.DataObject) -> None:
@@ -288,7 +393,8 @@ class AnyOrder(RuleBasedStateMachine):
     @invariant()
     def sums_agree(self) -> None:
         slots, meter = self.slots, self.slots.meter
-        inside, waiting = len(self._in(SENT, CONNECTING)), len(self._in(HELD))
+        pausing = [exchange for exchange in self._in(HELD) if exchange.upstream is not None]
+        inside, waiting = len(self._in(SENT, CONNECTING)) + len(pausing), len(self._in(HELD)) - len(pausing)
         assert slots.gate.in_flight == meter.in_flight == inside <= 2
         assert slots.queue.length == meter.held == waiting <= 3
         assert not waiting or (inside == 2 and slots.is_ready), "nothing waits while a slot is free"

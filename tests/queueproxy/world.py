@@ -105,11 +105,13 @@ async def start_stub(*flags: str, port: int = 0) -> tuple[Program, int]:
     return stub, int((await stub.line_with("listening")).split()[-1])
 
 
-async def start_sidecar(*flags: str, python: tuple[str, ...] = (), **environ: str) -> Program:
+async def start_sidecar(
+    *flags: str, python: tuple[str, ...] = (), stdout: int | None = None, **environ: str
+) -> Program:  # fmt: skip
     """`python -m queueproxy` with these flags and further variables."""
     command = [COMMAND[0], *python, *COMMAND[1:], *flags]
     process = await asyncio.create_subprocess_exec(
-        *command, stderr=asyncio.subprocess.PIPE, env={**os.environ, **environ}
+        *command, stdout=stdout, stderr=asyncio.subprocess.PIPE, env={**os.environ, **environ}
     )  # fmt: skip
     return Program(process, process.stderr)
 

@@ -4,6 +4,7 @@ Formatting happens when a batch is written; the request path only appends the ex
 Whoever reads the log may be slow, gone, or a full disk: none of them holds up a request.
 """
 
+import asyncio
 import logging
 import random
 from collections.abc import Callable
@@ -86,6 +87,12 @@ class AccessLog:
             lines, self._lines = self._lines[:AT_ONCE], self._lines[AT_ONCE:]
             self._rest = b"".join(msgspec.json.encode(line) + b"\n" for line in lines)
             self._write_rest()
+
+    async def flush_all(self) -> None:
+        """Write what was collected so far, a slice in each turn of the loop."""
+        for _ in range(self.waiting // AT_ONCE + 1):
+            self.flush()
+            await asyncio.sleep(0)
 
     def finish(self) -> None:
         """Write all that is taken at once, and count the rest as dropped: the process leaves."""

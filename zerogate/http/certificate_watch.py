@@ -52,6 +52,8 @@ class CertificateWatch(Generic[LoadedT]):
         self._source = source
         self._stamp = source.stamp()
         self.loaded = source.load()
+        self.refused = ""
+        """Why what is on disk now cannot be used, where that is so; what was loaded before stays."""
         self._warned_s = float("-inf")
         self._warn()
 
@@ -59,6 +61,7 @@ class CertificateWatch(Generic[LoadedT]):
         """Another file was read, and this is what it names."""
         self._source = source
         self.loaded = loaded
+        self.refused = ""
         self._stamp = ()
         self._warn()
 
@@ -79,17 +82,14 @@ class CertificateWatch(Generic[LoadedT]):
         if self._is_changed(await asyncio.to_thread(source.stamp)):
             loaded = await asyncio.to_thread(_try, source)
             # unless a reload was faster
-            if loaded is not None and source is self._source:
-                self._take(loaded)
-                use(loaded)
+            if source is self._source and self._take(loaded):
+                use(self.loaded)
         self._warn_daily()
 
     def refresh(self) -> None:
         """Load what has changed, for those who begin with it. It blocks."""
         if self._is_changed(self._source.stamp()):
-            loaded = _try(self._source)
-            if loaded is not None:
-                self._take(loaded)
+            self._take(_try(self._source))
         self._warn_daily()
 
     def _is_changed(self, stamp: tuple[object, ...]) -> bool:
@@ -97,12 +97,18 @@ class CertificateWatch(Generic[LoadedT]):
         self._is_news = bool(had_stamp)
         return stamp != had_stamp
 
-    def _take(self, loaded: LoadedT) -> None:
+    def _take(self, loaded: LoadedT | DefinitionErrors) -> bool:
+        """Whether it can be used."""
+        if isinstance(loaded, DefinitionErrors):
+            self.refused = str(loaded)
+            return False
+        self.refused = ""
         self.loaded = loaded
         # after a reload what is on disk is most likely what the reload read
         if self._is_news:
             log.info("certificates have changed and are in use")
         self._warn()
+        return True
 
     def _warn_daily(self) -> None:
         if now() - self._warned_s >= DAY_S:
@@ -114,9 +120,9 @@ class CertificateWatch(Generic[LoadedT]):
             log.warning("%s", warning)
 
 
-def _try(source: Source[LoadedT]) -> LoadedT | None:
+def _try(source: Source[LoadedT]) -> LoadedT | DefinitionErrors:
     try:
         return source.load()
     except DefinitionErrors as errors:
         log.error("certificates have changed and cannot be used, the former ones stay:\n%s", errors)
-        return None
+        return errors

@@ -116,6 +116,8 @@ class Endings(Record):
         self.chunks = None
         self.downstream.memory.used_bytes -= self.buffered_bytes
         self.buffered_bytes = 0
+        if self.connection is not None and self.connection.is_full:
+            self.connection.count_waiting()  # what the replica has not taken of it stays until it does
 
     def _drop_connection(self) -> None:
         connection, self.connection = self.connection, None

@@ -15,7 +15,8 @@ import msgspec
 from zerogate.errors import Refusal
 from zerogate.http.answers import render
 from zerogate.http.heads import Field, RequestHead, ResponseHead, field_of
-from zerogate.http.sides import Arrival, BufferMemory, Downstream, TunnelClient
+from zerogate.http.memory import BufferMemory
+from zerogate.http.sides import Arrival, Downstream, TunnelClient
 
 PEEKED_BYTES: Final = 1024 * 1024
 """Bodies of at most this size are asked whether they want a stream; decoding one takes about a millisecond."""

@@ -23,8 +23,8 @@ from zerogate.meter import Meter
 MEMORY_FULL: Final = Refusal(
     status=503,
     code="memory_full",
-    detail="The bodies of requests that wait or are searched, and what clients have not taken of their answers, have "
-    "reached the most that is kept of them (`body-memory`). Try again in a moment.",
+    detail="The bodies of requests that wait or are searched, what replicas have not taken of others, and what clients "
+    "have not taken of their answers, have reached the most that is kept (`body-memory`). Try again in a moment.",
     retry_after_s=1.0,
 )
 

@@ -16,11 +16,15 @@ from zerogate.errors import Refusal
 from zerogate.http.exchange import Placer
 from zerogate.http.gone import GoneWatch
 from zerogate.http.heads import RequestHead
-from zerogate.http.sides import BufferMemory
+from zerogate.http.memory import BufferMemory
 from zerogate.http.sweep import NEVER, Sweep
 
 log = logging.getLogger(__name__)
 
+HEAD_TIMEOUT_S: Final = 30.0
+"""For a whole head; in HTTP/2 for the preface, and for a head that comes in pieces. nginx allows 60 s, Go's none."""
+KEEP_ALIVE_S: Final = 75.0
+"""Without a request. nginx's default; longer than the 60 s of the usual cloud balancer, which must close first."""
 DRAIN_HEAD_S: Final = 2.0
 """For heads that are on their way when the process leaves: three round trips of a slow line. Nobody waits for more."""
 
@@ -99,7 +103,12 @@ class Server:
 
     def _on_short(self, is_short: bool) -> None:
         if is_short:
-            log.warning("answers that clients do not take have filled the memory for buffers: new requests get 503")
+            log.warning(
+                "answers that clients do not take (%d bytes) and bodies that replicas do not take (%d bytes) have "
+                "filled the memory for buffers: new requests get 503",
+                self.memory.answer_bytes,
+                self.memory.upload_bytes,
+            )
         else:
             log.info("there is memory for buffers again")
         for connection in tuple(self.connections):

@@ -5,7 +5,6 @@
 """
 
 import sys
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 import msgspec
@@ -14,6 +13,7 @@ from msgspec.structs import replace
 from zerogate.errors import Refusal
 from zerogate.gate import Gate
 from zerogate.http.heads import Field, ResponseHead
+from zerogate.http.memory import BufferMemory
 
 if TYPE_CHECKING:
     from zerogate.http.tunnel import Tunnel
@@ -64,81 +64,6 @@ def with_timeouts(terms: RequestTerms, timeouts: Timeouts) -> RequestTerms:
         idle_s=timeouts.idle_stream_timeout_s,
         total_s=timeouts.total_timeout_s,
     )
-
-
-BUFFER_MEMORY_BYTES: Final = 1024 * 1024 * 1024
-"""Sixteen of the largest bodies that are searched for their model."""
-_ANSWERS_OWN: Final = 8
-"""One part of so many is not for bodies: full queues must not stop the answers whose ends free them."""
-_ENOUGH: Final = 16
-"""Short until one part of so many is free again, so that it does not change with each client that takes a little."""
-
-
-def _unheard(is_short: bool) -> None:
-    """Nobody asked to be told."""
-
-
-class BufferMemory:
-    """Bytes that one process keeps against one bound: of request bodies, and of answers that slow clients leave.
-
-    Of an answer they are counted while its client's connection says that it takes no more, so that what is written
-    through costs nothing. Bodies stop at `is_full`. Answers that reach the bound make it short: who is new is refused,
-    and each answer goes on as fast as its own client takes it, so none of them waits for another. `on_short` is told of
-    both changes.
-    """
-
-    __slots__ = ("answer_bytes", "is_short", "limit_bytes", "on_short", "used_bytes")
-
-    def __init__(self, limit_bytes: int = BUFFER_MEMORY_BYTES) -> None:
-        self.limit_bytes = limit_bytes
-        self.used_bytes = 0
-        """Of bodies and answers together."""
-        self.answer_bytes = 0
-        self.is_short = False
-        """As of the last look."""
-        self.on_short: Callable[[bool], None] = _unheard
-
-    @property
-    def is_full(self) -> bool:
-        """Whether no more of bodies is to be kept."""
-        return self.used_bytes >= self.limit_bytes - self.limit_bytes // _ANSWERS_OWN
-
-    @property
-    def body_bytes(self) -> int:
-        return self.used_bytes - self.answer_bytes
-
-    def keep_answer(self, size: int) -> None:
-        """So much of an answer waits for its client."""
-        self.answer_bytes += size
-        self.used_bytes += size
-        if not self.is_short and self.used_bytes >= self.limit_bytes:
-            self._turn(True)
-
-    def drop_answer(self, size: int) -> None:
-        """It was taken, or is of no use any more."""
-        self.answer_bytes -= size
-        self.used_bytes -= size
-        if self.is_short:
-            self.look()
-
-    def recount_answer(self, before: int, size: int) -> int:
-        """So much of an answer waits instead of `before`; returns it."""
-        if before:
-            self.drop_answer(before)
-        if size:
-            self.keep_answer(size)
-        return size
-
-    def look(self) -> bool:
-        """Whether it is short now: bodies that are gone are not told."""
-        enough_bytes = self.limit_bytes - self.limit_bytes // _ENOUGH
-        if self.is_short and (self.used_bytes < enough_bytes or not self.answer_bytes):
-            self._turn(False)
-        return self.is_short
-
-    def _turn(self, is_short: bool) -> None:
-        self.is_short = is_short
-        self.on_short(is_short)
 
 
 class Arrival(msgspec.Struct, frozen=True):
@@ -221,12 +146,17 @@ class UpstreamConnection(Protocol[ExchangeT]):
 
     may_refuse: bool
     """Whether `exchange.on_refused` may come after the request was sent: then its body is kept while it is short."""
+    is_full: bool
+    """The replica takes no more of what was sent."""
 
     def send_head(self, exchange: ExchangeT) -> None: ...
     def send_data(self, data: bytes) -> None: ...
     def send_end(self, trailers: list[Field]) -> None: ...
     def send_whole(self, exchange: ExchangeT, body: bytes) -> None:
         """`send_head`, `send_data` and `send_end` for a request with a length whose body is all there."""
+
+    def count_waiting(self) -> None:
+        """Count anew what waits for the replica: as long as its exchange keeps the body, that counts there."""
 
     def pause(self) -> None: ...
     def resume(self) -> None: ...

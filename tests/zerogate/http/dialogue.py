@@ -6,8 +6,9 @@ from zerogate.errors import Refusal
 from zerogate.gate import Gate
 from zerogate.http.exchange import Exchange
 from zerogate.http.heads import Field, RequestHead, ResponseHead
+from zerogate.http.memory import BufferMemory
 from zerogate.http.parse_heads import parse_request, parse_response
-from zerogate.http.sides import PLAIN, BufferMemory, RequestTerms
+from zerogate.http.sides import PLAIN, RequestTerms
 from zerogate.http.tunnel import Tunnel
 
 
@@ -135,6 +136,7 @@ class Connection:
     """The recorder's connection to the replica."""
 
     may_refuse = False
+    is_full = False
 
     def __init__(self, said: list[str]) -> None:
         self.said = said
@@ -152,6 +154,8 @@ class Connection:
         self.send_head(exchange)
         self.send_data(body)
         self.send_end([])
+
+    def count_waiting(self) -> None: ...
 
     def pause(self) -> None:
         self.said.append("replica: pause")

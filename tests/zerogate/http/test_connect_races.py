@@ -243,6 +243,9 @@ async def test_a_listener_that_refuses_is_told_of_at_once() -> None:
         async with asyncio.timeout(5):
             while not any(line.startswith("owner: unsent (") for line in sides.said):
                 await asyncio.sleep(0.005)
+        (said,) = [line for line in sides.said if line.startswith("owner:")]
+        assert "Connect call failed" in said
+        assert pool._connecting == 0
         pool.close()
 
 

@@ -132,6 +132,7 @@ async def test_a_cipher_without_forward_secrecy_is_refused(authority: Authority,
     tls.set_ciphers("AES128-SHA")
     async with rig(script=echo, contexts=contexts) as one:
         await refused(one, tls)
+        assert one.entrance.counters.failed_handshakes == 1
 
 
 async def test_plain_http_on_a_tls_port_is_told_so(contexts: ServerContexts) -> None:
@@ -190,6 +191,7 @@ async def test_a_client_of_another_authority_is_refused(
     stranger = Authority("Stranger").issue(tmp_path, "stranger", is_client=True)
     async with rig(script=echo, contexts=server_contexts([authority.issue(tmp_path, "server")], clients)) as one:
         await refused(one, authority.trusted(stranger))
+        assert (one.entrance.counters.failed_handshakes, one.ended) == (1, [])
 
 
 async def test_no_port_passes_on_what_a_client_says_of_its_own_certificate() -> None:

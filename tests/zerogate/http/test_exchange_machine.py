@@ -14,8 +14,9 @@ from zerogate.errors import Refusal
 from zerogate.gate import Gate
 from zerogate.http.exchange import Exchange
 from zerogate.http.heads import Field, RequestHead, ResponseHead
+from zerogate.http.memory import BufferMemory
 from zerogate.http.phases import ANSWERING, CONNECTING, ENDED, HELD, ROUTING, SENT
-from zerogate.http.sides import PLAIN, BufferMemory, RequestTerms, TunnelClient
+from zerogate.http.sides import PLAIN, RequestTerms, TunnelClient
 
 REFUSAL = Refusal(status=503, code="x", detail="x")
 
@@ -80,6 +81,7 @@ class Connection:
     """Takes a request only in the order that HTTP knows."""
 
     may_refuse = False
+    is_full = False
 
     def __init__(self) -> None:
         self.state = "new"
@@ -102,6 +104,7 @@ class Connection:
         self.send_data(body)
         self.send_end([])
 
+    def count_waiting(self) -> None: ...
     def pause(self) -> None: ...
     def resume(self) -> None: ...
 

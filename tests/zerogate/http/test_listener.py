@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.zerogate.http.rig import Client, echo, read_request, rig
+from zerogate.counters import Result
 from zerogate.errors import MachineError
 from zerogate.http.listener import Listener, bind, bind_shared, refuse_connections
 from zerogate.runtime.interface import Address
@@ -64,7 +65,9 @@ async def test_a_client_of_a_unix_socket_that_leaves_while_it_is_not_read_is_not
             while not one.hold.meter.held:
                 await asyncio.sleep(0.01)
         client.abort()
-        await one.end_of(1)
+        (exchange,) = await one.end_of(1)
+        assert exchange.result is Result.ABANDONED
+        assert one.hold.meter.held == one.server.memory.used_bytes == 0
         listener.stop_accepting()
 
 

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 from tests.zerogate.http.rig import Client, Rig, read_request, rig
-from zerogate.http.sides import BufferMemory
+from zerogate.http.memory import BufferMemory
 
 GET = b"GET %b HTTP/1.1\r\nHost: chat\r\n\r\n"
 LARGE = b"0123456789abcdef" * (1 << 20)
@@ -25,33 +25,33 @@ def test_bodies_leave_an_eighth_to_the_answers() -> None:
     assert not memory.is_full
     memory.used_bytes = 700
     assert (memory.is_full, memory.is_short) == (True, False)
-    memory.keep_answer(99)
+    memory.recount_answer(0, 99)
     assert told == []
-    memory.keep_answer(1)
+    memory.recount_answer(0, 1)
     assert (told, memory.body_bytes, memory.answer_bytes) == ([True], 700, 100)
 
 
 def test_it_is_short_until_there_is_some_room_again() -> None:
     memory, told = memory_of(1600)
-    memory.keep_answer(1000)
-    memory.keep_answer(700)
-    memory.drop_answer(100)
-    memory.keep_answer(1)
+    memory.recount_answer(0, 1000)
+    memory.recount_answer(0, 700)
+    memory.recount_answer(100, 0)
+    memory.recount_answer(0, 1)
     assert (memory.is_short, told) == (True, [True])
-    memory.drop_answer(102)
+    memory.recount_answer(102, 0)
     assert (memory.is_short, told) == (False, [True, False])
 
 
 def test_bodies_that_are_gone_are_seen_at_the_next_look_and_without_answers_it_is_never_short() -> None:
     memory, told = memory_of(1600)
     memory.used_bytes = 1450
-    memory.keep_answer(200)
+    memory.recount_answer(0, 200)
     memory.used_bytes -= 1450
     assert (memory.look(), told) == (False, [True, False])
     memory.used_bytes += 1550
     assert memory.is_short is False
-    memory.keep_answer(100)
-    memory.drop_answer(300)
+    memory.recount_answer(0, 100)
+    memory.recount_answer(300, 0)
     assert (memory.is_short, memory.answer_bytes) == (False, 0)
 
 

@@ -113,7 +113,7 @@ async def test_an_item_may_forget_another_one_of_the_same_tick() -> None:
     assert victim.seen_s == []
 
 
-async def test_a_timer_that_fails_does_not_stop_the_others() -> None:
+async def test_a_timer_that_fails_does_not_stop_the_others(caplog: pytest.LogCaptureFixture) -> None:
     class Broken(Item):
         def due(self, now_s: float) -> float | None:
             raise ValueError("broken")
@@ -123,6 +123,10 @@ async def test_a_timer_that_fails_does_not_stop_the_others() -> None:
     sweep.watch(Broken(), now())
     sweep.watch(item, now())
     await until_seen(item, 1)
+    assert len(item.seen_s) == 1
+    (record,) = caplog.records
+    assert "a timer of" in record.message
+    assert record.exc_info is not None
 
 
 @pytest.mark.may_block  # making so many items takes a while

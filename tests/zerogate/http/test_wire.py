@@ -523,7 +523,10 @@ async def test_a_connection_that_is_to_be_closed_does_not_wait_for_a_client_that
         client = await one.connect()
         await client.send(b"GET / HTTP/1.1\r\nHost: chat\r\n\r\n" * UNREAD)
         await blocked(one)
+        assert one.server.connections
         await asyncio.wait_for(one.server.emptied().wait(), 10)
+        assert not client.reader.at_eof(), "it has not even read what it was sent"
+        assert one.server.memory.used_bytes == 0
 
 
 @pytest.mark.parametrize("version", [b"0.9", b"2.0", b"3.0"])

@@ -50,7 +50,12 @@ def test_the_sidecar_understands_what_it_is_told() -> None:
     "keys", [{}, {"total_timeout": "7d"}, {"hold_timeout": "1h0.5s"}, {"first_byte_timeout": "1d"}]
 )
 def test_no_policy_is_one_that_the_sidecar_refuses(keys: dict[str, str]) -> None:
-    read((), env(injected(pod(), (), terms=TERMS, **keys)))
+    settings = read((), env(injected(pod(), (), terms=TERMS, **keys)))
+    told = {"total_timeout": settings.total_timeout_s, "hold_timeout": settings.hold_timeout_s,
+            "first_byte_timeout": settings.first_byte_timeout_s}  # fmt: skip
+    meant = {"7d": 604_800.0, "1h0.5s": 3600.5, "1d": 86_400.0}
+    assert {key: told[key] for key in keys} == {key: meant[value] for key, value in keys.items()}
+    assert settings.service == "default/llm"
 
 
 def test_a_sidecar_listens_where_no_container_of_the_pod_does() -> None:

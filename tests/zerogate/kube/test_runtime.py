@@ -218,6 +218,8 @@ class TestKubernetesRuntime(RuntimeContract):
         world.cluster.failures = [Unreachable(Asked(verb="patch"), "connection refused")]
         world.scale("a", 1, victims=(old,))
         await world.seen.until(lambda: world.seen.now[old].state is GONE)
+        assert world.cluster.failures == []
+        assert world.cluster.numbers["a"] == 1
 
     async def test_a_write_that_failed_is_tried_again(
         self, world: ClusterWorld, monkeypatch: pytest.MonkeyPatch
@@ -226,6 +228,8 @@ class TestKubernetesRuntime(RuntimeContract):
         world.cluster.failures = [Unreachable(Asked(verb="patch"), "connection refused")] * 2
         world.scale("a", 1)
         await world.seen.until(lambda: world.seen.ids("a", STARTING))
+        assert world.cluster.failures == []
+        assert world.cluster.numbers["a"] == 1
 
     async def test_the_next_pod_of_a_stateful_set_is_another_replica(self, world: ClusterWorld) -> None:
         for uid in ("11111111", "22222222"):

@@ -117,11 +117,12 @@ def test_a_whole_message_fits_with_the_longest_names_and_numbers() -> None:
 
 @given(st.binary(max_size=64))
 def test_what_has_no_meaning_is_a_wire_error_and_nothing_else(body: bytes) -> None:
-    for read in (read_from_source, read_to_source):
+    for read, messages in ((read_from_source, FromSource), (read_to_source, ToSource)):
         try:
-            read(body)
+            message = read(body)
         except WireError:
             continue
+        assert isinstance(message, messages)
 
 
 def test_a_newer_source_may_say_more_than_is_known() -> None:

@@ -3,7 +3,12 @@
 Head, body and end are written as they come, and reading is stopped and ended here; what the answer means is `turn`,
 which subclasses this: a layer of its own would cost a call per piece.
 
-Invariant: a request ends once, and only a connection that is idle, or reads the end of its last answer, takes the next.
+What the replica has not taken counts in the process's memory while it takes no more, unless it counts there already as
+kept: what waits is the end of what was sent, so what is kept to be sent again is the same bytes. While that memory is
+short, less may wait.
+
+Invariants: a closed connection counts for nothing; a request ends once, and only a connection that is idle, or reads
+the end of its last answer, takes the next.
 """
 
 from typing import Any, Protocol
@@ -12,6 +17,7 @@ from zerogate.http.exchange import Exchange
 from zerogate.http.h1.turn_states import ASK, ASKED, CLOSE, CLOSED, EVENTS, IDLE, NEXT, STATES, IllegalTransitionError
 from zerogate.http.h1.turned_away import TurnedAway
 from zerogate.http.heads import Field
+from zerogate.http.memory import BufferMemory
 from zerogate.http.write_heads import trailer_bytes
 
 
@@ -37,8 +43,8 @@ class Asking:
     """See the module's text. `idle_since_s` is set by the pool while it lies there."""
 
     __slots__ = (
-        "_exchange", "_has_asked", "_is_chunked", "_is_full", "_pool", "_transport", "idle_since_s", "state",
-        "was_streamed",
+        "_exchange", "_has_asked", "_is_chunked", "_is_tight", "_memory", "_pool", "_transport", "_waiting_bytes",
+        "idle_since_s", "is_full", "state", "was_streamed",
     )  # fmt: skip
 
     may_refuse = False
@@ -53,8 +59,13 @@ class Asking:
         """The request's body is."""
         self._has_asked = False
         """The request's last byte was written."""
-        self._is_full = False
+        self.is_full = False
         """The replica has not taken what was written."""
+        self._is_tight = False
+        """Hardly anything may wait."""
+        self._memory: BufferMemory | None = None
+        """Where `_waiting_bytes` count: its exchange may be gone before they are."""
+        self._waiting_bytes = 0
         self.idle_since_s = 0.0
         self.was_streamed = False
         """Whether the last answer was chunked."""
@@ -84,10 +95,31 @@ class Asking:
         self.send_head(exchange, body)
 
     def send_data(self, data: bytes) -> None:
+        exchange = self._exchange
+        if exchange is not None and exchange.downstream.memory.is_short is not self._is_tight:
+            self._tighten(not self._is_tight)
         if self._is_chunked:
             self._transport.write(b"%x\r\n%b\r\n" % (len(data), data))
         else:
             self._transport.write(data)
+        if self.is_full:
+            self.count_waiting()
+
+    def _tighten(self, is_tight: bool) -> None:
+        """Let less, or as much as usual, of the request wait. Seen to when there is something to write: what waits
+        already is as much as it was."""
+        self._is_tight = is_tight
+        self._transport.set_write_buffer_limits(high=0 if is_tight else None)
+
+    def count_waiting(self) -> None:
+        exchange = self._exchange
+        if exchange is not None:
+            self._memory = exchange.downstream.memory
+        if self._memory is None:
+            return
+        counts = self.is_full and self.state != CLOSED and (exchange is None or exchange.chunks is None)
+        size = int(self._transport.get_write_buffer_size()) if counts else 0
+        self._waiting_bytes = self._memory.recount_upload(self._waiting_bytes, size)
 
     def send_end(self, trailers: list[Field]) -> None:
         if self._has_asked:
@@ -125,4 +157,11 @@ class Asking:
         if self.state != CLOSED:
             self._step(CLOSE)
             self._transport.abort()
+            self._waits_for_nothing()
             self._pool.on_lost(self)
+
+    def _waits_for_nothing(self) -> None:
+        """What was written is taken, or of no use any more."""
+        if self._memory is not None:
+            self._waiting_bytes = self._memory.recount_upload(self._waiting_bytes, 0)
+            self._memory = None

@@ -8,6 +8,7 @@ closed in the middle of an answer as if that were its end: `reset` is for that.
 `server` subclasses this: a layer of its own would cost a call per piece.
 """
 
+from abc import abstractmethod
 from typing import Final
 
 from zerogate.clock import now
@@ -19,16 +20,12 @@ from zerogate.http.h1.connection_states import CLOSE, CLOSING, LINGER
 from zerogate.http.h1.linger import STALLED_S, Linger
 from zerogate.http.h1.pausing import Pausing
 from zerogate.http.h1.reader import RequestReader
-from zerogate.http.server import DRAIN_HEAD_S, Server
+from zerogate.http.server import DRAIN_HEAD_S, HEAD_TIMEOUT_S, KEEP_ALIVE_S, Server
 
-HEAD_TIMEOUT_S: Final = 30.0
-"""For a whole head; nginx allows 60 s, Go's servers none."""
 HEAD_GRACE_S: Final = 10.0
 HEAD_BYTES_PER_S: Final = 500
 """After its grace a head has to have come at this rate (Apache's MinRate): a connection is not held open for a byte now
 and then."""
-KEEP_ALIVE_S: Final = 75.0
-"""nginx's default; longer than the 60 s of the usual cloud balancer, which must close first."""
 
 
 class Leaving(Pausing):
@@ -54,9 +51,9 @@ class Leaving(Pausing):
         self._transport.write(own_answer(answer.status, answer.headers, answer.body, b"GET", close=True))
 
     @property
+    @abstractmethod
     def _has_more(self) -> bool:
         """Whether requests are read ahead whose turn has not come."""
-        raise NotImplementedError
 
     def _say_last_word(self, refusal: Refusal) -> None:
         self._say(refusal)

@@ -8,6 +8,7 @@ the client has not taken counts in the process's memory while it takes no more.
 `server` subclasses this by way of `leaving`: a layer of its own would cost a call per piece.
 """
 
+from abc import ABC, abstractmethod
 from typing import Final
 
 from zerogate.clock import now
@@ -27,7 +28,7 @@ PAUSED_OUTPUT: Final = 4
 """The client does not take its answers."""
 
 
-class Pausing(Answering):
+class Pausing(Answering, ABC):
     """See the module's text."""
 
     __slots__ = ("_gone_watch", "_is_blocked", "_kept_bytes", "_paused", "memory", "state", "tick", "visit_s")
@@ -49,9 +50,9 @@ class Pausing(Answering):
     def _step(self, event: int) -> None:
         self.state = next_state(self.state, event)
 
+    @abstractmethod
     def due(self, now_s: float) -> float | None:
         """The sweep's visit; when it wants the next one."""
-        raise NotImplementedError
 
     # Reading
 

@@ -21,7 +21,7 @@ from zerogate.http.h1.connection_states import (
     SWITCH,
     TUNNEL,
 )
-from zerogate.http.h1.leaving import HEAD_GRACE_S, HEAD_TIMEOUT_S
+from zerogate.http.h1.leaving import HEAD_GRACE_S
 from zerogate.http.h1.memo import END_BYTES, HEAD_END, KEPT_BYTES, HeadMemo, is_one_head
 from zerogate.http.h1.pausing import PAUSED_PIPELINE
 from zerogate.http.h1.pipelining import Pipelining
@@ -30,7 +30,7 @@ from zerogate.http.h1.tunnel_ends import ClientEnd
 from zerogate.http.h2.frames import PREFACE_LINE
 from zerogate.http.heads import BadMessageError, Field, RequestHead, ResponseHead
 from zerogate.http.phases import ANSWERING
-from zerogate.http.server import Server
+from zerogate.http.server import HEAD_TIMEOUT_S, Server
 from zerogate.http.sides import PLAIN, Arrival
 from zerogate.http.tunnel import Tunnel
 

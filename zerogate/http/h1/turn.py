@@ -87,7 +87,7 @@ class Turns(Asking):
                 if head is not None:
                     length = head.content_length or 0
                     size = len(data) - end
-                    if size == length and self._has_asked and not self._is_full:
+                    if size == length and self._has_asked and not self.is_full:
                         self.state = IDLE
                         self._exchange = None
                         self._pool.give_back(self, now_s)
@@ -162,6 +162,7 @@ class Turns(Asking):
     def on_lost(self, failure: Exception | None, now_s: float) -> None:
         """The connection is gone, by our own doing too."""
         self._reader.close()
+        self._waits_for_nothing()
         state = self.state
         if state == CLOSED:
             return
@@ -177,7 +178,8 @@ class Turns(Asking):
 
     def on_writable(self, writable: bool) -> None:
         """Whether the replica takes more."""
-        self._is_full = not writable
+        self.is_full = not writable
+        self.count_waiting()
         if self._exchange is not None:
             self._exchange.on_upstream_writable(writable)
 
@@ -230,7 +232,7 @@ class Turns(Asking):
         exchange, self._exchange = self._exchange, None
         if exchange is None:
             return
-        if keep_alive and self._has_asked and not self._is_full:
+        if keep_alive and self._has_asked and not self.is_full:
             self._step(END)
             if exchange.is_stalled:
                 self._transport.resume_reading()

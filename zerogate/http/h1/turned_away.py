@@ -26,6 +26,10 @@ class TurnedAway:
         return self._exchange.downstream
 
     @property
+    def chunks(self) -> list[bytes] | None:
+        return self._exchange.chunks
+
+    @property
     def is_stalled(self) -> bool:
         return self._exchange.is_stalled
 

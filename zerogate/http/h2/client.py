@@ -26,6 +26,8 @@ KEEP_ALIVE_PROBES: Final = 2
 """A machine that is gone is found by the kernel's own questions, half a minute after its last word. PING is not used
 for it: a model server that computes on its loop answers late, and servers of gRPC take one in five minutes for an
 attack."""
+LEAVE_S: Final = 5.0
+"""For a replica to take what was written before its connection is closed; HTTP/1.1's."""
 FINISH_S: Final = 1.0
 """For a replica to end the stream of a WebSocket that is closed: a round trip and what it has to write before."""
 REST_S: Final = 0.02
@@ -201,12 +203,21 @@ class ClientConnection(asyncio.Protocol):
             self._transport.abort()
 
     def retire(self) -> None:
-        """Open nothing more on it; close it when its last stream has ended."""
+        """Open nothing more on it; close it when its last stream has ended. Each of them ends by its own timers, except
+        WebSockets, which we never cut; what was written then has `LEAVE_S` to be taken."""
         self._is_retired = True
         if self._is_open and not self.state.streams:
             self.state.finish_goaway()
-            self._write()
-            self._transport.close()
+            self._close()
+
+    def _close(self) -> None:
+        """Close behind the last word; a replica that hangs would never take it."""
+        if self._transport.is_closing():
+            return
+        self._write()
+        self._transport.close()
+        if self._transport.get_write_buffer_size():
+            self._loop.call_later(LEAVE_S, self.abort)
 
     # What the state machine tells
 
@@ -229,8 +240,7 @@ class ClientConnection(asyncio.Protocol):
     def on_failed(self, error: ViolationError) -> None:
         self.settled.set()
         self.state.close(f"it breaks the rules of HTTP/2: {error.reason}")
-        self._write()
-        self._transport.close()
+        self._close()
 
 
 def _notice_death(sock: Any) -> None:

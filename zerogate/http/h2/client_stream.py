@@ -17,9 +17,11 @@ from zerogate.http.exchange import Exchange
 from zerogate.http.h2 import frames as f
 from zerogate.http.h2.connection import Connection
 from zerogate.http.h2.hpack import HpackField
+from zerogate.http.h2.outgoing import HIGH_BYTES
 from zerogate.http.h2.replica_heads import acceptance, answer_head, answer_trailers, trailer_fields
 from zerogate.http.h2.streams import CLOSED, HALF_REMOTE, Stream
 from zerogate.http.heads import MAX_HEAD_BYTES, BadMessageError, Field, ResponseHead, has_no_body
+from zerogate.http.memory import BufferMemory
 from zerogate.http.tunnel import Tunnel
 
 _NO_FIELDS: Final[list[Field]] = []
@@ -56,7 +58,10 @@ class SharedConnection(Protocol):
 class ClientStream(Stream):
     """One exchange on a shared connection. Made before it is opened, which `send_head` does."""
 
-    __slots__ = ("_connection", "_exchange", "_interim_bytes", "_is_finishing", "_tunnel")
+    __slots__ = (
+        "_connection", "_exchange", "_interim_bytes", "_is_finishing", "_memory", "_tunnel", "_waiting_bytes",
+        "is_full",
+    )  # fmt: skip
 
     may_refuse = True
 
@@ -66,6 +71,12 @@ class ClientStream(Stream):
         self._interim_bytes = 0
         """Of informational answers: no window holds them back, so together they are no longer than a head may be."""
         self._tunnel: Tunnel | None = None
+        self._memory: BufferMemory | None = None
+        """Where `_waiting_bytes` count: its exchange may be gone before they are."""
+        self.is_full = False
+        """The replica's windows let no more out."""
+        self._waiting_bytes = 0
+        """What the replica's windows have not let out, as far as it counts."""
         self._is_finishing = False
         """A WebSocket that is closed: only the replica's end of the stream is still to come."""
 
@@ -79,8 +90,28 @@ class ClientStream(Stream):
         self._connection.open(self, exchange)
 
     def send_data(self, data: bytes) -> None:
-        if not self.is_over:
-            self._connection.state.send_data(self, data)
+        if self.is_over:
+            return
+        state = self._connection.state
+        if self._exchange is not None:
+            state.high_bytes = 0 if self._exchange.downstream.memory.is_short else HIGH_BYTES
+        state.send_data(self, data)
+        if self.is_full:
+            self.count_waiting()
+
+    def count_waiting(self) -> None:
+        exchange = self._exchange
+        if exchange is not None:
+            self._memory = exchange.downstream.memory
+        if self._memory is None:
+            return
+        counts = self.is_full and (exchange is None or exchange.chunks is None)
+        self._waiting_bytes = self._memory.recount_upload(self._waiting_bytes, self.queued_bytes if counts else 0)
+
+    def on_over(self) -> None:
+        if self._memory is not None:
+            self._waiting_bytes = self._memory.recount_upload(self._waiting_bytes, 0)
+            self._memory = None
 
     def send_end(self, trailers: list[Field]) -> None:
         if not self.is_over:
@@ -240,6 +271,8 @@ class ClientStream(Stream):
         self._connection.on_stream_over()
 
     def on_writable(self, writable: bool) -> None:
+        self.is_full = not writable
+        self.count_waiting()
         if self._exchange is not None:
             self._exchange.on_upstream_writable(writable)
 

@@ -122,6 +122,26 @@ class Lifetimes(Outgoing):
     def _is_ours(self, stream_id: int) -> bool:
         return stream_id % 2 == 0 if self._is_server else stream_id % 2 == 1
 
+    # When there are no more
+
+    def begin_goaway(self) -> None:
+        """Announce that we leave: what is on its way is still taken, until `finish_goaway` (section 6.8)."""
+        if not self.goaway_sent:
+            self.goaway_sent = True
+            self._emit(f.goaway_frame(f.MAX_WINDOW, f.NO_ERROR))
+
+    def finish_goaway(self) -> None:
+        """No further stream is taken."""
+        self.goaway_sent = True
+        if self._last_allowed == f.MAX_WINDOW:
+            self._last_allowed = self.last_stream
+            self._emit(f.goaway_frame(self.last_stream, f.NO_ERROR))
+
+    @property
+    def has_left(self) -> bool:
+        """Whether the peer was told of the last stream that is taken."""
+        return self._last_allowed != f.MAX_WINDOW
+
     # What may still come
 
     def _count_received(self, size: int) -> None:

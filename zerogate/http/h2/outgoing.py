@@ -5,13 +5,14 @@ given after `on_writable(False)`; streams with something to send take turns, one
 a turn. `Connection` is the other half, and the only one that knows what the end of a stream means.
 """
 
+from abc import ABC, abstractmethod
 from collections import deque
 from typing import Final, Protocol
 
 from zerogate.http.h2 import frames as f
 from zerogate.http.h2.hpack import Encoder, HpackField
 from zerogate.http.h2.limits import NOISE, Budget
-from zerogate.http.h2.streams import NEXT, SEND_DATA, SEND_END, SEND_HEADERS, IllegalTransitionError, Stream
+from zerogate.http.h2.streams import CLOSED, NEXT, SEND_DATA, SEND_END, SEND_HEADERS, IllegalTransitionError, Stream
 
 HIGH_BYTES: Final = 64 * 1024
 LOW_BYTES: Final = 16 * 1024
@@ -29,7 +30,7 @@ class Asked(Protocol):
         """There is something to `take`; asked once until it is taken. Not called inside of `receive`."""
 
 
-class Outgoing:
+class Outgoing(ABC):
     """See the module's text."""
 
     __slots__ = (
@@ -61,9 +62,9 @@ class Outgoing:
         """Whose DATA frame was written last and may still be given END_STREAM."""
         self._tail_at = 0
 
+    @abstractmethod
     def _end_sent(self, stream: Stream) -> None:
         """Our end of this stream is written: the other half's."""
-        raise NotImplementedError
 
     def _note_idle(self) -> None:
         if self.idle_since_s is None and not self.streams:
@@ -208,6 +209,6 @@ class Outgoing:
             self._noise.give(2)
         if not queue and stream.is_ending:
             self._write_end(stream)
-        elif stream.queued_bytes <= LOW_BYTES and not stream.is_writable:
+        if stream.queued_bytes <= LOW_BYTES and not stream.is_writable and stream.state != CLOSED:
             stream.is_writable = True
             stream.on_writable(True)

@@ -19,16 +19,12 @@ from zerogate.http.h2.limits import Limits
 from zerogate.http.h2.outgoing import HIGH_BYTES
 from zerogate.http.h2.server_stream import ServerStream
 from zerogate.http.h2.streams import Stream
+from zerogate.http.server import HEAD_TIMEOUT_S, KEEP_ALIVE_S, Server
 from zerogate.http.server import Connection as AnyConnection
-from zerogate.http.server import Server
 from zerogate.http.sides import PLAIN, Arrival
 from zerogate.http.sweep import NEVER
 
 LIMITS: Final = Limits()
-KEEP_ALIVE_S: Final = 75.0
-"""Without a stream; the same as HTTP/1.1's."""
-HEAD_TIMEOUT_S: Final = 30.0
-"""For the preface, and for a head that comes in pieces; the same as HTTP/1.1's."""
 LOOK_S: Final = 15.0
 """How often a connection with streams is looked at: for answers that nobody takes, heads that do not end."""
 GOAWAY_S: Final = 1.0

@@ -22,8 +22,9 @@ from zerogate.http.h2.hpack import HpackField
 from zerogate.http.h2.streams import CLOSED, Stream
 from zerogate.http.handshake import ACCEPT, KEY_BYTES, take_connect
 from zerogate.http.heads import BadMessageError, Field, RequestHead, ResponseHead, field_of, may_trail
+from zerogate.http.memory import BufferMemory
 from zerogate.http.server import Server
-from zerogate.http.sides import Arrival, BufferMemory
+from zerogate.http.sides import Arrival
 from zerogate.http.sweep import NEVER
 from zerogate.http.tunnel import Tunnel
 

@@ -7,9 +7,9 @@ import pytest
 from zerogate.http import server as shared
 from zerogate.http.exchange import Exchange
 from zerogate.http.h1 import server as h1
-from zerogate.http.h1.leaving import HEAD_GRACE_S, HEAD_TIMEOUT_S, KEEP_ALIVE_S
+from zerogate.http.h1.leaving import HEAD_GRACE_S
 from zerogate.http.h1.server import ServerConnection
-from zerogate.http.server import DRAIN_HEAD_S, ConnectionLimits, Server
+from zerogate.http.server import DRAIN_HEAD_S, HEAD_TIMEOUT_S, KEEP_ALIVE_S, ConnectionLimits, Server
 
 
 class Transport:

@@ -30,6 +30,7 @@ from zerogate.http.h1.turn_states import (
     STATES,
     IllegalTransitionError,
 )
+from zerogate.http.memory import BufferMemory
 from zerogate.http.phases import ENDED as OVER
 from zerogate.http.phases import SENT
 from zerogate.http.sides import RequestTerms
@@ -54,20 +55,34 @@ ANSWERS = {
     "another version": OK.replace(b"1.1", b"2.0"),
     "garbage": b"\x00\x01",
 }
+LEFT_BYTES = 70_000
+"""What a replica that takes no more has left of what was written before."""
 NOT_SERVED = Refusal(status=503, code="x", detail="x")
 
 
 class Transport:
-    """Writes down what becomes of it; what is written and kept are counted."""
+    """Writes down what becomes of it, and counts what waits for a replica that takes no more."""
 
     def __init__(self) -> None:
         self.written = b""
         self.is_closed = False
         self.is_reading = True
+        self.takes = True
+        self.waiting_bytes = 0
+        self.high: int | None = None
 
     def write(self, data: bytes) -> None:
         assert not self.is_closed
         self.written += data
+        if not self.takes:
+            self.waiting_bytes += len(data)
+
+    def get_write_buffer_size(self) -> int:
+        return self.waiting_bytes
+
+    def set_write_buffer_limits(self, high: int | None = None) -> None:
+        assert high != self.high
+        self.high = high
 
     def close(self) -> None:
         assert not self.is_closed
@@ -146,6 +161,7 @@ class SlowClient(Client):
 
     def __init__(self) -> None:
         super().__init__()
+        self.memory = BufferMemory(limit_bytes=LEFT_BYTES)
         self.exchange: Exchange | None = None
         self.fills = False
 
@@ -268,7 +284,12 @@ class TurnMachine(RuleBasedStateMachine):
         turns = self.turns
         assert turns is not None
         if how.startswith("takes"):
-            turns.on_writable(how == "takes more")
+            if turns._exchange is None:
+                return  # nothing was written that it could leave
+            transport = turns._transport
+            transport.takes = how == "takes more"
+            transport.waiting_bytes = 0 if transport.takes else LEFT_BYTES
+            turns.on_writable(transport.takes)
             return
         if how == "ends its side":
             turns.on_end_of_file()
@@ -324,7 +345,17 @@ class TurnMachine(RuleBasedStateMachine):
             if exchange.phase == OVER:
                 assert exchange.connection is None
                 assert not exchange.buffered_bytes
-            assert client.memory.used_bytes == exchange.buffered_bytes
+            assert client.memory.body_bytes == exchange.buffered_bytes
+
+    @invariant()
+    def what_waits_for_the_replica_counts_once_and_until_it_is_taken_or_lost(self) -> None:
+        for exchange, client in self.all:
+            connection = exchange.connection
+            waiting_bytes = 0
+            if isinstance(connection, Turns) and connection.is_full and exchange.chunks is None:
+                waiting_bytes = connection._transport.waiting_bytes
+            assert client.memory.upload_bytes == waiting_bytes
+            assert client.memory.used_bytes == exchange.buffered_bytes + waiting_bytes
 
 
 TurnMachine.TestCase.settings = settings(max_examples=examples(250), stateful_step_count=25, deadline=None)

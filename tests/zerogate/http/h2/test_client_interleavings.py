@@ -4,6 +4,7 @@ import asyncio
 from typing import Any
 
 import hpack
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,7 +16,11 @@ from zerogate.http.h2.client import ClientConnection
 from zerogate.http.h2.client_stream import ClientStream
 from zerogate.http.h2.replica_heads import request_fields
 from zerogate.http.heads import Field, ResponseHead
+from zerogate.http.memory import BufferMemory
 from zerogate.http.phases import ANSWERING, ENDED, SENT
+
+LIMIT_BYTES = 150_000
+"""Two uploads that are full: with the third the memory is short."""
 
 
 class Client(Sides):
@@ -38,6 +43,14 @@ class Transport:
 
     def __init__(self) -> None:
         self.is_closed = False
+        self.waiting_bytes = 0
+        self.aborted = asyncio.Event()
+
+    def is_closing(self) -> bool:
+        return self.is_closed
+
+    def get_write_buffer_size(self) -> int:
+        return self.waiting_bytes
 
     def get_extra_info(self, name: str) -> None:
         return None
@@ -47,7 +60,9 @@ class Transport:
     def close(self) -> None:
         self.is_closed = True
 
-    abort = close
+    def abort(self) -> None:
+        self.is_closed = True
+        self.aborted.set()
 
 
 class World:
@@ -60,6 +75,7 @@ class World:
         self.connection.connection_made(self.transport)
         self.encoder = hpack.Encoder()
         self.exchanges: list[Exchange] = []
+        self.memory = BufferMemory(limit_bytes=LIMIT_BYTES)
         self.feed(f.settings_frame({}))
 
     def feed(self, data: bytes) -> None:
@@ -74,12 +90,27 @@ class World:
     def request_fields(self, exchange: Exchange) -> Any:
         return request_fields(exchange.head, client=b"192.0.2.1")
 
+    def check_memory(self) -> None:
+        """What is kept and what waits make up what counts; what is taken by the replica's windows never counts."""
+        waiting_bytes = 0
+        for exchange in self.exchanges:
+            stream = exchange.connection
+            assert stream is None or isinstance(stream, ClientStream)
+            if stream is not None and stream.is_full and exchange.chunks is None:
+                assert 0 < stream.queued_bytes <= stream._waiting_bytes
+                waiting_bytes += stream._waiting_bytes
+            elif stream is not None:
+                assert not stream._waiting_bytes
+        assert self.memory.upload_bytes == waiting_bytes
+        assert self.memory.used_bytes == waiting_bytes + sum(exchange.buffered_bytes for exchange in self.exchanges)
+
     # What may happen
 
     def open(self, number: int, size: int) -> None:
         if not self.connection.can_open or self.transport.is_closed:
             return
         sides = Client(connected=False)
+        sides.memory = self.memory
         head = request("POST" if number % 2 else "GET", chunked=number % 2 == 1)
         exchange = exchange_of(sides, head)
         if not head.has_body:
@@ -166,12 +197,29 @@ def test_each_exchange_ends_once_and_nothing_is_left(steps: list[Any]) -> None:
         world = World()
         for operation, number, size in steps:
             operation(world, number, size)
+            world.check_memory()
         world.connection.connection_lost(None)
         for exchange in world.exchanges:
             assert exchange.phase == ENDED
             sides = exchange.downstream
             assert sum(line.startswith("owner: ") for line in sides.said) == 1  # type: ignore[attr-defined]
-            assert sides.memory.used_bytes == 0
+        assert (world.memory.used_bytes, world.memory.upload_bytes, world.memory.is_short) == (0, 0, False)
         assert not world.connection.state.streams
 
     asyncio.run(play())
+
+
+@pytest.mark.parametrize("why", ["retired", "violation"])
+async def test_a_replica_that_does_not_take_the_last_word_is_left_all_the_same(
+    why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("zerogate.http.h2.client.LEAVE_S", 0.02)
+    world = World()
+    world.transport.waiting_bytes = 100
+    if why == "retired":
+        world.connection.retire()
+    else:
+        world.feed(f.frame(f.DATA, 0, 0, b"x"))
+    assert world.transport.is_closed
+    assert not world.transport.aborted.is_set()
+    await asyncio.wait_for(world.transport.aborted.wait(), 5)

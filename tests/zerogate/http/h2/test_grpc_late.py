@@ -135,7 +135,13 @@ async def test_a_replica_that_vanishes_between_messages_is_a_reset_and_no_timer(
     async with rig(Policy(protocol="h2c")) as one, replica(Replica(script)) as port, asking(one) as client:
         one.add_replica(port)
         stream = await ask(client)
-        await client.until(h2.events.StreamReset, stream)
+        reset = await client.until(h2.events.StreamReset, stream)
+        assert isinstance(reset, h2.events.StreamReset)
+        assert reset.error_code == f.INTERNAL_ERROR
+        assert client.body_of(stream) == FIRST
+        assert not any(isinstance(event, h2.events.TrailersReceived) for event in client.events)
+        (exchange,) = await one.end_of(1)
+        assert (exchange.result, exchange.code) == ("cut", "replica_lost")
 
 
 async def test_a_client_that_still_sends_hears_the_trailers_first() -> None:

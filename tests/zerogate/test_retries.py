@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from activator.budget import BURST_S, FLOOR_PER_S, RATIO, RetryBudget
+from zerogate.retries import BURST_S, FLOOR_PER_S, RATIO, RetryBudget
 
 KEPT = int(FLOOR_PER_S * BURST_S)
 

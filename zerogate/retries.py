@@ -1,7 +1,9 @@
-"""How many requests may be sent again: a fifth of those that come, and three a second in any case. Pure.
+"""How many requests may be sent again, and after which pause. Pure.
 
-So that retries help where a single replica fails, and do not double the load where all of them do. A token bucket;
-what comes is read from a counter when a retry is asked for, so that requests that need none cost nothing.
+A fifth of those that come, and three a second in any case: so retries help where a single replica fails, and do not
+double the load where all of them do. A token bucket; what comes is read from a counter when a retry is asked for, so
+that requests that need none cost nothing. Whoever sends requests to replicas has one per service (`activator.setbacks`,
+`queueproxy.setbacks`).
 """
 
 from typing import Final
@@ -12,6 +14,9 @@ FLOOR_PER_S: Final = 3.0
 """A service with a request now and then would have no retry at all without."""
 BURST_S: Final = 10.0
 """What is not used is kept for so long."""
+PAUSE_S: Final = 0.025
+"""Most time between the first attempt that broke off and the next one (Envoy's base), twice as much with each further
+one; how much of it, by chance: what one replica's end broke off does not meet it, or the others, in one instant."""
 RECKON_S: Final = 1.0
 """The larger of share and floor is taken second by second: over shorter times the two would add up."""
 
@@ -38,3 +43,8 @@ class RetryBudget:
             return False
         self._tokens -= 1.0
         return True
+
+
+def pause_s(attempts: int, chance_ratio: float) -> float:
+    """How long to wait after so many attempts; `chance_ratio`: of 0..1, drawn anew for each."""
+    return PAUSE_S * 2.0 ** (attempts - 1) * chance_ratio
