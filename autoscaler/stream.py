@@ -135,6 +135,11 @@ class Stream(asyncio.Protocol):
             self._transport.write(data if self._session is None else self._session.seal(data))
         return self._can_write
 
+    @property
+    def sees_one(self) -> bool:
+        """It is a sidecar's, which sees one service."""
+        return self._source is not None and self._source.scope is not None
+
     def abort(self) -> None:
         self._transport.abort()
 

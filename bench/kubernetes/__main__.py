@@ -16,7 +16,7 @@ from bench.table import Figure, show, write
 from tests.kubernetes.harness.binaries import UnavailableError
 from tests.kubernetes.harness.processes import ClusterError
 
-PARTS = ("startup", "wake")
+PARTS = ("startup", "wake", "scale")
 RESULTS = Path(__file__).parents[1] / "results" / "kubernetes.json"
 
 
