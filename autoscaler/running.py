@@ -6,7 +6,6 @@ A follower hears and decides as the leader does, and writes nothing.
 """
 
 import asyncio
-import gc
 import logging
 import os
 import signal
@@ -42,6 +41,7 @@ from zerogate.admin.server import AdminServer
 from zerogate.clock import now, wall
 from zerogate.drain import Steps, leave
 from zerogate.errors import DefinitionErrors, ZerogateError
+from zerogate.garbage import ShortCollections
 from zerogate.http.listener import bind
 from zerogate.http.sweep import Sweep
 from zerogate.kube.access import Access, by_kubeconfig, in_pod
@@ -143,6 +143,7 @@ class RunningAutoscaler:
         )  # fmt: skip
         self.webhook = self._webhook(access)
         self.loop_lag = LoopLag()
+        self.collections = ShortCollections()
         self.view = ClusterView(
             self.autoscaler, self.services, self.runtime, self.history,
             busy=self.quiescer.busy, waits=self.quiescer.waits,
@@ -192,6 +193,7 @@ class RunningAutoscaler:
 
     async def start(self) -> None:
         """See the cluster, hear reports, stand for election. Returns when all of it has begun; raises ZerogateError."""
+        self.collections.start()
         await self.admin.start()
         self.loop_lag.start()
         self.quiescer.start(self.receiver)
@@ -247,6 +249,7 @@ class RunningAutoscaler:
         if self.webhook is not None:
             await self.webhook.aclose()
         self.loop_lag.close()
+        self.collections.close()
         if self.takeovers is not None:
             await self.takeovers.aclose()
         await asyncio.gather(
@@ -384,9 +387,6 @@ async def _main(settings: Settings, environ: Mapping[str, str]) -> None:
         if starting.done():
             starting.result()
             log.info("reports on port %d, %d services", running.stats_port, len(running.services.entries))
-            # what lives as long as the process is not worth looking at in every collection
-            gc.collect()
-            gc.freeze()
             await left.wait()
         log.info("leaving: the lead is given away")
     finally:

@@ -131,9 +131,10 @@ class Stream(asyncio.Protocol):
     def write(self, data: bytes) -> bool:
         """One message; not to a source that does not read: it will ask again, or count us as silent. Whether it went
         out."""
-        if self._can_write:
-            self._transport.write(data if self._session is None else self._session.seal(data))
-        return self._can_write
+        if not self._can_write or self._transport.is_closing():
+            return False
+        self._transport.write(data if self._session is None else self._session.seal(data))
+        return True
 
     @property
     def sees_one(self) -> bool:

@@ -97,34 +97,69 @@ async def fast_client(access: Access) -> AsyncIterator[KubeClient]:
         await client.aclose()
 
 
-async def make(client: KubeClient, etcd_url: str, crowd: Sequence[Workload], nodes: Sequence[str]) -> list[Source]:
-    """All of it; the sidecars of the pods. Returns when the API server shows it."""
-    for name in dict.fromkeys([_PATTERN, *(one.namespace for one in crowd)]):
-        await _create(client, "/api/v1/namespaces", {"metadata": {"name": name}})
-        await _create(client, f"/api/v1/namespaces/{name}/serviceaccounts", {"metadata": {"name": "default"}})
-    workload, replica = await _pattern(client, nodes[0])
-    sources: list[Source] = []
-    async with aiohttp.ClientSession() as session:
-        etcd = _Etcd(session, etcd_url)
+class Maker:
+    """Puts workloads and pods into the API server's store, and takes them out. Made by `maker`."""
+
+    def __init__(self, client: KubeClient, etcd: "_Etcd", nodes: Sequence[str], patterns: tuple[Body, Body]) -> None:
+        self._client = client
+        self._etcd = etcd
+        self._nodes = nodes
+        self._workload, self._pod = patterns
+
+    async def add(self, crowd: Sequence[Workload]) -> list[Source]:
+        """With their pods; the sidecars of those. Returns when the API server shows all of it."""
+        for name in dict.fromkeys(one.namespace for one in crowd):
+            await _create(self._client, "/api/v1/namespaces", {"metadata": {"name": name}})
+            accounts = f"/api/v1/namespaces/{name}/serviceaccounts"
+            await _create(self._client, accounts, {"metadata": {"name": "default"}})
+        sources: list[Source] = []
         for one in crowd:
-            await etcd.put(f"deployments/{one.service}", _copied_deployment(workload, one))
-            for number in range(one.replicas):
-                made = _copied_pod(replica, one, number, nodes)
-                meta = made["metadata"]
-                await etcd.put(f"pods/{one.namespace}/{meta['name']}", made)
-                sources.append(Source(meta["name"], meta["uid"], one.service))
-        await etcd.flush()
-    await _until_shown(client, sources[-1])
-    return sources
+            await self._etcd.put(f"deployments/{one.service}", _copied_deployment(self._workload, one))
+            sources += await self._put_pods(one, range(one.replicas))
+        await self._show(sources)
+        return sources
+
+    async def add_pods(self, crowd: Sequence[Workload], numbers: range) -> list[Source]:
+        """Pods with these numbers for each."""
+        sources = [source for one in crowd for source in await self._put_pods(one, numbers)]
+        await self._show(sources)
+        return sources
+
+    async def remove(self, crowd: Sequence[Workload], sources: Sequence[Source]) -> None:
+        """Workloads, and pods."""
+        for one in crowd:
+            await self._etcd.delete(f"deployments/{one.service}")
+        for source in sources:
+            await self._etcd.delete(f"pods/{source.name}")
+        await self._etcd.flush()
+
+    async def forget_history(self) -> None:
+        """Compact etcd: nobody can go on from a version of before."""
+        await self._etcd.compact()
+
+    async def _put_pods(self, one: Workload, numbers: range) -> list[Source]:
+        sources = []
+        for number in numbers:
+            made = _copied_pod(self._pod, one, number, self._nodes)
+            meta = made["metadata"]
+            await self._etcd.put(f"pods/{one.namespace}/{meta['name']}", made)
+            sources.append(Source(meta["name"], meta["uid"], one.service))
+        return sources
+
+    async def _show(self, sources: Sequence[Source]) -> None:
+        await self._etcd.flush()
+        if sources:
+            await _until_shown(self._client, sources[-1])
 
 
-async def remove(client: KubeClient, etcd_url: str, sources: Sequence[Source]) -> None:
-    """Take these pods away, past the API server like they came."""
+@asynccontextmanager
+async def maker(client: KubeClient, etcd_url: str, nodes: Sequence[str]) -> AsyncIterator[Maker]:
+    """One whose patterns the API server and kwok have made."""
+    await _create(client, "/api/v1/namespaces", {"metadata": {"name": _PATTERN}})
+    await _create(client, f"/api/v1/namespaces/{_PATTERN}/serviceaccounts", {"metadata": {"name": "default"}})
+    patterns = await _pattern(client, nodes[0])
     async with aiohttp.ClientSession() as session:
-        etcd = _Etcd(session, etcd_url)
-        for one in sources:
-            await etcd.delete(f"pods/{one.name}")
-        await etcd.flush()
+        yield Maker(client, _Etcd(session, etcd_url), nodes, patterns)
 
 
 async def _pattern(client: KubeClient, node: str) -> tuple[Body, Body]:
@@ -138,7 +173,7 @@ async def _pattern(client: KubeClient, node: str) -> tuple[Body, Body]:
             await asyncio.sleep(0.1)
     found = []
     for path in (f"{deployments}/{_PATTERN}", f"{pods}/{pod_name(one, 0)}"):
-        found.append(msgspec.json.decode(await client.request("GET", path, asked=_ANY), type=Body))
+        found.append(msgspec.json.decode(await client.request("GET", path, asked=_ANY), type=dict[str, Any]))
         await client.request("DELETE", path, asked=_ANY, body={"gracePeriodSeconds": 0})
     return found[0], found[1]
 
@@ -169,7 +204,8 @@ class _Etcd:
 
     def __init__(self, session: aiohttp.ClientSession, url: str) -> None:
         self._session = session
-        self._url = f"{url}/v3/kv/txn"
+        self._url = f"{url}/v3/kv"
+        self._revision = "0"
         self._operations: list[Body] = []
 
     async def put(self, key: str, body: Body) -> None:
@@ -186,9 +222,19 @@ class _Etcd:
 
     async def flush(self) -> None:
         operations, self._operations = self._operations, []
-        async with self._session.post(self._url, data=msgspec.json.encode({"success": operations})) as answer:
+        if operations:
+            answer = await self._ask("txn", {"success": operations})
+            self._revision = answer["header"]["revision"]
+
+    async def compact(self) -> None:
+        """Forget all revisions but that of the last transaction."""
+        await self._ask("compaction", {"revision": self._revision})
+
+    async def _ask(self, what: str, body: Body) -> Body:
+        async with self._session.post(f"{self._url}/{what}", data=msgspec.json.encode(body)) as answer:
             if answer.status != 200:
                 raise ClusterError(f"etcd answered {answer.status}: {await answer.text()}")
+            return msgspec.json.decode(await answer.read(), type=dict[str, Any])
 
 
 def _key(name: str) -> str:

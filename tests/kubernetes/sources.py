@@ -144,8 +144,9 @@ class Sources:
         return [*self._gateways, *self._sidecars.values()]
 
     async def connect(self, *, within_s: float) -> float:
-        """Seconds until all of them were known. Raises TimeoutError."""
+        """They beat and report from now on; seconds until all of them were known. Raises TimeoutError."""
         began_s = now()
+        self._nursery.start(self._speak(), name="beats and readings")
         for number, one in enumerate(self._all()):
             self._nursery.start(one.run(self._port), name=f"source {number}")
             if number % 100 == 0:
@@ -154,10 +155,6 @@ class Sources:
             for one in self._all():
                 await one.is_known.wait()
         return now() - began_s
-
-    def start(self) -> None:
-        """Beat and report from now on."""
-        self._nursery.start(self._speak(), name="beats and readings")
 
     async def aclose(self) -> None:
         await self._nursery.aclose()

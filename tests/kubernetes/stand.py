@@ -3,7 +3,7 @@
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -11,13 +11,13 @@ from typing import Any, Final
 import msgspec
 
 from tests.kubernetes.autoscalers import AUDIENCE, Autoscaler, rules
-from tests.kubernetes.crowd import Source, Tokens, Workload, crowd_of, fast_client, make
+from tests.kubernetes.crowd import Maker, Source, Tokens, Workload, crowd_of, fast_client, maker
 from tests.kubernetes.harness.access import Access
 from tests.kubernetes.harness.control_plane import ControlPlane
 from tests.kubernetes.harness.processes import ClusterError
 from tests.kubernetes.observed import Told
 from tests.kubernetes.sources import Sources
-from zerogate.kube.client import KubeClient
+from zerogate.clock import now
 
 HOME: Final = "zerogate"
 GATEWAYS: Final = 3
@@ -58,6 +58,22 @@ class Observed(Autoscaler):
         self.signal(signal.SIGUSR1)
         return await self.until_told("asked", within_s=within_s, after=before)
 
+    async def until(self, holds: Callable[[Told], bool], *, what: str, within_s: float) -> Told:
+        """How it does once `holds`; ClusterError where that does not come to pass."""
+        end_s = now() + within_s
+        while not holds(told := await self.how()):
+            if now() > end_s:
+                raise ClusterError(f"{self.name}: {what}: not within {within_s:.0f} s; now {told}")
+            await asyncio.sleep(0.2)
+        return told
+
+    async def until_relisted(self, *, within_s: float) -> Told:
+        """Its pods and Deployments were listed anew."""
+        kinds = ("pods", "deployments")
+        return await self.until(
+            lambda told: all(told.relists[kind][0] for kind in kinds), what="listed anew", within_s=within_s
+        )
+
     def signal(self, number: int) -> None:
         os.kill(self.process.pid, number)
 
@@ -70,10 +86,10 @@ class Stand:
     """One crowd in one API server. `observed` and `sources` may be called several times."""
 
     def __init__(
-        self, plane: ControlPlane, client: KubeClient, crowd: Sequence[Workload], sidecars: Sequence[Source]
+        self, plane: ControlPlane, maker: Maker, crowd: Sequence[Workload], sidecars: Sequence[Source]
     ) -> None:
         self.plane = plane
-        self.client = client
+        self.maker = maker
         self.crowd = crowd
         self.sidecars = sidecars
         self._account = plane.account(
@@ -108,6 +124,11 @@ class Stand:
             token_of=lambda one: tokens.of_pod(one, accounts[one.service.partition("/")[0]]),
         )  # fmt: skip
 
+    async def restart_server(self) -> None:
+        """The API server ends and comes again; it then knows no version of before."""
+        self.plane.api_server.stop()
+        await asyncio.to_thread(self.plane.start_api_server)
+
     def close(self) -> None:
         for one in self._started:
             one.stop()
@@ -117,10 +138,11 @@ class Stand:
 async def stand(plane: ControlPlane, nodes: Sequence[str], *, workloads: int, pods: int) -> AsyncIterator[Stand]:
     """The crowd is in the API server; what was started is stopped at the end."""
     await asyncio.to_thread(plane.cluster.create, "/api/v1/namespaces", {"metadata": {"name": HOME}})
-    async with fast_client(plane.access("maker", groups=["system:masters"])) as client:
+    access = plane.access("maker", groups=["system:masters"])
+    async with fast_client(access) as client, maker(client, plane.etcd_url, nodes) as made:
         crowd = crowd_of(workloads, pods)
-        sidecars = await make(client, plane.etcd_url, crowd, nodes)
-        found = await asyncio.to_thread(Stand, plane, client, crowd, sidecars)
+        sidecars = await made.add(crowd)
+        found = await asyncio.to_thread(Stand, plane, made, crowd, sidecars)
         try:
             yield found
         finally:

@@ -46,7 +46,7 @@ _AGAIN_S: Final = 1.0
 """After a write that failed for no fault of its own; the server's own word (429) may ask for longer."""
 
 
-class Target(msgspec.Struct, frozen=True, kw_only=True):
+class Target(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """One workload under zerogate. `port`: where the model server takes requests, by number or name; None: its first.
     Pods with a sidecar take them there instead."""
 
