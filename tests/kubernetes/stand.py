@@ -124,9 +124,13 @@ class Stand:
             token_of=lambda one: tokens.of_pod(one, accounts[one.service.partition("/")[0]]),
         )  # fmt: skip
 
-    async def restart_server(self) -> None:
-        """The API server ends and comes again; it then knows no version of before."""
+    @asynccontextmanager
+    async def without_server(self) -> AsyncIterator[None]:
+        """The API server ends, and comes again afterwards. What is put into its store meanwhile no watch has told, and
+        with the history of the store forgotten no watch can go on."""
         self.plane.api_server.stop()
+        yield
+        await self.maker.forget_history()
         await asyncio.to_thread(self.plane.start_api_server)
 
     def close(self) -> None:
