@@ -147,7 +147,7 @@ async def _wake(one: Stand, process: Observed, sources: Sources, asleep: Sequenc
     began_s = now()
     sources.wake(asleep)
     while True:
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(0.4)
         told = await process.how()
         written = told.writes - before.writes
         if written >= len(asleep) or now() - began_s > 60:

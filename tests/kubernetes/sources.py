@@ -178,11 +178,11 @@ class Sources:
 
     def _report_gateways(self) -> None:
         seen = [self._passing(service) for service in self._busy]
-        seen += [self._waiting(service) for service in self._held]
-        for start in range(0, len(seen), MOST_READINGS):
-            data = frame(Readings(tuple(seen[start : start + MOST_READINGS])))
-            for one in self._gateways:
-                one.say(data)
+        held = [self._waiting(service) for service in self._held]
+        for number, one in enumerate(self._gateways):
+            told = seen if number else seen + held
+            for start in range(0, len(told), MOST_READINGS):
+                one.say(frame(Readings(tuple(told[start : start + MOST_READINGS]))))
 
     def wake(self, services: Sequence[str]) -> None:
         """A request waits for each of them, in the first gateway."""
@@ -206,7 +206,8 @@ class Sources:
         )  # fmt: skip
 
     def _passing(self, service: str) -> Reading:
-        return Reading(service, self._sequence, now(), arrivals=self._sequence, since_arrival_s=0.5, since_byte_s=0.01)
+        # what is inside and how much of it comes is told by the gates
+        return Reading(service, self._sequence, now(), bytes_out=self._sequence, since_byte_s=0.01)
 
     def _waiting(self, service: str) -> Reading:
         return Reading(service, self._sequence, now(), arrivals=1, held=1, held_s=0.1, since_arrival_s=0.1)

@@ -17,11 +17,13 @@ class Priority(IntEnum):
     """Lower goes first."""
 
     WAKE = 0
-    """A request is held for this write: a scale from zero, and the write that renews a lease."""
+    """A request is held for this write: a scale from zero."""
     WRITE = 1
     READ = 2
     REVIEW = 3
     """Whether a token is somebody's. It writes nothing, and neither waits for the others nor they for it."""
+    LEASE = 4
+    """Who leads: one request every two seconds, that waits for nothing, least of all for thousands of wakes."""
 
 
 class Rates(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,7 +95,10 @@ class Throttle:
         self._wakes.refill(now)
         self._reviews.refill(now)
         let_go: list[int] = []
-        wakes, *others, reviews = self._waiting
+        wakes, *others, reviews, leases = self._waiting
+        while leases:
+            self._shared.take()
+            let_go.append(leases.popleft())
         while wakes and self._wakes.has_one():
             self._wakes.take()
             self._shared.take()
