@@ -86,3 +86,12 @@ def test_a_crowd_of_reviews_and_everybody_else_do_not_wait_for_each_other() -> N
     assert throttle.due(0.0) == ([wake, write, *reviews[:20]], 0.01)
     reads = [throttle.enter(Priority.READ) for _ in range(10)]
     assert throttle.due(0.01)[0] == [*reads[:3], reviews[20]]
+
+
+def test_the_lease_does_not_wait_behind_thousands_of_wakes() -> None:
+    throttle = Throttle(RATES)
+    for _ in range(1000):
+        throttle.enter(Priority.WAKE)
+    throttle.due(0.0)
+    lease = throttle.enter(Priority.LEASE)
+    assert throttle.due(0.0)[0] == [lease]
