@@ -9,7 +9,7 @@ from enum import StrEnum
 import msgspec
 
 
-class Traffic(msgspec.Struct, frozen=True, kw_only=True):
+class Traffic(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """What the live sources report, summed. Means are time-weighted over the window or the part of it that was seen."""
 
     in_flight: int = 0
@@ -29,7 +29,7 @@ class Traffic(msgspec.Struct, frozen=True, kw_only=True):
     """False for the first seconds after a gap in which nobody was heard: then nothing may be lowered at all."""
 
 
-class Replicas(msgspec.Struct, frozen=True, kw_only=True):
+class Replicas(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """The replicas of the service as the runtime tells them."""
 
     starting: int = 0
@@ -54,7 +54,7 @@ class Pin(msgspec.Struct, frozen=True, kw_only=True):
     until_wall_s: float | None = None
 
 
-class Observation(msgspec.Struct, frozen=True, kw_only=True):
+class Observation(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """Everything that one decision is made from, besides policy and memory."""
 
     service: str
@@ -67,7 +67,7 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
     Zero is withheld as long as it is so."""
 
 
-class Memory(msgspec.Struct, frozen=True, kw_only=True):
+class Memory(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """What one decision leaves for the next. Nothing else is remembered between two of them."""
 
     since_s: float
@@ -98,7 +98,7 @@ class Ask(StrEnum):
     """Nothing lower is allowed yet: a delay, a rate, an unknown."""
 
 
-class Candidate(msgspec.Struct, frozen=True):
+class Candidate(msgspec.Struct, frozen=True, gc=False):
     """One voice: `ask` wanted `replicas` (as a floor, a ceiling or the demand), because `why`."""
 
     ask: Ask
@@ -106,7 +106,7 @@ class Candidate(msgspec.Struct, frozen=True):
     why: str
 
 
-class Decision(msgspec.Struct, frozen=True, kw_only=True):
+class Decision(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """How many replicas, who won, and what would change it: the one record behind logs, `explain` and the console."""
 
     service: str

@@ -18,7 +18,7 @@ _MOST_ENTRIES: Final = 64
 """Changes per service: a day of a service that wakes every twenty minutes."""
 
 
-class Entry(msgspec.Struct, frozen=True, kw_only=True):
+class Entry(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """A decision that changed something, and how long it held."""
 
     decision: Decision

@@ -108,7 +108,7 @@ class Autoscaler:
             service = self._services.get(name)
             if service is None:
                 self._add(name, policy, (standing or {}).get(name, 0))
-            elif service.policy != policy:
+            elif service.policy is not policy and service.policy != policy:
                 service.policy = policy
                 self._sources.watch(name, max(policy.stable_window_s, policy.panic_window_s))
                 self._try_again(name, service)
@@ -211,6 +211,10 @@ class Autoscaler:
         """Back to what traffic and policy say. Raises UnknownServiceError."""
         self._get(service).pin = None
         self._agenda.soon(service, first=True)
+
+    def pin_of(self, service: str) -> Pin | None:
+        """What a person has said last, and is not over. Raises UnknownServiceError."""
+        return self._get(service).pin
 
     def services(self) -> tuple[str, ...]:
         """Names, in the order in which they were configured."""

@@ -1,7 +1,6 @@
 """The autoscaler of a cluster as a process: flags, signals, exit codes. What it is made of: `autoscaler.running`."""
 
 import asyncio
-import gc
 import logging
 import signal
 import sys
@@ -50,9 +49,6 @@ async def _main(settings: Settings, environ: Mapping[str, str]) -> None:
         if starting.done():
             starting.result()
             log.info("reports on port %d, %d services", running.stats_port, len(running.services.entries))
-            # what lives as long as the process is not worth looking at in every collection
-            gc.collect()
-            gc.freeze()
             await left.wait()
         log.info("leaving: the lead is given away")
     finally:

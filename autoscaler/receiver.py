@@ -25,6 +25,7 @@ from autoscaler.stream import FOLLOWING, LEADING, Stream
 from zerogate.clock import now
 from zerogate.http.sweep import Sweep
 from zerogate.reporting.wire import Order, Quiesced, frame
+from zerogate.slices import Pace
 from zerogate.stats import Stat
 from zerogate.tasks import Nursery
 
@@ -190,11 +191,14 @@ class Receiver:
 
     # What the autoscaler wants
 
-    def say_who_leads(self) -> None:
-        """The leader has changed: sources say again what it has not acknowledged."""
+    async def say_who_leads(self, *, to_sidecars: bool, pace: Pace) -> None:
+        """The leader has changed: sources say again what it has not acknowledged. Those that see all services hold
+        requests, and should hear it first."""
         data = LEADING if self.is_leading() else FOLLOWING
-        for stream in self.streams.values():
-            stream.write(data)
+        for name, stream in list(self.streams.items()):
+            if stream.sees_one is to_sidecars and self.streams.get(name) is stream:
+                stream.write(data)
+                await pace.rest()
 
     def tell(self, source: str, order: Order) -> bool:
         """Send an order to a sidecar. False where that cannot be written now, or it has no stream."""

@@ -9,6 +9,7 @@ import asyncio
 import logging
 import os
 import socket
+from collections.abc import Sequence
 from typing import Final
 
 from autoscaler.certificates import certificates_of
@@ -34,6 +35,7 @@ from autoscaler.settings import Settings
 from zerogate.admin.server import AdminServer
 from zerogate.clock import now, wall
 from zerogate.drain import Steps, leave
+from zerogate.garbage import ShortCollections
 from zerogate.http.listener import bind
 from zerogate.http.sweep import Sweep
 from zerogate.kube.access import Access
@@ -51,6 +53,7 @@ from zerogate.kube.takeovers import Takeovers
 from zerogate.kube.watching import Change, Watched
 from zerogate.loop_lag import LoopLag
 from zerogate.process import usage
+from zerogate.slices import Pace
 from zerogate.tasks import Nursery
 from zerogate.version import version
 
@@ -80,6 +83,7 @@ class RunningAutoscaler:
         self._begin_to_show()
         self.is_synced = False
         self._is_expect_due = False
+        self._leading: asyncio.Task[None] | None = None
 
     def _begin_to_write(self, loop: asyncio.AbstractEventLoop) -> None:
         """Who leads, and what a leader alone does."""
@@ -160,6 +164,7 @@ class RunningAutoscaler:
         """What people and their tools are told."""
         settings = self.settings
         self.loop_lag = LoopLag()
+        self.collections = ShortCollections()
         self.view = ClusterView(
             self.autoscaler, self.services, self.runtime, self.history,
             busy=self.quiescer.busy, waits=self.quiescer.waits, not_taken=self._not_taken,
@@ -209,6 +214,7 @@ class RunningAutoscaler:
 
     async def start(self) -> None:
         """See the cluster, hear reports, stand for election. Returns when all of it has begun; raises ZerogateError."""
+        self.collections.start()
         await self.admin.start()
         self.loop_lag.start()
         self.quiescer.start(self.receiver)
@@ -263,6 +269,7 @@ class RunningAutoscaler:
         if self.webhook is not None:
             await self.webhook.aclose()
         self.loop_lag.close()
+        self.collections.close()
         if self.takeovers is not None:
             await self.takeovers.aclose()
         await asyncio.gather(
@@ -302,24 +309,41 @@ class RunningAutoscaler:
     # What changes
 
     def _on_leadership(self, leads: bool) -> None:
-        if leads:
-            for service in self.autoscaler.services():
-                number = self.runtime.number(service)
-                is_floored = self.services.entries[service].wanted.cluster.hpa == "floor"
-                if number is not None and not is_floored:
-                    self.autoscaler.adopt(service, number)
+        if self._leading is not None:
+            self._leading.cancel()
         if self.takeovers is not None:
             self.takeovers.lead(leads)
-        self.runtime.lead(leads)
+        services = self.runtime.begin_to_lead(leads)
         self.quiescer.lead(leads)
-        self.receiver.say_who_leads()
-        if leads:
-            self.services.begin_to_lead()
-            self.route_notes.mark()
-            for service in self.autoscaler.services():
+        self._leading = self.nursery.start(self._go_on(services, leads), name="what follows from the lead")
+
+    async def _go_on(self, services: Sequence[str], leads: bool) -> None:
+        """With all services, as the one who leads or who does not. In slices: five thousand of them take 0.1 s."""
+        pace = Pace()
+        await self.receiver.say_who_leads(to_sidecars=False, pace=pace)
+        for service in services:
+            if leads:
+                self._prepare_to_lead(service)
                 self.notes.mark(service)
-            for kind, workload in self.feed.workloads():
-                self._on_workload(kind, workload)
+            self.runtime.lead_one(service)
+            await pace.rest()
+        await self.receiver.say_who_leads(to_sidecars=True, pace=pace)
+        if not leads:
+            return
+        self.services.begin_to_lead()
+        self.route_notes.mark()
+        for kind, workload in list(self.feed.workloads()):
+            self._on_workload(kind, workload)
+            await pace.rest()
+
+    def _prepare_to_lead(self, service: str) -> None:
+        """What has to be known of a service before anything of it is written: what it had, what somebody asked for."""
+        entry, workload = self.services.entries.get(service), self.feed.workload_of(service)
+        if entry is not None and workload is not None:
+            self._on_workload(entry.kind, workload)
+        number = self.runtime.number(service)
+        if entry is not None and number is not None and entry.wanted.cluster.hpa != "floor":
+            self.autoscaler.adopt(service, number)
 
     def _on_decision(self, decision: Decision) -> None:
         self.history.on_decision(decision)

@@ -113,9 +113,15 @@ class Stream(asyncio.Protocol):
     def write(self, data: bytes) -> bool:
         """One message; not to a source that does not read: it will ask again, or count us as silent. Whether it went
         out."""
-        if self._can_write:
-            self._transport.write(data if self._session is None else self._session.seal(data))
-        return self._can_write
+        if not self._can_write or self._transport.is_closing():
+            return False
+        self._transport.write(data if self._session is None else self._session.seal(data))
+        return True
+
+    @property
+    def sees_one(self) -> bool:
+        """It is a sidecar's, which sees one service."""
+        return self._source is not None and self._source.scope is not None
 
     def abort(self) -> None:
         self._transport.abort()

@@ -32,6 +32,13 @@ def at_most(name: str, value: float, goal: float, unit: str, *, digits: int = 1,
     )
 
 
+def at_least(name: str, value: float, goal: float, unit: str, *, digits: int = 1, note: str = "") -> Figure:
+    """A figure that should not be below its goal."""
+    return Figure(
+        name=name, value=f"{value:.{digits}f} {unit}", goal=f"≥ {goal:g} {unit}", is_met=value >= goal, note=note
+    )
+
+
 def percentile(values: Sequence[float], percent: float) -> float:
     """The smallest value that at least `percent` of the values do not exceed."""
     ordered = sorted(values)

@@ -12,7 +12,7 @@ from zerogate.affinity import Affinity
 from zerogate.schedule import Window
 
 
-class Policy(msgspec.Struct, frozen=True, kw_only=True):
+class Policy(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """One service's policy. Durations in seconds, memory in bytes, ratios 0..1 unless said."""
 
     # how many

@@ -8,7 +8,7 @@ misses nothing, and a report that is lost or repeated distorts nothing. *Running
 import msgspec
 
 
-class Stat(msgspec.Struct, frozen=True, kw_only=True):
+class Stat(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """One report of one source about one service. All counters and integrals start at 0 with the incarnation.
 
     `source`: who reports, unique among those alive. `incarnation`: changes whenever the counters restart at zero.

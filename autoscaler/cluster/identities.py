@@ -141,7 +141,7 @@ class Identities:
             "kind": "TokenReview",
             "spec": {"token": token, "audiences": [self._audience]},
         }
-        answer = await self._client.request("POST", _PATH, asked=_ASKED, body=body, priority=Priority.WRITE)
+        answer = await self._client.request("POST", _PATH, asked=_ASKED, body=body, priority=Priority.REVIEW)
         return decode(answer, _Review).status
 
     def _read(self, token: str, status: _Status) -> Proven | Refused:

@@ -17,6 +17,7 @@ from zerogate.kube.event_book import About, Happening
 from zerogate.kube.objects import Pod, Workload
 from zerogate.kube.obstacles import refused_pods
 from zerogate.kube.runtime import KubernetesRuntime, Target
+from zerogate.policy import Policy
 from zerogate.runtime.interface import Scale
 
 WRONG_POLICY: Final = "WrongPolicy"
@@ -46,6 +47,8 @@ class Services:
         self._on_sources = on_sources
         self._on_hpa = on_hpa
         self.entries: Mapping[str, Managed] = {}
+        self._targets: dict[str, Target] = {}
+        self._policies: dict[str, Policy] = {}
         self._wall = wall
         self._told: dict[str, tuple[str, ...]] = {}
         """Mistakes of which an Event was written."""
@@ -60,25 +63,28 @@ class Services:
         return refused_pods(self._workload_of(service))
 
     def on_services(self, services: Mapping[str, Managed]) -> None:
-        """All services; some are new, different or gone."""
-        before = self.entries
-        added = [name for name in services if name not in before]
-        self.entries = dict(services)
+        """All services; some are new, different or gone. Only of those is anything made: one of 5,000 is the rule."""
+        before, self.entries = self.entries, dict(services)
+        # an entry is replaced as a whole, and where it is the same object nothing has changed
+        changed = {name: entry for name, entry in services.items() if before.get(name) is not entry}
+        for name in [name for name in before if name not in services]:
+            del self._targets[name], self._policies[name]
+        for name, entry in changed.items():
+            self._targets[name] = target_of(entry)
+            self._policies[name] = entry.wanted.policy
         self._coverage.keep(services)
-        self._runtime.configure({name: target_of(entry) for name, entry in services.items()})
+        self._runtime.configure(self._targets)
+        added = [name for name in changed if name not in before]
         seen = {name: workload for name in added if (workload := self._workload_of(name)) is not None}
         self._autoscaler.import_state({name: saved_of(one.metadata.annotations) for name, one in seen.items()})
-        self._autoscaler.configure(
-            {name: entry.wanted.policy for name, entry in services.items()},
-            {name: number_of(workload) for name, workload in seen.items()},
-        )
+        self._autoscaler.configure(self._policies, {name: number_of(workload) for name, workload in seen.items()})
         for name, workload in seen.items():
             if _hpa(services[name]) == "floor" and number_of(workload):
                 # what is met counts as asked for, so nobody would say it: but the floor is to be as high from now on
                 self._runtime.scale(Scale(service=name, replicas=number_of(workload), generation=0, cause="standing"))
-        for name in [name for name in services if name in before and _hpa(services[name]) != _hpa(before[name])]:
+        for name in [name for name in changed if name in before and _hpa(services[name]) != _hpa(before[name])]:
             self._on_hpa(name)
-        self._tell_mistakes()
+        self._tell_mistakes(changed)
         self._on_sources()
 
     def on_number(self, service: str, number: int, version: int) -> None:
@@ -103,11 +109,11 @@ class Services:
     def begin_to_lead(self) -> None:
         """What the last leader told is told again: nobody knows how far it came."""
         self._told = {}
-        self._tell_mistakes()
+        self._tell_mistakes(self.entries)
 
-    def _tell_mistakes(self) -> None:
+    def _tell_mistakes(self, entries: Mapping[str, Managed]) -> None:
         """An Event on each workload whose policy is wrong, once for each set of mistakes."""
-        for name, entry in self.entries.items():
+        for name, entry in entries.items():
             if entry.mistakes and self._told.get(name) != entry.mistakes:
                 for mistake in entry.mistakes:
                     note = f"{mistake} It changes nothing: what was valid before holds."
@@ -115,14 +121,19 @@ class Services:
                         about=about(entry), reason=WRONG_POLICY, note=note, action="Configure", is_warning=True
                     )
                     self._tell(happening)
-        self._told = {name: entry.mistakes for name, entry in self.entries.items() if entry.mistakes}
+            if entry.mistakes:
+                self._told[name] = entry.mistakes
+            else:
+                self._told.pop(name, None)
+        for name in [name for name in self._told if name not in self.entries]:
+            del self._told[name]
 
     def _follow_pin(self, service: str, workload: Workload) -> None:
         """A pin is noted on the workload, by whichever autoscaler was asked, and followed by all."""
         noted = pin_of(workload.metadata.annotations)
         if noted is not None and noted.until_wall_s is not None and noted.until_wall_s <= self._wall():
             noted = None
-        if noted == self._autoscaler.view(service).pin:
+        if noted == self._autoscaler.pin_of(service):
             return
         if noted is None:
             self._autoscaler.unpin(service)

@@ -1,4 +1,4 @@
-"""`make bench-kubernetes`: the figures of a cluster, as tables; of a whole run the same as JSON in `bench/results/`.
+"""`make bench-kubernetes`: the figures of a cluster, as tables, and kept (`page.py`).
 
     python -m bench.kubernetes              everything
     python -m bench.kubernetes startup      only these
@@ -8,16 +8,16 @@ Linux and, for nodes, root are needed.
 """
 
 import importlib
+import os
 import sys
 import time
-from pathlib import Path
 
-from bench.table import Figure, show, write
+from bench.kubernetes.page import keep
+from bench.table import show
 from tests.kubernetes.harness.binaries import UnavailableError
 from tests.kubernetes.harness.processes import ClusterError
 
-PARTS = ("startup", "wake")
-RESULTS = Path(__file__).parents[1] / "results" / "kubernetes.json"
+PARTS = ("startup", "wake", "scale")
 
 
 def main(arguments: list[str]) -> int:
@@ -27,19 +27,16 @@ def main(arguments: list[str]) -> int:
     if unknown:
         print(f"There is no benchmark {', '.join(unknown)}. There are: {', '.join(PARTS)}.", file=sys.stderr)
         return 2
-    figures: list[Figure] = []
     for number, part in enumerate(parts, 1):
         print(f"[{number}/{len(parts)}] {part} …", flush=True)
-        began_s = time.monotonic()
+        began_s, load = time.monotonic(), os.getloadavg()[0]
         try:
             found = importlib.import_module(f"bench.kubernetes.{part}").run()
         except (UnavailableError, ClusterError) as reason:
             print(reason, file=sys.stderr)
             return 1
         show(f"{part} ({time.monotonic() - began_s:.0f} s)", found)
-        figures += found
-    if not arguments:
-        write(RESULTS, figures)
+        keep(part, found, load)
     return 0
 
 

@@ -36,6 +36,7 @@ from zerogate.reporting.wire import (
     read_to_source,
 )
 from zerogate.runtime.interface import Address
+from zerogate.slices import Pace
 from zerogate.stats import Stat
 from zerogate.tasks import Nursery
 
@@ -141,7 +142,7 @@ async def test_a_follower_hears_but_does_not_wake_and_says_so() -> None:
             assert await source.hear() == Ack(7, False)
             assert (it.woken, it.traffic.held) == ([], 1)
             it.leads = True
-            it.receiver.say_who_leads()
+            await it.receiver.say_who_leads(to_sidecars=True, pace=Pace())
             assert await source.hear() == Ack(0, True)
 
 
@@ -408,7 +409,7 @@ async def test_without_a_leader_its_owner_is_told_after_three_seconds_and_the_ne
         await one.until(lambda: late == ["chat"])
         assert 3.0 <= now() - began_s < 4.5
         one.leads = True
-        one.receiver.say_who_leads()
+        await one.receiver.say_who_leads(to_sidecars=False, pace=Pace())
         await one.until(lambda: one.woken != [])
 
 

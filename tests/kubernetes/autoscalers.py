@@ -39,17 +39,17 @@ def rules(*, at_home: bool) -> list[dict[str, Any]]:
 
 
 class Autoscaler:
-    """One process. Its ports are known before it starts."""
+    """One process. Its ports are known before it starts. `module`: what is run, with arguments before all others."""
 
     def __init__(
         self, plane: ControlPlane, account: Access, *, home: str, name: str, flags: Sequence[str] = (),
-        clock_off_s: float = 0.0,
+        module: Sequence[str] = ("autoscaler",), clock_off_s: float = 0.0,
     ) -> None:  # fmt: skip
         """`clock_off_s`: how far its wall clock is ahead of the world's."""
         self.name = name
         self.stats, self.admin = free_port(), free_port()
         command = [
-            sys.executable, "-m", "autoscaler", f"--kubeconfig={account.kubeconfig}", f"--pod-namespace={home}",
+            sys.executable, "-m", *module, f"--kubeconfig={account.kubeconfig}", f"--pod-namespace={home}",
             f"--pod-name={name}", f"--stats-listen=127.0.0.1:{self.stats}", f"--admin=127.0.0.1:{self.admin}",
             "--unproven-sources=taken", *flags,
         ]  # fmt: skip

@@ -37,6 +37,7 @@ NEEDS: dict[str, Sequence[str]] = {
     "api_server": API_ONLY,
     "own_api_server": API_ONLY,
     "chart_api_server": [*API_ONLY, "helm"],
+    "crowded_api_server": [*API_ONLY, fake.PROGRAM],
     "controllers": WITH_CONTROLLERS,
     "definitions_plane": WITH_CONTROLLERS,
     "fake_nodes": [*WITH_CONTROLLERS, fake.PROGRAM],
@@ -87,6 +88,14 @@ def own_api_server() -> Iterator[ControlPlane]:
 def chart_api_server() -> Iterator[ControlPlane]:
     """One of its own: a webhook without anybody behind it makes each pod of others three seconds late."""
     _require("chart_api_server")
+    with control_plane() as plane:
+        yield plane
+
+
+@pytest.fixture
+def crowded_api_server() -> Iterator[ControlPlane]:
+    """One of its own, into whose store objects are put that no controller has made."""
+    _require("crowded_api_server")
     with control_plane() as plane:
         yield plane
 

@@ -42,7 +42,7 @@ _GROUP_NAME: Final = "leaderworkerset.sigs.k8s.io/name"
 _WORKER_INDEX: Final = "leaderworkerset.sigs.k8s.io/worker-index"
 
 
-class Managed(msgspec.Struct, frozen=True, kw_only=True):
+class Managed(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """One workload under zerogate."""
 
     service: str

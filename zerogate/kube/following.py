@@ -100,6 +100,8 @@ class Following:
         self._begin_by_watch = by_watch
         """How the next beginning is made: after a try by watch-list that failed, by pages once."""
         self._failures = 0
+        self._gones = 0
+        """How often in a row the server did not know our version."""
         self._silences = 0
         """Watches in a row that said nothing at all."""
         self._pause: tuple[float, float] = (0.0, 0.0)
@@ -133,7 +135,7 @@ class Following:
     def on_event(self, version: str) -> None:
         """A change or a bookmark was read. While the first state is collected its versions are not in order."""
         if self._is_synced:
-            self._failures = self._silences = 0
+            self._failures = self._silences = self._gones = 0
             if version:
                 self._version = version
 
@@ -161,9 +163,14 @@ class Following:
             self._silences += 1
             # A server whose data was set back waits in silence until it comes to a version that it never had.
             failure = Failure.GONE if self._silences >= SILENCES else Failure.TROUBLE
-        self._failures += 1
+        is_gone = failure is Failure.GONE or (failure is Failure.NOT_SERVED and self._is_synced)
+        if is_gone:
+            # the server is there: how often it could not be reached before is no reason to wait
+            self._gones = self._failures = self._gones + 1
+        else:
+            self._failures += 1
         grown_s = min(pace.first_pause_s * 2.0 ** min(self._failures - 1, 16), pace.longest_pause_s)
-        if failure is Failure.GONE or (failure is Failure.NOT_SERVED and self._is_synced):
+        if is_gone:
             self._start_over()
             # The first time only the spread counts; a server that says 410 again and again is asked ever less.
             self._pause = (0.0, pace.relist_spread_s) if self._failures == 1 else (grown_s / 2, grown_s / 2)

@@ -46,7 +46,7 @@ class PortText(msgspec.Struct, frozen=True):
         return {"type": ["integer", "string"]}
 
 
-class OnCluster(msgspec.Struct, frozen=True, kw_only=True):
+class OnCluster(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """What the keys of the table say of one workload."""
 
     enabled: bool = False

@@ -104,7 +104,7 @@ class Leadership:
             case Read():
                 try:
                     lease = await self._client.get(
-                        LEASES, self._name, namespace=self._namespace, priority=Priority.WAKE
+                        LEASES, self._name, namespace=self._namespace, priority=Priority.LEASE
                     )
                 except NotFound:
                     self._book.on_read(None, self._clock())
@@ -112,7 +112,7 @@ class Leadership:
                     self._book.on_read(lease, self._clock())
             case Create(spec=spec):
                 lease = await self._client.create(
-                    LEASES, self._body(spec), namespace=self._namespace, priority=Priority.WAKE
+                    LEASES, self._body(spec), namespace=self._namespace, priority=Priority.LEASE
                 )
                 self._book.on_written(lease, sent_s, self._clock())
             case Write():
@@ -125,7 +125,7 @@ class Leadership:
             self._name,
             {"metadata": {"resourceVersion": write.version}, "spec": write.spec},
             namespace=self._namespace,
-            priority=Priority.WAKE,
+            priority=Priority.LEASE,
         )
 
     def _body(self, spec: Mapping[str, Json]) -> dict[str, Json]:

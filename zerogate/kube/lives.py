@@ -36,7 +36,7 @@ _HOPELESS: Final = frozenset(
 """Of these, what the kubelet says when it has tried and makes a pause. `ErrImagePull` may be one lost packet."""
 
 
-class Life(msgspec.Struct, frozen=True, kw_only=True):
+class Life(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """One replica as its pod shows it. `was_ready`: at any time of this life."""
 
     id: str

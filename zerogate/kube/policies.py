@@ -58,7 +58,7 @@ NO_DEFAULTS: Final = Defaults()
 _ANYTHING: Final = Bound()
 
 
-class WorkloadPolicy(msgspec.Struct, frozen=True, kw_only=True):
+class WorkloadPolicy(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """All that is asked for of one workload. `given`: the keys that somebody wrote."""
 
     policy: Policy

@@ -46,7 +46,7 @@ _AGAIN_S: Final = 1.0
 """After a write that failed for no fault of its own; the server's own word (429) may ask for longer."""
 
 
-class Target(msgspec.Struct, frozen=True, kw_only=True):
+class Target(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """One workload under zerogate. `port`: where the model server takes requests, by number or name; None: its first.
     Pods with a sidecar take them there instead."""
 
@@ -161,11 +161,12 @@ class KubernetesRuntime:
         self._clock = clock
         self._fleets: dict[str, _Fleet] = {}
         self._fleet_of: dict[str, _Fleet] = {}
-        """By replica."""
+        """By the last life of each pod."""
         self._observers: list[RuntimeObserver] = []
         self._quiescer: Quiescer | None = None
         self._stand_in: StandIn | None = None
         self._leads = False
+        self._inherits_until_s = float("-inf")
         self._is_closed = False
 
     # What the users of the runtime say
@@ -220,11 +221,8 @@ class KubernetesRuntime:
     def _find(self, replica_id: str) -> tuple[_Fleet | None, str | None]:
         """Whose it is, and the pod whose last life it is: between two lives a pod is still there to be taken."""
         fleet = self._fleet_of.get(replica_id)
-        for one in self._fleets.values() if fleet is None else (fleet,):
-            pod = one.pod_of(replica_id)
-            if pod is not None:
-                return one, pod
-        return None, None
+        pod = fleet.pod_of(replica_id) if fleet is not None else None
+        return (None, None) if pod is None else (fleet, pod)
 
     def clear_back_off(self, service: str) -> None:
         """Forget the failures. The kubelet keeps its own pauses between restarts."""
@@ -257,7 +255,7 @@ class KubernetesRuntime:
             if fleet is None:
                 fleet = self._fleets[service] = _Fleet(target)
                 fleet.steering.lead(self._leads)
-            elif fleet.target != target:
+            elif fleet.target is not target and fleet.target != target:
                 fleet.target = target
                 fleet.steering.is_floored = target.is_floored
                 fleet.steering.on_policy_changed()
@@ -274,14 +272,32 @@ class KubernetesRuntime:
             self._steer(fleet)
 
     def lead(self, leads: bool) -> None:
-        """This process writes from now on, or another one does."""
+        """This process writes from now on, or another one does: `begin_to_lead` and `lead_one` in one."""
+        for service in self.begin_to_lead(leads):
+            self.lead_one(service)
+
+    def begin_to_lead(self, leads: bool) -> list[str]:
+        """This process writes from now on, or another one does. Who does not is silent about all workloads at once. Who
+        does is silent about each until `lead_one`, to be called for all of these: of thousands, in slices."""
         self._leads = leads
-        inherits_until_s = self._clock() + _INHERITED_S
-        for fleet in self._fleets.values():
-            draining = fleet.steering.draining
-            fleet.steering.lead(leads, inherits_until_s=inherits_until_s)
-            self._show_drains(fleet, draining)
+        self._inherits_until_s = self._clock() + _INHERITED_S
+        if not leads:
+            for fleet in self._fleets.values():
+                self._tell_steering(fleet)
+        return list(self._fleets)
+
+    def lead_one(self, service: str) -> None:
+        """Go on with this workload as the one who leads, or who does not."""
+        fleet = self._fleets.get(service)
+        if fleet is not None:
+            if self._leads:
+                self._tell_steering(fleet)
             self._steer(fleet)
+
+    def _tell_steering(self, fleet: _Fleet) -> None:
+        draining = fleet.steering.draining
+        fleet.steering.lead(self._leads, inherits_until_s=self._inherits_until_s)
+        self._show_drains(fleet, draining)
 
     def on_number(self, service: str, number: int, version: int) -> None:
         """The watch shows the workload with this number of replicas. `version`: its resource version."""
@@ -346,8 +362,12 @@ class KubernetesRuntime:
 
     def _read(self, fleet: _Fleet, pod: Pod) -> None:
         name = pod.metadata.name
-        for life in lives_of(pod, fleet.lives.get(name)):
+        before = fleet.lives.get(name)
+        for life in lives_of(pod, before):
+            if before is not None and before.id != life.id:
+                self._fleet_of.pop(before.id, None)
             fleet.lives[name] = life
+            self._fleet_of[life.id] = fleet
             self._note_trouble(fleet, life)
             self._show(fleet, pod, life)
 
@@ -371,6 +391,7 @@ class KubernetesRuntime:
 
     def _lose(self, fleet: _Fleet, name: str) -> None:
         pod, life = fleet.pods.pop(name), fleet.lives.pop(name)
+        self._fleet_of.pop(life.id, None)
         _forget_trouble(fleet, name)
         if life.state is not ReplicaState.GONE:
             self._show(fleet, pod, deleted(life))
@@ -400,10 +421,7 @@ class KubernetesRuntime:
             del fleet.replicas[life.id]
         else:
             fleet.replicas[life.id] = replica
-            self._fleet_of[life.id] = fleet
         self._tell(replica)
-        if life.state is ReplicaState.GONE:
-            self._fleet_of.pop(life.id, None)
         self._count_failure(fleet, replica)
 
     def _is_overdue(self, fleet: _Fleet, life: Life) -> bool:

@@ -48,7 +48,7 @@ class Order(StrEnum):
     """CloneSet: whom the write itself names (`podsToDelete`)."""
 
 
-class Member(msgspec.Struct, frozen=True, kw_only=True):
+class Member(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """One pod that is there and not being deleted."""
 
     id: str

@@ -15,6 +15,7 @@ from typing import Generic, TypeVar
 
 import msgspec
 
+from zerogate import slices
 from zerogate.clock import now
 from zerogate.kube.client import KubeClient
 from zerogate.kube.decoding import Status, WatchLine, decode
@@ -27,9 +28,6 @@ from zerogate.tasks import Nursery
 log = logging.getLogger(__name__)
 
 T = TypeVar("T", bound=Kind)
-
-SLICE = 50
-"""Objects that are decoded or told of before others get the loop: 22 µs to decode a pod, and what consumers take."""
 
 
 class Change(StrEnum):
@@ -78,6 +76,16 @@ class Watched(Generic[T]):
         """What keeps it from being up to date right now; None: nothing."""
         self.unreadable = 0
         """Objects that could not be decoded so far; each keeps the state it was last seen in."""
+        self.relists = 0
+        """How often everything was listed anew, because the server had forgotten where the watch stood (410)."""
+        self.relist_s = 0.0
+        """From the last such word of the server until the state was whole again, and told."""
+        self._lost_s: float | None = None
+
+    @property
+    def name(self) -> str:
+        """What is watched, for people."""
+        return f"{self._resource.plural} {self._namespace}".strip()
 
     @property
     def is_synced(self) -> bool:
@@ -96,7 +104,7 @@ class Watched(Generic[T]):
         """Begin; `on_change` is called for every object of the first state too, before `is_synced` is true."""
         if on_change:
             self._told = on_change
-        self._nursery.start(self._run(), name=f"watch {self._resource.plural} {self._namespace}".strip())
+        self._nursery.start(self._run(), name=f"watch {self.name}")
 
     async def wait_synced(self) -> None:
         await self._synced.wait()
@@ -114,7 +122,10 @@ class Watched(Generic[T]):
                 if type(error) is not type(self.fault):
                     log.warning("%s", error)
                 self.fault = error
+                was_whole = not self._following.is_collecting
                 self._following.on_failed(failure_of(error), error.retry_after_s)
+                if was_whole and self._following.is_collecting:
+                    self._lost_s = self._clock()
 
     async def _perform(self, step: Step) -> None:
         match step:
@@ -131,10 +142,10 @@ class Watched(Generic[T]):
         page = await self._client.page(
             self._resource, namespace=self._namespace, labels=self._labels, fields=self._fields, token=token
         )
-        for index, raw in enumerate(page.items or (), start=1):
+        pace = slices.Pace()
+        for raw in page.items or ():
             self._collect(raw)
-            if index % SLICE == 0:
-                await asyncio.sleep(0)
+            await pace.rest()
         if not page.metadata.continue_token:
             await self._replace()
         self._following.on_page(page.metadata.resource_version, page.metadata.continue_token)
@@ -155,12 +166,10 @@ class Watched(Generic[T]):
         ) as stream:
             if not self._following.is_collecting:
                 self.fault = None  # where nothing happens, the next word would be a bookmark, a minute from now
-            seen = 0
+            pace = slices.Pace()
             async for line in stream:
                 await self._on_line(line, stream)
-                seen += 1
-                if seen % SLICE == 0:
-                    await asyncio.sleep(0)
+                await pace.rest()
         self._following.on_closed(self._clock() - began_s)
 
     async def _on_line(self, line: bytes, stream: WatchStream) -> None:
@@ -223,12 +232,16 @@ class Watched(Generic[T]):
     async def _replace(self) -> None:
         """Make the collected state the known one, by differences."""
         fresh, self._collected = self._collected, {}
-        for index, found in enumerate(list(fresh.values()), start=1):
+        pace = slices.Pace()
+        for found in list(fresh.values()):
             self._put(found)
-            if index % SLICE == 0:
-                await asyncio.sleep(0)
+            await pace.rest()
         for key in [key for key in self._items if key not in fresh]:
             self._remove(key)
+            await pace.rest()
+        if self._lost_s is not None:
+            self.relists, self.relist_s, self._lost_s = self.relists + 1, self._clock() - self._lost_s, None
+            log.info("%s: %d objects listed anew in %.2f s", self.name, len(self._items), self.relist_s)
         self._is_up_to_date()
         self._synced.set()
 

@@ -46,7 +46,7 @@ class WireError(ZerogateError):
     """The other side does not speak this protocol."""
 
 
-class Reading(msgspec.Struct, frozen=True, array_like=True):
+class Reading(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """A `Stat` without what the stream says once. The meaning of each field is there."""
 
     service: str
@@ -77,7 +77,7 @@ class Hello(msgspec.Struct, frozen=True, array_like=True, tag=0):
     service: str = ""
 
 
-class Readings(msgspec.Struct, frozen=True, array_like=True, tag=1):
+class Readings(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=1):
     """What changed, at most MOST_READINGS."""
 
     readings: Annotated[tuple[Reading, ...], msgspec.Meta(max_length=MOST_READINGS)]
@@ -90,7 +90,7 @@ class Wake(msgspec.Struct, frozen=True, array_like=True, tag=2):
     reading: Reading
 
 
-class Beat(msgspec.Struct, frozen=True, array_like=True, tag=3):
+class Beat(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=3):
     """The source lives, whether or not anything changed; acknowledged with number 0."""
 
 

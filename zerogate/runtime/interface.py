@@ -36,7 +36,7 @@ class EndCause(StrEnum):
     """It was not ready within the start timeout, and was stopped."""
 
 
-class Ended(msgspec.Struct, frozen=True, kw_only=True):
+class Ended(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """How a replica ended. `detail` is a sentence; `last_lines` the end of what it printed, oldest first."""
 
     cause: EndCause
@@ -54,7 +54,7 @@ class Trouble(msgspec.Struct, frozen=True):
     """Waiting does not help: somebody has to change something."""
 
 
-class Address(msgspec.Struct, frozen=True):
+class Address(msgspec.Struct, frozen=True, gc=False):
     """Where requests are taken: a host with a port, or the path of a Unix socket (then the host is empty)."""
 
     host: str
@@ -67,7 +67,7 @@ class Address(msgspec.Struct, frozen=True):
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-class Replica(msgspec.Struct, frozen=True, kw_only=True):
+class Replica(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """One replica as it stands now. Times are `zerogate.clock.now`."""
 
     service: str
@@ -96,7 +96,7 @@ class BackOff(msgspec.Struct, frozen=True, kw_only=True):
     last: Ended
 
 
-class Scale(msgspec.Struct, frozen=True, kw_only=True):
+class Scale(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """The one effect: so many replicas of a service shall run (starting or ready).
 
     `generation` grows with each Scale of a service: an older one is ignored. `victims` are the ids to stop first when

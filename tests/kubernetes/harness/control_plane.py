@@ -78,9 +78,11 @@ class ControlPlane:
         self._port = self.place.port(6443)
         self.url = f"https://{self.place.address}:{self._port}"
         etcd = self.place.port(2379)
+        self.etcd_url = f"http://127.0.0.1:{etcd}"
+        """Where it runs: for who puts objects past the API server, by the thousand."""
         _service_account_key(folder / "service-accounts.key")
         self.etcd = self.process("etcd", self._etcd(etcd, self.place.port(2380)))
-        self.api_server = self.process("kube-apiserver", self._api_server(f"http://127.0.0.1:{etcd}"))
+        self.api_server = self.process("kube-apiserver", self._api_server(self.etcd_url))
         self.controllers = (
             [
                 self.process("kube-controller-manager", self._controller_manager()),

@@ -114,6 +114,17 @@ def test_a_version_that_is_gone_is_listed_anew_within_a_second() -> None:
     assert followed.next_step(0) == Watch("", True, 240, 10)
 
 
+def test_a_server_that_was_away_for_long_and_forgot_the_version_is_listed_within_a_second() -> None:
+    followed = synced()
+    for _ in range(6):
+        followed.next_step(0)
+        followed.on_failed(Failure.TROUBLE)
+        pause(followed)
+    followed.next_step(0)
+    followed.on_failed(Failure.GONE)
+    assert pause(followed) == 1.0
+
+
 def test_a_server_that_says_gone_again_and_again_is_asked_ever_less() -> None:
     followed = synced()
     pauses = []

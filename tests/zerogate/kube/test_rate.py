@@ -77,3 +77,21 @@ def test_everybody_has_a_turn_once_and_the_sum_keeps_to_the_rates(entered: list[
         going, wait_s = throttle.due(now)
         let_go += going
     assert sorted(let_go) == tickets
+
+
+def test_a_crowd_of_reviews_and_everybody_else_do_not_wait_for_each_other() -> None:
+    throttle = Throttle(Rates(rate=10, burst=5, review_rate=100, review_burst=20))
+    reviews = [throttle.enter(Priority.REVIEW) for _ in range(1000)]
+    write, wake = throttle.enter(Priority.WRITE), throttle.enter(Priority.WAKE)
+    assert throttle.due(0.0) == ([wake, write, *reviews[:20]], 0.01)
+    reads = [throttle.enter(Priority.READ) for _ in range(10)]
+    assert throttle.due(0.01)[0] == [*reads[:3], reviews[20]]
+
+
+def test_the_lease_does_not_wait_behind_thousands_of_wakes() -> None:
+    throttle = Throttle(RATES)
+    for _ in range(1000):
+        throttle.enter(Priority.WAKE)
+    throttle.due(0.0)
+    lease = throttle.enter(Priority.LEASE)
+    assert throttle.due(0.0)[0] == [lease]

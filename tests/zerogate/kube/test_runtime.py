@@ -193,6 +193,29 @@ class TestKubernetesRuntime(RuntimeContract):
         world.runtime.lead(True)
         await world.seen.until(lambda: world.seen.ids("a", STARTING))
 
+    async def test_who_begins_to_lead_writes_of_each_workload_only_once_it_has_come_to_it(
+        self, world: ClusterWorld
+    ) -> None:
+        world.runtime.lead(False)
+        world.scale("a", 1)
+        services = world.runtime.begin_to_lead(True)
+        assert set(services) == {target.service for target in TARGETS}
+        world.scale("b", 1)
+        await turns()
+        assert world.cluster.writes == []
+        world.runtime.lead_one("b")
+        await world.seen.until(lambda: world.seen.ids("b", STARTING))
+        assert world.seen.ids("a", STARTING) == []
+        world.runtime.lead_one("a")
+        await world.seen.until(lambda: world.seen.ids("a", STARTING))
+
+    async def test_who_loses_the_lead_is_silent_about_all_at_once(self, world: ClusterWorld) -> None:
+        world.runtime.begin_to_lead(False)
+        world.scale("a", 1)
+        world.scale("b", 1)
+        await turns()
+        assert world.cluster.writes == []
+
     async def test_a_hand_on_the_number_is_told_and_not_fought(self, world: ClusterWorld) -> None:
         await world.ready("a", 1)
         world.cluster.set_number("a", 2)

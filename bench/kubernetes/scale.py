@@ -1,0 +1,214 @@
+"""One autoscaler, 5,000 workloads and 10,000 pods: what it costs, and how fast it is where everything comes at once.
+
+The process is the real one (`tests/kubernetes/observed.py`), with the rights that the chart gives it, watching a real
+API server; `tests/kubernetes/crowd.py` says how the crowd came into it, and `tests/kubernetes/sources.py` what reports.
+One phase after the other:
+
+1. **Start**: to the first decision, and until every workload was decided about; the longest turns of the loop.
+2. **Sources.** Every pod's sidecar has a stream with a token of its own, bound to its pod and judged by the API server.
+3. **Steady.** Each sidecar beats every 5 s. One in ten of the services that run has requests, told each second by each
+   of its sidecars and by each of three gateways. Processor time and memory of the process meanwhile.
+4. **Wakes.** A request waits for each of 2,500 services at zero, all at once: how many conditional patches the API
+   server accepts each second, and whose processor time they take.
+5. **410.** The API server is started anew, and knows no version from which watches could be resumed: from its 410 until
+   all that is there is listed and told again.
+
+Load, API server, etcd and autoscaler share the machine, so rates have all of them in it and processor times do not. No
+controller runs: pods follow the numbers at the controllers' own rate.
+"""
+
+import asyncio
+import signal
+import sys
+from collections.abc import Sequence
+from contextlib import aclosing
+
+import msgspec
+import uvloop
+
+from bench.table import Figure, at_least, at_most
+from tests.kubernetes.harness.control_plane import ControlPlane, control_plane
+from tests.kubernetes.harness.fake_nodes import fake_nodes
+from tests.kubernetes.harness.processes import ClusterError
+from tests.kubernetes.observed import Told
+from tests.kubernetes.sources import Sources
+from tests.kubernetes.stand import GATEWAYS, Observed, Stand, cpu_s, stand
+from zerogate.clock import now
+
+WORKLOADS, PODS = 5000, 10_000
+NODES = 10
+BUSY_ONE_IN = 10
+"""Of the services that run: on most fleets of model servers far fewer have a request inside at any moment."""
+STEADY_S = 30.0
+_SETTLE_S = 15.0
+"""After the sources came: what they changed is decided by then, and each has beaten three times."""
+_LIMIT_S = 330.0
+"""The whole part ends by then, whatever hangs."""
+_CHANGED = 100
+"""Workloads whose pods are others when the API server is there again."""
+_MIB = 2**20
+
+
+class Steady(msgspec.Struct, frozen=True):
+    cpu_ratio: float
+    memory_bytes: int
+    turn: Told
+    readings_per_s: int
+    beats_per_s: float
+
+
+class Woken(msgspec.Struct, frozen=True):
+    writes: int
+    took_s: float
+    ours_s: float
+    """Processor time of the autoscaler."""
+    server_s: float
+    """Of API server and etcd."""
+    turn: Told
+
+
+def run() -> list[Figure]:
+    with control_plane() as plane, fake_nodes(plane, NODES) as nodes:
+        return uvloop.run(_measured(plane, nodes))
+
+
+async def _measured(plane: ControlPlane, nodes: Sequence[str]) -> list[Figure]:
+    try:
+        async with asyncio.timeout(_LIMIT_S):
+            began_s = now()
+            async with stand(plane, nodes, workloads=WORKLOADS, pods=PODS) as one:
+                _say(f"the crowd is there after {now() - began_s:.0f} s")
+                return await _phases(one)
+    except TimeoutError as error:
+        raise ClusterError(f"scale: not done within {_LIMIT_S:.0f} s; is the machine busy?") from error
+
+
+async def _phases(one: Stand) -> list[Figure]:
+    began_s = now()
+    process = one.observed()
+    figures = await _start(process, began_s)
+    bare_bytes = process.memory_bytes()
+    awake = [workload.service for workload in one.crowd if workload.replicas]
+    sources = await asyncio.to_thread(one.sources, process, busy=awake[::BUSY_ONE_IN])
+    async with aclosing(sources):
+        known, known_s = await sources.connect(within_s=100)
+        _say(f"{known} sources known after {known_s:.1f} s; turned away {len(sources.turned_away)}")
+        figures.append(
+            Figure(
+                name="from a start until all sources are known",
+                value=f"{known_s:.0f} s",
+                note=f"{known} of {len(one.sidecars) + GATEWAYS} streams",
+            )
+        )
+        figures += _steady_figures(await _steady(process, sources), bare_bytes)
+        asleep = [workload.service for workload in one.crowd if not workload.replicas]
+        figures += _wake_figures(await _wake(one, process, sources, asleep))
+        figures += await _relist(one, process)
+    return figures
+
+
+async def _start(process: Observed, began_s: float) -> list[Figure]:
+    first = await process.until_told("first decision", within_s=60)
+    leads = await process.until_told("leads", within_s=60)
+    synced = await process.until_told("synced", within_s=1)
+    before = await process.until_told("before lead", within_s=1)
+    led = await process.until_told("led", within_s=60)
+    for told in process.told():
+        _say(f"{told.what} after {told.at_s - began_s:.2f} s, cpu {told.cpu_s:.2f} s, turns {_ms(told)}")
+    starting = max(synced, before, key=lambda told: told.turn_cpu_s)
+    note = f"everything listed and told after {synced.at_s - began_s:.1f} s, leading after {leads.at_s - began_s:.1f} s"
+    return [
+        Figure(name="start to first decision", value=f"{first.at_s - began_s:.1f} s", note=note),
+        _turn("longest turn while starting", starting),
+        _turn("longest turn while taking the lead", led),
+    ]
+
+
+async def _steady(process: Observed, sources: Sources) -> Steady:
+    await asyncio.sleep(_SETTLE_S)
+    await process.how()
+    process.signal(signal.SIGUSR2)  # the look at turns has a price of its own
+    before_s, began_s = cpu_s(process.process.pid), now()
+    await asyncio.sleep(STEADY_S)
+    ratio = (cpu_s(process.process.pid) - before_s) / (now() - began_s)
+    process.signal(signal.SIGUSR2)
+    memory = process.memory_bytes()
+    await asyncio.sleep(10)
+    turn = await process.how()
+    _say(f"steady: {100 * ratio:.1f} % of a core, {memory / _MIB:.0f} MiB, turns {_ms(turn)}, {turn.writes} writes")
+    return Steady(ratio, memory, turn, sources.readings_per_s, sources.beats_per_s)
+
+
+async def _wake(one: Stand, process: Observed, sources: Sources, asleep: Sequence[str]) -> Woken:
+    """All at once."""
+    pids = (one.plane.api_server.pid, one.plane.etcd.pid)
+    ours_s, server_s = cpu_s(process.process.pid), sum(map(cpu_s, pids))
+    before = await process.how()
+    began_s = now()
+    sources.wake(asleep)
+    while True:
+        await asyncio.sleep(0.4)
+        told = await process.how()
+        written = told.writes - before.writes
+        if written >= len(asleep) or now() - began_s > 60:
+            break
+    woken = Woken(
+        written, told.at_s - began_s, cpu_s(process.process.pid) - ours_s, sum(map(cpu_s, pids)) - server_s,
+        max((one for one in process.told() if one.at_s > began_s), key=lambda told: told.turn_cpu_s),
+    )  # fmt: skip
+    _say(f"wakes: {woken}")
+    return woken
+
+
+async def _relist(one: Stand, process: Observed) -> list[Figure]:
+    await asyncio.sleep(5)
+    await process.how()
+    began_s = now()
+    changed = [workload for workload in one.crowd if workload.replicas][:_CHANGED]
+    async with one.without_server():
+        await one.maker.put(changed)
+    told = await process.until_relisted(within_s=60)
+    _say(f"listed anew: {told}")
+    longest = max(told.relists.values(), key=lambda relist: relist[1])
+    parts = ", ".join(f"{kind} {took_s:.1f} s" for kind, (count, took_s) in told.relists.items() if count)
+    note = f"{parts}; up to 1 s of each is a pause by chance, so that not all clients of a server list at once"
+    turn = max((each for each in process.told() if each.at_s > began_s), key=lambda each: each.turn_cpu_s)
+    return [
+        at_most("whole again after a 410", longest[1], 3, "s", note=note),
+        _turn("longest turn meanwhile", turn),
+    ]
+
+
+def _turn(name: str, told: Told) -> Figure:
+    note = f"{1000 * told.turn_s:.0f} ms by the wall, with all that ran beside it"
+    return at_most(name, 1000 * told.turn_cpu_s, 50, "ms", digits=0, note=note)
+
+
+def _steady_figures(steady: Steady, bare_bytes: int) -> list[Figure]:
+    load = f"{steady.beats_per_s:.0f} beats and {steady.readings_per_s} readings a second"
+    return [
+        at_most("processor, steady", 100 * steady.cpu_ratio, 30, "% of a core", note=load),
+        at_most("memory (PSS)", steady.memory_bytes / _MIB, 300, "MiB", digits=0,
+                note=f"{bare_bytes / _MIB:.0f} MiB before any source had a stream"),
+        _turn("longest turn, steady", steady.turn),
+    ]  # fmt: skip
+
+
+def _wake_figures(woken: Woken) -> list[Figure]:
+    each = 1000 / max(1, woken.writes)
+    note = (
+        f"{woken.writes} writes in {woken.took_s:.1f} s; for each of them {each * woken.server_s:.1f} ms of a core in "
+        f"API server and etcd and {each * woken.ours_s:.1f} ms in the autoscaler"
+    )
+    return [
+        at_least("accepted scale patches", woken.writes / woken.took_s, 200, "1/s", digits=0, note=note),
+        _turn("longest turn while waking", woken.turn),
+    ]
+
+
+def _ms(told: Told) -> str:
+    return f"{1000 * told.turn_s:.0f} ms by the wall, {1000 * told.turn_cpu_s:.0f} ms of a core"
+
+
+def _say(text: str) -> None:
+    print(f"  {text}", file=sys.stderr, flush=True)

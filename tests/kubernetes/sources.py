@@ -1,0 +1,213 @@
+"""Sidecars and gateways by the thousand as the autoscaler hears them: a stream each, beats, readings and wakes.
+
+They say what real ones say, when they say it: a beat every 5 s, a reading every second of who has something inside, and
+a wake at once. What they have inside never changes. A source that is turned away for now comes again as a real one
+does. All methods are called on the event loop.
+"""
+
+import asyncio
+import random
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, Final
+
+from tests.kubernetes.crowd import Source
+from zerogate.clock import now
+from zerogate.reporting.stream import FIRST_PAUSE_S, LONGEST_PAUSE_S
+from zerogate.reporting.wire import (
+    BEAT_S,
+    MOST_BYTES_OF_ONE,
+    MOST_READINGS,
+    PREAMBLE,
+    Ack,
+    Beat,
+    Frames,
+    Hello,
+    Reading,
+    Readings,
+    TurnedAway,
+    Wake,
+    Welcome,
+    frame,
+    read_to_source,
+)
+from zerogate.tasks import Nursery
+
+INSIDE: Final = 7
+"""Requests in each replica that has any."""
+_RUN_S: Final = 7.0
+"""Of each of them: one ends and one comes every second."""
+_STEPS: Final = 10
+"""In each second: so many slots over which sources are spread."""
+_BEAT: Final = frame(Beat())
+
+
+class _Stream(asyncio.Protocol):
+    def __init__(self, owner: "_One") -> None:
+        self._owner = owner
+        self._frames = Frames(MOST_BYTES_OF_ONE)
+        self.transport: Any = None
+        self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: Any) -> None:
+        self.transport = transport
+        transport.write(PREAMBLE + frame(self._owner.hello))
+
+    def data_received(self, data: bytes) -> None:
+        for body in self._frames.feed(data):
+            message = read_to_source(body)
+            if isinstance(message, Welcome):
+                self._owner.on_welcome(self)
+            elif isinstance(message, Ack) and message.number:
+                self._owner.on_ack(message)
+            elif isinstance(message, TurnedAway):
+                self._owner.turned_away.append(message.reason)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if not self.lost.done():
+            self.lost.set_result(None)
+
+
+class _One:
+    """One source, connected again and again."""
+
+    def __init__(self, hello: Hello) -> None:
+        self.hello = hello
+        self.stream: _Stream | None = None
+        self.is_known = asyncio.Event()
+        self.turned_away: list[str] = []
+        self.acknowledged: dict[int, bool] = {}
+
+    async def run(self, port: int) -> None:
+        pause_s = 0.0
+        while True:
+            with suppress(OSError):
+                _, stream = await asyncio.get_running_loop().create_connection(lambda: _Stream(self), "127.0.0.1", port)
+                await stream.lost
+            self.stream = None
+            self.is_known.clear()
+            pause_s = max(FIRST_PAUSE_S, min(LONGEST_PAUSE_S, pause_s * 2))
+            await asyncio.sleep(pause_s * (0.5 + random.random()))
+
+    def on_welcome(self, stream: _Stream) -> None:
+        self.stream = stream
+        self.is_known.set()
+
+    def on_ack(self, ack: Ack) -> None:
+        self.acknowledged[ack.number] = ack.leading
+
+    def say(self, data: bytes) -> None:
+        if self.stream is not None:
+            self.stream.transport.write(data)
+
+
+class Sources:
+    """See the module's text. `busy`: services that have requests, in all their replicas."""
+
+    def __init__(
+        self,
+        port: int,
+        sidecars: Sequence[Source],
+        *,
+        token_of: Callable[[Source], str],
+        gateways: Mapping[str, str],
+        busy: Sequence[str],
+    ) -> None:
+        self._port = port
+        self._began_s = now()
+        self._sequence = 0
+        self._nursery = Nursery()
+        self._sidecars = {
+            one: _One(Hello(one.name, "first", "sidecar", token_of(one), one.service)) for one in sidecars
+        }
+        self._gateways = [_One(Hello(name, "first", "gateway", token)) for name, token in gateways.items()]
+        self._busy = list(busy)
+        with_requests = frozenset(busy)
+        self._working = [(one, source) for one, source in self._sidecars.items() if one.service in with_requests]
+        self._number = 0
+        self._held: list[str] = []
+
+    @property
+    def readings_per_s(self) -> int:
+        return len(self._working) + len(self._busy) * len(self._gateways)
+
+    @property
+    def beats_per_s(self) -> float:
+        return (len(self._sidecars) + len(self._gateways)) / BEAT_S
+
+    @property
+    def turned_away(self) -> list[str]:
+        """Why, each time."""
+        return [reason for one in self._all() for reason in one.turned_away]
+
+    def _all(self) -> list[_One]:
+        return [*self._gateways, *self._sidecars.values()]
+
+    async def connect(self, *, within_s: float) -> tuple[int, float]:
+        """They beat and report from now on: how many of them are known, once all are or the time is over, and when."""
+        began_s = now()
+        self._nursery.start(self._speak(), name="beats and readings")
+        for number, one in enumerate(self._all()):
+            self._nursery.start(one.run(self._port), name=f"source {number}")
+            if number % 100 == 0:
+                await asyncio.sleep(0)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                for one in self._all():
+                    await one.is_known.wait()
+        return sum(one.is_known.is_set() for one in self._all()), now() - began_s
+
+    async def aclose(self) -> None:
+        await self._nursery.aclose()
+
+    async def _speak(self) -> None:
+        everybody = self._all()
+        beats = _STEPS * int(BEAT_S)
+        tick, due_s = 0, now()
+        while True:
+            for one in everybody[tick % beats :: beats]:
+                one.say(_BEAT)
+            for source, one in self._working[tick % _STEPS :: _STEPS]:
+                one.say(frame(Readings((self._running(source.service),))))
+            if tick % _STEPS == 0:
+                self._sequence += 1
+                self._report_gateways()
+            tick += 1
+            due_s += 1.0 / _STEPS
+            await asyncio.sleep(max(0.0, due_s - now()))
+
+    def _report_gateways(self) -> None:
+        seen = [self._passing(service) for service in self._busy]
+        held = [self._waiting(service) for service in self._held]
+        for number, one in enumerate(self._gateways):
+            told = seen if number else seen + held
+            for start in range(0, len(told), MOST_READINGS):
+                one.say(frame(Readings(tuple(told[start : start + MOST_READINGS]))))
+
+    def wake(self, services: Sequence[str]) -> None:
+        """A request waits for each of them, in the first gateway."""
+        self._held += services
+        self._sequence += 1
+        for service in services:
+            self._number += 1
+            self._gateways[0].say(frame(Wake(self._number, self._waiting(service))))
+
+    @property
+    def acknowledged(self) -> int:
+        """Wakes of which the leader has said that it heard them."""
+        return sum(self._gateways[0].acknowledged.values())
+
+    def _running(self, service: str) -> Reading:
+        age_s = now() - self._began_s
+        ended = int(age_s)
+        return Reading(
+            service, self._sequence, now(), arrivals=ended + INSIDE, completions=ended, running_s=INSIDE * age_s,
+            completed_run_s=ended * _RUN_S, in_flight=INSIDE, since_arrival_s=0.5, since_byte_s=0.01,
+        )  # fmt: skip
+
+    def _passing(self, service: str) -> Reading:
+        # what is inside and how much of it comes is told by the gates
+        return Reading(service, self._sequence, now(), bytes_out=self._sequence, since_byte_s=0.01)
+
+    def _waiting(self, service: str) -> Reading:
+        return Reading(service, self._sequence, now(), arrivals=1, held=1, held_s=0.1, since_arrival_s=0.1)
