@@ -147,7 +147,7 @@ class Observed(running.RunningAutoscaler):
 def main() -> int:
     """Run until told to leave; the exit code."""
     Observed.file = Path(sys.argv[1])
-    process.RunningAutoscaler = Observed  # type: ignore[misc]
+    process.RunningAutoscaler = Observed  # type: ignore[attr-defined]
     return process.run(sys.argv[2:], os.environ)
 
 
