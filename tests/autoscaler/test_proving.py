@@ -238,8 +238,10 @@ async def test_who_asks_for_tls_where_there_is_no_certificate_yet_comes_again(tm
         source([it.port], tmp_path, ca_file=authority.write(tmp_path / "ca.crt")) as sender,
     ):
         await it.until(lambda: it.receiver.figures.refused["tls"] > 0)
+        assert sender.open_streams == 0
         held.append(Served(authority.issue(tmp_path, "leaf", names=["127.0.0.1"])))
         await it.until(lambda: sender.open_streams == 1)
+        assert it.receiver.proofs()["tls"] == 1
 
 
 # A sidecar's key

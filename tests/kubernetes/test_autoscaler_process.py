@@ -377,7 +377,7 @@ async def test_pods_that_are_not_even_made_are_in_the_status_with_the_reason(pla
     one = place.autoscaler("one")
     path = f"/api/services/{service.replace('/', '%2F')}"
     await place.until(lambda: _status_with(one, path, "A pod is not even made: "))
-    await place.until(lambda: _status_with(one, path, "exceeded quota: few"))
+    assert _status_with(one, path, "exceeded quota: few")
 
 
 async def test_wrong_annotations_are_told_and_the_last_good_policy_stays(place: Place) -> None:

@@ -242,8 +242,9 @@ async def test_who_does_not_lead_can_say_what_is_refused_too(world: World) -> No
     await world.stop()
     await world.lead(leads=False)
     async with asyncio.timeout(10):
-        while not any("has no selector" in one for one in world.takeovers.troubles(world.name)):
+        while not (troubles := world.takeovers.troubles(world.name)):
             await asyncio.sleep(0.05)
+    assert any("has no selector" in one for one in troubles)
 
 
 async def _events(world: World) -> list[str]:
