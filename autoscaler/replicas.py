@@ -44,7 +44,8 @@ class ReplicaBook:
         """What a decision sees of them."""
         starting = [one for one in self._replicas.values() if one.state is ReplicaState.STARTING]
         draining = sum(one.state is ReplicaState.DRAINING for one in self._replicas.values())
-        oldest_s = min((one.started_s for one in starting), default=None)
+        # a backlog is not spread over the age of one that will not come
+        oldest_s = min((one.started_s for one in starting if not one.is_overdue), default=None)
         return Replicas(
             starting=len(starting),
             overdue=sum(one.is_overdue for one in starting),

@@ -29,8 +29,9 @@ def book(*replicas: Replica) -> ReplicaBook:
 
 def test_those_that_nobody_waits_for_are_counted_among_those_that_start() -> None:
     late = msgspec.structs.replace(replica("late", STARTING), is_overdue=True)
-    found = book(late, replica("new", STARTING)).summary(5.0, next_try_at_s=None)
-    assert (found.starting, found.overdue) == (2, 1)
+    found = book(late, replica("new", STARTING, started_s=3.0)).summary(5.0, next_try_at_s=None)
+    assert (found.starting, found.overdue, found.starting_for_s) == (2, 1, 2.0)
+    assert book(late).summary(5.0, next_try_at_s=None).starting_for_s is None
 
 
 A, B, C = (replica(name, READY, ready_s=float(number)) for number, name in enumerate("abc"))
