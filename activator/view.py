@@ -15,12 +15,12 @@ import msgspec
 from activator.doors import Wanted
 from activator.sidecars import Replicas
 from zerogate.clock import now
-from zerogate.errors import ZerogateError
 from zerogate.kube.catalog import Managed, model_port, sidecar_port
 from zerogate.kube.client import KubeClient
 from zerogate.kube.cluster_flags import ExtraKind
+from zerogate.kube.extra_kinds import ExtraKinds
 from zerogate.kube.feed import Feed
-from zerogate.kube.objects import ENDPOINT_SLICES, EndpointSlice, Key, Pod, Resource, Workload
+from zerogate.kube.objects import ENDPOINT_SLICES, EndpointSlice, Key, Pod
 from zerogate.kube.obstacles import Obstacle
 from zerogate.kube.scaling import Scales
 from zerogate.kube.takeover import MANAGED_BY, MANAGER, WORKLOAD
@@ -28,11 +28,10 @@ from zerogate.kube.waking import Waker
 from zerogate.kube.watching import Change, Watched
 from zerogate.policy import Policy
 from zerogate.runtime.interface import Address, Trouble
+from zerogate.tasks import Nursery
 
 log = logging.getLogger(__name__)
 
-AGAIN_S: Final = 5.0
-"""A kind may be installed later, and an API server may come back; a release waits for both."""
 _ENDED: Final = ("Failed", "Succeeded")
 
 
@@ -60,11 +59,12 @@ class View:
         kinds: Sequence[ExtraKind] = (),
     ) -> None:
         self._on_change = on_change
-        self._kinds = kinds
         self._fault = ""
-        """Why a kind of workload is not found."""
+        """Why nobody says which kinds of workloads there are."""
         self._scales = Scales(client)
         self._feed = Feed(client, self, home=home, namespace=namespace)
+        self._kinds = ExtraKinds(self._scales, self._feed, kinds, on_silent=self._complain_of)
+        self._nursery = Nursery()
         labels = f"{MANAGED_BY}={MANAGER}"
         self._slices = Watched(client, ENDPOINT_SLICES, namespace=namespace, labels=labels)
         self._entries: Mapping[str, Managed] = {}
@@ -84,31 +84,22 @@ class View:
 
     async def start(self) -> None:
         """Watch; returns when all there is has been shown."""
-        await self._find_kinds()
+        await self._kinds.find()
+        self._fault = ""
         self._slices.start(self._on_slice)
         await asyncio.gather(self._feed.start(), self._slices.wait_synced())
         self._is_started = True
         self._show()
+        self._nursery.start(self._kinds.find_missing(), name="kinds that are missing")
 
-    async def _find_kinds(self) -> None:
-        for extra in self._kinds:
-            self._feed.add_kind(extra.kind, await self._until_found(extra))
-
-    async def _until_found(self, extra: ExtraKind) -> Resource[Workload]:
-        while True:
-            try:
-                found = await self._scales.find(extra.api_version, extra.kind)
-            except ZerogateError as error:
-                if str(error) != self._fault:
-                    log.error("%s", error)
-                self._fault = str(error)
-            else:
-                self._fault = ""
-                return found
-            await asyncio.sleep(AGAIN_S)
+    def _complain_of(self, fault: str) -> None:
+        if self._fault != fault:
+            log.error("%s", fault)
+        self._fault = fault
 
     async def aclose(self) -> None:
         """Watch no more."""
+        await self._nursery.aclose()
         await asyncio.gather(self._feed.aclose(), self._slices.aclose())
 
     async def wake(self, service: str) -> None:
@@ -127,6 +118,9 @@ class View:
 
     def on_services(self, services: Mapping[str, Managed]) -> None:
         """See `Listener`."""
+        for service in services:
+            if service not in self._entries:
+                self._forget_pods(service)  # nobody told what became of them; those that are there are told now
         self._entries = dict(services)
         self._plan()
 
@@ -146,6 +140,10 @@ class View:
         if gone is not None:
             self._obstacles.setdefault(service, Obstacle()).on_pod_gone(gone)
         self._plan()
+
+    def _forget_pods(self, service: str) -> None:
+        self._pods.pop(service, None)
+        self._obstacles.pop(service, None)
 
     def _on_slice(self, _: Change, old: EndpointSlice | None, new: EndpointSlice | None) -> None:
         self._plan()
@@ -168,7 +166,8 @@ class View:
             self._policies.setdefault(service, Policy())
         for gone in [service for service in self._policies if service not in services]:
             del self._policies[gone]
-            self._obstacles.pop(gone, None)
+        for gone in [service for service in self._pods if service not in services and service not in self._entries]:
+            self._forget_pods(gone)
         shown = Shown(
             policies=dict(self._policies),
             ports=ports,

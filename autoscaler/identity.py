@@ -27,9 +27,10 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Refused(msgspec.Struct, frozen=True):
-    """The token proves nothing. `reason` is told to its sender, as a sentence."""
+    """The token proves nothing. `reason` is told to its sender, as a sentence. `is_passing`: it may be judged later."""
 
     reason: str
+    is_passing: bool = False
 
 
 class Source(msgspec.Struct, frozen=True):

@@ -44,7 +44,8 @@ class ReplicaBook:
         """What a decision sees of them."""
         starting = [one for one in self._replicas.values() if one.state is ReplicaState.STARTING]
         draining = sum(one.state is ReplicaState.DRAINING for one in self._replicas.values())
-        oldest_s = min((one.started_s for one in starting), default=None)
+        # a backlog is not spread over the age of one that will not come
+        oldest_s = min((one.started_s for one in starting if not one.is_overdue), default=None)
         return Replicas(
             starting=len(starting),
             overdue=sum(one.is_overdue for one in starting),
@@ -66,16 +67,17 @@ class ReplicaBook:
     def victims(self, keep: int, busy: Callable[[str], int], *, is_forced: bool) -> tuple[str, ...]:
         """Who goes so that `keep` stay, first ones first: of the ready ones beyond `keep` those that are idle, longest
         first, then those with the fewest requests inside, which drain: balanced traffic leaves none idle, and streams
-        would keep all of them for ever. `is_forced`: then also those that are starting, the youngest first. Fewer than
-        wished where nobody may go.
+        would keep all of them for ever. Before them those that are overdue. `is_forced`: then also those that are
+        starting, the youngest first. Fewer than wished where nobody may go.
         """
-        ready = self._of(ReplicaState.READY)
+        ready, starting = self._of(ReplicaState.READY), self._of(ReplicaState.STARTING)
+        spare = max(0, len(ready) + len(starting) - keep)
+        chosen = [one.id for one in starting if one.is_overdue][:spare]
         ordered = sorted((busy(one.id), self._idle_since_s(one), one.id) for one in ready)
-        chosen = [name for _, _, name in ordered[: max(0, len(ready) - keep)]]
+        chosen += [name for _, _, name in ordered[: max(0, len(ready) - keep)]]
         if is_forced:
-            starting = sorted(self._of(ReplicaState.STARTING), key=lambda one: -one.started_s)
-            missing = len(ready) + len(starting) - keep - len(chosen)
-            chosen += [one.id for one in starting[: max(0, missing)]]
+            youngest = sorted((one for one in starting if one.id not in chosen), key=lambda one: -one.started_s)
+            chosen += [one.id for one in youngest[: max(0, spare - len(chosen))]]
         return tuple(chosen)
 
     def _of(self, state: ReplicaState) -> list[Replica]:

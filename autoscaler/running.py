@@ -311,6 +311,8 @@ class RunningAutoscaler:
     def _on_leadership(self, leads: bool) -> None:
         if self._leading is not None:
             self._leading.cancel()
+        if leads:
+            self.enabling.begin_to_lead()
         if self.takeovers is not None:
             self.takeovers.lead(leads)
         services = self.runtime.begin_to_lead(leads)

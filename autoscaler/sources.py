@@ -38,13 +38,17 @@ _LATE_S: Final = 1.0
 class _View:
     """What one source last said about one service."""
 
-    __slots__ = ("lag_s", "received_s", "stat")
+    __slots__ = ("gap_s", "gap_until_s", "lag_s", "received_s", "stat")
 
     def __init__(self, stat: Stat, received_s: float, lag_s: float) -> None:
         self.stat = stat
         self.received_s = received_s
         self.lag_s = lag_s
         """From its clock, at the instant of the report, to ours."""
+        self.gap_s = 0.0
+        self.gap_until_s = 0.0
+        """So long, and until then, nothing was told of, because the lag had grown: the source was suspended, or what it
+        said comes later."""
 
     @property
     def at_s(self) -> float:
@@ -102,9 +106,12 @@ class Sources:
             return False
         said = ledger.views[stat.source] = _View(stat, now_s, _lag_s(view, stat, now_s))
         base, length_s = _difference(view, source, stat, now_s)
-        # what a lag that was too long put there already is not put there twice
-        told_s = 0.0 if view is None or base is not view.stat else max(0.0, view.at_s - (said.at_s - length_s))
-        self._credit(ledger, stat, base, at_s=said.at_s, length_s=length_s, told_s=told_s)
+        told_s = 0.0
+        if view is not None and base is view.stat:
+            # what a lag that was too long put there already is not put there twice
+            told_s = min(length_s, max(0.0, view.at_s - (said.at_s - length_s)))
+            _note_gap(view, said, said.at_s - length_s)
+        self._credit(ledger, said, base, length_s=length_s, told_s=told_s)
         if stat.since_byte_s is not None:
             last_byte_s = now_s - max(0.0, stat.since_byte_s)
             if ledger.last_byte_s is None or last_byte_s > ledger.last_byte_s:
@@ -183,16 +190,21 @@ class Sources:
         if service in self._spans:
             self._ledgers.setdefault(service, _Ledger()).run_time = run_time
 
-    def _credit(self, ledger: _Ledger, stat: Stat, base: Stat, *, at_s: float, length_s: float, told_s: float) -> None:
-        running_s, arrivals = stat.running_s - base.running_s, stat.arrivals - base.arrivals
-        if told_s > 0.0:
-            fresh_s = max(0.0, length_s - told_s)
-            running_s, length_s = running_s * fresh_s / length_s if length_s else 0.0, fresh_s
+    def _credit(self, ledger: _Ledger, said: _View, base: Stat, *, length_s: float, told_s: float) -> None:
+        stat, at_s = said.stat, said.at_s
+        running_s, arrivals = max(0.0, stat.running_s - base.running_s), max(0.0, stat.arrivals - base.arrivals)
         completions = stat.completions - base.completions
         if running_s > 0.0 or arrivals > 0:
-            if ledger.windows is None:
-                ledger.windows = Windows(self._spans[stat.service])
-            ledger.windows.add(at_s - length_s, at_s, running_s=max(0.0, running_s), arrivals=max(0, arrivals))
+            windows = ledger.windows
+            if windows is None:
+                windows = ledger.windows = Windows(self._spans[stat.service])
+            if told_s > 0.0:
+                gap_s, until_s, ratio = min(told_s, said.gap_s), said.gap_until_s, min(told_s, said.gap_s) / length_s
+                said.gap_s, said.gap_until_s = said.gap_s - gap_s, until_s - gap_s
+                windows.add(until_s - gap_s, until_s, running_s=running_s * ratio, arrivals=arrivals * ratio)
+                running_s, arrivals = running_s * (1.0 - told_s / length_s), arrivals * (1.0 - ratio)
+                length_s -= told_s
+            windows.add(at_s - length_s, at_s, running_s=running_s, arrivals=arrivals)
         if completions > 0:
             ledger.run_time.learn(max(0.0, stat.completed_run_s - base.completed_run_s), completions)
 
@@ -253,6 +265,15 @@ def _lag_s(last: _View | None, stat: Stat, now_s: float) -> float:
         return lag_s
     known_s = last.lag_s + (now_s - last.received_s) * _DRIFT
     return lag_s if lag_s - known_s > _LATE_S else min(lag_s, known_s)
+
+
+def _note_gap(last: _View, said: _View, begin_s: float) -> None:
+    """What the source tells of time that is taken already, because it was told of too late, belongs to the gap."""
+    grown_s = said.lag_s - last.lag_s
+    if grown_s > _LATE_S:
+        said.gap_s, said.gap_until_s = grown_s, begin_s
+    else:
+        said.gap_s, said.gap_until_s = last.gap_s, last.gap_until_s
 
 
 def _zero(stat: Stat) -> Stat:

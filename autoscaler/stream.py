@@ -351,21 +351,19 @@ class Stream(asyncio.Protocol):
 
     async def _judge_and_go_on(self, token: str, hello: Hello | None, wait_s: float) -> None:
         await asyncio.sleep(wait_s)
-        verdict: Identity | Refused | None
+        verdict: Identity | Refused
         try:
             async with asyncio.timeout(HELLO_S):
                 verdict = await self._receiver.authenticate(token)
         except TimeoutError:
-            verdict = None
+            verdict = Refused("The token could not be judged in time.", is_passing=True)
         if self._transport.is_closing():
             return
         before = self._identity
-        if verdict is None and before is not None:
+        if isinstance(verdict, Refused) and verdict.is_passing and before is not None:
             self._rested()  # the old one holds until it expires, and who judges tokens may be back by then
-        elif verdict is None:
-            self.turn_away("token", "The token could not be judged in time.", is_passing=True)
         elif isinstance(verdict, Refused):
-            self.turn_away("token", verdict.reason)
+            self.turn_away("token", verdict.reason, is_passing=verdict.is_passing)
         elif self._session is not None and verdict.service != service_of(self._key_name):
             self.turn_away("forged", f"The key is one of {service_of(self._key_name)}, and the token is not.")
         elif before is not None and (verdict.pod, verdict.service) != (before.pod, before.service):

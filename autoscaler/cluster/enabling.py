@@ -87,6 +87,10 @@ class Enabling:
         self._news = asyncio.Event()
         self._failed = False
 
+    def begin_to_lead(self) -> None:
+        """All workloads are to be looked at: what was due in an earlier lead may be done, or undone, since."""
+        self._work.clear()
+
     def look(self, kind: str, resource: Resource[Workload], workload: Workload) -> None:
         """A workload is seen or changed, or this process has begun to lead."""
         if not self._is_leader():

@@ -98,7 +98,7 @@ class Identities:
         try:
             proven = await self._prove(token)
         except KubeError as error:
-            return Refused(f"The token could not be judged: {error}")
+            return Refused(f"The token could not be judged: {error}", is_passing=True)
         return proven if isinstance(proven, Refused) else await self._identity(proven)
 
     async def _identity(self, proven: Proven) -> Identity | Refused:

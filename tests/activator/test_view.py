@@ -1,39 +1,113 @@
 """What a cluster shows an activator."""
 
+import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
 
+import msgspec
 import pytest
 
-import activator.view
-from activator.view import View
-from zerogate.errors import ZerogateError
+from activator.view import Shown, View
+from tests.zerogate.kube.pods import policy
 from zerogate.kube.access import Access
+from zerogate.kube.catalog import Managed
 from zerogate.kube.client import KubeClient
 from zerogate.kube.cluster_flags import ExtraKind
+from zerogate.kube.errors import Asked, Unreachable
 from zerogate.kube.feed import KINDS
+from zerogate.kube.objects import EndpointSlice, Pod
+from zerogate.kube.scaling import NotScalable
+from zerogate.kube.takeover import WORKLOAD
+
+CLONE_SET = ExtraKind("CloneSet", "apps.kruise.io/v1alpha1")
 
 
-async def test_further_kinds_are_looked_for_until_the_cluster_has_them(
-    monkeypatch: pytest.MonkeyPatch, unused_tcp_port: int
-) -> None:
-    monkeypatch.setattr(activator.view, "AGAIN_S", 0.01)
-    client = KubeClient(Access(f"http://127.0.0.1:{unused_tcp_port}"))
-    it = View(client, lambda _: None, home="zerogate-system", kinds=[ExtraKind("CloneSet", "apps.kruise.io/v1alpha1")])
-    asked: list[tuple[str, str]] = []
-    said: list[tuple[str, ...]] = []
+class Room:
+    """A view of a cluster that says what the test says."""
 
-    async def find(api_version: str, kind: str) -> Any:
-        asked.append((api_version, kind))
-        said.append(it.faults)
-        if len(asked) < 3:
-            raise ZerogateError("The API server does not know CloneSet.")
+    def __init__(self, client: KubeClient, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.shown: list[Shown] = []
+        self.asked: list[tuple[str, ...]] = []
+        """What was wrong when a kind was asked for."""
+        self.answers: list[Exception] = []
+        self.added: list[str] = []
+        self.view = View(client, self.shown.append, home="zerogate-system", kinds=[CLONE_SET])
+        monkeypatch.setattr(self.view._scales, "find", self._find)
+        monkeypatch.setattr(self.view._feed, "add_kind", lambda kind, _: self.added.append(kind))
+        monkeypatch.setattr(self.view._feed, "start", self._nothing)
+        monkeypatch.setattr(self.view._slices, "start", lambda _: None)
+        monkeypatch.setattr(self.view._slices, "wait_synced", self._nothing)
+
+    async def _nothing(self) -> None: ...
+
+    async def _find(self, api_version: str, kind: str) -> Any:
+        assert (api_version, kind) == (CLONE_SET.api_version, CLONE_SET.kind)
+        self.asked.append(self.view.faults)
+        if self.answers:
+            raise self.answers.pop(0)
         return KINDS["Deployment"]
 
-    monkeypatch.setattr(it._scales, "find", find)
-    added: list[str] = []
-    monkeypatch.setattr(it._feed, "add_kind", lambda kind, _: added.append(kind))
-    await it._find_kinds()
-    assert asked == [("apps.kruise.io/v1alpha1", "CloneSet")] * 3
-    assert said[-1] == ("The API server does not know CloneSet.",)
-    assert (added, it.faults) == (["CloneSet"], ())
+    async def until_shown(self) -> Shown:
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        return self.shown[-1]
+
+
+@pytest.fixture
+async def room(monkeypatch: pytest.MonkeyPatch, unused_tcp_port: int) -> AsyncIterator[Room]:
+    client = KubeClient(Access(f"http://127.0.0.1:{unused_tcp_port}"))
+    made = Room(client, monkeypatch)
+    yield made
+    await made.view.aclose()
     await client.aclose()
+
+
+async def test_a_kind_that_is_not_defined_keeps_it_from_nothing_and_is_taken_when_it_is(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room.view._kinds, "_again_s", 0.01)
+    room.answers = [NotScalable("The API server does not know CloneSet.")]
+    async with asyncio.timeout(5):
+        await room.view.start()
+        assert (room.added, len(room.shown)) == ([], 1)
+        while not room.added:
+            await asyncio.sleep(0.01)
+    assert (room.added, room.view.faults) == (["CloneSet"], ())
+
+
+async def test_a_cluster_that_does_not_answer_is_waited_for_and_said(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("zerogate.kube.extra_kinds.ANSWER_AGAIN_S", 0.01)
+    room.answers = [Unreachable(Asked(verb="get"), "refused")]
+    async with asyncio.timeout(5):
+        await room.view.start()
+    assert room.asked[0] == ()
+    assert "refused" in room.asked[1][0]
+    assert (room.added, room.view.faults) == (["CloneSet"], ())
+
+
+def pod(name: str, ip: str) -> Pod:
+    ports = [{"name": "zg-http", "containerPort": 8012}]
+    spec = {"initContainers": [{"name": "zerogate-queueproxy", "ports": ports}], "containers": []}
+    meta = {"name": name, "namespace": "ml", "uid": f"uid-{name}"}
+    return msgspec.convert({"metadata": meta, "spec": spec, "status": {"podIP": ip, "phase": "Running"}}, Pod)
+
+
+async def test_pods_that_went_while_their_workload_was_not_ours_are_none_when_it_is_again(room: Room) -> None:
+    meta = {"name": "s", "namespace": "ml", "annotations": {WORKLOAD: "llama"}}
+    one = msgspec.convert({"metadata": meta, "ports": [{"port": 20000}]}, EndpointSlice)
+    room.view._slices._items[one.key] = one
+    await room.view.start()
+    entry = Managed(
+        service="ml/llama", kind="Deployment", resource=KINDS["Deployment"], key=("ml", "llama"), uid="u",
+        wanted=policy(),
+    )  # fmt: skip
+    room.view.on_services({"ml/llama": entry})
+    room.view.on_pod("ml/llama", pod("old", "10.0.0.1"))
+    assert set((await room.until_shown()).sidecars["ml/llama"]) == {"uid-old"}
+    room.view.on_services({})
+    assert set((await room.until_shown()).sidecars["ml/llama"]) == {"uid-old"}
+    room.view.on_services({"ml/llama": entry})
+    room.view.on_pod("ml/llama", pod("new", "10.0.0.2"))
+    assert set((await room.until_shown()).sidecars["ml/llama"]) == {"uid-new"}

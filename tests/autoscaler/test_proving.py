@@ -264,9 +264,10 @@ async def test_with_its_key_a_sidecar_is_heard_and_obeys(tmp_path: Path) -> None
     [
         (frame(Welcome(True)), frame(Quiesce("me", 1, 30.0))),
         (frame(Proof(b"2" * NONCE_BYTES, b"p" * 32)), frame(Welcome(True)), frame(Quiesce("me", 1, 30.0))),
+        (frame(Proof(b"short", b"p" * 32)),),
         (frame(TurnedAway("Try again in a year.")),),
     ],
-    ids=["speaks at once", "guesses a proof", "sends away"],
+    ids=["speaks at once", "guesses a proof", "gives too short a number", "sends away"],
 )
 async def test_an_impostor_gets_no_token_and_is_not_obeyed(says: tuple[bytes, ...], tmp_path: Path) -> None:
     impostor = Impostor(*says)

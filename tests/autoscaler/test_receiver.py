@@ -240,6 +240,20 @@ async def test_a_new_token_that_cannot_be_judged_in_time_leaves_the_old_one(monk
         assert await source.hear() == Ack(0, True)
 
 
+async def test_a_token_that_nobody_can_judge_now_leaves_the_old_one_and_sends_who_is_new_away_for_a_moment() -> None:
+    async with judged() as it, known(it) as source:
+
+        async def away(_: str) -> Identity | Refused:
+            return Refused("The token could not be judged: the API server is away.", is_passing=True)
+
+        it.receiver.authenticate = away
+        await source.say(Token("chat"), Beat())
+        assert await source.hear() == Ack(0, True)
+        async with raw(it) as new:
+            await new.say(Hello("other", "i1", "sidecar", "other"), greeting=PREAMBLE)
+            assert await new.hear() == TurnedAway("The token could not be judged: the API server is away.", True)
+
+
 async def test_a_source_whose_token_expires_and_that_reads_nothing_is_gone_after_a_while(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -29,11 +29,13 @@ def book(*replicas: Replica) -> ReplicaBook:
 
 def test_those_that_nobody_waits_for_are_counted_among_those_that_start() -> None:
     late = msgspec.structs.replace(replica("late", STARTING), is_overdue=True)
-    found = book(late, replica("new", STARTING)).summary(5.0, next_try_at_s=None)
-    assert (found.starting, found.overdue) == (2, 1)
+    found = book(late, replica("new", STARTING, started_s=3.0)).summary(5.0, next_try_at_s=None)
+    assert (found.starting, found.overdue, found.starting_for_s) == (2, 1, 2.0)
+    assert book(late).summary(5.0, next_try_at_s=None).starting_for_s is None
 
 
 A, B, C = (replica(name, READY, ready_s=float(number)) for number, name in enumerate("abc"))
+LATE = msgspec.structs.replace(replica("late", STARTING), is_overdue=True)
 S1, S2 = (replica(f"s{number}", STARTING, started_s=float(number)) for number in (1, 2))
 
 
@@ -48,6 +50,11 @@ S1, S2 = (replica(f"s{number}", STARTING, started_s=float(number)) for number in
         pytest.param((A, B, C), {"a": 5, "b": 1}, 1, True, ("c", "b"), id="a person: then the least busy"),
         pytest.param((A, S1, S2), {"a": 1}, 1, True, ("s2", "s1"), id="a person: the youngest start first"),
         pytest.param((A, S1), {}, 0, True, ("a", "s1"), id="all of them"),
+        pytest.param((A, LATE), {"a": 1}, 1, False, ("late",), id="one that is overdue before all others"),
+        pytest.param((A, S1, LATE), {}, 2, False, ("late",), id="one that is overdue, and not one that may come"),
+        pytest.param((A, LATE), {}, 2, False, (), id="nor one that is overdue where it is wanted"),
+        pytest.param((A, B, LATE), {}, 1, False, ("late", "a"), id="one that is overdue and one more"),
+        pytest.param((A, S1, LATE), {}, 0, True, ("late", "a", "s1"), id="all of them, each once"),
     ],
 )
 def test_victims(

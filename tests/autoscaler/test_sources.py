@@ -147,6 +147,36 @@ def test_lost_and_repeated_reports_distort_nothing(lost: set[int], repeated: set
     assert traffic.run_time_s == pytest.approx(0.25)
 
 
+@given(st.lists(st.tuples(st.integers(1, 5), st.floats(1.2, 8.0)), max_size=4))
+def test_reports_that_came_together_after_a_stall_count_for_the_time_in_which_they_were_made(
+    stalls: list[tuple[int, float]],
+) -> None:
+    made = sources()
+    Proxy(made).beat(0.0)
+    ends_s: dict[float, float] = {}
+    begin_s = 2.0
+    for quiet_s, length_s in stalls:
+        begin_s += quiet_s
+        ends_s[begin_s] = begin_s + length_s
+        begin_s += float(int(length_s) + 1)
+    arrives_s = 0.0
+    for written_s, stat in reports_of_a_steady_service(60):
+        arrives_s = max(arrives_s, written_s, ends_s.get(written_s, 0.0))  # one stream: none overtakes another
+        Proxy(made).beat(arrives_s)
+        assert made.report(stat, START_S + arrives_s)
+    traffic = at(made, 60.0)
+    assert traffic.mean_running_stable == pytest.approx(1.0, rel=0.001)
+    assert traffic.arrival_rate_stable == pytest.approx(4.0, rel=0.001)
+
+
+def test_right_after_a_stall_the_short_mean_is_what_ran() -> None:
+    made = sources()
+    Proxy(made).beat(0.0)
+    for written_s, stat in reports_of_a_steady_service(30):
+        made.report(stat, START_S + (written_s if written_s <= 20.0 else max(30.5, written_s)))
+    assert at(made, 30.5).mean_running_panic == pytest.approx(1.0, rel=0.1)
+
+
 def test_an_overtaken_report_is_ignored() -> None:
     made = sources()
     proxy = Proxy(made)

@@ -1,7 +1,8 @@
 """Kinds of workloads beside Deployments and StatefulSets: found in the cluster, or looked for until they are there.
 
 What defines a kind may be missing, for now or for ever. Everything else goes on without it; the log says so, and the
-doctor. A cluster that does not answer is another matter: nothing begins before it does. Used by autoscaler and gateway.
+doctor. A cluster that does not answer is another matter: nothing begins before it does. Used by autoscalers,
+gateways and activators.
 """
 
 import asyncio

@@ -101,7 +101,8 @@ def misfit(entry: Managed) -> str:
 def past_sidecar(entry: Managed, services: Iterable[Service]) -> tuple[str, ...]:
     """Names of the Services that lead to the port of the model itself, where nobody counts who comes.
 
-    With takeover the names of ports lead to the sidecar; a number does so when it has been patched.
+    With takeover the names of ports lead to the sidecar; a number does so when it has been patched. Behind a headless
+    Service no port is translated: who knows its address and port comes to that port of the pod, whatever its target is.
     """
     template = entry.template
     if template is None or template.metadata is None:
@@ -115,7 +116,11 @@ def past_sidecar(entry: Managed, services: Iterable[Service]) -> tuple[str, ...]
         service.metadata.name
         for service in services
         if service.metadata.namespace == entry.key[0] and selects(service, labels)
-        and any(_is_past(port, template, model, entry.wanted.cluster.takeover) for port in service.spec.ports)
+        and any(
+            (service.spec.cluster_ip == "None" and port.port == model and port.protocol == "TCP")
+            or _is_past(port, template, model, entry.wanted.cluster.takeover)
+            for port in service.spec.ports
+        )
     )  # fmt: skip
 
 

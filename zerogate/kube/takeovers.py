@@ -59,6 +59,8 @@ ACTIVATORS: Final = "zerogate-activator"
 CONNECT_S: Final = 1.0
 AT_ONCE: Final = 64
 """Activators that are asked at a time."""
+PORTS_AGAIN_S: Final = 30.0
+"""Ports that were given back rest for minutes, and nothing tells when one is free."""
 MOVE_AGAIN_S: Final = 60.0
 """Somebody who writes the number back (a GitOps controller) is answered so often."""
 
@@ -137,6 +139,7 @@ class Takeovers:
         self._units: dict[Key, _Unit] = {}
         self._portless: dict[Key, str] = {}
         """Services for which no port is left, with their workloads."""
+        self._ports_timer: asyncio.TimerHandle | None = None
         self._ledger = PortLedger(*ports)
         self._leads = False
         self._is_synced = False
@@ -162,6 +165,8 @@ class Takeovers:
         """Leave everything as it stands."""
         for unit in self._units.values():
             _forget_timer(unit)
+        if self._ports_timer is not None:
+            self._ports_timer.cancel()
         self._leads = False
         await asyncio.gather(self._slices.aclose(), self._services.aclose())
         await self._nursery.aclose()
@@ -382,6 +387,12 @@ class Takeovers:
                 self._let_go(service)
         for key in [key for key in self._units if key not in self._services.items]:
             self._forget(key)
+        if self._portless and self._ports_timer is None:
+            self._ports_timer = asyncio.get_running_loop().call_later(PORTS_AGAIN_S, self._look_for_ports)
+
+    def _look_for_ports(self) -> None:
+        self._ports_timer = None
+        self._plan_whole()
 
     def _take(self, key: Key, front: Front) -> None:
         unit = self._units.get(key)

@@ -38,8 +38,9 @@ TRIES_AFTER_429 = 3
 LONGEST_RETRY_S = 10.0
 """Whatever the server names: who asked has a deadline of its own."""
 AT_ONCE = 32
-"""Requests under way besides leases and watches, and as many wakes: more of them would only wait inside the server, and
-each on a connection of its own, whose handshake costs both sides as much as the request."""
+"""Requests under way besides leases and watches, and as many wakes, and as many reviews of tokens: more of them would
+only wait inside the server, and each on a connection of its own, whose handshake costs both sides as much as the
+request."""
 
 _FAILURES = (aiohttp.ClientError, TimeoutError, OSError)
 
@@ -94,7 +95,7 @@ class Transport:
         self._access = access
         self._turns = _Turns(Throttle(rates), clock)
         self._places = asyncio.Semaphore(AT_ONCE)
-        self._wakes = asyncio.Semaphore(AT_ONCE)
+        self._own_places = {priority: asyncio.Semaphore(AT_ONCE) for priority in (Priority.WAKE, Priority.REVIEW)}
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
                 limit=0, ssl=access.tls or False, keepalive_timeout=30.0, socket_factory=_watched_socket
@@ -117,7 +118,7 @@ class Transport:
             try:
                 if call.priority is Priority.LEASE:
                     return await self._answer(call)
-                async with self._wakes if call.priority is Priority.WAKE else self._places:
+                async with self._own_places.get(call.priority, self._places):
                     return await self._answer(call)
             except TooManyRequests as error:
                 if tries == TRIES_AFTER_429:

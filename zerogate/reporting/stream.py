@@ -177,7 +177,10 @@ class Stream:
         if not connection.proof.done():
             raise OSError("it went away before it proved to be an autoscaler")
         proof = connection.proof.result()
-        session = Session(key, nonce, proof.nonce, is_source=True)
+        try:
+            session = Session(key, nonce, proof.nonce, is_source=True)
+        except WireError as error:
+            raise OSError(f"it is no autoscaler, and is told nothing: {error}") from error
         if not session.is_proven_by(proof.proof):
             raise OSError("it does not know this sidecar's key, so it is no autoscaler, and is told nothing")
         connection.session = session

@@ -17,10 +17,12 @@ from zerogate.tasks import Nursery
 KEY = ("ml", "llama")
 
 
-def workload(replicas: int = 1, *, had: str = "", status: str = "", hpa: str = "") -> Workload:
+def workload(
+    replicas: int = 1, *, had: str = "", status: str = "", hpa: str = "", name: str = "llama"
+) -> Workload:  # fmt: skip
     notes = {"replicas": had, "status": status, "hpa": hpa}
-    annotations = {f"state.zerogate.dev/{name}": value for name, value in notes.items() if value}
-    meta = {"name": "llama", "namespace": "ml", "annotations": annotations}
+    annotations = {f"state.zerogate.dev/{note}": value for note, value in notes.items() if value}
+    meta = {"name": name, "namespace": "ml", "annotations": annotations}
     return msgspec.convert({"metadata": meta, "spec": {"replicas": replicas}}, Workload)
 
 
@@ -120,6 +122,17 @@ async def test_who_does_not_lead_notes_nothing(room: Room) -> None:
     room.leads = False
     room.look(workload())
     assert await room.settle() == []
+
+
+async def test_what_was_due_in_an_earlier_lead_is_not_done_in_the_next_one_before_it_is_looked_at(room: Room) -> None:
+    room.managed = False
+    room.look(workload(replicas=3, had="2"))
+    room.leads = False
+    assert await room.settle() == []
+    room.leads = room.managed = True  # somebody else led, and the workload was put under zerogate again
+    room.it.begin_to_lead()
+    room.look(workload(name="another"))
+    assert await room.settle() == [{REPLICAS: "1"}]
 
 
 async def test_the_number_is_given_back_before_the_notes_go(room: Room) -> None:

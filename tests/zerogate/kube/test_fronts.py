@@ -194,6 +194,15 @@ def test_other_services_lead_past_nothing(other: Service) -> None:
     assert past_sidecar(entry(takeover="false"), [other]) == ()
 
 
+@pytest.mark.parametrize("target", ["http", "zg-http"])
+def test_behind_a_headless_service_the_models_own_port_is_never_the_sidecars(target: str) -> None:
+    same = service({"port": 8000, "targetPort": target}, clusterIP="None")
+    other = service({"port": 80, "targetPort": target}, clusterIP="None")
+    assert past_sidecar(entry(), [same]) == ("llm",)
+    assert past_sidecar(entry(), [other]) == ()
+    assert past_sidecar(entry(), [service({"port": 8000, "targetPort": target})]) == ()
+
+
 def test_without_a_target_port_it_is_the_service_s_own() -> None:
     assert past_sidecar(entry(takeover="false"), [service({"port": 8000})]) == ("llm",)
 
