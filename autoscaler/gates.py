@@ -240,7 +240,7 @@ class Gates:
         if source not in self._streams:
             return (
                 f"The sidecar of {source} has not been heard for {now_s - shut.since_s:.0f} s: what is inside is not "
-                "known, so it is not stopped. Delete the pod if nothing is."
+                "known, so it is not stopped. If nothing is, scale it down by hand."
             )
         if shut.inside:
             return f"{source} has {shut.inside} inside, which may finish; then it is stopped."

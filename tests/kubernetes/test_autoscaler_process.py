@@ -225,8 +225,8 @@ async def test_what_was_taken_away_while_nobody_looked_is_given_back_by_the_next
     await place.until(lambda: place.number("llama") == 3)
     one.stop()
     place.annotate("llama", enabled=None)
-    place.autoscaler("two")
     assert place.number("llama") == 3
+    place.autoscaler("two")
     await place.until(lambda: place.number("llama") == 2 and not place.notes("llama"), within_s=30)
     assert place.events("ForeignScale") == []
 
