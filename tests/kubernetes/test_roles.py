@@ -15,6 +15,7 @@ from tests.kubernetes.autoscalers import Autoscaler
 from tests.kubernetes.harness.access import Access
 from tests.kubernetes.harness.control_plane import ControlPlane
 from tests.kubernetes.harness.processes import Process, until
+from zerogate.kube.pins import PIN, pin_text
 
 TEAM = "/apis/apps/v1/namespaces/team/deployments"
 REFUSED = ("not permitted", "forbidden", "Forbidden", "refused:")
@@ -59,18 +60,11 @@ def test_an_autoscaler_leads_scales_and_notes_with_its_own_rights(plane: Control
     autoscaler.wait_ready()
     lease = f"/apis/coordination.k8s.io/v1/namespaces/{SYSTEM}/leases/zerogate-autoscaler"
     plane.cluster.until(lease, lambda found: found["spec"].get("holderIdentity"))
-    status = 0
-
-    def is_pinned() -> bool:
-        nonlocal status
-        # through an API server the slash of a name is a slash
-        status, _ = autoscaler.ask("/api/services/team/llama/pin", "POST", {"replicas": 3})
-        return status == 200
-
-    until(is_pinned, within_s=30, what="the pin", process=autoscaler.process)
+    # as `kubectl zerogate pin` writes it, with the rights of whoever asks
+    plane.cluster.patch(f"{TEAM}/llama", {"metadata": {"annotations": {PIN: pin_text(3, None)}}})
     plane.cluster.until(f"{TEAM}/llama", lambda found: found["spec"]["replicas"] == 3)
     noted = plane.cluster.until(
-        f"{TEAM}/llama", lambda found: any("state.zerogate.dev/" in key for key in found["metadata"]["annotations"])
+        f"{TEAM}/llama", lambda found: "state.zerogate.dev/status" in found["metadata"]["annotations"]
     )
     assert noted["metadata"]["annotations"]["zerogate.dev/enabled"] == "true"
     log = autoscaler.process.log.read_text()
