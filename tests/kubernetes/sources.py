@@ -69,9 +69,10 @@ class _Stream(asyncio.Protocol):
 
 
 class _One:
-    """One source, connected again and again."""
+    """One source, connected again and again, from an address of its own as a pod has one."""
 
-    def __init__(self, hello: Hello) -> None:
+    def __init__(self, number: int, hello: Hello) -> None:
+        self.address = f"127.{1 + number // 62_500}.{number // 250 % 250}.{1 + number % 250}"
         self.hello = hello
         self.stream: _Stream | None = None
         self.is_known = asyncio.Event()
@@ -82,7 +83,9 @@ class _One:
         pause_s = 0.0
         while True:
             with suppress(OSError):
-                _, stream = await asyncio.get_running_loop().create_connection(lambda: _Stream(self), "127.0.0.1", port)
+                _, stream = await asyncio.get_running_loop().create_connection(
+                    lambda: _Stream(self), "127.0.0.1", port, local_addr=(self.address, 0)
+                )
                 await stream.lost
             self.stream = None
             self.is_known.clear()
@@ -118,9 +121,13 @@ class Sources:
         self._sequence = 0
         self._nursery = Nursery()
         self._sidecars = {
-            one: _One(Hello(one.name, "first", "sidecar", token_of(one), one.service)) for one in sidecars
+            one: _One(number, Hello(one.name, "first", "sidecar", token_of(one), one.service))
+            for number, one in enumerate(sidecars)
         }
-        self._gateways = [_One(Hello(name, "first", "gateway", token)) for name, token in gateways.items()]
+        self._gateways = [
+            _One(len(sidecars) + number, Hello(name, "first", "gateway", token))
+            for number, (name, token) in enumerate(gateways.items())
+        ]
         self._busy = list(busy)
         with_requests = frozenset(busy)
         self._working = [(one, source) for one, source in self._sidecars.items() if one.service in with_requests]
