@@ -107,7 +107,7 @@ def _latency(here: World, keys: tuple[str, ...]) -> dict[str, Found]:
         capacity = _capacity(here, running)
         tell(f"  {' '.join(keys)}: {', '.join(f'{key} {per_s:,.0f}/s' for key, per_s in capacity.items())}")
         yardstick = capacity.get("knative") or min(capacity.values(), default=0)
-        for _ in range(here.extent.turns):
+        for _ in range(here.extent.latency_turns):
             for key, load in found.items():
                 without = None
                 for who, per_s in capacity.items():
