@@ -10,7 +10,8 @@ do not answer, and none while they do. So the port is open long before it is nee
 All nodes see both slices in one order, the API server's, so none of them is ever without the one and the other. Two
 things could still open a gap. A pod that was ready when leave for zero was given may look ready for a while after: for
 `SETTLE_S` behind that, and behind the beginning of a leadership, no address is taken out. And an activator that has not
-opened the port yet would refuse: its address is written once a connection to it has come about.
+opened the port yet would refuse: its address is written once a connection to it has come about. Nor is a slice believed
+while a write of ours is on its way, or after one whose answer did not come: it is written once more, and counts from then.
 
 Invariants: an address that is in a slice stays as long as it is needed and its activator is ready, and the last ones
 stay even when no activator is; nothing is written by who does not lead; the slice goes last when a takeover ends.
@@ -94,6 +95,8 @@ class Stand:
         """Since when an activator that is ready is in the slice."""
         self._give_up_s = float("inf")
         self._is_writing = False
+        self._is_unsure = False
+        """The last write failed, and may have been done all the same."""
         self._retry_at_s = float("-inf")
 
     # What happens
@@ -152,18 +155,22 @@ class Stand:
         if address in self._activators:
             self._listening[address] = None
 
-    def on_written(self) -> None:
-        """The last write was done; what it made comes by `on_slice`."""
+    def on_written(self, now_s: float) -> None:
+        """The last write was done; what it made comes, or came, by `on_slice`."""
         self._is_writing = False
+        self._is_unsure = False
+        self._note_filled(now_s)
 
     def on_failed(self, retry_at_s: float) -> None:
-        """The last write was not done."""
+        """The last write was not done, or nobody knows whether it was."""
         self._is_writing = False
+        self._is_unsure = True
+        self._filled_s = None
         self._retry_at_s = retry_at_s
 
     def _note_filled(self, now_s: float) -> None:
         is_filled = any(address in self._activators for address in self._addresses())
-        if not is_filled or self._ports() != self.ports:
+        if not is_filled or self._is_unsure or self._ports() != self.ports:
             self._filled_s = None
         elif self._filled_s is None:
             self._filled_s = now_s
@@ -180,7 +187,7 @@ class Stand:
 
     def may_zero(self, now_s: float) -> bool:
         """Whether every node sends what comes to an activator by now, whatever becomes of the pods."""
-        if not self._leads or self.is_leaving or not self._heads_for_zero:
+        if not self._leads or self.is_leaving or not self._heads_for_zero or self._is_writing:
             return False
         return self._filled_s is not None and now_s >= self._filled_s + WAIT_S
 
@@ -244,8 +251,8 @@ class Stand:
         return [endpoint for endpoint in endpoints or () if endpoint.addresses]
 
     def _written(self) -> tuple[tuple[str, str], ...] | None:
-        """What the slice has; None where it is not one of ours as we would write it."""
-        if self._slice is None or self._slice.service != self.front.key[1] or self._ports() != self.ports:
+        """What the slice has; None where it is not one of ours as we would write it, or nobody knows."""
+        if self._is_unsure or self._slice is None or self._slice.service != self.front.key[1] or self._ports() != self.ports:
             return None
         if not any(owner.uid == self.front.uid for owner in self._slice.metadata.owner_references):
             return None

@@ -507,7 +507,7 @@ class Takeovers:
             log.warning("Service %s: %s", "/".join(stand.front.key), error)
             stand.on_failed(self._clock() + (error.retry_after_s or WRITE_AGAIN_S))
         else:
-            stand.on_written()
+            stand.on_written(self._clock())
 
     # Target ports
 

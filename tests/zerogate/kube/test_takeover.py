@@ -57,7 +57,7 @@ def test_a_slice_without_addresses_is_there_before_it_is_needed() -> None:
     assert stand.step(0.0) == [WriteSlice(())]
     assert slice_of(stand, ())["ports"] == [{"name": "http", "port": 20000, "protocol": "TCP"}]
     stand.on_slice(seen(stand, version=1), 0.1)
-    stand.on_written()
+    stand.on_written(0.1)
     assert stand.step(0.2) == []
 
 
@@ -85,6 +85,7 @@ def test_leave_for_zero_is_given_when_nodes_have_had_the_slice_for_a_while() -> 
     stand.step(1.0)
     assert not stand.may_zero(1.0)
     stand.on_slice(seen(stand, ONE, version=2), 2.0)
+    stand.on_written(2.0)
     assert not stand.may_zero(2.0 + WAIT_S - 0.01)
     assert stand.revisit_at_s(3.0) == 2.0 + WAIT_S
     assert stand.may_zero(2.0 + WAIT_S)
@@ -114,7 +115,7 @@ def test_the_addresses_go_when_a_pod_answers() -> None:
     stand.on_listening(TWO)
     assert written(stand.step(30.0)) == [(ONE, TWO)]
     stand.on_slice(seen(stand, ONE, TWO, version=3), 30.1)
-    stand.on_written()
+    stand.on_written(30.1)
     assert written(stand.step(40.0)) == []
     stand.pods_answer = True
     assert written(stand.step(41.0)) == [()]
@@ -155,6 +156,29 @@ def test_one_write_at_a_time_and_after_a_failure_a_pause() -> None:
     assert written(stand.step(1.2 + WRITE_AGAIN_S)) == [()]
 
 
+def test_no_zero_while_a_write_takes_the_addresses_out() -> None:
+    stand = stood(ONE)
+    assert written(stand.step(5.0)) == [()]
+    stand.head_for_zero(True, 5.1)
+    assert not stand.may_zero(5.1)
+    stand.on_slice(seen(stand, version=2), 5.2)
+    stand.on_written(5.2)
+    assert not stand.may_zero(5.2 + WAIT_S)
+
+
+def test_after_a_write_without_an_answer_zero_waits_for_one_that_has_an_answer() -> None:
+    stand = stood(ONE)
+    assert written(stand.step(5.0)) == [()]
+    stand.on_failed(5.1 + WRITE_AGAIN_S)
+    stand.head_for_zero(True, 5.2)
+    assert not stand.may_zero(5.2 + WAIT_S)
+    assert written(stand.step(8.0)) == [(ONE,)]
+    stand.on_slice(seen(stand, ONE, version=3), 8.1)
+    stand.on_written(8.1)
+    assert not stand.may_zero(8.0 + WAIT_S)
+    assert stand.may_zero(8.1 + WAIT_S)
+
+
 def test_older_news_of_the_slice_are_not_heard() -> None:
     stand = stood()
     stand.on_slice(seen(stand, ONE, version=7), 1.0)
@@ -168,7 +192,7 @@ def test_what_somebody_else_changed_in_the_slice_is_put_right() -> None:
     for change in ({"ports": [{"name": "http", "port": 1}]}, {"endpoints": [{"addresses": ["10.9.9.9"]}]}):
         stand.on_slice(seen(stand, version=5, **change), 1.0)
         assert written(stand.step(1.0)) == [()]
-        stand.on_written()
+        stand.on_written(1.0)
 
 
 def test_a_port_more_keeps_the_addresses_that_are_there() -> None:
@@ -187,7 +211,7 @@ def test_at_the_end_of_a_takeover_the_slice_goes_when_pods_answer() -> None:
     stand.pods_answer = True
     assert stand.step(200.0) == [DeleteSlice()]
     stand.on_slice(None, 200.1)
-    stand.on_written()
+    stand.on_written(200.1)
     assert stand.step(200.2) == []
     assert stand.is_gone
 
@@ -344,7 +368,7 @@ class Cluster(RuleBasedStateMachine):
         self.land()
         if is_answered:
             self.see(self.ours, self.version)
-            self.stand.on_written()
+            self.stand.on_written(self.now_s)
         else:
             self.stand.on_failed(self.now_s + WRITE_AGAIN_S)
         self.turn()
