@@ -10,8 +10,8 @@ do not answer, and none while they do. So the port is open long before it is nee
 All nodes see both slices in one order, the API server's, so none of them is ever without the one and the other. Two
 things could still open a gap. A pod that was ready when leave for zero was given may look ready for a while after: for
 `SETTLE_S` behind that, and behind the beginning of a leadership, no address is taken out. And an activator that has not
-opened the port yet would refuse: its address is written once a connection to it has come about. Nor is a slice believed
-while a write of ours is on its way, or after one whose answer did not come: it is written once more, and counts from then.
+opened the port yet would refuse: its address is written once a connection to it has come about. Nor is a slice
+believed while a write of ours is on its way, or after one without an answer: then it is written anew.
 
 Invariants: an address that is in a slice stays as long as it is needed and its activator is ready, and the last ones
 stay even when no activator is; nothing is written by who does not lead; the slice goes last when a takeover ends.
@@ -252,7 +252,9 @@ class Stand:
 
     def _written(self) -> tuple[tuple[str, str], ...] | None:
         """What the slice has; None where it is not one of ours as we would write it, or nobody knows."""
-        if self._is_unsure or self._slice is None or self._slice.service != self.front.key[1] or self._ports() != self.ports:
+        if self._is_unsure or self._slice is None:
+            return None
+        if self._slice.service != self.front.key[1] or self._ports() != self.ports:
             return None
         if not any(owner.uid == self.front.uid for owner in self._slice.metadata.owner_references):
             return None
