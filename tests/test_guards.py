@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -110,6 +111,19 @@ def test_children_grandchildren_and_zombies_are_seen() -> None:
     assert {child.pid, grandchild} <= seen.keys()
     assert "read x" in seen[grandchild]
     assert child.pid not in guards.descendants()
+
+
+def test_a_failed_test_does_not_wait_for_its_process() -> None:
+    with pytest.raises(AssertionError), subprocess.Popen(["sleep", "60"]) as child:
+        raise AssertionError
+    assert child.returncode == -signal.SIGKILL
+
+
+def test_signals_that_were_ignored_are_heard_again() -> None:
+    code = "import signal; from tests import guards; guards.hear_signals(); signal.raise_signal(signal.SIGINT)"
+    shell = f"trap '' INT HUP; exec {sys.executable} -c '{code}'"
+    ended = subprocess.run(["sh", "-c", shell], capture_output=True, text=True)
+    assert "KeyboardInterrupt" in ended.stderr
 
 
 def test_an_orphan_is_found_by_the_mark_of_the_run() -> None:
