@@ -35,13 +35,6 @@ def _run_token() -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _signals_as_a_terminal_gives_them() -> None:
-    """Where `make test` was started in the background of a script, its signals are ignored, and so they would be by
-    every process that a test starts and then interrupts."""
-    guards.hear_signals()
-
-
-@pytest.fixture(scope="session", autouse=True)
 def _a_failed_test_waits_for_nobody() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         guards.end_processes_of_failed_tests(patch)

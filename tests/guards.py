@@ -31,13 +31,6 @@ spared: set[int] = set()
 """Children whose owner ends them and that may outlive a test: what a fixture of a longer scope starts again in one."""
 
 
-def hear_signals() -> None:
-    """Gives signals that are ignored what they do by default; processes that are started inherit it."""
-    for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
-        if signal.getsignal(number) is signal.SIG_IGN:
-            signal.signal(number, usual)
-
-
 def end_processes_of_failed_tests(patch: pytest.MonkeyPatch) -> None:
     """From here on a `with Popen(...)` whose body raised kills its process and does not wait for it for ever."""
     leave = subprocess.Popen.__exit__

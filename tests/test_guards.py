@@ -119,13 +119,6 @@ def test_a_failed_test_does_not_wait_for_its_process() -> None:
     assert child.returncode == -signal.SIGKILL
 
 
-def test_signals_that_were_ignored_are_heard_again() -> None:
-    code = "import signal; from tests import guards; guards.hear_signals(); signal.raise_signal(signal.SIGINT)"
-    shell = f"trap '' INT HUP; exec {sys.executable} -c '{code}'"
-    ended = subprocess.run(["sh", "-c", shell], capture_output=True, text=True)
-    assert "KeyboardInterrupt" in ended.stderr
-
-
 def test_an_orphan_is_found_by_the_mark_of_the_run() -> None:
     script = "sleep 60 >/dev/null 2>&1 & echo $!"
     orphan = int(subprocess.run(["setsid", "sh", "-c", script], capture_output=True, text=True, check=True).stdout)
