@@ -1,17 +1,61 @@
 """Fixtures that hold for every test: see tests/guards.py for what they guard against."""
 
 import asyncio
+import gc
 import os
+import signal
+import sys
 import uuid
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Callable, Generator, Iterator
 
 import pytest
-import uvloop
 
 from tests import guards
+from tests.loops import StockLoop, UvLoop
 
 RUN_TOKEN = f"ZEROGATE_TEST_RUN={uuid.uuid4().hex}"
 """In the environment of every process that this run starts, so that orphans are found wherever they were adopted."""
+HAS_FAILED = pytest.StashKey[bool]()
+
+
+def pytest_configure() -> None:
+    """Signals that whoever began this run has ignored, as `nohup` and `&` in a script do, reach what tests start.
+
+    A child inherits what is ignored and not what is handled. This run itself goes on ignoring them.
+    """
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if report.failed:
+        item.stash[HAS_FAILED] = True
+    return report
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, None, None]:
+    """A test that failed left things open where it stood: that is no news beside what it failed of."""
+    with warnings.catch_warnings():
+        if item.stash.get(HAS_FAILED, False):
+            warnings.simplefilter("ignore")
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """What the frames of a failure hold open goes with it, and does not warn in another test."""
+    done = yield
+    if item.stash.get(HAS_FAILED, False):
+        sys.last_type = sys.last_value = sys.last_traceback = None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            gc.collect()
+    return done
 
 
 def pytest_asyncio_loop_factories(
@@ -22,10 +66,10 @@ def pytest_asyncio_loop_factories(
     Marks of the test and its module only: those of one of its parameters are not known yet.
     """
     if item.get_closest_marker("both_loops"):
-        return {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+        return {"asyncio": StockLoop, "uvloop": UvLoop}
     if item.get_closest_marker("uvloop"):
-        return {"uvloop": uvloop.new_event_loop}
-    return {"asyncio": asyncio.new_event_loop}
+        return {"uvloop": UvLoop}
+    return {"asyncio": StockLoop}
 
 
 @pytest.fixture(scope="session", autouse=True)
