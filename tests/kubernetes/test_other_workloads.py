@@ -22,9 +22,10 @@ from zerogate.kube.feed import KINDS, Feed
 from zerogate.kube.hands import KubeHands
 from zerogate.kube.happenings import Happenings
 from zerogate.kube.objects import Pod
-from zerogate.kube.runtime import KubernetesRuntime, Target
+from zerogate.kube.runtime import KubernetesRuntime
 from zerogate.kube.scaling import ReplicasDiffer, Scales
 from zerogate.kube.steering import WriteScale
+from zerogate.kube.target import Target
 from zerogate.runtime.interface import ReplicaState, Scale
 from zerogate.tasks import Nursery
 

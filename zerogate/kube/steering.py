@@ -121,6 +121,8 @@ class Steering:
         self._floor: int | None = None
         """Its `minReplicas`, as we wrote it last; None: not yet, or nobody knows."""
         self._floor_asked: int | None = None
+        self.floor_trouble = ""
+        """Why the floor is not what is wanted."""
         self._leads = False
         self._inherits_until_s = float("-inf")
         self.may_zero = True
@@ -258,11 +260,12 @@ class Steering:
 
     def on_floor(self, replicas: int) -> None:
         """The HPA has this `minReplicas` now."""
-        self._floor, self._floor_asked = replicas, None
+        self._floor, self._floor_asked, self.floor_trouble = replicas, None, ""
 
-    def on_floor_failed(self, retry_at_s: float) -> None:
+    def on_floor_failed(self, retry_at_s: float, why: str) -> None:
         """It was not written."""
         self._floor_asked = None
+        self.floor_trouble = why
         self._retry_at_s = retry_at_s
 
     def on_policy_changed(self) -> None:

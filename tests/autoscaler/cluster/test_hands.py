@@ -13,8 +13,8 @@ from zerogate.kube.errors import Asked, Unreachable
 from zerogate.kube.event_book import Happening
 from zerogate.kube.foreign import ForeignWrite
 from zerogate.kube.happenings import Happenings
-from zerogate.kube.runtime import Target
 from zerogate.kube.steering import WriteScale
+from zerogate.kube.target import Target
 
 
 class Events(Happenings):

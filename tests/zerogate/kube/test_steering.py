@@ -580,7 +580,7 @@ def test_a_floor_that_was_not_written_is_tried_again_and_by_the_next_leader_too(
     steering = floored(2)
     steering.want(scale(3))
     assert steering.step(1.0) == [SetFloor(3)]
-    steering.on_floor_failed(5.0)
+    steering.on_floor_failed(5.0, "it is away")
     assert (steering.step(4.0), steering.revisit_at_s(4.0)) == ([], 5.0)
     assert steering.step(5.0) == [SetFloor(3)]
     steering.on_floor(3)
