@@ -9,10 +9,11 @@ Invariants: a replica is told before it is told to be gone, and never after; `wh
 
 from collections.abc import Sequence
 
+from zerogate.kube.acts import Member, Order
 from zerogate.kube.catalog import port_of
 from zerogate.kube.lives import Life, cost_of, deleted, lives_of, ordinal_of, template_of
 from zerogate.kube.objects import Pod
-from zerogate.kube.steering import Member, Order, Steering
+from zerogate.kube.steering import Steering
 from zerogate.kube.target import Target
 from zerogate.runtime.backoff import Streak, after_failure
 from zerogate.runtime.interface import Address, EndCause, Replica, ReplicaState, RuntimeObserver

@@ -3,6 +3,7 @@
 The real `zerogate.kube.target.Hands`. A write from zero goes before everything else that is written: somebody waits.
 """
 
+from zerogate.kube.acts import Order, WriteScale
 from zerogate.kube.catalog import version_number
 from zerogate.kube.client import KubeClient
 from zerogate.kube.errors import NotFound
@@ -14,7 +15,6 @@ from zerogate.kube.lives import COST
 from zerogate.kube.objects import PODS
 from zerogate.kube.rate import Priority
 from zerogate.kube.scaling import Scales
-from zerogate.kube.steering import Order, WriteScale
 from zerogate.kube.target import Target
 
 

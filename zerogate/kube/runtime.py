@@ -14,10 +14,10 @@ from typing import Final, Protocol
 
 import msgspec
 
+from zerogate.kube.acts import Act, CloseGate, ReopenGate, SetCost, SetFloor, TellForeign, WriteScale
 from zerogate.kube.fleet import Fleet
 from zerogate.kube.foreign import ForeignWrite
 from zerogate.kube.objects import Pod
-from zerogate.kube.steering import Act, CloseGate, ReopenGate, SetCost, SetFloor, TellForeign, WriteScale
 from zerogate.kube.target import Hands, StandIn, Target
 from zerogate.kube.writes import Writes
 from zerogate.runtime.interface import Quiescer, Replica, RuntimeObserver, Scale

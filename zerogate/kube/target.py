@@ -8,9 +8,9 @@ from typing import Protocol
 
 import msgspec
 
+from zerogate.kube.acts import Order, WriteScale
 from zerogate.kube.foreign import ForeignWrite
 from zerogate.kube.objects import Key, Resource, Workload
-from zerogate.kube.steering import Order, WriteScale
 
 
 class Target(msgspec.Struct, frozen=True, gc=False, kw_only=True):

@@ -9,11 +9,11 @@ import logging
 from collections.abc import Callable
 from typing import Final
 
+from zerogate.kube.acts import SetCost, SetFloor, WriteScale
 from zerogate.kube.catalog import version_number
 from zerogate.kube.errors import KubeError
 from zerogate.kube.fleet import Fleet
 from zerogate.kube.scaling import ReplicasDiffer
-from zerogate.kube.steering import SetCost, SetFloor, WriteScale
 from zerogate.kube.target import Hands
 from zerogate.tasks import Nursery
 

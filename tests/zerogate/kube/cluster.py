@@ -10,12 +10,12 @@ from typing import Any
 
 import msgspec
 
+from zerogate.kube.acts import WriteScale
 from zerogate.kube.foreign import ForeignWrite
 from zerogate.kube.lives import COST
 from zerogate.kube.objects import Meta, Pod, Scale, ScaleSpec
 from zerogate.kube.runtime import KubernetesRuntime
 from zerogate.kube.scaling import ReplicasDiffer
-from zerogate.kube.steering import WriteScale
 from zerogate.kube.target import Target
 
 

@@ -9,10 +9,10 @@ import pytest
 from tests.zerogate.kube.cluster import Cluster
 from tests.zerogate.runtime.contract import CEILINGS, GONE, READY, STARTING, RuntimeContract, World
 from zerogate.clock import now
+from zerogate.kube.acts import Order, WriteScale
 from zerogate.kube.errors import Asked, Unreachable
 from zerogate.kube.objects import DEPLOYMENTS, Pod
 from zerogate.kube.runtime import KubernetesRuntime
-from zerogate.kube.steering import Order, WriteScale
 from zerogate.kube.target import Target
 from zerogate.runtime.interface import EndCause
 from zerogate.tasks import Nursery

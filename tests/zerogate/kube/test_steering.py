@@ -5,21 +5,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from zerogate.kube.acts import Act, CloseGate, Member, Order, ReopenGate, SetCost, SetFloor, TellForeign, WriteScale
 from zerogate.kube.foreign import SILENT_S
-from zerogate.kube.steering import (
-    UNSEEN_S,
-    VICTIM_COST,
-    Act,
-    CloseGate,
-    Member,
-    Order,
-    ReopenGate,
-    SetCost,
-    SetFloor,
-    Steering,
-    TellForeign,
-    WriteScale,
-)
+from zerogate.kube.steering import UNSEEN_S, Steering
+from zerogate.kube.victims import VICTIM_COST
 from zerogate.runtime.interface import ReplicaState, Scale
 
 READY, STARTING = ReplicaState.READY, ReplicaState.STARTING
