@@ -19,9 +19,10 @@ from typing import Final, Protocol
 
 import msgspec
 
+from autoscaler.heard import FOLLOWING, LEADING
 from autoscaler.identity import Identity, Refused, Source
 from autoscaler.knocks import ONE_BURST, ONE_PER_S, Knocks
-from autoscaler.stream import FOLLOWING, LEADING, Stream
+from autoscaler.stream import Stream
 from zerogate.clock import now
 from zerogate.http.sweep import Sweep
 from zerogate.reporting.wire import Order, Quiesced, frame

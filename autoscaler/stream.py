@@ -2,17 +2,17 @@
 
 It is read only while all that it said is dealt with, and speaks for the one source that its token proves. Before that,
 a source may ask this side to prove itself: by a TLS handshake, which its first byte shows, or by a challenge to a key
-that autoscalers alone can make again; then each message has a code. Owned by `autoscaler.receiver`, which knows all of
-them.
+that autoscalers alone can make again; then each message has a code. What a known source says goes to `heard.py`. Owned
+by `autoscaler.receiver`, which knows all of them.
 """
 
 import asyncio
 import os
 from typing import TYPE_CHECKING, Any, Final
 
+from autoscaler.heard import Heard
 from autoscaler.identity import Identity, Refused, Source, source_of
 from zerogate.clock import now
-from zerogate.errors import shown
 from zerogate.http.sweep import NEVER
 from zerogate.http.tls_transport import TlsTransport
 from zerogate.reporting.proof import NONCE_BYTES, Session, key_named, service_of
@@ -22,24 +22,17 @@ from zerogate.reporting.wire import (
     PREAMBLE,
     PROVEN_PREAMBLE,
     SILENCE_S,
-    Ack,
-    Beat,
-    Bye,
     Challenge,
     Frames,
     FromSource,
     Hello,
     Proof,
-    Quiesced,
-    Readings,
     Token,
     TurnedAway,
-    Wake,
     Welcome,
     WireError,
     frame,
     read_from_source,
-    stat_of,
 )
 
 if TYPE_CHECKING:
@@ -58,17 +51,15 @@ TOKEN_GAP_S: Final = 1.0
 minutes; who says the next one sooner is not read until then."""
 _TLS_HANDSHAKE: Final = b"\x16"
 """A TLS record's first byte (RFC 8446 section 5.1); a preamble begins with a letter."""
-LEADING: Final = frame(Ack(0, leading=True))
-FOLLOWING: Final = frame(Ack(0, leading=False))
 
 
 class Stream(asyncio.Protocol):
     """See the module's text."""
 
     __slots__ = (
-        "_allowed", "_allowed_s", "_bodies", "_can_write", "_frames", "_greeting", "_heard_s", "_identity", "_is_busy",
-        "_key_name", "_preamble", "_rate", "_receiver", "_session", "_source", "_tls", "_token_s", "_transport", "tick",
-        "visit_s",
+        "_allowed", "_allowed_s", "_bodies", "_can_write", "_frames", "_greeting", "_heard", "_heard_s", "_identity",
+        "_is_busy", "_key_name", "_preamble", "_rate", "_receiver", "_session", "_source", "_tls", "_token_s",
+        "_transport", "tick", "visit_s",
     )  # fmt: skip
 
     def __init__(self, receiver: "Receiver") -> None:
@@ -84,6 +75,7 @@ class Stream(asyncio.Protocol):
         self._bodies: list[bytes] = []
         self._identity: Identity | None = None
         self._source: Source | None = None
+        self._heard: Heard | None = None
         self._transport: Any = None
         self._is_busy = False
         self._can_write = True
@@ -103,6 +95,7 @@ class Stream(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._receiver.sweep.forget(self)
         self._receiver.leave(self, self._source)
+        self._heard = None  # each knows the other
 
     def pause_writing(self) -> None:
         self._can_write = False
@@ -122,6 +115,10 @@ class Stream(asyncio.Protocol):
     def sees_one(self) -> bool:
         """It is a sidecar's, which sees one service."""
         return self._source is not None and self._source.scope is not None
+
+    def leave(self) -> None:
+        """It has said goodbye."""
+        self._transport.close()
 
     def abort(self) -> None:
         self._transport.abort()
@@ -249,38 +246,12 @@ class Stream(asyncio.Protocol):
     def _deal(self, body: bytes) -> int:
         """Deal with one message; how many readings it had."""
         message = read_from_source(body if self._session is None else self._session.open(body))
-        source = self._source
-        if source is None:
+        if self._heard is None:
             self._meet(message)
-            return 0
-        taker = self._receiver.taker
-        if isinstance(message, Readings):
-            for reading in message.readings:
-                if source.scope is not None and reading.service != source.scope:
-                    self._forged(reading.service)
-                    return 0
-                taker.report(stat_of(reading, source.name, source.incarnation))
-            self._receiver.figures.reports += len(message.readings)
-            if source.scope is not None and message.readings:
-                self._receiver.listener.on_in_flight(source.name, message.readings[-1].in_flight)
-            return len(message.readings)
-        if isinstance(message, Beat):
-            taker.heartbeat(source.name, source.incarnation, service=source.scope)
-            self.write(LEADING if self._receiver.is_leading() else FOLLOWING)
-        elif isinstance(message, Wake):
-            self._wake(message, source)
-            return 1
-        elif isinstance(message, Quiesced):
-            if source.scope is not None:
-                self._receiver.listener.on_quiesced(source.name, source.incarnation, message)
-            return 1
         elif isinstance(message, Token):
             self._judge(message.token, None)
-        elif isinstance(message, Bye):
-            taker.farewell(source.name, source.incarnation)
-            self._transport.close()
         else:
-            raise WireError("a second hello")
+            return self._heard.take(message)
         return 0
 
     def _meet(self, message: FromSource) -> None:
@@ -308,23 +279,6 @@ class Stream(asyncio.Protocol):
         session = Session(key, challenge.nonce, nonce, is_source=False)
         self.write(frame(Proof(nonce, session.proof)))
         self._session, self._key_name = session, key.name
-
-    def _wake(self, message: Wake, source: Source) -> None:
-        receiver, service = self._receiver, message.reading.service
-        if source.scope is not None and service != source.scope:
-            self._forged(service)
-            return
-        receiver.figures.wakes += 1
-        receiver.taker.report(stat_of(message.reading, source.name, source.incarnation))
-        is_leading = receiver.is_leading()
-        if is_leading:
-            receiver.taker.wake(service)
-        self.write(frame(Ack(message.number, is_leading)))
-
-    def _forged(self, service: str) -> None:
-        assert self._source is not None
-        self._receiver.figures.forged += 1
-        self.turn_away("forged", f"This source may report {self._source.scope}, and not {shown(service)}.")
 
     # Who it is
 
@@ -382,6 +336,7 @@ class Stream(asyncio.Protocol):
         receiver, bounds = self._receiver, self._receiver.bounds
         receiver.know(self, source)
         self._source = source
+        self._heard = Heard(source, self, receiver)
         self._rate = bounds.readings_per_s_of_all if source.scope is None else bounds.readings_per_s
         self._allowed = self._rate * bounds.burst_s
         self._frames.most_bytes = MOST_BYTES if source.scope is None else MOST_BYTES_OF_ONE

@@ -8,13 +8,13 @@ from collections.abc import Awaitable, Callable
 
 from autoscaler.status import ServiceState
 from zerogate.errors import ZerogateError
+from zerogate.kube.acts import WriteScale
 from zerogate.kube.errors import Asked, KubeError
 from zerogate.kube.event_book import About, Happening
 from zerogate.kube.foreign import ForeignWrite
 from zerogate.kube.happenings import Happenings
 from zerogate.kube.objects import Key
-from zerogate.kube.runtime import Hands, Target
-from zerogate.kube.steering import WriteScale
+from zerogate.kube.target import Hands, Target
 
 
 class NotLeadingError(KubeError):

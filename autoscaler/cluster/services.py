@@ -16,7 +16,8 @@ from zerogate.kube.catalog import Managed, number_of
 from zerogate.kube.event_book import About, Happening
 from zerogate.kube.objects import Pod, Workload
 from zerogate.kube.obstacles import refused_pods
-from zerogate.kube.runtime import KubernetesRuntime, Target
+from zerogate.kube.runtime import KubernetesRuntime
+from zerogate.kube.target import Target
 from zerogate.policy import Policy
 from zerogate.runtime.interface import Scale
 

@@ -9,10 +9,11 @@ from autoscaler.quiescer import SidecarQuiescer
 from tests.autoscaler.sidecars import Fleet
 from tests.zerogate.kube.cluster import Cluster
 from zerogate.clock import now
+from zerogate.kube.acts import Order as Victims
+from zerogate.kube.acts import WriteScale
 from zerogate.kube.objects import DEPLOYMENTS
-from zerogate.kube.runtime import KubernetesRuntime, Target
-from zerogate.kube.steering import Order as Victims
-from zerogate.kube.steering import WriteScale
+from zerogate.kube.runtime import KubernetesRuntime
+from zerogate.kube.target import Target
 from zerogate.reporting.wire import Order, Quiesce, Quiesced, Reopen
 from zerogate.runtime.interface import ReplicaState, Scale
 from zerogate.tasks import Nursery

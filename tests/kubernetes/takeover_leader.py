@@ -16,8 +16,9 @@ from zerogate.kube.feed import Feed
 from zerogate.kube.hands import KubeHands
 from zerogate.kube.happenings import Happenings
 from zerogate.kube.objects import Pod
-from zerogate.kube.runtime import KubernetesRuntime, Target
+from zerogate.kube.runtime import KubernetesRuntime
 from zerogate.kube.takeovers import Takeovers
+from zerogate.kube.target import Target
 from zerogate.runtime.interface import Scale
 from zerogate.tasks import Nursery
 

@@ -16,15 +16,16 @@ from tests.kubernetes.harness import definitions
 from tests.kubernetes.harness.control_plane import ControlPlane
 from zerogate.clock import now
 from zerogate.kube.access import by_kubeconfig
+from zerogate.kube.acts import WriteScale
 from zerogate.kube.catalog import Managed
 from zerogate.kube.client import KubeClient
 from zerogate.kube.feed import KINDS, Feed
 from zerogate.kube.hands import KubeHands
 from zerogate.kube.happenings import Happenings
 from zerogate.kube.objects import Pod
-from zerogate.kube.runtime import KubernetesRuntime, Target
+from zerogate.kube.runtime import KubernetesRuntime
 from zerogate.kube.scaling import ReplicasDiffer, Scales
-from zerogate.kube.steering import WriteScale
+from zerogate.kube.target import Target
 from zerogate.runtime.interface import ReplicaState, Scale
 from zerogate.tasks import Nursery
 

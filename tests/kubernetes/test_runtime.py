@@ -17,7 +17,8 @@ from zerogate.kube.feed import Feed
 from zerogate.kube.hands import KubeHands
 from zerogate.kube.happenings import Happenings
 from zerogate.kube.objects import DEPLOYMENTS, EVENTS, PODS, Pod
-from zerogate.kube.runtime import KubernetesRuntime, Target
+from zerogate.kube.runtime import KubernetesRuntime
+from zerogate.kube.target import Target
 from zerogate.tasks import Nursery
 
 pytestmark = [

@@ -14,8 +14,9 @@ from zerogate.kube.feed import Feed
 from zerogate.kube.happenings import Happenings
 from zerogate.kube.objects import DEPLOYMENTS, ENDPOINT_SLICES, EVENTS, SERVICES, EndpointSlice, Service
 from zerogate.kube.port_ledger import FIRST, LAST
+from zerogate.kube.slice_book import is_ours
 from zerogate.kube.takeover import WAIT_S
-from zerogate.kube.takeovers import Takeovers, is_ours
+from zerogate.kube.takeovers import Takeovers
 
 pytestmark = pytest.mark.may_block("the first kubeconfig imports kubernetes_asyncio")
 

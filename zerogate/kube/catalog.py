@@ -12,6 +12,7 @@ from typing import Final
 
 import msgspec
 
+from zerogate.kube.acts import Order
 from zerogate.kube.objects import Key, Pod, PodTemplate, Resource, Workload
 from zerogate.kube.policies import (
     NO_DEFAULTS,
@@ -24,7 +25,6 @@ from zerogate.kube.policies import (
     read_workload,
 )
 from zerogate.kube.sidecar import ADMIN_NAME, SIDECAR
-from zerogate.kube.steering import Order
 
 CONFIG_MAP: Final = "zerogate-policy"
 """The name of the ConfigMap with the cluster's defaults and bounds, in zerogate's own namespace."""

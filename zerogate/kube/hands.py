@@ -1,8 +1,9 @@
 """What the Kubernetes runtime has done: writes to `/scale` and of deletion costs, and words where people look.
 
-The real `zerogate.kube.runtime.Hands`. A write from zero goes before everything else that is written: somebody waits.
+The real `zerogate.kube.target.Hands`. A write from zero goes before everything else that is written: somebody waits.
 """
 
+from zerogate.kube.acts import Order, WriteScale
 from zerogate.kube.catalog import version_number
 from zerogate.kube.client import KubeClient
 from zerogate.kube.errors import NotFound
@@ -13,9 +14,8 @@ from zerogate.kube.happenings import Happenings
 from zerogate.kube.lives import COST
 from zerogate.kube.objects import PODS
 from zerogate.kube.rate import Priority
-from zerogate.kube.runtime import Target
 from zerogate.kube.scaling import Scales
-from zerogate.kube.steering import Order, WriteScale
+from zerogate.kube.target import Target
 
 
 class KubeHands:

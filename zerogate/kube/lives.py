@@ -10,7 +10,7 @@ StatefulSet do, a piece of the pod's UID is part of it.
     draining   it was ready and is not any longer, or is being deleted: it takes nothing new, and may come back
     gone       its container ended, or the whole pod: evicted, failed, deleted
 
-Called by `zerogate.kube.runtime` with each pod that the watch shows.
+Called by `zerogate.kube.fleet` with each pod that the watch shows.
 """
 
 from typing import Final

@@ -9,12 +9,12 @@ from autoscaler.cluster.hands import LeadersHands, NotLeadingError
 from autoscaler.cluster.services import target_of
 from tests.zerogate.kube.test_catalog import catalog, workload
 from zerogate.errors import ZerogateError
+from zerogate.kube.acts import WriteScale
 from zerogate.kube.errors import Asked, Unreachable
 from zerogate.kube.event_book import Happening
 from zerogate.kube.foreign import ForeignWrite
 from zerogate.kube.happenings import Happenings
-from zerogate.kube.runtime import Target
-from zerogate.kube.steering import WriteScale
+from zerogate.kube.target import Target
 
 
 class Events(Happenings):

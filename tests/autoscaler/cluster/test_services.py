@@ -12,12 +12,12 @@ from autoscaler.decision import Pin
 from autoscaler.loop import Autoscaler
 from tests.autoscaler.virtual import VirtualLoop
 from tests.zerogate.kube.test_catalog import workload
+from zerogate.kube.acts import WriteScale
 from zerogate.kube.catalog import Catalog
 from zerogate.kube.event_book import Happening
 from zerogate.kube.objects import DEPLOYMENTS, Workload
 from zerogate.kube.pins import PIN, pin_text
 from zerogate.kube.runtime import KubernetesRuntime
-from zerogate.kube.steering import WriteScale
 from zerogate.tasks import Nursery
 
 NAME = "ml/llama"

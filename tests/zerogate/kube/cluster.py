@@ -1,6 +1,6 @@
 """A cluster's controllers, as far as a runtime meets them: `/scale`, pods that come and go, news that come later.
 
-Next to `zerogate.kube.runtime.Hands`, whose double it is. A Deployment's ReplicaSet chooses its victims as the real
+Next to `zerogate.kube.target.Hands`, whose double it is. A Deployment's ReplicaSet chooses its victims as the real
 controller does: unready ones before ready ones, then by deletion cost. Every piece of news takes a turn of the loop.
 """
 
@@ -10,12 +10,13 @@ from typing import Any
 
 import msgspec
 
+from zerogate.kube.acts import WriteScale
 from zerogate.kube.foreign import ForeignWrite
 from zerogate.kube.lives import COST
 from zerogate.kube.objects import Meta, Pod, Scale, ScaleSpec
-from zerogate.kube.runtime import KubernetesRuntime, Target
+from zerogate.kube.runtime import KubernetesRuntime
 from zerogate.kube.scaling import ReplicasDiffer
-from zerogate.kube.steering import WriteScale
+from zerogate.kube.target import Target
 
 
 class Cluster:

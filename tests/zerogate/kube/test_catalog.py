@@ -5,9 +5,9 @@ from typing import Any
 import msgspec
 import pytest
 
+from zerogate.kube.acts import Order
 from zerogate.kube.catalog import Catalog, model_port, number_of, owner_of, sidecar_port, version_number
 from zerogate.kube.objects import DEPLOYMENTS, STATEFUL_SETS, Pod, Workload
-from zerogate.kube.steering import Order
 
 
 def workload(name: str = "llama", *, template: dict[str, str] | None = None, **annotations: str) -> Workload:

@@ -9,10 +9,11 @@ import pytest
 from tests.zerogate.kube.cluster import Cluster
 from tests.zerogate.runtime.contract import CEILINGS, GONE, READY, STARTING, RuntimeContract, World
 from zerogate.clock import now
+from zerogate.kube.acts import Order, WriteScale
 from zerogate.kube.errors import Asked, Unreachable
 from zerogate.kube.objects import DEPLOYMENTS, Pod
-from zerogate.kube.runtime import KubernetesRuntime, Target
-from zerogate.kube.steering import Order, WriteScale
+from zerogate.kube.runtime import KubernetesRuntime
+from zerogate.kube.target import Target
 from zerogate.runtime.interface import EndCause
 from zerogate.tasks import Nursery
 
@@ -236,7 +237,7 @@ class TestKubernetesRuntime(RuntimeContract):
     async def test_a_cost_that_could_not_be_written_is_written_again(
         self, world: ClusterWorld, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("zerogate.kube.runtime._AGAIN_S", 0.001)
+        monkeypatch.setattr("zerogate.kube.writes.AGAIN_S", 0.001)
         old, _ = await world.ready("a", 2)
         world.cluster.failures = [Unreachable(Asked(verb="patch"), "connection refused")]
         world.scale("a", 1, victims=(old,))
@@ -247,7 +248,7 @@ class TestKubernetesRuntime(RuntimeContract):
     async def test_a_write_that_failed_is_tried_again(
         self, world: ClusterWorld, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("zerogate.kube.runtime._AGAIN_S", 0.001)
+        monkeypatch.setattr("zerogate.kube.writes.AGAIN_S", 0.001)
         world.cluster.failures = [Unreachable(Asked(verb="patch"), "connection refused")] * 2
         world.scale("a", 1)
         await world.seen.until(lambda: world.seen.ids("a", STARTING))

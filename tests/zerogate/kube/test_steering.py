@@ -5,21 +5,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from zerogate.kube.acts import Act, CloseGate, Member, Order, ReopenGate, SetCost, SetFloor, TellForeign, WriteScale
 from zerogate.kube.foreign import SILENT_S
-from zerogate.kube.steering import (
-    UNSEEN_S,
-    VICTIM_COST,
-    Act,
-    CloseGate,
-    Member,
-    Order,
-    ReopenGate,
-    SetCost,
-    SetFloor,
-    Steering,
-    TellForeign,
-    WriteScale,
-)
+from zerogate.kube.steering import UNSEEN_S, Steering
+from zerogate.kube.victims import VICTIM_COST
 from zerogate.runtime.interface import ReplicaState, Scale
 
 READY, STARTING = ReplicaState.READY, ReplicaState.STARTING
@@ -580,7 +569,7 @@ def test_a_floor_that_was_not_written_is_tried_again_and_by_the_next_leader_too(
     steering = floored(2)
     steering.want(scale(3))
     assert steering.step(1.0) == [SetFloor(3)]
-    steering.on_floor_failed(5.0)
+    steering.on_floor_failed(5.0, "it is away")
     assert (steering.step(4.0), steering.revisit_at_s(4.0)) == ([], 5.0)
     assert steering.step(5.0) == [SetFloor(3)]
     steering.on_floor(3)

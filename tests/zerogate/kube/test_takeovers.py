@@ -25,14 +25,14 @@ async def test_a_service_for_which_no_port_was_left_gets_one_that_has_rested(mon
     it.lead(True)
     front = service()
     it._services._items[front.key] = front
-    it._ledger.take(("ns", "before", ""), it._clock())
+    it._book._ledger.take(("ns", "before", ""), it._clock())
     it.on_services({"ns/llm": entry()})
     await asyncio.sleep(0.05)
     assert "all ports" in it.troubles("ns/llm")[-1]
-    it._ledger.give_back(("ns", "before", ""), it._clock())
+    it._book._ledger.give_back(("ns", "before", ""), it._clock())
     async with asyncio.timeout(5):
         while any("all ports" in why for why in it.troubles("ns/llm")):
             await asyncio.sleep(0.01)
-    assert [unit.front.key for unit in it._units_of("ns/llm")] == [front.key]
+    assert [taken.front.key for taken in it._book.taken_of("ns/llm")] == [front.key]
     await it.aclose()
     await client.aclose()

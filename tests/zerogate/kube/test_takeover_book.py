@@ -1,0 +1,115 @@
+"""Which Services are answered for as Services, ports and leaders come and go, without a cluster."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from tests.zerogate.kube.test_fronts import entry, service
+from zerogate.kube.catalog import Managed
+from zerogate.kube.event_book import Happening
+from zerogate.kube.objects import Key, PodTemplate, Service
+from zerogate.kube.port_ledger import REST_S
+from zerogate.kube.slice_book import SliceBook
+from zerogate.kube.takeover_book import Due, NoPort, Perform, Retarget, Revisit, TakeoverBook
+
+PORT = {"name": "http", "containerPort": 8000}
+
+
+class Leader:
+    """A book that leads, and the Services that it sees."""
+
+    def __init__(self, *services: Service, ports: tuple[int, int]) -> None:
+        self.services: dict[Key, Service] = {one.key: one for one in services}
+        self.book = TakeoverBook(self.services, SliceBook(("system", "activator")), ports=ports)
+        self.book.lead(True, start=ports[0], recovers=True)
+        self.book.on_services({"ns/llm": entry()})
+
+    def show(self, found: Service, now_s: float) -> list[Due]:
+        self.services[found.key] = found
+        self.book.on_service(None, found)
+        return self.book.flush(now_s)
+
+    def delete(self, key: Key, now_s: float) -> list[Due]:
+        self.book.on_service(self.services.pop(key), None)
+        return self.book.flush(now_s)
+
+    def ports(self) -> dict[str, tuple[int, ...]]:
+        """Of the Services that are answered for."""
+        return {
+            taken.front.key[1]: stand.ports for taken in self.book.taken_of("ns/llm") for stand in taken.stands.values()
+        }
+
+
+def of(due: Sequence[Due], kind: type[Due]) -> list[Due]:
+    return [one for one in due if isinstance(one, kind)]
+
+
+def test_a_service_for_which_no_port_was_left_gets_one_that_has_rested() -> None:
+    leader = Leader(service(), ports=(20000, 20000))
+    leader.book.flush(0.0)
+    assert leader.ports() == {"llm": (20000,)}
+    assert NoPort(("ns", "second")) in leader.show(service(name="second"), 1.0)
+    assert "Service second is not answered for at zero: all ports" in leader.book.troubles("ns/llm")[-1]
+    leader.delete(("ns", "llm"), 2.0)
+    leader.book.plan_whole()
+    assert NoPort(("ns", "second")) in leader.book.flush(1.0 + REST_S)
+    leader.book.plan_whole()
+    leader.book.flush(2.0 + REST_S)
+    assert leader.ports() == {"second": (20000,)}
+    assert not any("all ports" in why for why in leader.book.troubles("ns/llm"))
+
+
+def test_a_deleted_service_is_not_looked_at_again() -> None:
+    leader = Leader(service(), ports=(20000, 20001))
+    assert of(leader.book.flush(0.0), Perform)
+    assert Revisit(("ns", "llm"), None) in leader.delete(("ns", "llm"), 1.0)
+    leader.book.plan(("ns", "llm"))
+    assert leader.book.flush(2.0) == []
+
+
+def test_a_follower_knows_what_cannot_be_taken_over_and_has_nothing_to_do() -> None:
+    leader = Leader(service(clusterIP="None"), service(name="other"), ports=(20000, 20001))
+    leader.book.lead(False, start=20000, recovers=True)
+    assert leader.book.flush(0.0) == []
+    assert "headless" in leader.book.troubles("ns/llm")[0]
+    assert leader.ports() == {}
+
+
+def test_what_cannot_be_taken_over_is_told_once_by_each_leader() -> None:
+    leader = Leader(service(clusterIP="None"), service(name="other"), ports=(20000, 20001))
+    assert len(of(leader.book.flush(0.0), Happening)) == 1
+    leader.book.plan_whole()
+    assert not of(leader.book.flush(1.0), Happening)
+    leader.book.lead(True, start=20000, recovers=True)
+    assert len(of(leader.book.flush(2.0), Happening)) == 1
+
+
+def test_target_ports_are_written_once_at_a_time() -> None:
+    leader = Leader(service({"port": 80, "targetPort": 8000}), ports=(20000, 20001))
+    (due,) = of(leader.book.flush(0.0), Retarget)
+    leader.book.plan(("ns", "llm"))
+    assert not of(leader.book.flush(1.0), Retarget)
+    assert isinstance(due, Retarget)
+    due.taken.on_not_moved(5.0)
+    leader.book.plan(("ns", "llm"))
+    assert Revisit(("ns", "llm"), 5.0) in leader.book.flush(2.0)
+    leader.book.plan(("ns", "llm"))
+    assert of(leader.book.flush(5.0), Retarget)
+
+
+def test_a_service_goes_over_to_the_workload_that_it_selects_by_now() -> None:
+    leader = Leader(service(), ports=(20000, 20001))
+    leader.book.flush(0.0)
+    assert not leader.book.may_zero("ns/llm", 1.0)
+    leader.book.on_services({"ns/llm": entry(), "ns/new": _other("new")})
+    leader.show(service(selector={"app": "new"}), 2.0)
+    assert leader.book.taken_of("ns/llm") == []
+    assert [taken.front.key for taken in leader.book.taken_of("ns/new")] == [("ns", "llm")]
+
+
+def _other(name: str) -> Managed:
+    """A workload like the one of `entry`, whose pods have a label of their own."""
+    labels = {"metadata": {"labels": {"app": name}}, "spec": {"containers": [{"name": "llm", "ports": [PORT]}]}}
+    return msgspec.structs.replace(
+        entry(), service=f"ns/{name}", key=("ns", name), uid=name, template=msgspec.convert(labels, PodTemplate)
+    )

@@ -1,0 +1,175 @@
+"""Who leaves when a workload's number falls, and how far each of them has come. Pure.
+
+One `Victims` per workload, kept by its `steering`, which says how many go and when the number may be written:
+
+    gate closed ▸ nothing inside, said by the gate itself ▸ cost written ▸ cost seen in the watch ▸ certain
+
+Invariants: who is certain is whom the controller takes; a replica that shall stay after all gets its gate and its cost
+back, unless a write that takes it is on its way.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from enum import StrEnum
+from typing import Final
+
+from zerogate.kube.acts import Act, CloseGate, Member, Order, ReopenGate, SetCost
+from zerogate.runtime.interface import ReplicaState, Scale
+
+VICTIM_COST: Final = -1000
+"""Lower than what people write by hand; pods without the annotation cost 0."""
+
+
+class _Victim(StrEnum):
+    """How far a victim has come."""
+
+    CLOSING = "closing"
+    EMPTY = "empty"
+    MARKED = "marked"
+
+
+class Victims:
+    """See the module's text. `acts`: where what is to be done is put."""
+
+    def __init__(self, order: Order, acts: list[Act]) -> None:
+        self._order = order
+        self._acts = acts
+        self.members: Mapping[str, Member] = {}
+        """All pods that are there and are not being deleted, oldest first."""
+        self._victims: dict[str, _Victim] = {}
+        self._marked: dict[str, None] = {}
+        """Whose cost was asked to be written: the watch may not show it yet."""
+        self._leaving: dict[str, _Victim] = {}
+        """Taken by a write, and not yet seen to be deleted; empty, unless somebody came in after all."""
+        self._is_rolling = False
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Who is to go, and whom no write has taken yet."""
+        return tuple(self._victims)
+
+    @property
+    def draining(self) -> frozenset[str]:
+        """Who takes nothing new on our word."""
+        return frozenset((*self._victims, *self._leaving))
+
+    @property
+    def are_empty(self) -> bool:
+        """Nothing is inside of any that no write has taken yet."""
+        return all(state is not _Victim.CLOSING for state in self._victims.values())
+
+    def give_up(self) -> None:
+        """Another one goes on with them."""
+        self._victims.clear()
+        self._leaving = dict.fromkeys(self._leaving, _Victim.CLOSING)
+
+    def on_members(self, members: Sequence[Member], *, is_rolling: bool) -> None:
+        """All pods that are there. `is_rolling`: of two templates."""
+        self.members = {member.id: member for member in members}
+        self._is_rolling = is_rolling
+        for gone in [id_ for id_ in self._victims if id_ not in self.members]:
+            del self._victims[gone]
+        for gone in [id_ for id_ in self._leaving if id_ not in self.members]:
+            del self._leaving[gone]
+        for gone in [id_ for id_ in self._marked if id_ not in self.members]:
+            del self._marked[gone]
+
+    def on_idle(self, id_: str) -> None:
+        """Its gate says: closed, and nothing inside."""
+        if self._victims.get(id_) is _Victim.CLOSING:
+            self._victims[id_] = _Victim.EMPTY
+        elif id_ in self._leaving:
+            self._leaving[id_] = _Victim.EMPTY
+
+    def on_busy(self, id_: str) -> None:
+        """Something is inside after all, or that is not known any more: no write takes it until `on_idle`."""
+        if id_ in self._victims:
+            self._victims[id_] = _Victim.CLOSING
+        elif id_ in self._leaving:
+            self._leaving[id_] = _Victim.CLOSING
+
+    def on_taken(self, ids: Sequence[str]) -> None:
+        """A write has taken them."""
+        for id_ in ids:
+            self._leaving[id_] = self._victims.pop(id_, _Victim.CLOSING)
+
+    def take_back_spared(self, number: int) -> None:
+        """One died by itself just then, and the controller is content with as many as there are: ours stay."""
+        if self._leaving and len(self.members) <= number:
+            for id_ in [id_ for id_ in self.members if id_ in self._leaving]:
+                self._victims[id_] = self._leaving[id_]
+                if self._leaving[id_] is _Victim.CLOSING:
+                    self._close(id_)
+            self._leaving.clear()
+
+    def choose(self, number: int, wanted: Scale) -> tuple[str, ...]:
+        """Whom the next writes take: those the controller would take in any case, then those named, then the youngest
+        of the ready. A pod that is missing is taken first by every controller, so it needs no victim."""
+        here = [member for member in self.members.values() if member.id not in self._leaving]
+        count = max(0, number - wanted.replicas - max(0, number - len(here)))
+        if wanted.replicas == 0:
+            return tuple(member.id for member in here)
+        if self._order is Order.BY_ORDINAL:
+            return tuple(member.id for member in sorted(here, key=lambda one: -one.ordinal)[:count])
+        starting = [member.id for member in reversed(here) if member.state is ReplicaState.STARTING]
+        named = [id_ for id_ in wanted.victims if id_ in self.members and id_ not in self._leaving]
+        begun = list(self._victims)
+        ready = [member.id for member in reversed(here) if member.state is ReplicaState.READY]
+        forced = [id_ for id_ in starting if id_ in named]
+        return tuple(dict.fromkeys([*forced, *named, *begun, *ready]))[:count]
+
+    def is_another_starting(self, chosen: Sequence[str], number: int) -> bool:
+        """Would the controller take one that starts instead of ours?"""
+        if self._order is not Order.BY_COST:
+            return False
+        here = [member for member in self.members.values() if member.id not in self._leaving]
+        if self._is_rolling or len(here) < number:
+            return True
+        return any(member.state is ReplicaState.STARTING and member.id not in chosen for member in here)
+
+    def begin(self, chosen: Sequence[str], *, but: Collection[str]) -> None:
+        """These go, and no others. `but`: whom a write takes that is on its way."""
+        for id_ in [id_ for id_ in self._victims if id_ not in chosen]:
+            self._keep(id_, but)
+        for id_ in chosen:
+            if id_ not in self._victims:
+                self._close(id_)
+
+    def certain_of(self, chosen: Sequence[str]) -> tuple[str, ...]:
+        """Whom a lower number takes in any case. Those of whom only the cost is missing get it."""
+        certain = []
+        for id_ in chosen:
+            if self._victims[id_] is _Victim.EMPTY and not self._is_certain(id_):
+                self._victims[id_] = _Victim.MARKED
+                self._marked[id_] = None
+                self._acts.append(SetCost(id_, VICTIM_COST))
+            if self._is_certain(id_):
+                certain.append(id_)
+            elif self._order is Order.BY_ORDINAL:
+                break
+        return tuple(certain)
+
+    def keep_all(self, *, but: Collection[str]) -> None:
+        """None goes. `but`: whom a write takes that is on its way."""
+        for id_ in list(self._victims):
+            self._keep(id_, but)
+
+    def _needs_cost(self, id_: str) -> bool:
+        return self._order is Order.BY_COST and self.members[id_].state is ReplicaState.READY
+
+    def _is_certain(self, id_: str) -> bool:
+        if self._victims[id_] is _Victim.CLOSING:
+            return False
+        return not self._needs_cost(id_) or self.members[id_].cost <= VICTIM_COST
+
+    def _close(self, id_: str) -> None:
+        self._victims[id_] = _Victim.CLOSING
+        self._acts.append(CloseGate(id_))
+
+    def _keep(self, id_: str, but: Collection[str]) -> None:
+        if id_ in but:
+            return
+        del self._victims[id_]
+        self._acts.append(ReopenGate(id_))
+        if id_ in self._marked or self.members[id_].cost <= VICTIM_COST:
+            self._marked.pop(id_, None)
+            self._acts.append(SetCost(id_, 0))
