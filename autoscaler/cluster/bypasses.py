@@ -6,7 +6,7 @@ the autoscaler's composition root; what follows from them is said in `autoscaler
 
 from zerogate.kube.catalog import Managed
 from zerogate.kube.client import KubeClient
-from zerogate.kube.fronts import past_sidecar
+from zerogate.kube.fronts import Bypass, past_sidecar
 from zerogate.kube.objects import SERVICES, Key, Service
 from zerogate.kube.watching import Change, Watched
 
@@ -45,8 +45,8 @@ class Bypasses:
         if new is not None and (pair := _pair(new)) is not None:
             self._by_pair.setdefault(pair, {})[new.key] = new
 
-    def of(self, entry: Managed) -> tuple[str, ...]:
-        """Names of those that lead to this workload's model itself."""
+    def of(self, entry: Managed) -> tuple[Bypass, ...]:
+        """Those that lead to this workload's model itself."""
         labels = entry.template.metadata.labels if entry.template is not None and entry.template.metadata else None
         mine = [
             service

@@ -13,6 +13,7 @@ from typing import Final
 import msgspec
 
 from zerogate.kube.catalog import Managed, sidecar_port
+from zerogate.kube.fronts import Bypass
 from zerogate.kube.keys import PREFIX
 from zerogate.kube.objects import Key, Pod, condition
 from zerogate.kube.sidecar import PORT_NAME
@@ -35,13 +36,13 @@ class _Seen(msgspec.Struct, frozen=True):
 
 
 class Coverage:
-    """See the module's text. `is_lost(source)`: it should report and has not for a long time. `bypasses(entry)`: names
-    of Services that lead past its sidecars. `has_activators`: somebody can answer for a workload at zero."""
+    """See the module's text. `is_lost(source)`: it should report and has not for a long time. `bypasses(entry)`: the
+    Services that lead past its sidecars. `has_activators`: somebody can answer for a workload at zero."""
 
     def __init__(
         self,
         is_lost: Callable[[str], bool],
-        bypasses: Callable[[Managed], Sequence[str]] = lambda _: (),
+        bypasses: Callable[[Managed], Sequence[Bypass]] = lambda _: (),
         *,
         has_activators: bool = True,
     ) -> None:
@@ -158,14 +159,24 @@ def restart(entry: Managed) -> str:
     return f"kubectl rollout restart {entry.kind.lower()}/{name} -n {namespace}"
 
 
-def _past(services: Sequence[str], is_taken_over: bool) -> str:
+def _past(services: Sequence[Bypass], is_taken_over: bool) -> str:
     if not services:
         return ""
-    way = "" if is_taken_over else f'set {PREFIX}takeover to "true", or '
+    names = tuple(one.name for one in services)
+    headless = tuple(one.name for one in services if one.is_open)
+    what = []
+    if len(headless) < len(names):
+        way = "" if is_taken_over else f'set {PREFIX}takeover to "true", or '
+        what.append(f"To have them counted, {way}let the targetPort be {PORT_NAME}")
+    if headless:
+        what.append(
+            f"Behind headless Service {_listed(headless)} no targetPort counts: its clients go to the pods' own "
+            "addresses. Let them come by a Service with a cluster IP or by a gateway, and delete it or give it another "
+            "port than the model's"
+        )
     return (
-        f"nobody counts who comes by Service {_listed(tuple(services))}, past the sidecar to the model's own port. "
-        f"To have them counted, {way}let the targetPort be {PORT_NAME}; if nobody comes that way, set "
-        f"{PREFIX}uncounted to ignore"
+        f"nobody counts who comes by Service {_listed(names)}, past the sidecar to the model's own port. "
+        f"{'. '.join(what)}; if nobody comes that way, set {PREFIX}uncounted to ignore"
     )
 
 

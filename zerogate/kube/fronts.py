@@ -98,8 +98,15 @@ def misfit(entry: Managed) -> str:
     return ""
 
 
-def past_sidecar(entry: Managed, services: Iterable[Service]) -> tuple[str, ...]:
-    """Names of the Services that lead to the port of the model itself, where nobody counts who comes.
+class Bypass(msgspec.Struct, frozen=True):
+    """A Service that leads to the model's own port. `is_open`: it is headless, and no targetPort changes that."""
+
+    name: str
+    is_open: bool = False
+
+
+def past_sidecar(entry: Managed, services: Iterable[Service]) -> tuple[Bypass, ...]:
+    """The Services that lead to the port of the model itself, where nobody counts who comes.
 
     With takeover the names of ports lead to the sidecar; a number does so when it has been patched. Behind a headless
     Service no port is translated: who knows its address and port comes to that port of the pod, whatever its target is.
@@ -112,16 +119,19 @@ def past_sidecar(entry: Managed, services: Iterable[Service]) -> tuple[str, ...]
     except UnfitError:
         return ()
     labels = template.metadata.labels or {}
-    return tuple(
-        service.metadata.name
-        for service in services
-        if service.metadata.namespace == entry.key[0] and selects(service, labels)
-        and any(
-            (service.spec.cluster_ip == "None" and port.port == model and port.protocol == "TCP")
-            or _is_past(port, template, model, entry.wanted.cluster.takeover)
-            for port in service.spec.ports
-        )
-    )  # fmt: skip
+    mine = (one for one in services if one.metadata.namespace == entry.key[0] and selects(one, labels))
+    found = (
+        Bypass(one.metadata.name, is_open)
+        for one in mine
+        if (is_open := _is_open(one, model))
+        or any(_is_past(port, template, model, entry.wanted.cluster.takeover) for port in one.spec.ports)
+    )
+    return tuple(found)
+
+
+def _is_open(service: Service, model: int) -> bool:
+    ports = service.spec.ports
+    return service.spec.cluster_ip == "None" and any(one.port == model and one.protocol == "TCP" for one in ports)
 
 
 def _is_past(port: ServicePort, template: PodTemplate, model: int, is_taken_over: bool) -> bool:

@@ -13,7 +13,7 @@ LLM = entry(takeover="false")
 def tell(it: Bypasses, old: Service | None, new: Service | None) -> tuple[str, ...]:
     change = Change.ADDED if old is None else Change.REMOVED if new is None else Change.CHANGED
     it.on_service(change, old, new)
-    return it.of(LLM)
+    return tuple(one.name for one in it.of(LLM))
 
 
 async def test_services_are_found_as_they_come_change_and_go() -> None:

@@ -8,6 +8,7 @@ import pytest
 from autoscaler.cluster.coverage import Coverage
 from tests.zerogate.kube.test_catalog import catalog, workload
 from zerogate.kube.catalog import Managed
+from zerogate.kube.fronts import Bypass
 from zerogate.kube.objects import Pod
 
 SIDECAR = {"name": "zerogate-queueproxy", "ports": [{"name": "zg-http", "containerPort": 8012}]}
@@ -117,11 +118,30 @@ def test_a_sidecar_that_does_not_report_counts_nothing() -> None:
     ids=["withheld", "taken over", "ignored"],
 )
 def test_services_that_lead_past_the_sidecars_count_nobody(keys: dict[str, str], words: str) -> None:
-    it = Coverage(lambda _: False, lambda _: ("a", "b"))
+    it = Coverage(lambda _: False, lambda _: (Bypass("a"), Bypass("b")))
     it.set_pod(SERVICE, pod())
     found = it.unmetered(entry(**keys))
     assert words in found
     assert bool(found) == bool(words)
+
+
+@pytest.mark.parametrize("takeover", ["false", "true"])
+def test_no_target_port_is_advised_behind_a_headless_service(takeover: str) -> None:
+    it = Coverage(lambda _: False, lambda _: (Bypass("pods", is_open=True),))
+    it.set_pod(SERVICE, pod())
+    found = it.unmetered(entry(takeover=takeover))
+    assert "let the targetPort" not in found
+    assert "takeover" not in found
+    assert "Behind headless Service pods no targetPort counts" in found
+    assert "a Service with a cluster IP or by a gateway" in found
+
+
+def test_each_service_past_the_sidecar_gets_the_advice_that_helps_there() -> None:
+    it = Coverage(lambda _: False, lambda _: (Bypass("a"), Bypass("pods", is_open=True)))
+    it.set_pod(SERVICE, pod())
+    found = it.unmetered(entry())
+    assert "by Service a, pods, past the sidecar" in found
+    assert "let the targetPort be zg-http. Behind headless Service pods no targetPort counts" in found
 
 
 def test_takeover_without_activators_withholds_zero() -> None:

@@ -9,6 +9,7 @@ from tests.zerogate.kube.pods import policy
 from zerogate.kube.catalog import Managed
 from zerogate.kube.fronts import (
     TARGETS,
+    Bypass,
     Front,
     Move,
     fronts_of,
@@ -177,7 +178,7 @@ def test_a_service_leads_past_the_sidecar_where_its_port_is_the_model_s_own(
     target: int | str, takeover: str, is_past: bool
 ) -> None:
     found = past_sidecar(entry(takeover=takeover), [service({"port": 80, "targetPort": target})])
-    assert found == (("llm",) if is_past else ())
+    assert found == ((Bypass("llm"),) if is_past else ())
 
 
 @pytest.mark.parametrize(
@@ -198,13 +199,13 @@ def test_other_services_lead_past_nothing(other: Service) -> None:
 def test_behind_a_headless_service_the_models_own_port_is_never_the_sidecars(target: str) -> None:
     same = service({"port": 8000, "targetPort": target}, clusterIP="None")
     other = service({"port": 80, "targetPort": target}, clusterIP="None")
-    assert past_sidecar(entry(), [same]) == ("llm",)
+    assert past_sidecar(entry(), [same]) == (Bypass("llm", is_open=True),)
     assert past_sidecar(entry(), [other]) == ()
     assert past_sidecar(entry(), [service({"port": 8000, "targetPort": target})]) == ()
 
 
 def test_without_a_target_port_it_is_the_service_s_own() -> None:
-    assert past_sidecar(entry(takeover="false"), [service({"port": 8000})]) == ("llm",)
+    assert past_sidecar(entry(takeover="false"), [service({"port": 8000})]) == (Bypass("llm"),)
 
 
 def test_a_port_that_no_container_has_is_said() -> None:
