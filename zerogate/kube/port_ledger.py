@@ -6,6 +6,8 @@ send it the requests of the old Service. Where the next one is looked for begins
 at a restart is not known any more.
 """
 
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Final
 
 FIRST: Final = 20000
@@ -42,18 +44,27 @@ class PortLedger:
 
     def take(self, claim: Claim, now_s: float) -> int | None:
         """The claim's port, a new one where it has none; None: all are taken or rest."""
-        if claim in self._ports:
-            return self._ports[claim]
+        ports = self.take_all([claim], now_s)
+        return ports[0] if ports is not None else None
+
+    def take_all(self, claims: Sequence[Claim], now_s: float) -> tuple[int, ...] | None:
+        """The claims' ports, new ones for those that have none. None: so many are not to be had, and none was taken."""
+        missing = [claim for claim in claims if claim not in self._ports]
+        found = list(islice(self._free(now_s), len(missing)))
+        if len(found) < len(missing):
+            return None
+        for claim, port in zip(missing, found, strict=True):
+            self._next = port - self._first + 1
+            self._rests_until_s.pop(port, None)
+            self._ports[claim] = port
+            self._claims[port] = claim
+        return tuple(self._ports[claim] for claim in claims)
+
+    def _free(self, now_s: float) -> Iterator[int]:
         for step in range(self._count):
-            place = (self._next + step) % self._count
-            port = self._first + place
+            port = self._first + (self._next + step) % self._count
             if port not in self._claims and self._rests_until_s.get(port, now_s) <= now_s:
-                self._next = place + 1
-                self._rests_until_s.pop(port, None)
-                self._ports[claim] = port
-                self._claims[port] = claim
-                return port
-        return None
+                yield port
 
     def give_back(self, claim: Claim, now_s: float) -> None:
         """Nothing leads there any more."""

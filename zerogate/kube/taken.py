@@ -50,11 +50,6 @@ class Taken:
         self._retry_at_s = self._name_again_s = 0.0
 
     @property
-    def claims(self) -> list[Claim]:
-        """What it needs ports of activators for."""
-        return [(*self.front.key, port.name) for port in self.front.ports]
-
-    @property
     def is_wanted(self) -> bool:
         """The takeover is not to end."""
         return any(not stand.is_leaving for stand in self.stands.values())
@@ -142,6 +137,11 @@ class Taken:
         """It was not, or nobody knows."""
         self._is_moving = False
         self._retry_at_s = retry_at_s
+
+
+def claims_of(front: Front) -> list[Claim]:
+    """What it needs ports of activators for."""
+    return [(*front.key, port.name) for port in front.ports]
 
 
 def left_behind(service: Service, ours: Iterable[EndpointSlice]) -> Front:

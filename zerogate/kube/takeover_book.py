@@ -9,7 +9,7 @@ Invariants: nothing is due for who does not lead; a port of activators is one Se
 no longer gets back what it was changed in, and then its ports are free.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -18,9 +18,9 @@ from zerogate.kube.catalog import Managed
 from zerogate.kube.event_book import About, Happening
 from zerogate.kube.fronts import Front, Refused, fronts_of, has_name, moves_to_number
 from zerogate.kube.objects import EndpointSlice, Key, Pod, Service
-from zerogate.kube.port_ledger import PortLedger
+from zerogate.kube.port_ledger import Claim, PortLedger
 from zerogate.kube.slice_book import SliceBook, is_ours, service_key
-from zerogate.kube.taken import MoveTargets, Taken, left_behind
+from zerogate.kube.taken import MoveTargets, Taken, claims_of, left_behind
 from zerogate.kube.takeover import SETTLE_S, Act, Stand
 
 PORTS_AGAIN_S: Final = 30.0
@@ -55,13 +55,11 @@ class MayZero(msgspec.Struct, frozen=True):
     service: str
 
 
-class NoPort(msgspec.Struct, frozen=True):
-    """None is left for this Service: say `plan_whole` after `PORTS_AGAIN_S`."""
-
-    key: Key
+class LookAgain(msgspec.Struct, frozen=True):
+    """Somebody has no port: say `plan_whole` after `PORTS_AGAIN_S`."""
 
 
-Due = Perform | Retarget | Revisit | MayZero | NoPort | Happening
+Due = Perform | Retarget | Revisit | MayZero | LookAgain | Happening
 
 
 class TakeoverBook:
@@ -90,8 +88,8 @@ class TakeoverBook:
         self._taken: dict[Key, Taken] = {}
         self._keys_of: dict[str, dict[Key, None]] = {}
         """Of the Services that are answered for, by workload."""
-        self._portless: dict[Key, str] = {}
-        """Services for which no port is left, with their workloads."""
+        self._portless: dict[str, list[Refused]] = {}
+        """Services for which too few ports are left, by workload."""
         self._ledger = PortLedger(*ports)
         self._leads = False
         self._dirty: dict[Key, None] = {}
@@ -177,13 +175,7 @@ class TakeoverBook:
             for family in taken.stands
             if not self._slices.activators(family)
         ]
-        first, last = self._range
-        portless = [
-            f"Service {key[1]} is not answered for at zero: all ports of activators, {first} to {last}, are taken."
-            for key, name in self._portless.items()
-            if name == service
-        ]
-        return (*(_sentence(one) for one in self._refused.get(service, ())), *alone, *portless)
+        return (*(_sentence(one) for one in self._refused.get(service, ())), *alone)
 
     def _head(self, service: str, now_s: float) -> None:
         for taken in self.taken_of(service):
@@ -193,7 +185,7 @@ class TakeoverBook:
 
     def _is_prepared(self, service: str, now_s: float) -> bool:
         taken = self.taken_of(service)
-        is_whole = bool(taken) and service not in self._portless.values()
+        is_whole = bool(taken) and service not in self._portless
         return is_whole and all(stand.may_zero(now_s) for one in taken for stand in one.stands.values())
 
     def taken_of(self, service: str) -> list[Taken]:
@@ -267,34 +259,47 @@ class TakeoverBook:
     def _look_at_all(self, now_s: float) -> None:
         """Which Services are fronts now, and which are no longer."""
         fronts, refused = self._sort()
-        self._tell(refused)
         self._portless.clear()
-        for key, front in fronts.items():
-            self._take(key, front, now_s)
+        for front in fronts.values():
+            if not self._take(front, now_s):
+                self._portless.setdefault(front.service, []).append(self._without_ports(front))
+        self._tell({name: (*ones, *self._portless.get(name, ())) for name, ones in refused.items()})
         for service in self._services.values():
             if service.key not in fronts:
                 self._let_go(service, now_s)
         for key in [key for key in self._taken if key not in self._services]:
             self._forget(key, now_s)
+        if self._portless:
+            self._due.append(LookAgain())
 
-    def _take(self, key: Key, front: Front, now_s: float) -> None:
-        taken = self._taken.get(key)
-        if taken is not None:
-            self._unlist(taken)
-        if taken is None or taken.front.uid != front.uid:
-            taken = self._taken[key] = Taken(front)
-        taken.front = front
-        self._keys_of.setdefault(front.service, {})[key] = None
-        ports = [self._ledger.take(claim, now_s) for claim in taken.claims]
-        if None in ports:
-            self._portless[key] = front.service
-            self._due.append(NoPort(key))
-            return
+    def _without_ports(self, front: Front) -> Refused:
+        first, last = self._range
+        reason = f"all ports of activators, {first} to {last}, are taken"
+        if len(front.ports) > 1:
+            reason = f"it needs {len(front.ports)} ports of activators, and fewer of {first} to {last} are free"
+        return Refused(front.key, front.uid, reason)
+
+    def _take(self, front: Front, now_s: float) -> bool:
+        """Answer for it. False where activators have too few ports left: then none is taken, and what is answered for
+        already stays as it is."""
+        taken, claims = self._taken.get(front.key), claims_of(front)
+        ports = self._ledger.take_all(claims, now_s)
+        if taken is not None and taken.front.uid != front.uid:
+            self._leave(taken, claims if ports is not None else [], now_s)
+            taken = None
+        if ports is None:
+            return False
+        if taken is None:
+            taken = Taken(front)
+        else:
+            self._leave(taken, claims, now_s)
+            taken.front = front
+        self._list(taken)
         heads = front.service in self._heading
-        known = tuple(port for port in ports if port is not None)
-        taken.make_stands(known, self._slices, now_s, settle_s=self._settle_s, heads=heads)
+        taken.make_stands(ports, self._slices, now_s, settle_s=self._settle_s, heads=heads)
         for stand in taken.stands.values():
             stand.stay()
+        return True
 
     def _let_go(self, service: Service, now_s: float) -> None:
         """A Service that is no front: give back what it was changed in."""
@@ -304,22 +309,29 @@ class TakeoverBook:
             ours = self._slices.of_ours(key)
             if not ours and not moves_to_number(service):
                 return
-            self._take(key, left_behind(service, ours), now_s)
+            front = left_behind(service, ours)
+            if not self._take(front, now_s):
+                self._list(Taken(front))
         self._taken[key].let_go(service, now_s)
 
     def _forget(self, key: Key, now_s: float) -> None:
         """The Service was deleted and its slices with it, or nothing of the takeover is left."""
-        taken = self._taken.pop(key)
-        self._unlist(taken)
+        self._leave(self._taken[key], [], now_s)
         self._due.append(Revisit(key, None))
-        for claim in taken.claims:
-            self._ledger.give_back(claim, now_s)
 
-    def _unlist(self, taken: Taken) -> None:
-        keys = self._keys_of[taken.front.service]
-        del keys[taken.front.key]
+    def _list(self, taken: Taken) -> None:
+        self._taken[taken.front.key] = taken
+        self._keys_of.setdefault(taken.front.service, {})[taken.front.key] = None
+
+    def _leave(self, taken: Taken, kept: Sequence[Claim], now_s: float) -> None:
+        """It is not what it was: its ports are free but for those that are `kept`."""
+        key, keys = taken.front.key, self._keys_of[taken.front.service]
+        del self._taken[key], keys[key]
         if not keys:
             del self._keys_of[taken.front.service]
+        for claim in claims_of(taken.front):
+            if claim not in kept:
+                self._ledger.give_back(claim, now_s)
 
     def _drive(self, taken: Taken, now_s: float) -> None:
         key, workload = taken.front.key, taken.front.service

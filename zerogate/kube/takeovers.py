@@ -33,7 +33,7 @@ from zerogate.kube.takeover import (
     slice_name,
     slice_of,
 )
-from zerogate.kube.takeover_book import PORTS_AGAIN_S, Due, MayZero, NoPort, Perform, Retarget, Revisit, TakeoverBook
+from zerogate.kube.takeover_book import PORTS_AGAIN_S, Due, LookAgain, MayZero, Perform, Retarget, Revisit, TakeoverBook
 from zerogate.kube.watching import Change, Watched
 from zerogate.tasks import Nursery
 
@@ -209,8 +209,7 @@ class Takeovers:
                 self._revisit(key, at_s)
             case MayZero(service):
                 asyncio.get_running_loop().call_soon(self.on_may_zero, service)
-            case NoPort(key):
-                log.warning("no port of %s is left for Service %s", self._range, "/".join(key))
+            case LookAgain():
                 if self._ports_timer is None:
                     self._ports_timer = asyncio.get_running_loop().call_later(PORTS_AGAIN_S, self._look_for_ports)
             case Happening():

@@ -42,3 +42,12 @@ def test_a_port_of_another_or_out_of_the_range_is_not_taken_back() -> None:
 def test_the_search_begins_where_it_is_told_and_goes_round() -> None:
     ledger = PortLedger(100, 102, start=102)
     assert [ledger.take(claim, 0.0) for claim in (A, B)] == [102, 100]
+
+
+def test_of_several_claims_either_all_get_a_port_or_none() -> None:
+    ledger = PortLedger(100, 102)
+    assert ledger.take_all([A], 0.0) == (100,)
+    assert ledger.take_all([A, B, C], 0.0) == (100, 101, 102)
+    ledger.give_back(B, 0.0)
+    assert ledger.take_all([("ns", "d", "a"), ("ns", "d", "b")], REST_S) is None
+    assert ledger.take_all([("ns", "d", "a")], REST_S) == (101,)

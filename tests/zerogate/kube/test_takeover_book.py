@@ -10,8 +10,12 @@ from zerogate.kube.event_book import Happening
 from zerogate.kube.objects import Key, PodTemplate, Service
 from zerogate.kube.port_ledger import REST_S
 from zerogate.kube.slice_book import SliceBook
-from zerogate.kube.takeover_book import Due, NoPort, Perform, Retarget, Revisit, TakeoverBook
+from zerogate.kube.takeover_book import Due, LookAgain, Perform, Retarget, Revisit, TakeoverBook
 
+TWO = (
+    {"name": "a", "port": 80, "targetPort": "http"},
+    {"name": "b", "port": 81, "targetPort": "http"},
+)
 PORT = {"name": "http", "containerPort": 8000}
 
 
@@ -48,15 +52,53 @@ def test_a_service_for_which_no_port_was_left_gets_one_that_has_rested() -> None
     leader = Leader(service(), ports=(20000, 20000))
     leader.book.flush(0.0)
     assert leader.ports() == {"llm": (20000,)}
-    assert NoPort(("ns", "second")) in leader.show(service(name="second"), 1.0)
-    assert "Service second is not answered for at zero: all ports" in leader.book.troubles("ns/llm")[-1]
+    assert LookAgain() in leader.show(service(name="second"), 1.0)
+    said = "ns/second is not taken over: all ports of activators, 20000 to 20000, are taken."
+    assert said in leader.book.troubles("ns/llm")
     leader.delete(("ns", "llm"), 2.0)
     leader.book.plan_whole()
-    assert NoPort(("ns", "second")) in leader.book.flush(1.0 + REST_S)
+    assert LookAgain() in leader.book.flush(1.0 + REST_S)
     leader.book.plan_whole()
     leader.book.flush(2.0 + REST_S)
     assert leader.ports() == {"second": (20000,)}
     assert not any("all ports" in why for why in leader.book.troubles("ns/llm"))
+
+
+def test_a_service_of_two_ports_for_which_one_is_left_is_refused_for_good_and_takes_none() -> None:
+    leader = Leader(service(*TWO), ports=(20000, 20000))
+    (told,) = of(leader.book.flush(0.0), Happening)
+    said = leader.book.troubles("ns/llm")
+    assert isinstance(told, Happening)
+    assert told.about.name == "llm"
+    assert said == (told.note,)
+    assert "it needs 2 ports of activators, and fewer of 20000 to 20000 are free" in told.note
+    for now_s in (30.0, 60.0, 60.0 + REST_S, 90.0 + REST_S):
+        leader.book.plan_whole()
+        assert leader.book.flush(now_s) == [LookAgain()]
+        assert leader.book.troubles("ns/llm") == said
+        assert not leader.book.may_zero("ns/llm", now_s)
+    leader.show(service(name="second"), 100.0 + REST_S)
+    assert leader.ports() == {"second": (20000,)}
+
+
+def test_a_service_that_gets_a_port_more_than_are_left_is_answered_for_on_those_that_it_has() -> None:
+    leader = Leader(service(TWO[0]), ports=(20000, 20000))
+    leader.book.flush(0.0)
+    leader.show(service(*TWO), 1.0)
+    assert leader.ports() == {"llm": (20000,)}
+    assert "it needs 2 ports" in leader.book.troubles("ns/llm")[0]
+    assert not leader.book.may_zero("ns/llm", 2.0)
+    leader.show(service(TWO[0]), 3.0)
+    assert leader.ports() == {"llm": (20000,)}
+    assert not any("ports" in why for why in leader.book.troubles("ns/llm"))
+
+
+def test_a_port_that_a_service_no_longer_has_is_anothers_when_it_has_rested() -> None:
+    leader = Leader(service(*TWO), ports=(20000, 20001))
+    leader.book.flush(0.0)
+    leader.show(service(TWO[0]), 1.0)
+    leader.show(service(name="second"), 1.0 + REST_S)
+    assert leader.ports() == {"llm": (20000,), "second": (20001,)}
 
 
 def test_a_deleted_service_is_not_looked_at_again() -> None:
