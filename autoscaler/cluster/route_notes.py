@@ -1,19 +1,21 @@
 """Writes what became of HTTPRoutes into their status, and of the Gateways and GatewayClasses above them: the shell of
 `zerogate.kube.route_status`.
 
-Only the leader writes, behind everything else. Without an autoscaler nothing is written, and gateways serve the routes
-all the same.
+Only the leader writes, behind everything else. What is refused waits longer each time (`postponed.py`) and comes last,
+so that it keeps nothing else waiting. Without an autoscaler nothing is written, and gateways serve the routes all the
+same.
 """
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Final
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from typing import Any, Final, TypeAlias
 
+from autoscaler.cluster.postponed import Postponed
 from zerogate.clock import now, wall
 from zerogate.kube.catalog import Managed
 from zerogate.kube.client import KubeClient
-from zerogate.kube.errors import Conflict, KubeError, NotFound
+from zerogate.kube.errors import Conflict, Forbidden, Invalid, KubeError, NotFound, ServerFault
 from zerogate.kube.objects import Kind, Pod, Resource
 from zerogate.kube.rate import Priority
 from zerogate.kube.route_feed import RouteFeed
@@ -27,7 +29,10 @@ _LOOK_S: Final = 0.5
 _PER_LOOK: Final = 20
 """Writes; the rest waits for the next look."""
 _AGAIN_S: Final = 10.0
-"""After a write that failed: somebody may have to allow it first."""
+"""While the server is in trouble."""
+
+_Change: TypeAlias = tuple[Resource[Any], Kind, Json]
+"""An object, and what its status has to be."""
 
 
 class RouteNotes:
@@ -48,6 +53,7 @@ class RouteNotes:
         self._is_due = True
         self._not_before_s = float("-inf")
         self._fault: str | None = None
+        self._postponed = Postponed()
 
     @property
     def faults(self) -> tuple[str, ...]:
@@ -77,18 +83,38 @@ class RouteNotes:
         await self.feed.start()
         while True:
             await asyncio.sleep(_LOOK_S)
-            if self._is_due and self._is_leader() and now() >= self._not_before_s:
-                self._is_due = False
-                await self._look()
+            if self._is_leader():
+                await self.look()
 
-    async def _look(self) -> None:
-        for written, (resource, one, body) in enumerate(self._changes()):
-            if written == _PER_LOOK:
+    async def look(self) -> None:
+        """Write what is due, a slice of it."""
+        if now() < self._not_before_s or not (self._is_due or self._postponed.is_due(now())):
+            return
+        self._is_due = False
+        for written, change in enumerate(self._in_turn()):
+            if written == _PER_LOOK or now() < self._not_before_s:
                 self._is_due = True
                 return
-            await self._write(resource, one, body)
+            await self._write(*change)
 
-    def _changes(self) -> Iterator[tuple[Resource[Any], Kind, Json]]:
+    def _in_turn(self) -> Iterator[_Change]:
+        """What may be written now; what has failed before comes last, so that it keeps nothing else waiting."""
+        again: list[tuple[float, _Change]] = []
+        things: dict[Hashable, None] = {}
+        for change in self._changes():
+            object_, place = _things(*change[:2])
+            things |= {object_: None, place: None}
+            until_s = self._postponed.until_s(object_, place)
+            if until_s is None:
+                yield change
+            else:
+                again.append((until_s, change))
+        self._postponed.keep(things)
+        for until_s, change in sorted(again, key=lambda one: one[0]):
+            if now() >= until_s:
+                yield change
+
+    def _changes(self) -> Iterator[_Change]:
         """What is to be written, as it was seen when the look began."""
         book, at = self.feed.book, second_time(wall())
         readings = self.feed.readings(self._entries)
@@ -108,11 +134,33 @@ class RouteNotes:
             await self._client.merge_patch(
                 resource, name, body, namespace=namespace, subresource="status", priority=Priority.READ
             )
-        except (Conflict, NotFound):
-            self._is_due = True  # what the watch shows then decides
         except KubeError as error:
-            if str(error) != self._fault:
-                log.warning("the status of %s %s is not written: %s", resource.plural, name, error)
-            self._fault = str(error)
+            self._on_failed(resource, one, error)
+        else:
+            self._postponed.on_done(*_things(resource, one))
+
+    def _on_failed(self, resource: Resource[Any], one: Kind, error: KubeError) -> None:
+        object_, place = _things(resource, one)
+        if isinstance(error, Conflict | NotFound):
+            # what the watch shows then decides
+            self._postponed.on_failed(object_, now(), first_s=_LOOK_S)
+            return
+        if str(error) != self._fault:
+            log.warning("the status of %s %s is not written: %s", resource.plural, one.metadata.name, error)
+        self._fault = str(error)
+        if isinstance(error, Forbidden) and error.rule:
+            self._postponed.on_failed(place, now())
+        elif isinstance(error, Forbidden | Invalid):
+            self._postponed.on_failed(object_, now())
+        else:
+            self._not_before_s = now() + (error.retry_after_s or _AGAIN_S)
+            if isinstance(error, ServerFault):
+                # the server may be well, and what it asks about this object not
+                self._postponed.on_failed(object_, now())
             self._is_due = True
-            self._not_before_s = now() + _AGAIN_S
+
+
+def _things(resource: Resource[Any], one: Kind) -> tuple[Hashable, Hashable]:
+    """What may be refused: the object as its owner wrote it last, and all of its kind in its namespace."""
+    meta = one.metadata
+    return (resource.plural, *one.key, meta.uid, meta.generation), (resource.plural, meta.namespace)
