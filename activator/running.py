@@ -3,12 +3,9 @@ here.
 """
 
 import asyncio
-import gc
 import logging
 import random
-import signal
 import socket
-import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -23,9 +20,10 @@ from activator.obstacles import tell
 from activator.settings import Settings, read
 from activator.sidecars import Replicas, Sidecars
 from activator.telling import Telling
+from zerogate import startup
 from zerogate.clock import now, wall
 from zerogate.drain import Steps, leave, leaving
-from zerogate.errors import DefinitionErrors, MachineError
+from zerogate.garbage import set_aside
 from zerogate.http.access_log import AccessLog
 from zerogate.http.admin import DRAIN, TEXT, Desk, Drained, Readiness, answer_json
 from zerogate.http.admin import Path as AdminPath
@@ -35,7 +33,7 @@ from zerogate.http.memory import BufferMemory
 from zerogate.http.server import ConnectionLimits, Server
 from zerogate.http.sweep import Sweep
 from zerogate.output import STDOUT, Output
-from zerogate.process import raise_open_files, usage
+from zerogate.process import usage
 from zerogate.reporting.sender import Target
 from zerogate.runtime.interface import Address, EndCause, Ended, Replica, ReplicaState, Trouble
 from zerogate.tasks import Nursery
@@ -285,20 +283,9 @@ def _bare(service: str, uid: str, address: Address, now_s: float, ended: Ended |
 
 def run(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     """Run until told to leave; the exit code."""
-    try:
-        settings = read(arguments, environ)
-    except DefinitionErrors as errors:
-        for error in errors.errors:
-            sys.stderr.write(f"activator: {error}\n")
-        return 2
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="activator: %(message)s")
-    raise_open_files()
-    try:
-        uvloop.run(_main(settings, environ))
-    except MachineError as error:
-        sys.stderr.write(f"activator: {error}\n")
-        return 1
-    return 0
+    return startup.run(
+        "activator", lambda: read(arguments, environ), lambda settings: uvloop.run(_main(settings, environ))
+    )
 
 
 async def _main(settings: Settings, environ: Mapping[str, str]) -> None:
@@ -307,16 +294,7 @@ async def _main(settings: Settings, environ: Mapping[str, str]) -> None:
     path = settings.kubeconfig
     access = in_pod(environ) if path is None else await by_kubeconfig(Path(path))
     activator = Activator(settings, access, name=socket.gethostname())
-    left = asyncio.Event()
-
-    def on_signal() -> None:
-        if left.is_set():
-            log.info("leaving at once")
-            activator.stop_at_once()
-        left.set()
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, on_signal)
+    left = startup.told_to_leave(activator.stop_at_once)
     starts = Nursery()
     starts.start(_start(activator), name="start")
     await left.wait()
@@ -329,6 +307,4 @@ async def _start(activator: Activator) -> None:
     """In a task of its own: a cluster that does not answer must not keep the process from leaving."""
     await activator.start()
     log.info("the cluster is known; administration on port %d", activator.admin_port)
-    # what lives as long as the process is not worth looking at in every collection
-    gc.collect()
-    gc.freeze()
+    set_aside()

@@ -5,7 +5,6 @@ SIGHUP: read the file again. Exit codes: 0 left in order, 1 something of the mac
 """
 
 import asyncio
-import gc
 import logging
 import signal
 import sys
@@ -19,7 +18,9 @@ from cli.runnable import read_runnable
 from cli.running import RunningBox
 from zerogate.admin.server import AdminServer
 from zerogate.errors import DefinitionErrors, ZerogateError
+from zerogate.garbage import set_aside
 from zerogate.process import raise_open_files
+from zerogate.startup import told_to_leave
 
 log = logging.getLogger("zerogate")
 
@@ -37,15 +38,13 @@ async def _main(path: Path, box: BoxFile) -> int:
     view = BoxView(running, path)
     admin = AdminServer(view, box.admin)
     admin.bind()
-    left = asyncio.Event()
-    _take_signals(running, view, left)
+    left = told_to_leave(running.stop_at_once)
+    _reload_on_signal(running, view)
     try:
         await running.start()
         await admin.start()
         _greet(box)
-        # what lives as long as the process is not worth looking at in every collection
-        gc.collect()
-        gc.freeze()
+        set_aside()
         await left.wait()
         log.info(
             "leaving: answers on their way are finished, then the model servers are stopped (Ctrl-C again: at once)"
@@ -56,15 +55,7 @@ async def _main(path: Path, box: BoxFile) -> int:
     return 0
 
 
-def _take_signals(running: RunningBox, view: BoxView, left: asyncio.Event) -> None:
-    loop = asyncio.get_running_loop()
-
-    def leave() -> None:
-        if left.is_set():
-            log.info("leaving at once")
-            running.stop_at_once()
-        left.set()
-
+def _reload_on_signal(running: RunningBox, view: BoxView) -> None:
     async def reload() -> None:
         try:
             report = await view.reload()
@@ -75,8 +66,7 @@ def _take_signals(running: RunningBox, view: BoxView, left: asyncio.Event) -> No
         else:
             log.info("reloaded: %s", report)
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, leave)
+    loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGHUP, lambda: running.nursery.start(reload(), name="reload"))
 
 

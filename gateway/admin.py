@@ -4,7 +4,6 @@ It can be replaced at any time: it knows nothing itself. See `gateway.parent` fo
 """
 
 import asyncio
-import gc
 import itertools
 import signal
 import socket
@@ -14,6 +13,7 @@ from gateway.channel import Channel
 from gateway.messages import Alive, Answer, Ask, FromParent, Leave, LeaveAtOnce, Ready
 from zerogate.clock import now
 from zerogate.errors import Refusal
+from zerogate.garbage import set_aside
 from zerogate.http.admin import DRAIN, JSON, Desk, Path
 from zerogate.http.exchange import Exchange
 from zerogate.http.listener import Listener
@@ -61,8 +61,7 @@ class AdminPort:
         # who leaves is the parent's to say: it has something to tell until the end
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, lambda: None)
         await self._listener.start()
-        gc.collect()
-        gc.freeze()
+        set_aside()
         self._channel.say(Ready())
         signs = Nursery()
         signs.start(self._show_life(), name="signs of life")

@@ -6,7 +6,6 @@ to the parent at once and then at most every `SPACING_S`, so that a rollout is n
 """
 
 import asyncio
-import gc
 import logging
 import os
 import signal
@@ -22,6 +21,7 @@ from gateway.messages import Alive, Changed, FromParent, Leave, LeaveAtOnce, New
 from gateway.settings import Settings
 from zerogate.clock import now
 from zerogate.errors import MachineError
+from zerogate.garbage import set_aside
 from zerogate.kube.access import Access, by_kubeconfig, in_pod
 from zerogate.kube.catalog import Managed
 from zerogate.kube.client import KubeClient
@@ -111,8 +111,7 @@ class Cluster:
             self._nursery.start(kinds.find_missing(), name="kinds that are missing")
             self._is_begun = True
             self._tell(is_first=True)
-            gc.collect()
-            gc.freeze()
+            set_aside()
             await self._told_to_leave.wait()
         finally:
             await self._http.aclose()

@@ -5,7 +5,6 @@ pidfds of its children and their messages. The processes are kept by `gateway.pr
 `gateway.tally`, the file is read by `gateway.editions`, and what the admin port is told is said by `gateway.replies`.
 """
 
-import gc
 import logging
 import os
 import re
@@ -34,6 +33,7 @@ from gateway.settings import Settings
 from gateway.tally import Tally
 from gateway.tls import ListenerWatch
 from zerogate.clock import now
+from zerogate.garbage import set_aside
 from zerogate.http.certificate_watch import CHECK_S
 from zerogate.http.tracing import SPANS
 
@@ -78,8 +78,7 @@ class Parent:
         if self._settings.trace_to is not None:
             _load_spans()
         # what is there now is shared with all children, as long as nobody looks at it
-        gc.collect()
-        gc.freeze()
+        set_aside()
         while not self._is_over():
             self._look_at_clock(now())
             self._wait()

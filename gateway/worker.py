@@ -6,7 +6,6 @@ finishes what it has and leaves.
 """
 
 import asyncio
-import gc
 import logging
 import random
 import signal
@@ -34,6 +33,7 @@ from gateway.tls import ListenerWatch
 from zerogate.clock import now
 from zerogate.counters import ServiceCounters
 from zerogate.drain import Steps, leave, leaving
+from zerogate.garbage import set_aside
 from zerogate.http.access_log import AccessLog
 from zerogate.http.exchange import Exchange
 from zerogate.http.memory import BufferMemory
@@ -137,8 +137,7 @@ class Worker:
         if self._telling is not None:
             self._telling.start()
         # what lives as long as the process is not worth looking at in every collection
-        gc.collect()
-        gc.freeze()
+        set_aside()
         self._channel.say(Ready())
         await self._told_to_leave.wait()
         await self._leave()

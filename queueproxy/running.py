@@ -1,12 +1,9 @@
 """A running sidecar: gate, probe, engine and admin port of one replica, wired together. Nothing is decided here."""
 
 import asyncio
-import gc
 import logging
 import os
-import signal
 import socket
-import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
@@ -17,10 +14,12 @@ from queueproxy.admin import Admin
 from queueproxy.control import Control
 from queueproxy.settings import Settings, read
 from queueproxy.slots import Bounds, Slots
+from zerogate import startup
 from zerogate.clock import now, wall
 from zerogate.control import PROTOCOL
 from zerogate.drain import Steps, leave
-from zerogate.errors import DefinitionErrors, MachineError
+from zerogate.errors import MachineError
+from zerogate.garbage import set_aside
 from zerogate.http.admin import Drained, Readiness
 from zerogate.http.listener import Listener, bind
 from zerogate.http.pools import make_pool
@@ -237,38 +236,15 @@ class Sidecar:
 
 def run(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     """Run until told to leave; the exit code."""
-    try:
-        settings = read(arguments, environ)
-    except DefinitionErrors as errors:
-        for error in errors.errors:
-            sys.stderr.write(f"queueproxy: {error}\n")
-        return 2
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="queueproxy: %(message)s")
-    try:
-        uvloop.run(_main(settings))
-    except MachineError as error:
-        sys.stderr.write(f"queueproxy: {error}\n")
-        return 1
-    return 0
+    return startup.run("queueproxy", lambda: read(arguments, environ), lambda settings: uvloop.run(_main(settings)))
 
 
 async def _main(settings: Settings) -> None:
     sidecar = Sidecar(settings)
-    left = asyncio.Event()
-
-    def on_signal() -> None:
-        if left.is_set():
-            log.info("leaving at once")
-            sidecar.stop_at_once()
-        left.set()
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, on_signal)
+    left = startup.told_to_leave(sidecar.stop_at_once)
     await sidecar.start()
     log.info("requests on %s, administration on %s, model server at %s", *sidecar.addresses, settings.upstream)
-    # what lives as long as the process is not worth looking at in every collection
-    gc.collect()
-    gc.freeze()
+    set_aside()
     await left.wait()
     log.info("leaving: what is in flight is finished (a second signal: at once)")
     await sidecar.stop()

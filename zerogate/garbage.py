@@ -5,7 +5,7 @@ are, take 90 ms in one piece. So what survived one full collection is set aside 
 and a full collection is due after so few new objects that it takes some milliseconds. What is set aside and becomes a
 cycle of garbage later is found once in `WHOLE_S`, when everything is looked at.
 
-For processes that carry no traffic: those that do have few objects, and freeze once.
+For processes that carry no traffic: those that do have few objects, and set them aside once.
 """
 
 import asyncio
@@ -18,6 +18,12 @@ _YOUNG, _MIDDLE, _OLD = 700, 10, 4
 """Python's own thresholds but for the last, 10: a full collection after 28,000 new containers, which take 10 ms."""
 
 
+def set_aside() -> None:
+    """What is there lives as long as the process, and is not worth looking at in every collection."""
+    gc.collect()
+    gc.freeze()
+
+
 class ShortCollections:
     """From `start` to `close`, in the whole process. Owned by a composition root."""
 
@@ -27,8 +33,7 @@ class ShortCollections:
 
     def start(self) -> None:
         """Set aside what is there, which are modules for the most part."""
-        gc.collect()
-        gc.freeze()
+        set_aside()
         gc.set_threshold(_YOUNG, _MIDDLE, _OLD)
         gc.callbacks.append(self._on_collection)
         self._plan()
