@@ -10,10 +10,11 @@ from typing import Final, Literal
 import msgspec
 
 from zerogate.errors import DefinitionError, DefinitionErrors, shown
-from zerogate.flags import Option, Program, admin_changes, drain_options, ip_and_port, read_values, token_file, whole
+from zerogate.flags import Option, Program, ip_and_port, read_values, whole
 from zerogate.kinds import Size
 from zerogate.kube.cluster_flags import KINDS, ExtraKind
 from zerogate.reporting.targets import parse_targets
+from zerogate.role_flags import ACCESS_LOG, STATS_CA_FILE, STATS_TOKEN_FILE, admin_changes, drain_options
 from zerogate.runtime.interface import Address
 
 PROG: Final = "python -m activator"
@@ -47,12 +48,6 @@ def _host(text: str) -> str:
         raise DefinitionError(f"{shown(text)} is not an address", hint="Write 0.0.0.0, :: or an address.") from None
 
 
-def _mode(text: str) -> str:
-    if text not in ("off", "sampled", "on"):
-        raise DefinitionError(f"{shown(text)} is none of off, sampled, on")
-    return text
-
-
 def _path(text: str) -> str | None:
     return None if text == "none" else text
 
@@ -81,24 +76,14 @@ OPTIONS: Final = (
         parse=Size(1024 * 1024, 1 << 40).parse, default="1Gi",
         says="most bytes of bodies and answers that are kept or wait; beyond it new requests get 503 and uploads pause",
     ),
-    Option(
-        name="access-log", field="access_log", metavar="MODE", parse=_mode, default="off",
-        says="a JSON line per request on standard output: off, on, or sampled (all failures, 1 % of the others)",
-    ),
+    ACCESS_LOG,
     *drain_options("what is in flight or waits", "nodes have noticed; in a cluster 5s"),
     Option(
         name="stats", field="stats", metavar="HOST:PORT", parse=parse_targets, default="none",
         says="the autoscalers that hear what waits: a name that stands for all of them, or several, with commas",
     ),
-    Option(
-        name="stats-token-file", field="stats_token_file", metavar="PATH", parse=token_file, default="none",
-        says="a file with the token that proves to autoscalers who reports; read again when it is replaced",
-    ),
-    Option(
-        name="stats-ca-file", field="stats_ca_file", metavar="PATH", parse=token_file, default="none",
-        says="authorities (PEM) that vouch for autoscalers: reports go over TLS to who proves the name in --stats; "
-        "read again for each connection",
-    ),
+    STATS_TOKEN_FILE,
+    STATS_CA_FILE,
 )  # fmt: skip
 
 PROGRAM: Final = Program(

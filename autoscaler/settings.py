@@ -13,7 +13,7 @@ import msgspec
 from autoscaler.injector import settings as webhook
 from autoscaler.injector.settings import WebhookSettings
 from zerogate.errors import DefinitionError, DefinitionErrors, shown
-from zerogate.flags import Option, Program, admin_conflicts, ip_and_port, read_values, token_file
+from zerogate.flags import Option, Program, ip_and_port, read_values, token_file
 from zerogate.flags import parser as parser_of
 from zerogate.kube.cluster_flags import (
     KINDS,
@@ -25,6 +25,7 @@ from zerogate.kube.cluster_flags import (
     pod_namespace,
     with_downward,
 )
+from zerogate.role_flags import admin_conflicts
 from zerogate.runtime.interface import Address
 
 PROG: Final = "python -m autoscaler"

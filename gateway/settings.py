@@ -14,15 +14,12 @@ from zerogate.flags import (
     Option,
     Positional,
     Program,
-    admin_changes,
-    admin_conflicts,
-    drain_options,
     duration,
     ip_and_port,
+    one_of,
     overlap,
     read_values,
     switch,
-    token_file,
     unix_socket,
     whole,
 )
@@ -40,6 +37,14 @@ from zerogate.kube.cluster_flags import (
     with_downward,
 )
 from zerogate.reporting.targets import parse_targets
+from zerogate.role_flags import (
+    ACCESS_LOG,
+    STATS_CA_FILE,
+    STATS_TOKEN_FILE,
+    admin_changes,
+    admin_conflicts,
+    drain_options,
+)
 from zerogate.runtime.interface import Address
 
 PROG: Final = "python -m gateway"
@@ -113,15 +118,6 @@ def _or_none(parse: Callable[[str], Value]) -> Callable[[str], Value | None]:
     return lambda text: None if text == "none" else parse(text)
 
 
-def _one_of(*words: str) -> Callable[[str], str]:
-    def parse(text: str) -> str:
-        if text not in words:
-            raise DefinitionError(f"{shown(text)} is none of {', '.join(words)}")
-        return text
-
-    return parse
-
-
 def _workers(text: str) -> int | None:
     if text == "auto":
         return None
@@ -179,7 +175,7 @@ OPTIONS: Final = (
     ),
     Option(
         name="client-certificates", field="client_certificates", metavar="MODE",
-        parse=_one_of("required", "optional"), default="required",
+        parse=one_of("required", "optional"), default="required",
         says="whether clients of --listen-tls must have a certificate of --client-ca, or may: required or optional",
     ),
     Option(
@@ -215,10 +211,7 @@ OPTIONS: Final = (
         parse=Size(1024 * 1024, 1 << 40).parse, default="1Gi",
         says="most bytes of bodies and answers that each worker keeps or that wait; beyond it new requests get 503",
     ),
-    Option(
-        name="access-log", field="access_log", metavar="MODE", parse=_one_of("off", "sampled", "on"), default="off",
-        says="a JSON line per request on standard output: off, on, or sampled (all failures, 1 % of the others)",
-    ),
+    ACCESS_LOG,
     Option(
         name="trace-to", field="trace_to", metavar="URL", parse=_or_none(CollectorUrl().parse), default="none",
         says="an OpenTelemetry collector that takes OTLP over HTTP; needs zerogate[otel], and 20 MiB in each worker",
@@ -233,15 +226,8 @@ OPTIONS: Final = (
         says="the autoscalers that hear what waits: a name that stands for all of them, or several, with commas; none; "
         "auto: with --cluster those of its namespace, else none",
     ),
-    Option(
-        name="stats-token-file", field="stats_token_file", metavar="PATH", parse=token_file, default="none",
-        says="a file with the token that proves to autoscalers who reports; read again when it is replaced",
-    ),
-    Option(
-        name="stats-ca-file", field="stats_ca_file", metavar="PATH", parse=token_file, default="none",
-        says="authorities (PEM) that vouch for autoscalers: reports go over TLS to who proves the name in --stats; "
-        "read again for each connection",
-    ),
+    STATS_TOKEN_FILE,
+    STATS_CA_FILE,
 )  # fmt: skip
 
 PROGRAM: Final = Program(

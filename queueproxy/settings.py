@@ -15,20 +15,18 @@ from zerogate.errors import DefinitionError, DefinitionErrors, shown
 from zerogate.flags import (
     Option,
     Program,
-    admin_conflicts,
-    drain_options,
     duration,
     duration_or_none,
     ip_and_port,
     overlap,
     read_values,
     size,
-    token_file,
     unix_socket,
     whole,
 )
 from zerogate.flags import parser as parser_of
 from zerogate.reporting.targets import parse_targets
+from zerogate.role_flags import ACCESS_LOG, STATS_TOKEN_FILE, admin_conflicts, drain_options
 from zerogate.runtime.interface import Address
 
 PROG: Final = "python -m queueproxy"
@@ -92,12 +90,6 @@ def _depth(text: str) -> int | None:
 def _protocol(text: str) -> str:
     if text not in ("http1", "h2c"):
         raise DefinitionError(f"{shown(text)} is not a protocol", hint="Write http1 or h2c.")
-    return text
-
-
-def _mode(text: str) -> str:
-    if text not in ("off", "sampled", "on"):
-        raise DefinitionError(f"{shown(text)} is none of off, sampled, on")
     return text
 
 
@@ -214,10 +206,7 @@ OPTIONS: Final = (
         name="stats-source", field="stats_source", metavar="NAME", parse=_source, default="auto",
         says="this sidecar's own name in reports, unlike any other's; auto: the machine's, which in a pod is the pod's",
     ),
-    Option(
-        name="stats-token-file", field="stats_token_file", metavar="PATH", parse=token_file, default="none",
-        says="a file with the token that proves to autoscalers who reports; read again when it is replaced",
-    ),
+    STATS_TOKEN_FILE,
     Option(
         name="stats-key", field="stats_key", metavar="KEY", parse=_key, default="none",
         says="what autoscalers have to know before they are told anything or obeyed; the injector writes it",
@@ -226,10 +215,7 @@ OPTIONS: Final = (
         name="drain-token", field="drain_token", metavar="TOKEN", parse=_token, default="none",
         says="what /drain has to be asked with, as the header zerogate-drain-token, where others reach the admin port",
     ),
-    Option(
-        name="access-log", field="access_log", metavar="MODE", parse=_mode, default="off",
-        says="a JSON line per request on standard output: off, on, or sampled (all failures, 1 % of the others)",
-    ),
+    ACCESS_LOG,
 )  # fmt: skip
 
 

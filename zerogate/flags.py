@@ -8,7 +8,7 @@ that it makes.
 
 import argparse
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from ipaddress import ip_address
 from typing import Any, Final, NoReturn
 
@@ -127,6 +127,17 @@ def switch(text: str) -> bool:
     return text == "true"
 
 
+def one_of(*words: str) -> Callable[[str], str]:
+    """A parser that takes these words."""
+
+    def parse(text: str) -> str:
+        if text not in words:
+            raise DefinitionError(f"{shown(text)} is none of {', '.join(words)}")
+        return text
+
+    return parse
+
+
 def token_file(text: str) -> str:
     """An absolute path; `none` is empty."""
     if text == "none":
@@ -200,39 +211,3 @@ def overlap(one: Address, other: Address) -> bool:
     """Whether both cannot be listened on at once."""
     hosts = (one.host, other.host)
     return one.port == other.port and (one.host == other.host or any(ip_address(host).is_unspecified for host in hosts))
-
-
-def _changes(text: str) -> bool:
-    if text not in ("local", "anybody"):
-        raise DefinitionError(f"{shown(text)} is neither local nor anybody")
-    return text == "local"
-
-
-def admin_changes(paths: str) -> Option:
-    """Who may ask for those paths of the admin port that change something."""
-    return Option(
-        name="admin-changes", field="local_changes", metavar="WORD", parse=_changes, default="local",
-        says=f"who may ask for {paths}, wherever the admin port listens: local, which is this machine or pod (in a "
-        "cluster by kubectl port-forward, a matter of RBAC), or anybody who reaches it",
-    )  # fmt: skip
-
-
-def drain_options(what: str, noticed: str) -> tuple[Option, Option]:
-    """How a process leaves. `what` has until the deadline; `noticed`: who has to notice before the port closes."""
-    return (
-        Option(
-            name="drain-deadline", field="drain_deadline_s", metavar="TIME", parse=duration_or_zero, default="30s",
-            says=f"for {what} when told to leave, and of /drain; what Kubernetes gives a pod",
-        ),
-        Option(
-            name="drain-wait", field="drain_wait_s", metavar="TIME", parse=duration_or_zero, default="0s",
-            says=f"how long to go on after readiness is off, until {noticed}",
-        ),
-    )  # fmt: skip
-
-
-def admin_conflicts(admin: Address, traffic: Iterable[Address]) -> list[DefinitionError]:
-    """What is wrong with the admin port beside these."""
-    if admin.port and any(overlap(admin, one) for one in traffic):
-        return [DefinitionError(f"{admin} is where requests come in", key="--admin", hint="Give another port.")]
-    return []
