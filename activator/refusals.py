@@ -5,6 +5,7 @@ from typing import Any, Final
 from msgspec.structs import replace
 
 from activator.reach import MAX_ATTEMPTS
+from zerogate import retries
 from zerogate.admission import AdmissionQueue
 from zerogate.errors import Refusal
 
@@ -40,11 +41,7 @@ def lost(service: str, cause: str) -> Refusal:
 
 def over_budget(service: str, cause: str) -> Refusal:
     """It might have been sent again, but too many were."""
-    detail = (
-        f"A replica of {service} failed: {cause}. The request is not sent again, because too many of the last ones "
-        "were: that would only add to the load. Try again later."
-    )
-    return Refusal(status=503, code="retry_budget_spent", detail=detail, retry_after_s=1.0)
+    return retries.spent(f"A replica of {service} failed: {cause}.")
 
 
 def until(refusal: Refusal, wait_s: float) -> Refusal:

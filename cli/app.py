@@ -8,13 +8,17 @@ traceback unless ZEROGATE_DEBUG is set.
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from cli.exits import MEANINGS, ExitCode
+
+if TYPE_CHECKING:
+    from cli.client import Admin
 
 
 def epilog() -> str:
@@ -49,17 +53,28 @@ class Commands(TyperGroup):
             _fail(ctx, f"{says}\nZEROGATE_DEBUG=1 shows where; please report it.", ExitCode.FAILED)
 
 
-app = typer.Typer(
-    name="zerogate",
-    cls=Commands,
-    epilog=epilog(),
-    rich_markup_mode=None,  # its help loads Markdown and highlighters: 200 ms
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+def program(name: str) -> typer.Typer:
+    """A program without commands yet: `zerogate`, or its likeness for clusters."""
+    return typer.Typer(
+        name=name,
+        cls=Commands,
+        epilog=epilog(),
+        rich_markup_mode=None,  # its help loads Markdown and highlighters: 200 ms
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
 
+
+app = program("zerogate")
+
+Watch = Annotated[bool, typer.Option("--watch", "-w", help="Again every second, until Ctrl-C.")]
+AsJson = Annotated[bool, typer.Option("--json", help="For programs: what the admin API answers.")]
+Replicas = Annotated[int, typer.Argument(metavar="N", min=0, help="Exactly so many.")]
+Length = Annotated[
+    str | None, typer.Option("--for", metavar="LENGTH", help="30m, 2h, 1d; without it, until unpinned.")
+]  # fmt: skip
 Service = Annotated[str, typer.Argument(metavar="SERVICE", help="A name under services: in the file.")]
 File = Annotated[Path, typer.Argument(metavar="FILE", help="The file that says what runs.")]
 DEFAULT_FILE = Path("zerogate.yaml")
@@ -119,19 +134,13 @@ def doctor(
 @app.command()
 def status(
     ctx: typer.Context,
-    watch: Annotated[bool, typer.Option("--watch", "-w", help="Again every second, until Ctrl-C.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="For programs: what the admin API answers.")] = False,
+    watch: Watch = False,
+    json: AsJson = False,
 ) -> None:
     """Show how all services stand."""
     from cli.client import Admin
-    from cli.commands import status as show
-    from cli.terminal import out
 
-    if watch and json:
-        raise typer.BadParameter("--watch and --json do not go together; ask for --json again and again instead")
-    tidy_up_on_ctrl_c()
-    chosen = show.show_json if json else show.watch if watch else show.show
-    chosen(Admin(ctx.obj), out())
+    show_status(lambda: Admin(ctx.obj), watch=watch, json=json)
 
 
 @app.command()
@@ -177,11 +186,8 @@ def logs(
 def pin(
     ctx: typer.Context,
     service: Service,
-    replicas: Annotated[int, typer.Argument(metavar="N", min=0, help="Exactly so many.")],
-    length: Annotated[
-        str | None,
-        typer.Option("--for", metavar="LENGTH", help="30m, 2h, 1d; without it, until unpinned."),
-    ] = None,
+    replicas: Replicas,
+    length: Length = None,
 ) -> None:
     """Hold SERVICE at a number of replicas, whatever its traffic."""
     from cli.client import Admin
@@ -217,6 +223,18 @@ def version() -> None:
     from zerogate.version import version as own
 
     print(f"zerogate {own()}")
+
+
+def show_status(admin_of: Callable[[], "Admin"], *, watch: bool, json: bool) -> None:
+    """What `status` does, wherever the services are."""
+    from cli.commands import status as show
+    from cli.terminal import out
+
+    if watch and json:
+        raise typer.BadParameter("--watch and --json do not go together; ask for --json again and again instead")
+    tidy_up_on_ctrl_c()
+    chosen = show.show_json if json else show.watch if watch else show.show
+    chosen(admin_of(), out())
 
 
 def tidy_up_on_ctrl_c() -> None:

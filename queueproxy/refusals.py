@@ -5,6 +5,7 @@
 
 from msgspec.structs import replace
 
+from zerogate import retries
 from zerogate.admission import AdmissionQueue
 from zerogate.errors import Refusal
 from zerogate.http.exchange import Exchange
@@ -75,8 +76,4 @@ def lost(service: str, cause: str) -> Refusal:
 
 def over_budget(service: str, cause: str) -> Refusal:
     """It broke off, as it did with too many others."""
-    detail = (
-        f"The model server of {service} broke off before it answered: {cause}. The request is not sent again, because "
-        "too many of the last ones were: that would only add to the load. Try again later."
-    )
-    return Refusal(status=503, code="retry_budget_spent", detail=detail, retry_after_s=1.0)
+    return retries.spent(f"The model server of {service} broke off before it answered: {cause}.")

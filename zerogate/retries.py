@@ -8,6 +8,8 @@ that requests that need none cost nothing. Whoever sends requests to replicas ha
 
 from typing import Final
 
+from zerogate.errors import Refusal
+
 RATIO: Final = 0.2
 """Finagle's and Linkerd's default: the load on what is left grows by a fifth at most."""
 FLOOR_PER_S: Final = 3.0
@@ -43,6 +45,16 @@ class RetryBudget:
             return False
         self._tokens -= 1.0
         return True
+
+
+def spent(failed: str) -> Refusal:
+    """What a request is told that might have been sent again, but too many were. `failed`: what happened to it, a
+    sentence."""
+    detail = (
+        f"{failed} The request is not sent again, because too many of the last ones were: that would only add to the "
+        "load. Try again later."
+    )
+    return Refusal(status=503, code="retry_budget_spent", detail=detail, retry_after_s=1.0)
 
 
 def pause_s(attempts: int, chance_ratio: float) -> float:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from cli.app import Commands, epilog, tidy_up_on_ctrl_c
+from cli.app import AsJson, Length, Replicas, Watch, program, show_status
 from cli.kubectl.way import RELEASE, Api, ClusterAdmin, access_of, find_system
 from zerogate.errors import DefinitionError, shown
 
@@ -27,16 +27,7 @@ class Chosen(msgspec.Struct, frozen=True):
     release: str
 
 
-app = typer.Typer(
-    name="kubectl zerogate",
-    cls=Commands,
-    epilog=epilog(),
-    rich_markup_mode=None,
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+app = program("kubectl zerogate")
 
 Service = Annotated[
     str, typer.Argument(metavar="SERVICE", help="The workload's name, or NAMESPACE/NAME.")
@@ -67,18 +58,11 @@ def settings(
 @app.command()
 def status(
     ctx: typer.Context,
-    watch: Annotated[bool, typer.Option("--watch", "-w", help="Again every second, until Ctrl-C.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="For programs: what the admin API answers.")] = False,
+    watch: Watch = False,
+    json: AsJson = False,
 ) -> None:
     """Show how all services stand, or those of a namespace."""
-    from cli.commands import status as show
-    from cli.terminal import out
-
-    if watch and json:
-        raise typer.BadParameter("--watch and --json do not go together; ask for --json again and again instead")
-    tidy_up_on_ctrl_c()
-    chosen = show.show_json if json else show.watch if watch else show.show
-    chosen(_admin(ctx.obj), out())
+    show_status(lambda: _admin(ctx.obj), watch=watch, json=json)
 
 
 @app.command()
@@ -109,11 +93,8 @@ def plan(
 def pin(
     ctx: typer.Context,
     service: Service,
-    replicas: Annotated[int, typer.Argument(metavar="N", min=0, help="Exactly so many.")],
-    length: Annotated[
-        str | None,
-        typer.Option("--for", metavar="LENGTH", help="30m, 2h, 1d; without it, until unpinned."),
-    ] = None,
+    replicas: Replicas,
+    length: Length = None,
 ) -> None:
     """Hold SERVICE at a number of replicas, whatever its traffic."""
     from cli.commands.change import pin as ask
