@@ -237,8 +237,8 @@ class KubernetesRuntime:
     # Acts
 
     def _steer(self, fleet: Fleet) -> None:
-        """Do what is due; what that makes due, too."""
-        if self._is_closed:
+        """Do what is due; what that makes due, too. Nothing for a workload that was let go while it was written."""
+        if self._is_closed or self._fleets.get(fleet.target.service) is not fleet:
             return
         now_s = self._clock()
         fleet.on_time(now_s)

@@ -266,3 +266,14 @@ class TestKubernetesRuntime(RuntimeContract):
         world.runtime.configure({target.service: target for target in TARGETS if target.service != "a"})
         assert world.seen.now[one].state is GONE
         assert world.cluster.numbers["a"] == 1
+
+    async def test_a_workload_that_is_let_go_is_written_no_more_though_a_write_failed_just_then(
+        self, world: ClusterWorld, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("zerogate.kube.writes.AGAIN_S", 0.0)
+        world.cluster.failures = [Unreachable(Asked(verb="patch"), "connection refused")]
+        world.scale("a", 1)
+        world.runtime.configure({target.service: target for target in TARGETS if target.service != "a"})
+        await turns()
+        assert world.cluster.failures == []
+        assert world.cluster.writes == []
