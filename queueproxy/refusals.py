@@ -1,6 +1,7 @@
 """What a sidecar tells those that it does not serve. Pure.
 
-*Not sent* are exactly those of which the replica saw nothing: a gateway holds them again, or sends them elsewhere.
+*Not sent* are those that a gateway may hold again, or send elsewhere: the replica saw nothing of them, or they may be
+sent again and only the sidecar's leaving keeps it from doing so.
 """
 
 from msgspec.structs import replace

@@ -2,8 +2,10 @@
 
 A connection from the pool may be closed under a request, because the model server has had it idle for too long. What
 may be repeated is sent again in the slot that it has; what met no connection at all goes back as not sent, to whoever
-knows of another replica. No more is sent again than the budget allows (`zerogate.retries`): a model server that breaks
-off everything is not asked three times as often for it.
+knows of another replica. So does what would be repeated here if this sidecar were not leaving. Where the model server
+has ceased to be ready it does not: what ended this one would be passed on to end the next. No more is sent again than
+the budget allows (`zerogate.retries`): a model server that breaks off everything is not asked three times as often for
+it.
 
 Owned by `queueproxy.slots`.
 """
@@ -27,8 +29,8 @@ _STEPS: Final = 1000
 
 
 class Setbacks:
-    """See the module's text. `give_up(exchange, why, now_s)` is called where the replica has ceased to be ready in the
-    pause. `choose` is chance, `call_later` and `clock` are the loop's."""
+    """See the module's text. `give_up(exchange, why, now_s)` is called where the gate was shut in the pause. `choose`
+    is chance, `call_later` and `clock` are the loop's."""
 
     def __init__(
         self,
@@ -41,6 +43,8 @@ class Setbacks:
         call_later: Callable[[float, Callable[[], None]], object],
         clock: Callable[[], float],
     ) -> None:
+        self.is_leaving = False
+        """Nothing is let in any more, for good."""
         self._service = service
         self._gate = gate
         self._counters = counters
@@ -56,8 +60,10 @@ class Setbacks:
             # after an attempt that may have arrived nothing is "not sent" any more
             again = exchange.attempts > 1
             return (refusals.unreachable_again if again else refusals.unreachable)(self._service, cause)
-        if not self._gate.is_open or exchange.attempts >= MAX_ATTEMPTS:
+        if exchange.attempts >= MAX_ATTEMPTS:
             return refusals.lost(self._service, cause)
+        if not self._gate.is_open:
+            return self._shut_out(cause)
         if not self._budget.take(requests, now_s):
             return refusals.over_budget(self._service, cause)
         self._counters.retries_by_why["lost"] += 1
@@ -76,7 +82,12 @@ class Setbacks:
         if exchange.phase != HELD or exchange.upstream is None:
             return  # it has ended meanwhile
         now_s = self._clock()
-        if self._gate.is_open:
+        if now_s >= exchange.deadline_s:
+            exchange.due(now_s)  # the sweep has not come by yet
+        elif self._gate.is_open:
             exchange.dispatch(exchange.upstream, now_s)
         else:
-            self._give_up(exchange, refusals.lost(self._service, cause), now_s)
+            self._give_up(exchange, self._shut_out(cause), now_s)
+
+    def _shut_out(self, cause: str) -> Refusal:
+        return refusals.draining(self._service) if self.is_leaving else refusals.lost(self._service, cause)

@@ -7,8 +7,8 @@ queue.
 
 Invariants: never more inside than the limit; nothing waits while a slot is free that is not kept for somebody else, or
 while the gate is shut; what a request took is given back in `on_ended` or `on_unsent` and nowhere else. A request is
-refused as *not sent* exactly where the replica saw nothing of it. All methods run on the event loop and none of them
-waits.
+refused as *not sent* where the replica saw nothing of it, or may see it again and cannot because we leave. All methods
+run on the event loop and none of them waits.
 
 Nobody waits here for a replica that is not ready: another one may be, and who holds requests (the activator) knows.
 For the same reason gateways are turned away while the gate is *quiesced*, because the replica may be stopped. Who comes
@@ -173,7 +173,7 @@ class Slots(Requests):
 
     def close(self, now_s: float) -> None:
         """Take nothing new any more; what is inside finishes."""
-        self.is_closed = True
+        self.is_closed = self._setbacks.is_leaving = True
         self._shut(refusals.draining(self.service), now_s)
         self.on_change()
         if self.is_empty:

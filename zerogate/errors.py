@@ -93,7 +93,8 @@ class Refusal(msgspec.Struct, frozen=True, kw_only=True):
     `code` is a stable word for programs (`queue_full`, `hold_timeout`, `start_failed`, `model_not_found` …), `detail`
     a sentence or two for a person, naming the service and what to do. `retry_after_s` goes out as `Retry-After`,
     rounded up to whole seconds. `hopeless` says that trying again cannot help (`x-should-retry: false`). `not_sent`
-    promises to a gateway in front that no replica saw anything of the request (`zerogate-not-sent: 1`).
+    promises to a gateway in front that no replica saw anything of the request, or that it may be sent again in spite of
+    that (`zerogate-not-sent: 1`).
     """
 
     status: int

@@ -6,20 +6,35 @@ from typing import Any, cast
 import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from msgspec.structs import replace
 
 from queueproxy.grants import KEPT_S
 from queueproxy.slots import Bounds, Slots
 from tests.zerogate.http.dialogue import Sides, request, response
 from zerogate.counters import Result
+from zerogate.errors import Refusal
+from zerogate.http.answers import render_for
 from zerogate.http.exchange import Exchange
 from zerogate.http.memory import BufferMemory
 from zerogate.http.phases import CONNECTING, ENDED, HELD, SENT
 from zerogate.http.sides import RequestTerms
+from zerogate.names import NOT_SENT
 from zerogate.retries import BURST_S, FLOOR_PER_S, PAUSE_S
 
 
 class Replica(Sides):
     address = "127.0.0.1:8000"
+
+
+class Refused(Replica):
+    """Keeps what it is refused with."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.refusals: list[Refusal] = []
+
+    def send_refusal(self, refusal: Refusal, *, extra: bytes) -> None:
+        self.refusals.append(refusal)
 
 
 class Later:
@@ -217,6 +232,60 @@ def test_what_ends_in_the_pause_frees_its_slot_and_is_not_sent_any_more(end: str
     assert exchange.code == {"client": "", "time": "hold_timeout", "replica": "replica_lost"}[end]
     assert waiting.phase == (ENDED if end == "replica" else SENT)
     assert slots.gate.in_flight == slots.meter.in_flight == int(end != "replica")
+
+
+@pytest.mark.parametrize("first", ["pause", "drain"])
+def test_what_would_be_sent_again_goes_elsewhere_where_the_sidecar_leaves(first: str) -> None:
+    later, emptied = Later(), list[bool]()
+    sides = Refused()
+    slots = ready(sides, later=later, emptied=emptied)
+    exchange = arrive(slots, sides)
+    if first == "pause":
+        exchange.on_upstream_lost("closed", 1.0)
+        assert exchange.phase == HELD
+    slots.close(1.0)
+    if first == "drain":
+        exchange.on_upstream_lost("closed", 1.0)
+    later.come()
+    (refusal,) = sides.refusals
+    assert (refusal.code, refusal.status, refusal.not_sent) == ("draining", 503, True)
+    answer = render_for(refusal, exchange.head)
+    assert (b"retry-after", b"1") in answer.headers
+    assert (NOT_SENT, b"1") in answer.headers
+    assert (exchange.phase, exchange.attempts, exchange.result) == (ENDED, 1, Result.REFUSED)
+    assert (slots.gate.in_flight, slots.meter.in_flight, emptied) == (0, 0, [True])
+
+
+def test_what_may_not_be_repeated_is_lost_where_the_sidecar_leaves() -> None:
+    sides = Refused()
+    slots = ready(sides)
+    exchange = arrive(slots, sides, method="POST")
+    slots.close(1.0)
+    exchange.on_upstream_lost("closed", 1.0)
+    (refusal,) = sides.refusals
+    assert (refusal.code, refusal.status, refusal.not_sent) == ("replica_lost", 502, False)
+
+
+@pytest.mark.parametrize("first", ["the sweep", "the pause"])
+@pytest.mark.parametrize("leaves", [False, True])
+def test_a_deadline_of_grpc_that_ends_in_the_pause_is_told_as_one(first: str, leaves: bool) -> None:
+    sides, later = Refused(), Later()
+    slots = ready(sides, later=later)
+    slots.terms = replace(slots.terms, retries_stale=True)
+    exchange = arrive(slots, sides, method="POST", Content_Type="application/grpc", TE="trailers", grpc_timeout="2S")
+    later.now_s = 1.999
+    exchange.on_upstream_lost("closed", later.now_s)
+    assert (exchange.phase, sides.visit_s) == (HELD, 2.0)
+    if leaves:
+        slots.close(later.now_s)
+    if first == "the sweep":
+        exchange.due(2.0)
+    later.come()
+    assert later.now_s > 2.0
+    (refusal,) = sides.refusals
+    assert (refusal.code, refusal.status, refusal.not_sent) == ("deadline_exceeded", 504, False)
+    assert (b"grpc-status", b"4") in render_for(refusal, exchange.head).headers
+    assert (exchange.phase, exchange.attempts, slots.gate.in_flight, slots.meter.in_flight) == (ENDED, 1, 0, 0)
 
 
 def test_a_second_attempt_that_meets_no_connection_is_not_said_to_be_not_sent() -> None:

@@ -2,7 +2,8 @@
 
 Three kinds count: bodies of requests that are *kept* (to wait, to be searched, to be sent again), *answers* that
 clients do not take, *uploads* that replicas do not take. The last two are counted by connections, while the one that
-they are written to takes no more, so that what is written through costs nothing. Nobody here waits for anybody: who is
+they are written to takes no more, so that what is written through costs nothing; of HTTP/2, whose connections carry
+many of them, also by each stream, from the first byte that no window lets out. Nobody here waits for anybody: who is
 new is refused while it is short, and whatever flows goes on as fast as its own other end takes it.
 
 Made by the composition, one for each process; `zerogate.http.server` tells its clients' connections that it is short,

@@ -146,8 +146,10 @@ class UpstreamConnection(Protocol[ExchangeT]):
 
     may_refuse: bool
     """Whether `exchange.on_refused` may come after the request was sent: then its body is kept while it is short."""
-    is_full: bool
-    """The replica takes no more of what was sent."""
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the replica has not taken all that was sent, so that `count_waiting` may find something."""
 
     def send_head(self, exchange: ExchangeT) -> None: ...
     def send_data(self, data: bytes) -> None: ...

@@ -15,7 +15,9 @@ from zerogate.http.h2.connection import Connection
 from zerogate.http.h2.frames import ViolationError
 from zerogate.http.h2.hpack import HpackField
 from zerogate.http.h2.limits import Limits
+from zerogate.http.h2.outgoing import HIGH_BYTES
 from zerogate.http.h2.streams import Stream
+from zerogate.http.memory import BufferMemory
 
 LIMITS: Final = Limits(connection_window_bytes=16 * 1024 * 1024)
 """The connection's window is never held back; it is so large that 256 streams can fill their own windows at once."""
@@ -70,6 +72,12 @@ class ClientConnection(asyncio.Protocol):
         self._is_open = False
         self._idle_since_s = now()
         self._is_blocked = False
+        self._memory: BufferMemory | None = None
+        """Where `_counted_bytes` count; its exchanges know of it."""
+        self._counted_bytes = 0
+        """What was written and the replica has not taken, of all streams together, as far as it counts."""
+        self.is_tight = False
+        """Hardly anything may wait."""
         self._is_retired = False
         self._agreed: str | None = "h2"
         """What ALPN has chosen, where there is TLS."""
@@ -94,7 +102,8 @@ class ClientConnection(asyncio.Protocol):
         self._write()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._is_open = False
+        self._is_open = self._is_blocked = False
+        self._count_waiting()
         self.state.close(str(exc) if exc is not None else "the connection was closed")
         self.settled.set()
         self._pool.on_lost(self)
@@ -111,21 +120,39 @@ class ClientConnection(asyncio.Protocol):
     def pause_writing(self) -> None:
         self._is_blocked = True
         self.state.block()
+        self._count_waiting()
 
     def resume_writing(self) -> None:
         self._is_blocked = False
+        self._count_waiting()
         self.state.unblock()
         self._write()
 
     def _write(self) -> None:
         while self._is_open and not self._is_blocked and self.state.has_output:
             self._transport.write(self.state.take(now()))
+        if self._is_blocked:
+            self._count_waiting()  # heads and resets, which no window holds back
+
+    def _count_waiting(self) -> None:
+        """What the transport has, and what is to be written; the streams' queues count by themselves."""
+        if self._memory is not None:
+            size = self._transport.get_write_buffer_size() + self.state.look_back() if self._is_blocked else 0
+            self._counted_bytes = self._memory.recount_upload(self._counted_bytes, size)
+
+    def tighten(self, is_tight: bool) -> None:
+        """Let less, or as much as usual, of the requests wait. Seen to when there is something to write: what waits
+        already is as much as it was."""
+        self.is_tight = is_tight
+        self.state.high_bytes = 0 if is_tight else HIGH_BYTES
+        self._transport.set_write_buffer_limits(high=0 if is_tight else None)
 
     # What its streams ask for
 
     def open(self, stream: ClientStream, exchange: Exchange) -> None:
         """Begin the exchange on this stream."""
         self._opening = stream
+        self._memory = exchange.downstream.memory
         head = exchange.head
         self.state.open(self._pool.request_fields(exchange), end=not head.has_body and head.websocket_key is None)
 

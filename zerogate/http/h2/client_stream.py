@@ -17,7 +17,6 @@ from zerogate.http.exchange import Exchange
 from zerogate.http.h2 import frames as f
 from zerogate.http.h2.connection import Connection
 from zerogate.http.h2.hpack import HpackField
-from zerogate.http.h2.outgoing import HIGH_BYTES
 from zerogate.http.h2.replica_heads import acceptance, answer_head, answer_trailers, trailer_fields
 from zerogate.http.h2.streams import CLOSED, HALF_REMOTE, Stream
 from zerogate.http.heads import MAX_HEAD_BYTES, BadMessageError, Field, ResponseHead, has_no_body
@@ -39,8 +38,14 @@ class SharedConnection(Protocol):
 
     state: Connection
 
+    is_tight: bool
+    """Hardly anything may wait."""
+
     def open(self, stream: "ClientStream", exchange: Exchange) -> None:
         """Begin the exchange on this stream."""
+
+    def tighten(self, is_tight: bool) -> None:
+        """Let less, or as much as usual, of the requests wait."""
 
     def flush_later(self, exchange: Exchange) -> None:
         """Its client is written to once all of this read is looked at."""
@@ -59,8 +64,7 @@ class ClientStream(Stream):
     """One exchange on a shared connection. Made before it is opened, which `send_head` does."""
 
     __slots__ = (
-        "_connection", "_exchange", "_interim_bytes", "_is_finishing", "_memory", "_tunnel", "_waiting_bytes",
-        "is_full",
+        "_connection", "_exchange", "_interim_bytes", "_is_finishing", "_memory", "_tunnel",
     )  # fmt: skip
 
     may_refuse = True
@@ -72,11 +76,7 @@ class ClientStream(Stream):
         """Of informational answers: no window holds them back, so together they are no longer than a head may be."""
         self._tunnel: Tunnel | None = None
         self._memory: BufferMemory | None = None
-        """Where `_waiting_bytes` count: its exchange may be gone before they are."""
-        self.is_full = False
-        """The replica's windows let no more out."""
-        self._waiting_bytes = 0
-        """What the replica's windows have not let out, as far as it counts."""
+        """Where its queue counts: its exchange may be gone before that is."""
         self._is_finishing = False
         """A WebSocket that is closed: only the replica's end of the stream is still to come."""
 
@@ -92,12 +92,15 @@ class ClientStream(Stream):
     def send_data(self, data: bytes) -> None:
         if self.is_over:
             return
-        state = self._connection.state
-        if self._exchange is not None:
-            state.high_bytes = 0 if self._exchange.downstream.memory.is_short else HIGH_BYTES
-        state.send_data(self, data)
-        if self.is_full:
-            self.count_waiting()
+        connection, exchange = self._connection, self._exchange
+        if exchange is not None and exchange.downstream.memory.is_short is not connection.is_tight:
+            connection.tighten(not connection.is_tight)
+        connection.state.send_data(self, data)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the replica's windows, or its transport, have not let out all that was sent."""
+        return self.queued_bytes > 0
 
     def count_waiting(self) -> None:
         exchange = self._exchange
@@ -105,13 +108,8 @@ class ClientStream(Stream):
             self._memory = exchange.downstream.memory
         if self._memory is None:
             return
-        counts = self.is_full and (exchange is None or exchange.chunks is None)
-        self._waiting_bytes = self._memory.recount_upload(self._waiting_bytes, self.queued_bytes if counts else 0)
-
-    def on_over(self) -> None:
-        if self._memory is not None:
-            self._waiting_bytes = self._memory.recount_upload(self._waiting_bytes, 0)
-            self._memory = None
+        counts = exchange is None or exchange.chunks is None
+        self.counted_bytes = self._memory.recount_upload(self.counted_bytes, self.queued_bytes if counts else 0)
 
     def send_end(self, trailers: list[Field]) -> None:
         if not self.is_over:
@@ -271,8 +269,6 @@ class ClientStream(Stream):
         self._connection.on_stream_over()
 
     def on_writable(self, writable: bool) -> None:
-        self.is_full = not writable
-        self.count_waiting()
         if self._exchange is not None:
             self._exchange.on_upstream_writable(writable)
 

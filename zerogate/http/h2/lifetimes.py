@@ -233,8 +233,8 @@ class Lifetimes(Outgoing):
         stream.state = CLOSED
         stream.queue = None
         stream.queued_bytes = 0
-        if not stream.is_writable:
-            stream.on_over()
+        if stream.counted_bytes:
+            stream.count_waiting()
         self._ready.pop(stream.id, None)
         self.streams.pop(stream.id, None)
         self._remember(stream.id, cause)

@@ -103,9 +103,11 @@ class Outgoing(ABC):
         if stream.send_window > 0:
             self._ready[stream.id] = stream
             self._pump()
-        if stream.queued_bytes > self.high_bytes and stream.is_writable:
-            stream.is_writable = False
-            stream.on_writable(False)
+        if stream.queued_bytes:
+            stream.count_waiting()
+            if stream.queued_bytes > self.high_bytes and stream.is_writable:
+                stream.is_writable = False
+                stream.on_writable(False)
 
     def send_end(self, stream: Stream, trailers: list[HpackField]) -> None:
         """Our message is complete; the end follows what is queued. Raises IllegalTransitionError."""
@@ -133,6 +135,11 @@ class Outgoing(ABC):
     def block(self) -> None:
         """The transport takes no more: body is kept in the streams."""
         self._is_blocked = True
+
+    def look_back(self) -> int:
+        """How much is there to be taken while the transport is blocked; `on_output` tells of what comes from now on."""
+        self._asked = False
+        return self._out_bytes
 
     def unblock(self) -> None:
         """The transport takes more."""
@@ -207,6 +214,8 @@ class Outgoing(ABC):
         stream.stalled_since_s = None
         if size >= DRIBBLE_BYTES or not queue:
             self._noise.give(2)
+        if stream.counted_bytes:
+            stream.count_waiting()
         if not queue and stream.is_ending:
             self._write_end(stream)
         if stream.queued_bytes <= LOW_BYTES and not stream.is_writable and stream.state != CLOSED:

@@ -38,8 +38,8 @@ class ServerConnection(asyncio.Protocol):
     """See the module's text."""
 
     __slots__ = (
-        "_is_blocked", "_is_closing", "_leave_s", "_linger", "_loop", "_transport", "arrival", "core", "peer",
-        "server", "tick", "visit_s",
+        "_counted_bytes", "_is_blocked", "_is_closing", "_leave_s", "_linger", "_loop", "_transport", "arrival", "core",
+        "peer", "server", "tick", "visit_s",
     )  # fmt: skip
 
     def __init__(self, server: Server, *, arrival: Arrival = PLAIN, peer: bytes = b"", limits: Limits = LIMITS) -> None:
@@ -51,6 +51,8 @@ class ServerConnection(asyncio.Protocol):
         self.peer = peer
         """The client's address, as text."""
         self._is_blocked = False
+        self._counted_bytes = 0
+        """What was written and the client has not taken, of all streams together, as far as it counts."""
         self._is_closing = False
         self._linger: Linger | None = None
         self._leave_s: float | None = None
@@ -88,7 +90,9 @@ class ServerConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._is_closing = True
+        self._is_blocked = False
         self.server.leave(self, self.peer)
+        self._count_waiting()
         self.server.sweep.forget(self)
         self.core.close("the connection was closed")
 
@@ -103,17 +107,26 @@ class ServerConnection(asyncio.Protocol):
     def pause_writing(self) -> None:
         self._is_blocked = True
         self.core.block()
+        self._count_waiting()
 
     def resume_writing(self) -> None:
         self._is_blocked = False
+        self._count_waiting()
         self.core.unblock()
         self._flush()
+
+    def _count_waiting(self) -> None:
+        """What the transport has, and what is to be written; the streams' queues count by themselves."""
+        size = self._transport.get_write_buffer_size() + self.core.look_back() if self._is_blocked else 0
+        self._counted_bytes = self.server.memory.recount_answer(self._counted_bytes, size)
 
     def _flush(self) -> None:
         core = self.core
         now_s = now()
         while core.has_output and not self._is_blocked and not self._is_closing:
             self._transport.write(core.take(now_s))
+        if self._is_blocked:
+            self._count_waiting()  # heads and resets, which no window holds back
         if self._leave_s is not None and not core.goaway_sent and not core.streams:
             self._leave(now_s)
             self.server.sweep.watch(self, self._leave_s)
@@ -166,6 +179,7 @@ class ServerConnection(asyncio.Protocol):
     def squeeze(self, is_short: bool) -> None:
         """Let less, or as much as usual, of each answer wait."""
         self.core.high_bytes = 0 if is_short else HIGH_BYTES
+        self._transport.set_write_buffer_limits(high=0 if is_short else None)
 
     def close_if_idle(self) -> None:
         """Tell the client that we leave; its streams are answered, and the connection is closed after the last."""

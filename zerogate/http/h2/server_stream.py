@@ -49,8 +49,8 @@ class ServerStream(Stream):
 
     http_version = "2"
     __slots__ = (
-        "_early", "_exchange", "_kept_bytes", "_messages", "_owner", "_server", "_tunnel", "arrival", "memory", "peer",
-        "tick", "visit_s",
+        "_early", "_exchange", "_messages", "_owner", "_server", "_tunnel", "arrival", "memory", "peer", "tick",
+        "visit_s",
     )  # fmt: skip
 
     def __init__(self, owner: Owner, id: int, receive_window: int, send_window: int) -> None:  # noqa: A002
@@ -64,8 +64,6 @@ class ServerStream(Stream):
         self._messages: MessageFollower | None = None
         """Of an answer of gRPC: whether it stands between two messages."""
         self.memory: BufferMemory = owner.server.memory
-        self._kept_bytes = 0
-        """What it counts for in the memory."""
         self.peer = owner.peer
         self.arrival = owner.arrival
         self.tick = 0
@@ -128,15 +126,11 @@ class ServerStream(Stream):
             self._exchange.on_downstream_gone(now())
 
     def on_writable(self, writable: bool) -> None:
-        self._count_kept(0 if writable else self.queued_bytes)
         if self._exchange is not None:
             self._exchange.on_downstream_writable(writable, now())
 
-    def on_over(self) -> None:
-        self._count_kept(0)
-
-    def _count_kept(self, size: int) -> None:
-        self._kept_bytes = self.memory.recount_answer(self._kept_bytes, size)
+    def count_waiting(self) -> None:
+        self.counted_bytes = self.memory.recount_answer(self.counted_bytes, self.queued_bytes)
 
     # What the exchange asks for
 

@@ -48,8 +48,8 @@ class Stream:
     """See the module's text. Attributes are for reading; its connection changes them, the hooks are overridden."""
 
     __slots__ = (
-        "body_left", "has_head", "id", "is_ending", "is_paused", "is_stopping", "is_writable", "queue", "queued_bytes",
-        "receive_window", "send_window", "stalled_since_s", "state", "trailers", "unreleased_bytes",
+        "body_left", "counted_bytes", "has_head", "id", "is_ending", "is_paused", "is_stopping", "is_writable", "queue",
+        "queued_bytes", "receive_window", "send_window", "stalled_since_s", "state", "trailers", "unreleased_bytes",
     )  # fmt: skip
 
     def __init__(self, id: int, *, receive_window: int, send_window: int) -> None:  # noqa: A002
@@ -65,6 +65,8 @@ class Stream:
         self.queue: deque[bytes | memoryview] | None = None
         self.queued_bytes = 0
         """Body given to us that no window allows yet."""
+        self.counted_bytes = 0
+        """What of it the process's memory counts, as of the last `count_waiting`."""
         self.is_writable = True
         self.is_ending = False
         """The end was given to us; it follows the queue."""
@@ -107,8 +109,8 @@ class Stream:
     def on_reset(self, code: int, reason: str, *, by_peer: bool) -> None:
         """The stream is over before both its messages were: reset by the peer, or because of what the peer did."""
 
-    def on_over(self) -> None:
-        """It was over when it was not writable: what lay in its queue is gone."""
+    def count_waiting(self) -> None:
+        """More lies in the queue than before, or, where some was counted, less."""
 
     def on_writable(self, writable: bool) -> None:
         """Whether more than what lies in the queue should be given."""

@@ -49,6 +49,9 @@ class HeardStream(Stream):
     def on_reset(self, code: int, reason: str, *, by_peer: bool) -> None:
         self._say(f"{'reset by the peer' if by_peer else 'reset'} {f.error_name(code)}")
 
+    def count_waiting(self) -> None:
+        self.counted_bytes = self.queued_bytes
+
     def on_writable(self, writable: bool) -> None:
         self._say("writable" if writable else "not writable")
 

@@ -150,8 +150,9 @@ def test_every_stream_has_one_outcome_and_nothing_is_left(moves: list[tuple[Any,
         play.step(move)
         for stream in play.talk.connection.streams.values():
             assert stream.state not in (IDLE, CLOSED)
-            assert stream.queued_bytes == sum(map(len, stream.queue or ()))
+            assert stream.queued_bytes == stream.counted_bytes == sum(map(len, stream.queue or ()))
             assert stream.receive_window + stream.unreleased_bytes <= f.DEFAULT_WINDOW
+    streams = list(play.talk.connection.streams.values())
     play.talk.connection.close("gone")
     said = play.talk.hear()
     for number in (1, 3, 5, 7):
@@ -163,4 +164,5 @@ def test_every_stream_has_one_outcome_and_nothing_is_left(moves: list[tuple[Any,
             assert told[-1] == "reset"
     assert not play.talk.connection.streams
     assert play.talk.connection.queued_bytes == 0
+    assert not any(stream.counted_bytes for stream in streams)
     assert not play.talk.connection._ready
