@@ -4,7 +4,7 @@ It brings the sidecar's word (ready or not, the allowance) to the replica's gate
 service's requests wait. Which loss means what: a refused connection or no answer is proof that requests cannot go there
 either, because it is their port, and closes the gate; an end of the connection alone leaves the last allowance in place
 while it connects again; a failure on this side, or a server that does not know the upgrade, leaves the replica to be
-trusted. `docs/decisions/011-grants.md` has the reasons.
+trusted. When it is tried again is said by `activator.tries`. `docs/decisions/011-grants.md` has the reasons.
 """
 
 import asyncio
@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from activator.hold import Hold
 from activator.remote_gate import RemoteGate
+from activator.tries import ANSWER_S, Tries
 from zerogate.clock import now
 from zerogate.control import BEAT_S, PROTOCOL, SILENCE_S, ControlError, Demand, Lines, Terms, line, read_terms
 from zerogate.http.sweep import NEVER, Sweep
@@ -25,17 +26,6 @@ from zerogate.tasks import Nursery
 
 log = logging.getLogger(__name__)
 
-ANSWER_S: Final = 5.0
-"""For a connection and the answer to the upgrade; as the connect timer of requests."""
-FIRST_PAUSE_S: Final = 0.05
-LONGEST_PAUSE_S: Final = 1.0
-"""Between tries, doubled each time: a sidecar that comes back is found within a second."""
-EAGER_S: Final = 60.0
-EAGER_PAUSE_S: Final = 0.1
-"""A replica that is new may have its address before its sidecar listens, and requests wait for it: for a minute it is
-looked for ten times a second, which costs 0.06 % of a core."""
-UNKNOWN_PAUSE_S: Final = 30.0
-"""After an answer that is none: each try is a request to whatever answers there."""
 _MAX_HEAD_BYTES: Final = 4096
 _OUR_OWN_FAULT: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL})
 """Failures to connect that say nothing about the other side."""
@@ -146,14 +136,14 @@ class Link:
     # Connecting
 
     async def _stay_connected(self) -> None:
-        pause_s, eager_until_s = 0.0, now() + EAGER_S
+        tries = Tries(now())
         while True:
             began_s = now()
             try:
-                connection = await self._connect()
+                connection = await self._connect(tries.connect_s(began_s))
             except NoControlError:
                 self._trust("it does not know this kind of control connection")
-                pause_s = UNKNOWN_PAUSE_S
+                tries.on_no_control()
             except OSError as error:
                 if error.errno in _OUR_OWN_FAULT:
                     if now() >= self._heard_at_s + SILENCE_S:
@@ -161,20 +151,18 @@ class Link:
                 else:
                     self._shut()
             else:
-                eager_until_s = 0.0
+                tries.on_reached()
                 await connection.lost
                 self._connection = None
-                if now() > began_s + LONGEST_PAUSE_S:
-                    pause_s = 0.0  # it did speak with us, so it is missed at once
-            await asyncio.sleep(pause_s * (0.5 + self._jitter()))
-            longest_s = EAGER_PAUSE_S if now() < eager_until_s else LONGEST_PAUSE_S
-            pause_s = max(FIRST_PAUSE_S, min(longest_s, pause_s * 2))
+                tries.on_lost(now() - began_s)
+            await asyncio.sleep(tries.pause_s(now()) * (0.5 + self._jitter()))
 
-    async def _connect(self) -> "LinkConnection":
+    async def _connect(self, within_s: float) -> "LinkConnection":
         loop = asyncio.get_running_loop()
         address = self.address
         async with asyncio.timeout(ANSWER_S):
-            _, connection = await loop.create_connection(lambda: LinkConnection(self), address.host, address.port)
+            async with asyncio.timeout(within_s):
+                _, connection = await loop.create_connection(lambda: LinkConnection(self), address.host, address.port)
             try:
                 await connection.answered
             except BaseException:

@@ -7,6 +7,7 @@ names and nothing else.
 
 import ast
 import importlib.metadata
+import json
 import os
 import re
 import shlex
@@ -78,6 +79,17 @@ def test_nobody_runs_it_as_root_and_nothing_is_fetched_unpinned() -> None:
 def test_processes_are_started_without_a_shell_that_would_swallow_signals() -> None:
     for command in rests("CMD") + rests("ENTRYPOINT"):
         assert command.startswith("[")
+
+
+def test_the_interpreters_own_modules_are_compiled_for_a_container_that_cannot_write(tmp_path: Path) -> None:
+    (command,) = [json.loads(rest) for rest in rests("RUN") if rest.startswith("[")]
+    modules = [tmp_path / "asyncio" / "events.py", tmp_path / "site-packages" / "pip.py"]
+    for module in modules:
+        module.parent.mkdir()
+        module.write_text("x = 1\n")
+    here = f"import sysconfig; sysconfig.get_path = lambda name: {{'stdlib': {str(tmp_path)!r}}}[name]; "
+    subprocess.run([sys.executable, "-c", here + command[2]], check=True)
+    assert [bool(list(module.parent.glob("__pycache__/*.pyc"))) for module in modules] == [True, False]
 
 
 def _locked(name: str) -> dict[str, str]:

@@ -165,6 +165,15 @@ class Whole:
         finally:
             connection.close()
 
+    def connected(self) -> HTTPConnection:
+        """A connection to a gateway as a client inside of the node has it, made already: what is measured on it has
+        neither the tunnel in it nor the way to a connection."""
+        address, _, port = self.place.rpartition(":")
+        connection = HTTPConnection(address, int(port), timeout=LONG_S)
+        connection.sock = self.node.connect(int(port), address)
+        connection.sock.settimeout(LONG_S)
+        return connection
+
     def pods(self, role: str) -> dict[str, str]:
         """Addresses of a role's pods that are not leaving, by their names."""
         chosen = f"app.kubernetes.io%2Fcomponent%3D{role}"

@@ -22,6 +22,7 @@ from tests.certificates import Authority
 from tests.e2e.harness import free_port
 from tests.kubernetes.harness import binaries
 from tests.kubernetes.harness.access import Access, Cluster, Manifest
+from tests.kubernetes.harness.audit import Audit, Audited
 from tests.kubernetes.harness.processes import Process, RunFolder, until
 
 API_ONLY = ("etcd", "kube-apiserver", "kubectl")
@@ -69,8 +70,17 @@ class Loopback:
 class ControlPlane:
     """The programs of one control plane in one folder; `cluster` is what tests talk to."""
 
-    def __init__(self, folder: Path, *, with_controllers: bool = False, place: Place | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        with_controllers: bool = False,
+        place: Place | None = None,
+        audited: Sequence[Audited] = (),
+    ) -> None:
         self.folder = folder
+        self.audit = Audit(folder, audited) if audited else None
+        """What the API server says of its own times, where that was asked for."""
         self.place = place or Loopback()
         self.authority = Authority("kubernetes")
         self.authority_file = self.authority.write(folder / "ca.crt")
@@ -203,6 +213,7 @@ class ControlPlane:
             "--service-account-issuer=https://kubernetes.default.svc",
             f"--service-account-key-file={key}",
             f"--service-account-signing-key-file={key}",
+            *(self.audit.flags() if self.audit is not None else []),
         ]
 
     def _controller_manager(self) -> list[str | Path]:

@@ -204,12 +204,19 @@ def _packages(extras: Sequence[str]) -> Iterator[File]:
             source = Path(str(distribution.locate_file(file)))
             if ".." in file.parts or file.suffix == ".pyc" or not source.is_file():
                 continue
-            yield File(f"packages/{file}", source)
-            if file.suffix == ".py":  # uv installs without compiling, and a container cannot write
-                compileall.compile_file(source, quiet=2)
-                compiled = Path(importlib.util.cache_from_source(source))
-                if compiled.exists():
-                    yield File(f"packages/{file.parent}/__pycache__/{compiled.name}", compiled)
+            if file.suffix == ".py":  # uv installs without compiling
+                yield from _module(source, f"packages/{file}")
+            else:
+                yield File(f"packages/{file}", source)
+
+
+def _module(source: Path, path: str) -> Iterator[File]:
+    """A file of Python and what it is compiled to: a container cannot write, so it would be compiled at each start."""
+    yield File(path, source)
+    compileall.compile_file(source, quiet=2)
+    compiled = Path(importlib.util.cache_from_source(str(source)))
+    if compiled.exists():
+        yield File(f"{Path(path).parent}/__pycache__/{compiled.name}", compiled)
 
 
 def _needed(asked: Sequence[str]) -> set[str]:
@@ -233,7 +240,7 @@ def _working_tree() -> Iterator[File]:
         for file in _below(ROOT / component, set()):
             yield File(f"zerogate/{file.relative_to(ROOT)}", file)
     for file in sorted((ROOT / "tests").glob("*.py")):
-        yield File(f"zerogate/tests/{file.name}", file)
+        yield from _module(file, f"zerogate/tests/{file.name}")
     yield File("usr/local/bin/zerogate", content=b'#!/bin/sh\nexec python3 -m cli "$@"\n', mode=0o755)
 
 

@@ -4,7 +4,7 @@ The kernel takes it down with its first process, and that one dies with us: ever
 rule in it is gone then, whatever way this process ends. Needs root.
 
 `Room.within` is how programs are started in it (`ControlPlane` takes it as its `Place`); `Room.reach` makes a port in
-it reachable on this machine's loopback.
+it reachable on this machine's loopback; `Room.connect` is a connection as a client inside of it has.
 """
 
 import asyncio
@@ -89,6 +89,12 @@ class Room:
             raise ClusterError("the node's namespaces are not open")
         return self._tunnel.reach(address, port)
 
+    def connect(self, port: int, address: str = ADDRESS) -> socket.socket:
+        """A connection from inside of it, with nothing of ours in between."""
+        if self._tunnel is None:
+            raise ClusterError("the node's namespaces are not open")
+        return self._tunnel.connect(address, port)
+
     def close(self) -> None:
         """Everything in it ends, and has ended on return: the kernel lets its first process go last."""
         if self._tunnel is not None:
@@ -128,6 +134,18 @@ class Tunnel:
             asyncio.run_coroutine_threadsafe(self._listen(sock, address, port), self._loop).result(10)
             self._ports[address, port] = sock.getsockname()[1]
         return self._ports[address, port]
+
+    def connect(self, address: str, port: int) -> socket.socket:
+        """A connection made in the room, for whoever blocks on it."""
+        return asyncio.run_coroutine_threadsafe(self._connect(address, port), self._loop).result(10)
+
+    async def _connect(self, address: str, port: int) -> socket.socket:
+        sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        sock.setblocking(False)
+        await self._loop.sock_connect(sock, (address, port))
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setblocking(True)
+        return sock
 
     def close(self) -> None:
         """Break off what goes through."""

@@ -13,6 +13,7 @@ import json
 import os
 import platform
 import shutil
+import socket
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ import yaml
 
 from tests.kubernetes.harness import binaries, images
 from tests.kubernetes.harness.access import Cluster
+from tests.kubernetes.harness.audit import Audited
 from tests.kubernetes.harness.binaries import UnavailableError
 from tests.kubernetes.harness.control_plane import WITH_CONTROLLERS, ControlPlane
 from tests.kubernetes.harness.namespaces import ADDRESS, Room
@@ -50,11 +52,11 @@ _READY_S = 90
 class Node:
     """One node and its control plane. `cluster` is the administrator's view, from this machine's loopback."""
 
-    def __init__(self, folder: Path, room: Room) -> None:
+    def __init__(self, folder: Path, room: Room, audited: Sequence[Audited] = ()) -> None:
         self.folder = folder
         self.room = room
         self._programs = binaries.ensure(PROGRAMS)
-        self.plane = ControlPlane(folder, with_controllers=True, place=room)
+        self.plane = ControlPlane(folder, with_controllers=True, place=room, audited=audited)
         self.cluster: Cluster = self.plane.cluster
         self._group = f"zerogate-{folder.name}"
         self.containerd = self.plane.process("containerd", self._containerd())
@@ -113,6 +115,10 @@ class Node:
     def reach(self, port: int, address: str = ADDRESS) -> int:
         """A port of this machine's loopback that leads to that port of the node, a pod or a service."""
         return self.room.reach(port, address)
+
+    def connect(self, port: int, address: str = ADDRESS) -> socket.socket:
+        """A connection to that port of the node, a pod or a service from inside the node's network."""
+        return self.room.connect(port, address)
 
     def logs(self) -> str:
         """The ends of the logs of everything, for a failed test's message."""
@@ -217,8 +223,8 @@ class Node:
 
 
 @contextmanager
-def node() -> Iterator[Node]:
-    """A ready one, gone without a trace at the end."""
+def node(audited: Sequence[Audited] = ()) -> Iterator[Node]:
+    """A ready one, gone without a trace at the end. `audited`: of which requests the API server notes its own times."""
     require()
     pause = binaries.ensure(PROGRAMS)["pause"]
     folder = RunFolder("node")
@@ -226,7 +232,7 @@ def node() -> Iterator[Node]:
     one = None
     try:
         room.open()
-        one = Node(folder.path, room)
+        one = Node(folder.path, room, audited)
         one.start()
         yield one
     finally:
