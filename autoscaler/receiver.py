@@ -23,6 +23,7 @@ from autoscaler.identity import Identity, Refused, Source
 from autoscaler.knocks import ONE_BURST, ONE_PER_S, Knocks
 from autoscaler.stream import FOLLOWING, LEADING, Stream
 from zerogate.clock import now
+from zerogate.http.listener import BACKLOG
 from zerogate.http.sweep import Sweep
 from zerogate.reporting.wire import Order, Quiesced, frame
 from zerogate.slices import Pace
@@ -142,7 +143,7 @@ class Receiver:
 
     async def start(self, sock: socket.socket) -> None:
         """Take streams from this listening socket."""
-        self._server = await asyncio.get_running_loop().create_server(lambda: Stream(self), sock=sock)
+        self._server = await asyncio.get_running_loop().create_server(lambda: Stream(self), sock=sock, backlog=BACKLOG)
 
     # What streams tell
 
