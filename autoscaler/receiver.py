@@ -134,6 +134,8 @@ class Receiver:
         self.figures = Figures()
         self.streams: dict[str, Stream] = {}
         """Of known sources, by their names."""
+        self.of_all: dict[str, None] = {}
+        """Names of those that see all services: gateways' and activators' workers."""
         self.unknown: set[Stream] = set()
         self.silent: dict[Stream, None] = {}
         """Of the unknown, those that have not said who they are, the oldest first."""
@@ -154,7 +156,7 @@ class Receiver:
         if unknown >= bounds.unknown or unknown + len(self.streams) >= bounds.streams:
             # an honest source says who it is with its first bytes: whoever only knocks keeps no place from it
             oldest = next(iter(self.silent), stream)
-            oldest.turn_away("full", "This autoscaler has as many streams as it takes.", is_passing=True)
+            oldest.put_off("This autoscaler has as many streams as it takes.")
             if oldest is stream:
                 return False
         self.silent[stream] = None
@@ -171,6 +173,8 @@ class Receiver:
             before.abort()
         self.unknown.discard(stream)
         self.streams[source.name] = stream
+        if source.scope is None:
+            self.of_all[source.name] = None
 
     def turn_away(self, stream: Stream, source: Source | None, why: str, reason: str) -> None:
         """It is told why, and ends; `why` is one of `Figures.refused`."""
@@ -187,8 +191,14 @@ class Receiver:
         self.silent.pop(stream, None)
         if source is not None and self.streams.get(source.name) is stream:
             del self.streams[source.name]
+            self.of_all.pop(source.name, None)
             if source.scope is not None:
                 self.listener.on_source_lost(source.name)
+
+    def withdraw(self, token_id: bytes, why: Refused) -> None:
+        """The token with this id (`Identity.token_id`) proves nothing after all: whom it was believed of are ended."""
+        for stream in [stream for stream in self.streams.values() if stream.token_id == token_id]:
+            stream.turn_away("token", why.reason)
 
     # What the autoscaler wants
 

@@ -13,7 +13,7 @@ An idle service costs one dictionary entry here; a ledger is made when somebody 
 (`autoscaler.loop`) says which services exist: reports about others are dropped, so nobody can add entries.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from math import isfinite
 from typing import Final
 
@@ -126,12 +126,13 @@ class Sources:
         """The source has reported all that it ever will."""
         self._presence.leave(source, incarnation)
 
-    def expect(self, sources: Mapping[str, str | None], now_s: float) -> None:
-        """The platform's list of sources that should report: name → the one service it sees, None for all.
+    def expect(self, added: Mapping[str, str | None], gone: Iterable[str], now_s: float) -> None:
+        """What has changed in the platform's list of sources that should report: name → the one service it sees, None
+        for all; and who is no longer on it.
 
         Draining ones belong on it as long as they exist. Without a call, whoever reports is expected to go on.
         """
-        self._presence.expect(sources, now_s)
+        self._presence.expect(added, gone, now_s)
 
     def traffic(self, service: str, now_s: float, *, stable_s: float, panic_s: float) -> Traffic:
         """Everything that is known about the service's traffic now."""

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from autoscaler.cluster.identities import LEAST_S, REMEMBERED_S, Identities, expires_in_s
+from autoscaler.cluster.identities import Identities
+from autoscaler.cluster.reviews import LEAST_S, REMEMBERED_S, expires_in_s
 from autoscaler.identity import Identity, Refused
 from zerogate.kube.client import KubeClient
 from zerogate.kube.errors import Asked, Unreachable
