@@ -12,6 +12,7 @@ from typing import Final
 import msgspec
 
 from autoscaler.cluster.tokens import UNKNOWN, Claims, Issuer, Said, claims_of, read_issuer
+from autoscaler.words import count
 from zerogate.clock import now, wall
 from zerogate.kube.client import KubeClient
 from zerogate.kube.errors import Asked, Forbidden, KubeError, NotFound
@@ -20,6 +21,8 @@ log = logging.getLogger(__name__)
 
 DISCOVERY: Final = "/.well-known/openid-configuration"
 KEYS: Final = "/openid/v1/jwks"
+_JWKS: Final = "application/jwk-set+json"
+"""The only type in which the server has them (RFC 7517 section 8.5)."""
 REFRESH_S: Final = 300.0
 """The API server lets caches keep them for an hour. A key that it has taken away is believed for this long at most, and
 only until the server was asked about the token."""
@@ -66,8 +69,8 @@ class TokenKeys:
         self._fetched_s = self._clock()
         self._wanted.clear()
         try:
-            discovery = await self._ask(DISCOVERY)
-            self._issuer = read_issuer(discovery, await self._ask(KEYS))
+            discovery = await self._ask(DISCOVERY, "application/json")
+            self._issuer = read_issuer(discovery, await self._ask(KEYS, _JWKS))
         except (KubeError, msgspec.MsgspecError, ValueError) as error:
             if isinstance(error, Forbidden | NotFound):
                 self._issuer = None
@@ -75,8 +78,8 @@ class TokenKeys:
                 f"tokens of sources are judged by the API server alone, because it does not tell its keys: {error}"
             )
         else:
-            count = len(self._issuer.keys)
-            self._say(f"tokens of sources are judged by {count} keys of the API server, and shown to it afterwards")
+            keys = count(len(self._issuer.keys), "key")
+            self._say(f"tokens of sources are judged by {keys} of the API server, and shown to it afterwards")
 
     async def run(self) -> None:
         """Ask again in time, and soon after a token came that the keys do not prove."""
@@ -89,9 +92,8 @@ class TokenKeys:
             await asyncio.sleep(max(0.0, self._fetched_s + AGAIN_S - self._clock()))
             await self.fetch()
 
-    async def _ask(self, path: str) -> bytes:
-        asked = Asked(verb="get", group="", resource=path)
-        return await self._client.request("GET", path, asked=asked)
+    async def _ask(self, path: str, accept: str) -> bytes:
+        return await self._client.request("GET", path, asked=Asked(verb="get", resource=path), accept=accept)
 
     def _say(self, what: str) -> None:
         if what != self._said:

@@ -58,8 +58,8 @@ def test_claims_that_were_changed_after_they_were_signed_are_forged() -> None:
         "..",
         "ä.b.c",
     ],
-    ids=["none", "by a secret", "by another", "no such key", "more to know", "another's", "empty", "opaque", "two parts",
-         "empty parts", "no letters"],
+    ids=["none", "by a secret", "by another", "no such key", "more to know", "another's", "empty", "opaque",
+         "two parts", "empty parts", "no letters"],
 )  # fmt: skip
 def test_what_no_key_of_ours_can_prove_is_the_servers_to_judge(token: str) -> None:
     assert said(token) == UNKNOWN
