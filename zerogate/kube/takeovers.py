@@ -25,6 +25,7 @@ from zerogate.kube.fronts import (
     FrontPort,
     Move,
     Refused,
+    Selected,
     fronts_of,
     has_name,
     moves_to_name,
@@ -363,13 +364,11 @@ class Takeovers:
 
     def _sort(self) -> tuple[dict[Key, Front], dict[str, tuple[Refused, ...]]]:
         """Which Services are fronts, and by workload what cannot be one. Followers are asked by people too."""
-        by_namespace: dict[str, list[Service]] = {}
-        for service in self._services.items.values():
-            by_namespace.setdefault(service.metadata.namespace, []).append(service)
+        selected = Selected(self._services.items.values())
         fronts: dict[Key, Front] = {}
         refused: dict[str, tuple[Refused, ...]] = {}
         for name, entry in self._taken.items():
-            found, unfit = fronts_of(entry, by_namespace.get(entry.key[0], ()))
+            found, unfit = fronts_of(entry, selected.near(entry))
             refused[name] = tuple(unfit) if found else (*unfit, _none(entry)) if len(unfit) != 1 else tuple(unfit)
             for front in found:
                 fronts.setdefault(front.key, front)
