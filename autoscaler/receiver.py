@@ -70,8 +70,11 @@ class Bounds(msgspec.Struct, frozen=True, kw_only=True):
 
     streams: int = 20_000
     """More than the sources that the autoscaler knows at most."""
-    unknown: int = 1_000
-    """Streams whose token is not judged yet: after a restart ten thousand sources come within seconds."""
+    unknown: int = 5_000
+    """Streams whose token is not judged yet: after a restart ten thousand sources come within seconds, and half of them
+    wait more cheaply here than by coming again. Each keeps about 3 KiB."""
+    silent_s: float = 1.0
+    """So long nobody has to give way who has not said yet who he is: that takes two round trips."""
     tokens_per_s: float = ONE_PER_S
     tokens_at_once: int = ONE_BURST
     """First tokens that are judged for one address."""
@@ -137,8 +140,8 @@ class Receiver:
         self.of_all: dict[str, None] = {}
         """Names of those that see all services: gateways' and activators' workers."""
         self.unknown: set[Stream] = set()
-        self.silent: dict[Stream, None] = {}
-        """Of the unknown, those that have not said who they are, the oldest first."""
+        self.silent: dict[Stream, float] = {}
+        """Of the unknown, those that have not said who they are, the oldest first, with when they came."""
         self.knocks = Knocks(now(), one_per_s=self.bounds.tokens_per_s, one_burst=self.bounds.tokens_at_once)
         self._quiet_until_s = 0.0
         self._server: asyncio.Server | None = None
@@ -151,15 +154,16 @@ class Receiver:
 
     def enter(self, stream: Stream) -> bool:
         """It has come, and is nobody's yet. False: it was turned away, because there are as many as are taken."""
-        unknown, bounds = len(self.unknown), self.bounds
+        unknown, bounds, now_s = len(self.unknown), self.bounds, now()
         self.unknown.add(stream)
         if unknown >= bounds.unknown or unknown + len(self.streams) >= bounds.streams:
-            # an honest source says who it is with its first bytes: whoever only knocks keeps no place from it
-            oldest = next(iter(self.silent), stream)
-            oldest.put_off("This autoscaler has as many streams as it takes.")
-            if oldest is stream:
+            # an honest source says soon who it is: whoever only knocks keeps no place from it
+            oldest, came_s = next(iter(self.silent.items()), (stream, now_s))
+            gives_way = oldest if now_s - came_s >= bounds.silent_s else stream
+            gives_way.put_off("This autoscaler has as many streams as it takes.")
+            if gives_way is stream:
                 return False
-        self.silent[stream] = None
+        self.silent[stream] = now_s
         return True
 
     def hear(self, stream: Stream) -> None:

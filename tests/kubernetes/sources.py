@@ -170,15 +170,17 @@ class Sources:
         beats = _STEPS * int(BEAT_S)
         tick, due_s = 0, now()
         while True:
-            for one in everybody[tick % beats :: beats]:
-                one.say(_BEAT)
-            for source, one in self._working[tick % _STEPS :: _STEPS]:
-                one.say(frame(Readings((self._running(source.service),))))
-            if tick % _STEPS == 0:
-                self._sequence += 1
-                self._report_gateways()
-            tick += 1
-            due_s += 1.0 / _STEPS
+            # all that are due: who comes late to many beats must not seem to be silent
+            while due_s <= now():
+                for one in everybody[tick % beats :: beats]:
+                    one.say(_BEAT)
+                for source, one in self._working[tick % _STEPS :: _STEPS]:
+                    one.say(frame(Readings((self._running(source.service),))))
+                if tick % _STEPS == 0:
+                    self._sequence += 1
+                    self._report_gateways()
+                tick += 1
+                due_s += 1.0 / _STEPS
             await asyncio.sleep(max(0.0, due_s - now()))
 
     def _report_gateways(self) -> None:

@@ -49,7 +49,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CONNECT_S: Final = 3.0
-"""For a connection, and as long again for the welcome."""
+"""For a connection."""
+ANSWER_S: Final = 10.0
+"""For a proof, and as long again for the welcome: an autoscaler to which thousands come at once takes up to 5 s for
+each and says then why not. Who gave up before that would only come again, and make them more."""
 FIRST_PAUSE_S: Final = 0.1
 LONGEST_PAUSE_S: Final = 5.0
 """Between tries, doubled each time and jittered: ten thousand sidecars of an autoscaler that was replaced come back
@@ -136,12 +139,12 @@ class Stream:
         self._connection = connection
         try:
             if self._asked.key is not None:
-                async with asyncio.timeout(CONNECT_S):
+                async with asyncio.timeout(ANSWER_S):
                     await self._ask_for_proof(connection, self._asked.key)
             hello = self._owner.hello()
             self._told_token = hello.token
             connection.say(frame(hello), PREAMBLE if connection.session is None else b"")
-            async with asyncio.timeout(CONNECT_S):
+            async with asyncio.timeout(ANSWER_S):
                 await asyncio.wait((connection.welcomed, connection.lost), return_when=asyncio.FIRST_COMPLETED)
             await connection.lost
         finally:
@@ -245,6 +248,7 @@ class Stream:
         elif isinstance(message, TurnedAway):
             # whoever says so, it is worth a try soon: perhaps another answers there by then
             self._make_appointment(message)
+            connection.abort()
         else:
             raise WireError("it speaks before it has proved to be an autoscaler")
 
