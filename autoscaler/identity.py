@@ -24,6 +24,8 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     pod: str = ""
     service: str | None = None
     expires_s: float = float("inf")
+    token_id: bytes = b""
+    """Who judged the token names it so, should it turn out to prove nothing."""
 
 
 class Refused(msgspec.Struct, frozen=True):
@@ -31,6 +33,8 @@ class Refused(msgspec.Struct, frozen=True):
 
     reason: str
     is_passing: bool = False
+    come_again_s: float = 0.0
+    """In so many seconds, where it is known when there will be time for it; 0: its sender tries as it likes."""
 
 
 class Source(msgspec.Struct, frozen=True):

@@ -11,7 +11,7 @@ takes longer than a slice of the agenda.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
@@ -165,9 +165,9 @@ class Autoscaler:
         """A source has reported all that it ever will, and goes: it is not unknown from now on, but absent."""
         self._sources.farewell(source, incarnation)
 
-    def expect(self, sources: Mapping[str, str | None]) -> None:
-        """The platform's list of sources: name → the one service it sees, None for all."""
-        self._sources.expect(sources, self._clock())
+    def expect(self, added: Mapping[str, str | None], gone: Iterable[str] = ()) -> None:
+        """What has changed in the platform's list of sources: name → the one service it sees, None for all."""
+        self._sources.expect(added, gone, self._clock())
 
     def wake(self, service: str) -> None:
         """A request is held. From zero this decides before anything else, once the crowd it may belong to is there."""

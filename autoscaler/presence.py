@@ -6,7 +6,7 @@ source sees all services (a gateway) or one (a sidecar): the silence of a sideca
 Used by `autoscaler.sources` alone.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 SILENT_S: Final = 15.0
@@ -45,6 +45,8 @@ class Presence:
         self._sources: dict[str, Source] = {}
         self._by_scope: dict[str | None, dict[str, Source]] = {}
         self._is_listing = False
+        self._crowded_out: dict[str, str | None] = {}
+        """Listed, and there was no room."""
         self._heard_s: float | None = None
         self._settled_s = float("-inf")
         self._forgot_s = float("-inf")
@@ -64,14 +66,20 @@ class Presence:
         self._note_gap(now_s)
         return source
 
-    def expect(self, sources: Mapping[str, str | None], now_s: float) -> None:
-        """The platform's list: name → the one service it sees, None for all. Draining ones belong on it."""
+    def expect(self, added: Mapping[str, str | None], gone: Iterable[str], now_s: float) -> None:
+        """What has changed in the platform's list: name → the one service it sees, None for all; and who is no longer
+        on it. Draining ones belong on it."""
         self._is_listing = True
-        for source in self._sources.values():
-            source.is_listed = False
-        for name, scope in sources.items():
+        for name in gone:
+            self._crowded_out.pop(name, None)
+            source = self._sources.get(name)
+            if source is not None:
+                source.is_listed = False
+        for name, scope in (*self._crowded_out.items(), *added.items()):
             known = self._sources.get(name) or self._add(name, scope, now_s)
-            if known is not None:
+            if known is None:
+                self._crowded_out[name] = scope
+            else:
                 known.is_listed = True
 
     def leave(self, name: str, incarnation: str) -> None:
@@ -122,6 +130,8 @@ class Presence:
         if len(self._sources) >= _MOST_SOURCES:
             return None
         source = self._sources[name] = Source(scope, now_s)
+        source.is_listed = name in self._crowded_out
+        self._crowded_out.pop(name, None)
         self._by_scope.setdefault(scope, {})[name] = source
         return source
 

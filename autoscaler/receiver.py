@@ -24,6 +24,7 @@ from autoscaler.identity import Identity, Refused, Source
 from autoscaler.knocks import ONE_BURST, ONE_PER_S, Knocks
 from autoscaler.stream import Stream
 from zerogate.clock import now
+from zerogate.http.listener import BACKLOG
 from zerogate.http.sweep import Sweep
 from zerogate.reporting.wire import Order, Quiesced, frame
 from zerogate.slices import Pace
@@ -70,8 +71,11 @@ class Bounds(msgspec.Struct, frozen=True, kw_only=True):
 
     streams: int = 20_000
     """More than the sources that the autoscaler knows at most."""
-    unknown: int = 1_000
-    """Streams whose token is not judged yet: after a restart ten thousand sources come within seconds."""
+    unknown: int = 5_000
+    """Streams whose token is not judged yet: after a restart ten thousand sources come within seconds, and half of them
+    wait more cheaply here than by coming again. Each keeps about 3 KiB."""
+    silent_s: float = 1.0
+    """So long nobody has to give way who has not said yet who he is: that takes two round trips."""
     tokens_per_s: float = ONE_PER_S
     tokens_at_once: int = ONE_BURST
     """First tokens that are judged for one address."""
@@ -134,30 +138,33 @@ class Receiver:
         self.figures = Figures()
         self.streams: dict[str, Stream] = {}
         """Of known sources, by their names."""
+        self.of_all: dict[str, None] = {}
+        """Names of those that see all services: gateways' and activators' workers."""
         self.unknown: set[Stream] = set()
-        self.silent: dict[Stream, None] = {}
-        """Of the unknown, those that have not said who they are, the oldest first."""
+        self.silent: dict[Stream, float] = {}
+        """Of the unknown, those that have not said who they are, the oldest first, with when they came."""
         self.knocks = Knocks(now(), one_per_s=self.bounds.tokens_per_s, one_burst=self.bounds.tokens_at_once)
         self._quiet_until_s = 0.0
         self._server: asyncio.Server | None = None
 
     async def start(self, sock: socket.socket) -> None:
         """Take streams from this listening socket."""
-        self._server = await asyncio.get_running_loop().create_server(lambda: Stream(self), sock=sock)
+        self._server = await asyncio.get_running_loop().create_server(lambda: Stream(self), sock=sock, backlog=BACKLOG)
 
     # What streams tell
 
     def enter(self, stream: Stream) -> bool:
         """It has come, and is nobody's yet. False: it was turned away, because there are as many as are taken."""
-        unknown, bounds = len(self.unknown), self.bounds
+        unknown, bounds, now_s = len(self.unknown), self.bounds, now()
         self.unknown.add(stream)
         if unknown >= bounds.unknown or unknown + len(self.streams) >= bounds.streams:
-            # an honest source says who it is with its first bytes: whoever only knocks keeps no place from it
-            oldest = next(iter(self.silent), stream)
-            oldest.turn_away("full", "This autoscaler has as many streams as it takes.", is_passing=True)
-            if oldest is stream:
+            # an honest source says soon who it is: whoever only knocks keeps no place from it
+            oldest, came_s = next(iter(self.silent.items()), (stream, now_s))
+            gives_way = oldest if now_s - came_s >= bounds.silent_s else stream
+            gives_way.put_off("This autoscaler has as many streams as it takes.")
+            if gives_way is stream:
                 return False
-        self.silent[stream] = None
+        self.silent[stream] = now_s
         return True
 
     def hear(self, stream: Stream) -> None:
@@ -171,6 +178,8 @@ class Receiver:
             before.abort()
         self.unknown.discard(stream)
         self.streams[source.name] = stream
+        if source.scope is None:
+            self.of_all[source.name] = None
 
     def turn_away(self, stream: Stream, source: Source | None, why: str, reason: str) -> None:
         """It is told why, and ends; `why` is one of `Figures.refused`."""
@@ -187,8 +196,14 @@ class Receiver:
         self.silent.pop(stream, None)
         if source is not None and self.streams.get(source.name) is stream:
             del self.streams[source.name]
+            self.of_all.pop(source.name, None)
             if source.scope is not None:
                 self.listener.on_source_lost(source.name)
+
+    def withdraw(self, token_id: bytes, why: Refused) -> None:
+        """The token with this id (`Identity.token_id`) proves nothing after all: whom it was believed of are ended."""
+        for stream in [stream for stream in self.streams.values() if stream.token_id == token_id]:
+            stream.turn_away("token", why.reason)
 
     # What the autoscaler wants
 

@@ -13,7 +13,7 @@ An idle service costs one dictionary entry here; a ledger is made when somebody 
 (`autoscaler.loop`) says which services exist: reports about others are dropped, so nobody can add entries.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from math import isfinite
 from typing import Final
 
@@ -35,20 +35,25 @@ _LATE_S: Final = 1.0
 """What is later by more than a report's turn is another lag (a source was suspended) and no jitter."""
 
 
+_Gap = tuple[float, float]
+"""So long, and until then, nothing was told of, because the lag had grown: the source was suspended, or what it said
+comes later."""
+_MOST_GAPS: Final = 8
+"""Kept of a source; then the oldest two count as one."""
+
+
 class _View:
     """What one source last said about one service."""
 
-    __slots__ = ("gap_s", "gap_until_s", "lag_s", "received_s", "stat")
+    __slots__ = ("gaps", "lag_s", "received_s", "stat")
 
     def __init__(self, stat: Stat, received_s: float, lag_s: float) -> None:
         self.stat = stat
         self.received_s = received_s
         self.lag_s = lag_s
         """From its clock, at the instant of the report, to ours."""
-        self.gap_s = 0.0
-        self.gap_until_s = 0.0
-        """So long, and until then, nothing was told of, because the lag had grown: the source was suspended, or what it
-        said comes later."""
+        self.gaps: tuple[_Gap, ...] = ()
+        """The oldest first: one that begins before all of the one before was told leaves that to be told as well."""
 
     @property
     def at_s(self) -> float:
@@ -126,12 +131,13 @@ class Sources:
         """The source has reported all that it ever will."""
         self._presence.leave(source, incarnation)
 
-    def expect(self, sources: Mapping[str, str | None], now_s: float) -> None:
-        """The platform's list of sources that should report: name → the one service it sees, None for all.
+    def expect(self, added: Mapping[str, str | None], gone: Iterable[str], now_s: float) -> None:
+        """What has changed in the platform's list of sources that should report: name → the one service it sees, None
+        for all; and who is no longer on it.
 
         Draining ones belong on it as long as they exist. Without a call, whoever reports is expected to go on.
         """
-        self._presence.expect(sources, now_s)
+        self._presence.expect(added, gone, now_s)
 
     def traffic(self, service: str, now_s: float, *, stable_s: float, panic_s: float) -> Traffic:
         """Everything that is known about the service's traffic now."""
@@ -199,10 +205,12 @@ class Sources:
             if windows is None:
                 windows = ledger.windows = Windows(self._spans[stat.service])
             if told_s > 0.0:
-                gap_s, until_s, ratio = min(told_s, said.gap_s), said.gap_until_s, min(told_s, said.gap_s) / length_s
-                said.gap_s, said.gap_until_s = said.gap_s - gap_s, until_s - gap_s
-                windows.add(until_s - gap_s, until_s, running_s=running_s * ratio, arrivals=arrivals * ratio)
-                running_s, arrivals = running_s * (1.0 - told_s / length_s), arrivals * (1.0 - ratio)
+                said.gaps, filled = _filled(said.gaps, told_s)
+                for gap_s, until_s in filled:
+                    ratio = gap_s / length_s
+                    windows.add(until_s - gap_s, until_s, running_s=running_s * ratio, arrivals=arrivals * ratio)
+                in_gaps = sum(gap_s for gap_s, _ in filled) / length_s
+                running_s, arrivals = running_s * (1.0 - told_s / length_s), arrivals * (1.0 - in_gaps)
                 length_s -= told_s
             windows.add(at_s - length_s, at_s, running_s=running_s, arrivals=arrivals)
         if completions > 0:
@@ -270,10 +278,24 @@ def _lag_s(last: _View | None, stat: Stat, now_s: float) -> float:
 def _note_gap(last: _View, said: _View, begin_s: float) -> None:
     """What the source tells of time that is taken already, because it was told of too late, belongs to the gap."""
     grown_s = said.lag_s - last.lag_s
+    said.gaps = last.gaps
     if grown_s > _LATE_S:
-        said.gap_s, said.gap_until_s = grown_s, begin_s
-    else:
-        said.gap_s, said.gap_until_s = last.gap_s, last.gap_until_s
+        first, *rest = (*last.gaps, (grown_s, begin_s))
+        if len(rest) == _MOST_GAPS:
+            first, rest = (first[0] + rest[0][0], rest[0][1]), rest[1:]
+        said.gaps = (first, *rest)
+
+
+def _filled(gaps: tuple[_Gap, ...], told_s: float) -> tuple[tuple[_Gap, ...], list[_Gap]]:
+    """(what is left of the gaps, the parts that so many seconds fill), the latest first."""
+    filled: list[_Gap] = []
+    while gaps and told_s > 0.0:
+        gap_s, until_s = gaps[-1]
+        part_s = min(gap_s, told_s)
+        filled.append((part_s, until_s))
+        told_s -= part_s
+        gaps = gaps[:-1] if part_s == gap_s else (*gaps[:-1], (gap_s - part_s, until_s - part_s))
+    return gaps, filled
 
 
 def _zero(stat: Stat) -> Stat:

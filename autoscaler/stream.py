@@ -124,16 +124,26 @@ class Stream(asyncio.Protocol):
         self._transport.abort()
 
     @property
+    def token_id(self) -> bytes:
+        """Of the token that it is believed by."""
+        return b"" if self._identity is None else self._identity.token_id
+
+    @property
     def proof(self) -> str:
         """How this side proved itself: `tls`, `key`, or `none` where it was not asked to."""
         return "tls" if self._tls is not None else "none" if self._session is None else "key"
 
-    def turn_away(self, why: str, reason: str, *, is_passing: bool = False) -> None:
+    def turn_away(self, why: str, reason: str, *, is_passing: bool = False, come_again_s: float = 0.0) -> None:
         """Say why, and end."""
         self._receiver.turn_away(self, self._source, why, reason)
-        self.write(frame(TurnedAway(reason, is_passing)))
+        self.write(frame(TurnedAway(reason, is_passing, come_again_s)))
         self._bodies.clear()
         self._transport.close()
+
+    def put_off(self, reason: str) -> None:
+        """There is no time for it now: say when there will be, and end."""
+        come_again_s = self._receiver.knocks.come_again_s(self._address, now())
+        self.turn_away("full", reason, is_passing=True, come_again_s=come_again_s)
 
     def due(self, now_s: float) -> float | None:
         """End a stream that is silent, or that has not said who it is."""
@@ -290,15 +300,16 @@ class Stream(asyncio.Protocol):
             wait_s = max(0.0, self._token_s + TOKEN_GAP_S - now_s)
             self._token_s = now_s + wait_s
         else:
-            may_wait_s = self._receiver.knocks.wait_s(self._address(), now_s, most_s=KNOCK_S)
+            may_wait_s = self._receiver.knocks.wait_s(self._address, now_s, most_s=KNOCK_S)
             if may_wait_s is None:
-                self.turn_away("full", "This autoscaler has more tokens to judge than it takes.", is_passing=True)
+                self.put_off("This autoscaler has more tokens to judge than it takes.")
                 return
             wait_s = may_wait_s
         if wait_s:
             self._receiver.figures.throttled += 1
         self._receiver.nursery.start(self._judge_and_go_on(token, hello, wait_s), name="authentication of a source")
 
+    @property
     def _address(self) -> str:
         name = self._transport.get_extra_info("peername")
         return str(name[0]) if name else ""
@@ -317,7 +328,10 @@ class Stream(asyncio.Protocol):
         if isinstance(verdict, Refused) and verdict.is_passing and before is not None:
             self._rested()  # the old one holds until it expires, and who judges tokens may be back by then
         elif isinstance(verdict, Refused):
-            self.turn_away("token", verdict.reason, is_passing=verdict.is_passing)
+            why = "full" if verdict.come_again_s else "token"
+            self.turn_away(
+                why, verdict.reason, is_passing=verdict.is_passing, come_again_s=verdict.come_again_s
+            )  # fmt: skip
         elif self._session is not None and verdict.service != service_of(self._key_name):
             self.turn_away("forged", f"The key is one of {service_of(self._key_name)}, and the token is not.")
         elif before is not None and (verdict.pod, verdict.service) != (before.pod, before.service):

@@ -45,7 +45,8 @@ def _row(right: Right) -> str:
     where = "own" if right.at_home else "all"
     if right.names:
         where += f": {_words(right.names)}"
-    group = f"`{right.group}`" if right.group else "core"
+    is_path = right.resources[0].startswith("/")
+    group = "paths" if is_path else f"`{right.group}`" if right.group else "core"
     return f"| {group} | {_words(right.resources)} | {_words(right.verbs)} | {where} | {right.why} |"
 
 

@@ -1,10 +1,9 @@
 """Who should report, and whether every way to a service's replicas is counted. Pure.
 
 Fed with the pods of services, as watches show them, and with those of gateways and activators. It says which sources
-are expected (one for each pod with a sidecar, for a gateway one for each of its workers), and of a service why requests
-may reach it uncounted. That is so where one of its pods has no sidecar, or has one that has long been silent, or where
-a Service leads past the sidecars: what clients send there, past all gateways, is seen by nobody, and zero must not be
-decided on what nobody sees.
+are expected (`autoscaler.cluster.expected`), and of a service why requests may reach it uncounted. That is so where one
+of its pods has no sidecar, or has one that has long been silent, or where a Service leads past the sidecars: what
+clients send there, past all gateways, is seen by nobody, and zero must not be decided on what nobody sees.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -12,6 +11,7 @@ from typing import Final
 
 import msgspec
 
+from autoscaler.cluster.expected import Changes, Expected
 from zerogate.kube.catalog import Managed, sidecar_port
 from zerogate.kube.fronts import Bypass
 from zerogate.kube.keys import PREFIX
@@ -53,9 +53,9 @@ class Coverage:
         """By service and by name."""
         self._services: dict[Key, str] = {}
         """Whose each of these pods is."""
-        self._gateways: dict[Key, None] = {}
-        self._workers: dict[str, Key] = {}
-        """The sources that gateways' pods were heard by."""
+        self._gateways: dict[Key, str] = {}
+        """With their pods' uid."""
+        self._expected = Expected()
 
     def set_pod(self, service: str, pod: Pod) -> None:
         """A pod of a service is new or looks different."""
@@ -68,11 +68,16 @@ class Coverage:
         )
         self._pods.setdefault(service, {})[pod.metadata.name] = seen
         self._services[pod.key] = service
+        if seen.reports:
+            self._expected.set(source_of(service, pod.metadata.name), service)
+        else:
+            self._expected.remove(source_of(service, pod.metadata.name))
 
     def remove_pod(self, service: str, name: str) -> None:
         """It is gone."""
         pods = self._pods.get(service, {})
-        pods.pop(name, None)
+        if pods.pop(name, None) is not None:
+            self._expected.remove(source_of(service, name))
         self._services.pop((service.partition("/")[0], name), None)
         if not pods:
             self._pods.pop(service, None)
@@ -83,26 +88,25 @@ class Coverage:
             for name in list(self._pods[service]):
                 self.remove_pod(service, name)
 
-    def set_gateway(self, key: Key, *, is_there: bool) -> None:
+    def set_gateway(self, key: Key, uid: str) -> None:
         """A pod of a gateway or an activator."""
-        if is_there:
-            self._gateways[key] = None
-        else:
-            self._gateways.pop(key, None)
+        self._gateways[key] = uid
+        self._expected.set_gateway(key)
 
-    def expected(self, heard: Iterable[str]) -> dict[str, str | None]:
-        """Sources that should report: name → the one service it sees, None for all. `heard`: those with a stream."""
+    def remove_gateway(self, key: Key) -> None:
+        """It is gone."""
+        self._gateways.pop(key, None)
+        self._expected.remove_gateway(key)
+
+    def is_gateway(self, namespace: str, pod: str, uid: str) -> bool:
+        """Whether this very pod is one."""
+        return bool(uid) and self._gateways.get((namespace, pod)) == uid
+
+    def take_expected(self, heard: Iterable[str], most: int) -> Changes:
+        """At most so many changes of who should report. `heard`: sources with a stream that see all services."""
         for source in heard:
-            parts = source.split("/", 2)
-            if len(parts) == 3 and (parts[0], parts[1]) in self._gateways:
-                self._workers[source] = parts[0], parts[1]
-        self._workers = {source: key for source, key in self._workers.items() if key in self._gateways}
-        spoken = set(self._workers.values())
-        expected: dict[str, str | None] = dict.fromkeys(self._workers)
-        expected |= {"/".join(key): None for key in self._gateways if key not in spoken}
-        for service, pods in self._pods.items():
-            expected |= {source_of(service, name): service for name, seen in pods.items() if seen.reports}
-        return expected
+            self._expected.hear(source)
+        return self._expected.take(most)
 
     def service_of(self, namespace: str, pod: str, uid: str) -> str | None:
         """Whose this very pod is, as far as it is known; without `uid` whoever has the name."""

@@ -233,16 +233,20 @@ def _rights(api: Api, home: str, release: str, role: Role, *, has_takeover: bool
 
 
 def _may(api: Api, account: str, step: Step) -> bool:
-    namespace = step.namespace
-    attributes = {
-        "verb": step.verb, "group": step.group, "resource": step.resource, "subresource": step.subresource,
-        "name": step.name, "namespace": namespace,
-    }  # fmt: skip
+    if step.is_path:
+        about: dict[str, object] = {"nonResourceAttributes": {"verb": step.verb, "path": step.resource}}
+    else:
+        about = {
+            "resourceAttributes": {
+                "verb": step.verb, "group": step.group, "resource": step.resource, "subresource": step.subresource,
+                "name": step.name, "namespace": step.namespace,
+            }
+        }  # fmt: skip
     asked = Asked(verb="create", group="authorization.k8s.io", resource="subjectaccessreviews")
     body = {
         "apiVersion": "authorization.k8s.io/v1",
         "kind": "SubjectAccessReview",
-        "spec": {"user": account, "groups": _groups(account), "resourceAttributes": attributes},
+        "spec": {"user": account, "groups": _groups(account), **about},
     }
     answer = api.create("/apis/authorization.k8s.io/v1/subjectaccessreviews", body, asked).body
     return bool(answer["status"].get("allowed"))

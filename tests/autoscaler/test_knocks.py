@@ -1,9 +1,11 @@
 """How many tokens are judged, and whose."""
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoscaler.knocks import MOST_ADDRESSES, Knocks
+from autoscaler.knocks import LATEST_S, MOST_ADDRESSES, SOONEST_S, Appointments, Knocks
 
 
 def knocks() -> Knocks:
@@ -54,3 +56,42 @@ def test_in_no_span_more_is_judged_than_the_burst_and_the_rate_allow(steps: list
         for begin, first_s in enumerate(times):
             for end in range(begin, len(times)):
                 assert end - begin + 1 <= burst + (times[end] - first_s) * rate + 1e-6
+
+
+def test_those_who_are_put_off_come_again_one_after_the_other_and_leave_room_for_others() -> None:
+    it = Appointments(10.0)
+    told = [it.next_s(0.0) for _ in range(50)]
+    gaps = [later - sooner for sooner, later in pairwise(told)]
+    assert told[0] == SOONEST_S
+    assert all(abs(gap_s - 0.125) < 1e-9 for gap_s in gaps), "8 of the 10 that there is time for in a second"
+    assert it.next_s(100.0) == SOONEST_S
+
+
+def test_where_there_are_too_many_they_share_the_time_that_there_is() -> None:
+    it = Appointments(1.0)
+    told = [it.next_s(0.0) for _ in range(1000)]
+    assert SOONEST_S <= min(told) <= max(told) <= LATEST_S
+    in_each = [sum(begin <= one < begin + 10 for one in told) for begin in (0, 10, 20)]
+    assert all(300 <= count <= 370 for count in in_each)
+
+
+def test_ten_thousand_that_are_put_off_are_all_let_in_at_the_rate_that_there_is() -> None:
+    it, now_s = Knocks(0.0, all_per_s=1000.0, all_burst=1), 0.0
+    due = [(0.0, str(number)) for number in range(10_000)]
+    tries = 0
+    while due:
+        due.sort()
+        now_s, address = due.pop(0)
+        tries += 1
+        if it.wait_s(address, now_s, most_s=0.1) is None:
+            due.append((now_s + it.come_again_s(address, now_s), address))
+    assert now_s <= 13.0
+    assert tries <= 20_500, "nearly all are let in when they come the second time"
+
+
+def test_who_comes_too_often_himself_takes_nobodys_turn() -> None:
+    it = knocks()
+    told = [it.come_again_s("a", 0.0) for _ in range(3) if it.wait_s("a", 0.0, most_s=0.0) is None]
+    assert told == []
+    assert [it.wait_s("a", 0.0, most_s=0.0), it.come_again_s("a", 0.0)] == [None, 1.0]
+    assert it.come_again_s("b", 0.0) == SOONEST_S

@@ -295,10 +295,12 @@ class OnTheWay:
         inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", self._port)
         nursery = Nursery()
         nursery.start(self._pass(inner_reader, writer, self._adds), name="back")
-        await self._pass(reader, inner_writer, b"")
-        self.ends += 1
-        await nursery.aclose()
-        inner_writer.close()
+        try:
+            await self._pass(reader, inner_writer, b"")
+            self.ends += 1
+        finally:
+            await nursery.aclose()
+            inner_writer.close()
 
     async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, adds: bytes) -> None:
         while data := await reader.read(65536):

@@ -9,6 +9,7 @@ import pytest
 
 import autoscaler.stream
 from autoscaler.identity import Identity, Refused
+from autoscaler.knocks import SOONEST_S
 from autoscaler.receiver import Bounds
 from tests.autoscaler.ear import Ear, ear
 from zerogate.clock import now
@@ -270,7 +271,7 @@ async def test_a_source_whose_token_expires_and_that_reads_nothing_is_gone_after
 async def test_streams_are_bounded() -> None:
     async with judged(streams=1) as it, known(it), raw(it) as source:
         [message] = await source.hear_all()
-        assert message == TurnedAway("This autoscaler has as many streams as it takes.", True)
+        assert message == TurnedAway("This autoscaler has as many streams as it takes.", True, SOONEST_S)
         assert it.sources == {"ns/chat-1"}
 
 
@@ -297,11 +298,39 @@ async def test_who_knocks_again_and_again_has_few_tokens_judged_and_leaves_those
 
 
 async def test_those_that_say_nothing_give_way_to_who_comes() -> None:
-    async with judged(unknown=1) as it, raw(it) as first, raw(it) as second:
+    async with judged(unknown=1, silent_s=0.0) as it, raw(it) as first, raw(it) as second:
         assert isinstance(await first.hear(), TurnedAway)
         await second.say(Hello("me", "i1", "sidecar", "chat"), greeting=PREAMBLE)
         assert await second.hear() == Welcome(True)
         assert not it.receiver.unknown
+
+
+async def test_who_has_only_just_come_does_not_give_way_and_the_next_one_is_told_when_to_come_again() -> None:
+    async with judged(unknown=1, silent_s=60.0) as it, raw(it) as first, raw(it) as second:
+        put_off = await second.hear()
+        assert isinstance(put_off, TurnedAway)
+        assert put_off.is_passing
+        assert put_off.come_again_s > 0.0
+        await first.say(Hello("me", "i1", "sidecar", "chat"), greeting=PREAMBLE)
+        assert await first.hear() == Welcome(True)
+
+
+async def test_a_token_that_is_taken_back_ends_the_streams_that_it_was_believed_for() -> None:
+    async def judge(token: str) -> Identity | Refused:
+        return Identity(name=token, pod=f"ns/{token}", service="chat", token_id=token.encode())
+
+    async with judged() as it:
+        it.receiver.authenticate = judge
+        async with raw(it) as one, raw(it) as other:
+            for raws, token in ((one, "one"), (other, "other")):
+                await raws.say(Hello("me", "i1", "sidecar", token), greeting=PREAMBLE)
+                assert await raws.hear() == Welcome(True)
+            it.receiver.withdraw(b"one", Refused("Its account was deleted."))
+            assert await one.hear() == TurnedAway("Its account was deleted.")
+            await it.until(lambda: it.sources == {"ns/other"})
+            await other.say(Beat())
+            assert await other.hear() == Ack(0, True)
+            assert it.receiver.figures.refused["token"] == 1
 
 
 async def test_a_second_stream_of_a_source_replaces_the_first() -> None:

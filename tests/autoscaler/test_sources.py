@@ -1,10 +1,11 @@
 """Reports of many sources become one picture: nothing missed, nothing twice, and silence is not zero."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from autoscaler.decision import Replicas, Traffic
@@ -159,6 +160,11 @@ def test_reports_that_came_together_after_a_stall_count_for_the_time_in_which_th
         begin_s += quiet_s
         ends_s[begin_s] = begin_s + length_s
         begin_s += float(int(length_s) + 1)
+    counts_as_it_was(made, ends_s)
+
+
+def counts_as_it_was(made: Sources, ends_s: Mapping[float, float]) -> None:
+    """`ends_s`: until when nothing arrives, by the report with which that begins."""
     arrives_s = 0.0
     for written_s, stat in reports_of_a_steady_service(60):
         arrives_s = max(arrives_s, written_s, ends_s.get(written_s, 0.0))  # one stream: none overtakes another
@@ -167,6 +173,16 @@ def test_reports_that_came_together_after_a_stall_count_for_the_time_in_which_th
     traffic = at(made, 60.0)
     assert traffic.mean_running_stable == pytest.approx(1.0, rel=0.001)
     assert traffic.arrival_rate_stable == pytest.approx(4.0, rel=0.001)
+
+
+@given(st.lists(st.tuples(st.integers(2, 45), st.floats(1.2, 8.0)), max_size=6))
+@example([(10, 4.5), (12, 8.0)])
+def test_a_stall_that_begins_before_all_of_the_one_before_was_told_loses_nothing(
+    stalls: list[tuple[int, float]],
+) -> None:
+    made = sources()
+    Proxy(made).beat(0.0)
+    counts_as_it_was(made, {float(begin_s): begin_s + length_s for begin_s, length_s in stalls})
 
 
 def test_right_after_a_stall_the_short_mean_is_what_ran() -> None:
@@ -318,7 +334,7 @@ def test_a_source_no_longer_listed_is_absent_as_soon_as_it_is_silent() -> None:
     gone, stays = Proxy(made, "gone"), Proxy(made, "stays")
     gone.meter.enter(0.0)
     gone.report(0.5)
-    made.expect({"stays": None}, START_S + 1.0)
+    made.expect({"stays": None}, ["gone"], START_S + 1.0)
     stays.beat(10.0)
     assert at(made, 10.0).in_flight == 1
     stays.beat(16.0)
@@ -327,7 +343,7 @@ def test_a_source_no_longer_listed_is_absent_as_soon_as_it_is_silent() -> None:
 
 def test_a_listed_source_that_was_never_heard_withholds_zero_for_a_minute() -> None:
     made = sources()
-    made.expect({"late": None}, START_S)
+    made.expect({"late": None}, [], START_S)
     Proxy(made, "here").beat(1.0)
     assert not at(made, 1.0).is_fresh
     Proxy(made, "here").beat(61.0)

@@ -24,6 +24,8 @@ def _granted(found: list[Object], account: str) -> set[Step]:
 
 
 def _steps(rule: dict[str, Any], namespace: str) -> set[Step]:
+    if rule.keys() == {"nonResourceURLs", "verbs"}:
+        return {Step(verb=verb, group="", resource=path) for path in rule["nonResourceURLs"] for verb in rule["verbs"]}
     assert rule.keys() <= {"apiGroups", "resources", "resourceNames", "verbs"}
     return {
         Step(

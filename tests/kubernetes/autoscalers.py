@@ -28,9 +28,12 @@ AUDIENCE = "zerogate-stats"
 
 def rules(*, at_home: bool) -> list[dict[str, Any]]:
     """What the role may do, as the chart gives it, in zerogate's own namespace or in all."""
-    found = []
+    found: list[dict[str, Any]] = []
     for right in rights_of("autoscaler", has_webhook=False):
         if right.at_home is at_home:
+            if right.resources[0].startswith("/"):
+                found.append({"nonResourceURLs": list(right.resources), "verbs": list(right.verbs)})
+                continue
             rule: dict[str, Any] = {
                 "apiGroups": [right.group], "resources": list(right.resources), "verbs": list(right.verbs)
             }  # fmt: skip

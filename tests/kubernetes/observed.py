@@ -42,6 +42,8 @@ class Told(msgspec.Struct, kw_only=True, omit_defaults=True):
     relists: dict[str, tuple[int, float]] = {}
     """By kind: how often a new list was needed, and how long the last one took."""
     writes: int = 0
+    doubted: int = 0
+    """Tokens that are believed, and that the API server has not judged yet."""
     streams: int = 0
     pods: int = 0
     services: int = 0
@@ -131,7 +133,8 @@ class Observed(running.RunningAutoscaler):
         turn_s, turn_cpu_s = self._turns.take() if takes_turns else (0.0, 0.0)
         told = Told(
             what=what, at_s=now(), cpu_s=time.process_time(), turn_s=turn_s, turn_cpu_s=turn_cpu_s,
-            relists=self._relists(), writes=self.hands.writes, streams=len(self.receiver.streams),
+            relists=self._relists(), writes=self.hands.writes, doubted=self.identities.doubted,
+            streams=len(self.receiver.streams),
             pods=len(self.runtime.replicas()), services=len(self.services.entries),
             decided=sum(one.decision is not None for one in self.autoscaler._services.values()),
         )  # fmt: skip

@@ -1,111 +1,106 @@
 """Sidecars and gateways by the thousand as the autoscaler hears them: a stream each, beats, readings and wakes.
 
-They say what real ones say, when they say it: a beat every 5 s, a reading every second of who has something inside, and
-a wake at once. What they have inside never changes. A source that is turned away for now comes again as a real one
-does. All methods are called on the event loop.
+Their streams are the real ones of `zerogate.reporting.stream`: sidecars ask for a proof by a key of their pod, gateways
+for TLS, and who is turned away comes again as it does. They say what real ones say, when they say it: a beat every 5 s,
+a reading every second of who has something inside, and a wake at once. What they have inside never changes. All methods
+are called on the event loop.
 """
 
 import asyncio
 import random
+import socket
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
 from tests.kubernetes.crowd import Source
 from zerogate.clock import now
-from zerogate.reporting.stream import FIRST_PAUSE_S, LONGEST_PAUSE_S
+from zerogate.reporting.proof import Key
+from zerogate.reporting.stream import Asked, Stream
 from zerogate.reporting.wire import (
     BEAT_S,
-    MOST_BYTES_OF_ONE,
     MOST_READINGS,
-    PREAMBLE,
-    Ack,
     Beat,
-    Frames,
     Hello,
+    Order,
     Reading,
     Readings,
     TurnedAway,
     Wake,
-    Welcome,
     frame,
-    read_to_source,
 )
+from zerogate.runtime.interface import Address
 from zerogate.tasks import Nursery
 
 INSIDE: Final = 7
 """Requests in each replica that has any."""
 _RUN_S: Final = 7.0
 """Of each of them: one ends and one comes every second."""
+_BIND_ADDRESS_NO_PORT: Final = 24
+"""IP_BIND_ADDRESS_NO_PORT of Linux: else the kernel looks for a port that is free for all, which takes ever longer."""
 _STEPS: Final = 10
 """In each second: so many slots over which sources are spread."""
 _BEAT: Final = frame(Beat())
 
 
-class _Stream(asyncio.Protocol):
-    def __init__(self, owner: "_One") -> None:
-        self._owner = owner
-        self._frames = Frames(MOST_BYTES_OF_ONE)
-        self.transport: Any = None
-        self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+class _Stream(Stream):
+    """A real one, from an address of its own as a pod has one."""
 
-    def connection_made(self, transport: Any) -> None:
-        self.transport = transport
-        transport.write(PREAMBLE + frame(self._owner.hello))
+    def __init__(self, port: int, owner: "_One", asked: Asked) -> None:
+        super().__init__(Address("127.0.0.1", port), owner, random.random, asked)
+        self._one = owner
 
-    def data_received(self, data: bytes) -> None:
-        for body in self._frames.feed(data):
-            message = read_to_source(body)
-            if isinstance(message, Welcome):
-                self._owner.on_welcome(self)
-            elif isinstance(message, Ack) and message.number:
-                self._owner.on_ack(message)
-            elif isinstance(message, TurnedAway):
-                self._owner.turned_away.append(message.reason)
+    async def _dial(self, protocol: Callable[[], asyncio.Protocol]) -> Any:
+        loop = asyncio.get_running_loop()
+        sock = socket.socket()
+        try:
+            sock.setblocking(False)
+            sock.setsockopt(socket.IPPROTO_IP, _BIND_ADDRESS_NO_PORT, 1)
+            sock.bind((self._one.address, 0))
+            await loop.sock_connect(sock, (self.address.host, self.address.port))
+            transport, _ = await loop.create_connection(protocol, sock=sock)
+        except BaseException:
+            sock.close()
+            raise
+        return transport
 
-    def connection_lost(self, error: Exception | None) -> None:
-        if not self.lost.done():
-            self.lost.set_result(None)
+    def _make_appointment(self, message: TurnedAway) -> None:
+        self._one.turned_away.append(message.reason)
+        super()._make_appointment(message)
 
 
 class _One:
-    """One source, connected again and again, from an address of its own as a pod has one."""
+    """One source, and what it hears."""
 
-    def __init__(self, number: int, hello: Hello) -> None:
+    def __init__(self, number: int, hello: Hello, port: int, asked: Asked) -> None:
         self.address = f"127.{1 + number // 62_500}.{number // 250 % 250}.{1 + number % 250}"
-        self.hello = hello
-        self.stream: _Stream | None = None
+        self.stream = _Stream(port, self, asked)
         self.is_known = asyncio.Event()
         self.turned_away: list[str] = []
         self.acknowledged: dict[int, bool] = {}
+        self._hello = hello
 
-    async def run(self, port: int) -> None:
-        pause_s = 0.0
-        while True:
-            with suppress(OSError):
-                _, stream = await asyncio.get_running_loop().create_connection(
-                    lambda: _Stream(self), "127.0.0.1", port, local_addr=(self.address, 0)
-                )
-                await stream.lost
-            self.stream = None
-            self.is_known.clear()
-            pause_s = max(FIRST_PAUSE_S, min(LONGEST_PAUSE_S, pause_s * 2))
-            await asyncio.sleep(pause_s * (0.5 + random.random()))
+    def hello(self) -> Hello:
+        return self._hello
 
-    def on_welcome(self, stream: _Stream) -> None:
-        self.stream = stream
+    def on_welcome(self, _: Stream) -> None:
         self.is_known.set()
 
-    def on_ack(self, ack: Ack) -> None:
-        self.acknowledged[ack.number] = ack.leading
+    def on_ack(self, _: Stream, number: int, *, is_leading: bool) -> None:
+        if number:
+            self.acknowledged[number] = is_leading
+
+    def on_writable(self, _: Stream) -> None: ...
+
+    def on_order(self, _: Stream, order: Order) -> None: ...
 
     def say(self, data: bytes) -> None:
-        if self.stream is not None:
-            self.stream.transport.write(data)
+        self.stream.say(data)
 
 
 class Sources:
-    """See the module's text. `busy`: services that have requests, in all their replicas."""
+    """See the module's text. `busy`: services that have requests, in all their replicas. `trust`: what
+    gateways ask of an autoscaler."""
 
     def __init__(
         self,
@@ -113,19 +108,22 @@ class Sources:
         sidecars: Sequence[Source],
         *,
         token_of: Callable[[Source], str],
+        key_of: Callable[[Source], Key],
         gateways: Mapping[str, str],
+        trust: Asked,
         busy: Sequence[str],
     ) -> None:
-        self._port = port
         self._began_s = now()
         self._sequence = 0
         self._nursery = Nursery()
         self._sidecars = {
-            one: _One(number, Hello(one.name, "first", "sidecar", token_of(one), one.service))
+            one: _One(
+                number, Hello(one.name, "first", "sidecar", token_of(one), one.service), port, Asked(key=key_of(one))
+            )
             for number, one in enumerate(sidecars)
         }
         self._gateways = [
-            _One(len(sidecars) + number, Hello(name, "first", "gateway", token))
+            _One(len(sidecars) + number, Hello(name, "first", "gateway", token), port, trust)
             for number, (name, token) in enumerate(gateways.items())
         ]
         self._busy = list(busy)
@@ -155,14 +153,14 @@ class Sources:
         began_s = now()
         self._nursery.start(self._speak(), name="beats and readings")
         for number, one in enumerate(self._all()):
-            self._nursery.start(one.run(self._port), name=f"source {number}")
+            self._nursery.start(one.stream.run(), name=f"source {number}")
             if number % 100 == 0:
                 await asyncio.sleep(0)
         with suppress(TimeoutError):
             async with asyncio.timeout(within_s):
                 for one in self._all():
                     await one.is_known.wait()
-        return sum(one.is_known.is_set() for one in self._all()), now() - began_s
+        return sum(one.stream.is_open for one in self._all()), now() - began_s
 
     async def aclose(self) -> None:
         await self._nursery.aclose()
@@ -172,15 +170,17 @@ class Sources:
         beats = _STEPS * int(BEAT_S)
         tick, due_s = 0, now()
         while True:
-            for one in everybody[tick % beats :: beats]:
-                one.say(_BEAT)
-            for source, one in self._working[tick % _STEPS :: _STEPS]:
-                one.say(frame(Readings((self._running(source.service),))))
-            if tick % _STEPS == 0:
-                self._sequence += 1
-                self._report_gateways()
-            tick += 1
-            due_s += 1.0 / _STEPS
+            # all that are due: who comes late to many beats must not seem to be silent
+            while due_s <= now():
+                for one in everybody[tick % beats :: beats]:
+                    one.say(_BEAT)
+                for source, one in self._working[tick % _STEPS :: _STEPS]:
+                    one.say(frame(Readings((self._running(source.service),))))
+                if tick % _STEPS == 0:
+                    self._sequence += 1
+                    self._report_gateways()
+                tick += 1
+                due_s += 1.0 / _STEPS
             await asyncio.sleep(max(0.0, due_s - now()))
 
     def _report_gateways(self) -> None:

@@ -1,6 +1,7 @@
 """An autoscaler of a whole crowd, its process watched: what the benchmark at scale and its small test share."""
 
 import asyncio
+import base64
 import os
 import signal
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -18,6 +19,9 @@ from tests.kubernetes.harness.processes import ClusterError
 from tests.kubernetes.observed import Told
 from tests.kubernetes.sources import Sources
 from zerogate.clock import now
+from zerogate.reporting.proof import new_key
+from zerogate.reporting.stream import Asked
+from zerogate.reporting.trust import Trust
 
 HOME: Final = "zerogate"
 GATEWAYS: Final = 3
@@ -119,9 +123,15 @@ class Stand:
             f"gateway-{number}": cluster.create(f"{path}/zerogate-gateway/token", {"spec": spec})["status"]["token"]
             for number in range(GATEWAYS)
         }
+        secret = cluster.get(f"/api/v1/namespaces/{HOME}/secrets/zerogate-webhook")["data"]
+        master = bytes.fromhex(base64.b64decode(secret["stats.keys"]).split()[0].decode())
+        authority = self.plane.folder / "stats-authority.crt"
+        authority.write_bytes(base64.b64decode(secret["ca.crt"]))
         return Sources(
             of.stats, self.sidecars, gateways=gateways, busy=busy,
             token_of=lambda one: tokens.of_pod(one, accounts[one.service.partition("/")[0]]),
+            key_of=lambda one: new_key(master, one.service, one.uid),
+            trust=Asked(trust=Trust(str(authority)), name=f"zerogate-autoscaler-stats.{HOME}.svc"),
         )  # fmt: skip
 
     @asynccontextmanager

@@ -111,15 +111,10 @@ def test_without_webhooks_a_second_release_is_refused_too(plane: ControlPlane, r
 
 
 def _may(cluster: Cluster, account: str, step: Step) -> bool:
-    attributes = {
-        "verb": step.verb,
-        "group": step.group,
-        "resource": step.resource,
-        "subresource": step.subresource,
-        "name": step.name,
-        "namespace": step.namespace,
-    }
-    review = {"spec": {"user": f"system:serviceaccount:{SYSTEM}:{account}", "resourceAttributes": attributes}}
+    about: dict[str, Any] = {"resourceAttributes": _fields(step)}
+    if step.is_path:
+        about = {"nonResourceAttributes": {"verb": step.verb, "path": step.resource}}
+    review = {"spec": {"user": f"system:serviceaccount:{SYSTEM}:{account}", **about}}
     done = cluster.create("/apis/authorization.k8s.io/v1/subjectaccessreviews", review)
     return bool(done["status"]["allowed"])
 
@@ -138,12 +133,14 @@ OTHERS: dict[Role, Sequence[Step]] = {
         Step(verb="delete", group="", resource="services"),
         Step(verb="update", group="discovery.k8s.io", resource="endpointslices"),
         Step(verb="get", group="", resource="configmaps", name="another", namespace=SYSTEM),
+        Step(verb="get", group="", resource="/metrics"),
     ],
     "gateway": [
         Step(verb="patch", group="apps", resource="deployments"),
         Step(verb="patch", group="", resource="pods"),
         Step(verb="get", group="", resource="secrets", name="zerogate-webhook", namespace=SYSTEM),
         Step(verb="create", group="authentication.k8s.io", resource="tokenreviews"),
+        Step(verb="get", group="", resource="/openid/v1/jwks"),
         Step(verb="create", group="coordination.k8s.io", resource="leases", namespace=SYSTEM),
         Step(verb="patch", group="apps", resource="deployments", subresource="scale", namespace="team-b"),
         Step(verb="patch", group="discovery.k8s.io", resource="endpointslices"),

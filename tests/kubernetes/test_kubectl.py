@@ -212,7 +212,7 @@ def test_the_doctor_names_a_missing_rule(plane: ControlPlane, box: FakeBox) -> N
     del box
     _stand_up(plane)
     rules = plane.cluster.get(ROLE)["rules"]
-    plane.cluster.patch(ROLE, {"rules": [one for one in rules if "tokenreviews" not in one["resources"]]})
+    plane.cluster.patch(ROLE, {"rules": [one for one in rules if "tokenreviews" not in one.get("resources", ())]})
     done = zerogate(plane, "doctor")
     plane.cluster.patch(ROLE, {"rules": rules})
     assert done.exit_code == ExitCode.FAILED

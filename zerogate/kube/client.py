@@ -48,11 +48,21 @@ class KubeClient:
         await self._transport.aclose()
 
     async def request(
-        self, method: str, path: str, *, asked: Asked, body: Json = None, priority: Priority = Priority.READ
+        self,
+        method: str,
+        path: str,
+        *,
+        asked: Asked,
+        body: Json = None,
+        accept: str = "",
+        priority: Priority = Priority.READ,
     ) -> bytes:
-        """Anything that the verbs below do not say, such as discovery or a TokenReview: the body of the answer."""
+        """Anything that the verbs below do not say, such as discovery or a TokenReview: the body of the answer.
+
+        `accept`: its type, where the server calls it by another name than JSON.
+        """
         data = None if body is None else msgspec.json.encode(body)
-        return await self._transport.request(Call(method, path, asked, data=data, priority=priority))
+        return await self._transport.request(Call(method, path, asked, data=data, accept=accept, priority=priority))
 
     async def get(
         self,

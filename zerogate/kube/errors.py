@@ -13,7 +13,10 @@ from zerogate.kube.decoding import Status
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
-    """A request in the words of RBAC: verb, API group, resource (with its subresource), namespace, name."""
+    """A request in the words of RBAC: verb, API group, resource (with its subresource), namespace, name.
+
+    A resource that begins with a slash is a path of the server's own (a `nonResourceURL`).
+    """
 
     verb: str
     group: str = ""
@@ -29,6 +32,8 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def rule(self) -> str:
         """The RBAC rule that permits it, as one line of a Role or ClusterRole."""
+        if self.resource.startswith("/"):
+            return f'{{"nonResourceURLs": ["{self.resource}"], "verbs": ["{self.verb}"]}}'
         words = {"apiGroups": [self.group], "resources": [self.resource], "verbs": [self.verb]}
         return f"{{{', '.join(f'{key}: {json.dumps(value)}' for key, value in words.items())}}}"
 

@@ -24,6 +24,10 @@ TARGETS: Final = f"{RECORDS}target-ports"
 _NO_SELECTOR: Final = "it has no selector, so nobody knows where it leads"
 
 
+_Pair = tuple[str, str, str]
+"""Namespace, a label, its value."""
+
+
 class FrontPort(msgspec.Struct, frozen=True, kw_only=True):
     """A port of a Service that leads to the model. `index`: among the Service's ports."""
 
@@ -62,8 +66,56 @@ class Refused(msgspec.Struct, frozen=True):
     reason: str
 
 
+class Selected:
+    """Services by one pair of what they select, so that a workload looks only at those that may be its own: thousands
+    of each are looked at in a time that grows as they do."""
+
+    def __init__(self, services: Iterable[Service] = ()) -> None:
+        self._by_pair: dict[_Pair, dict[Key, Service]] = {}
+        self._without: dict[Key, Service] = {}
+        """Those that select nothing."""
+        for service in services:
+            self.add(service)
+
+    def add(self, service: Service) -> None:
+        """It is new; one of the same name was removed."""
+        self._place(service)[service.key] = service
+
+    def remove(self, service: Service) -> None:
+        """It is gone, or different, as it was."""
+        pair = _pair(service)
+        found = self._place(service)
+        found.pop(service.key, None)
+        if pair is not None and not found:
+            del self._by_pair[pair]
+
+    def near(self, entry: Managed) -> list[Service]:
+        """Those that may lead to the workload, and one of its name that leads nowhere."""
+        template = entry.template
+        labels = template.metadata.labels if template is not None and template.metadata is not None else None
+        pairs = ((entry.key[0], name, value) for name, value in (labels or {}).items())
+        found = [service for pair in pairs for service in self._by_pair.get(pair, {}).values()]
+        namesake = self._without.get(entry.key)
+        return found if namesake is None else [*found, namesake]
+
+    def _place(self, service: Service) -> dict[Key, Service]:
+        pair = _pair(service)
+        return self._without if pair is None else self._by_pair.setdefault(pair, {})
+
+
+def _pair(service: Service) -> _Pair | None:
+    selector = service.spec.selector
+    if not selector:
+        return None
+    name = min(selector)
+    return service.metadata.namespace, name, selector[name]
+
+
 def fronts_of(entry: Managed, services: Collection[Service]) -> tuple[list[Front], list[Refused]]:
-    """The Services of the workload's namespace that lead to it, and those that do and cannot be taken over."""
+    """The Services of the workload's namespace that lead to it, and those that do and cannot be taken over.
+
+    `services`: all of them, or those that are `Selected.near` it.
+    """
     template = entry.template
     if template is None or template.metadata is None:
         return [], [Refused(entry.key, entry.uid, "it has no pod template")]

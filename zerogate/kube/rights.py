@@ -16,7 +16,10 @@ _HOOKS: Final = ("mutatingwebhookconfigurations", "validatingwebhookconfiguratio
 
 
 class Right(msgspec.Struct, frozen=True, kw_only=True):
-    """One rule. `at_home`: in zerogate's own namespace alone. `names`: of those objects alone."""
+    """One rule. `at_home`: in zerogate's own namespace alone. `names`: of those objects alone.
+
+    Resources that begin with a slash are paths of the API server's own (`nonResourceURLs`).
+    """
 
     group: str
     resources: tuple[str, ...]
@@ -37,7 +40,10 @@ WORKLOADS: Final = (Workloads("apps", "deployments"), Workloads("apps", "statefu
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
-    """One question to the API server: may this be done? `name` and `namespace` are empty where it is for all."""
+    """One question to the API server: may this be done? `name` and `namespace` are empty where it is for all.
+
+    A resource that begins with a slash is a path of its own.
+    """
 
     verb: str
     group: str
@@ -45,6 +51,11 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     subresource: str = ""
     name: str = ""
     namespace: str = ""
+
+    @property
+    def is_path(self) -> bool:
+        """Whether it is about a path of the API server's own."""
+        return self.resource.startswith("/")
 
 
 def rights_of(
@@ -134,6 +145,10 @@ def _decides(release: str, workloads: Sequence[Workloads]) -> Iterator[Right]:
     yield Right(
         group="authentication.k8s.io", resources=("tokenreviews",), verbs=("create",), why="whose report it is"
     )  # fmt: skip
+    yield Right(
+        group="", resources=("/.well-known/openid-configuration", "/openid/v1/jwks"), verbs=("get",),
+        why="the keys that tokens of ServiceAccounts are signed with: thousands are judged without a question for each",
+    )  # fmt: skip
     leases = ("leases",)
     yield Right(
         group="coordination.k8s.io", resources=leases, verbs=("create",), at_home=True,
@@ -180,7 +195,7 @@ def _takes_over() -> Iterator[Right]:
 def steps_of(right: Right, home: str) -> Iterator[Step]:
     """Each single thing that a rule allows."""
     for full in right.resources:
-        resource, _, sub = full.partition("/")
+        resource, _, sub = (full, "", "") if full.startswith("/") else full.partition("/")
         for verb in right.verbs:
             for name in right.names or ("",):
                 yield Step(
@@ -191,6 +206,8 @@ def steps_of(right: Right, home: str) -> Iterator[Step]:
 
 def rule_text(step: Step) -> str:
     """The rule that allows it, as one line of a Role or ClusterRole."""
+    if step.is_path:
+        return f'{{nonResourceURLs: ["{step.resource}"], verbs: ["{step.verb}"]}}'
     full = f"{step.resource}/{step.subresource}" if step.subresource else step.resource
     names = f', resourceNames: ["{step.name}"]' if step.name else ""
     return f'{{apiGroups: ["{step.group}"], resources: ["{full}"]{names}, verbs: ["{step.verb}"]}}'

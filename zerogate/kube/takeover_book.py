@@ -16,7 +16,7 @@ import msgspec
 
 from zerogate.kube.catalog import Managed
 from zerogate.kube.event_book import About, Happening
-from zerogate.kube.fronts import Front, Refused, fronts_of, has_name, moves_to_number
+from zerogate.kube.fronts import Front, Refused, Selected, fronts_of, has_name, moves_to_number
 from zerogate.kube.objects import EndpointSlice, Key, Pod, Service
 from zerogate.kube.port_ledger import Claim, PortLedger
 from zerogate.kube.slice_book import SliceBook, is_ours, service_key
@@ -244,13 +244,11 @@ class TakeoverBook:
 
     def _sort(self) -> tuple[dict[Key, Front], dict[str, tuple[Refused, ...]]]:
         """Which Services are fronts, and by workload what cannot be one. Followers are asked by people too."""
-        by_namespace: dict[str, list[Service]] = {}
-        for service in self._services.values():
-            by_namespace.setdefault(service.metadata.namespace, []).append(service)
+        selected = Selected(self._services.values())
         fronts: dict[Key, Front] = {}
         refused: dict[str, tuple[Refused, ...]] = {}
         for name, entry in self._workloads.items():
-            found, unfit = fronts_of(entry, by_namespace.get(entry.key[0], ()))
+            found, unfit = fronts_of(entry, selected.near(entry))
             refused[name] = tuple(unfit) if found else (*unfit, _none(entry)) if len(unfit) != 1 else tuple(unfit)
             for front in found:
                 fronts.setdefault(front.key, front)

@@ -54,6 +54,8 @@ class Call(msgspec.Struct, frozen=True):
     query: Mapping[str, str] = {}
     data: bytes | None = None
     content: str = "application/json"
+    accept: str = ""
+    """The type of the answer, where it is not JSON by name."""
     priority: Priority = Priority.READ
 
 
@@ -160,6 +162,8 @@ class Transport:
             raise Unreachable(call.asked, "this client was closed")
         url = self._access.server + call.path
         headers = self._access.headers() | ({"Content-Type": call.content} if call.data is not None else {})
+        if call.accept:
+            headers["Accept"] = call.accept
         if self._access.server_name:
             more["server_hostname"] = self._access.server_name
         try:

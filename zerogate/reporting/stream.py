@@ -49,13 +49,20 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CONNECT_S: Final = 3.0
-"""For a connection, and as long again for the welcome."""
+"""For a connection."""
+ANSWER_S: Final = 10.0
+"""For a proof, and as long again for the welcome: an autoscaler to which thousands come at once takes up to 5 s for
+each and says then why not. Who gave up before that would only come again, and make them more."""
 FIRST_PAUSE_S: Final = 0.1
 LONGEST_PAUSE_S: Final = 5.0
 """Between tries, doubled each time and jittered: ten thousand sidecars of an autoscaler that was replaced come back
 over some seconds, at about 1 ms each."""
 REFUSED_PAUSE_S: Final = 30.0
 """After a refusal, which stands until a person or a new token changes it."""
+LONGEST_APPOINTMENT_S: Final = 30.0
+"""Whoever says when to come again."""
+_LATE_S: Final = 0.1
+"""At random, for those that were told the same."""
 SLICE: Final = 128
 """Messages in one callback, a few microseconds each: a loop that carries traffic stays smooth, whatever comes."""
 _LASTED_S: Final = 10.0
@@ -102,6 +109,7 @@ class Stream:
         self._told_token = ""
         self._connection: _Connection | None = None
         self._is_refused = False
+        self._come_again_s = 0.0
         self._said = ""
 
     async def run(self) -> None:
@@ -117,22 +125,26 @@ class Stream:
                 pause_s = REFUSED_PAUSE_S
             elif now() - began_s > _LASTED_S:
                 pause_s = 0.0
+            if self._come_again_s:
+                # an appointment, and not one more of many blind tries
+                await asyncio.sleep(self._come_again_s + self._jitter() * _LATE_S)
+                continue
             await asyncio.sleep(pause_s * (0.5 + self._jitter()))
             pause_s = max(FIRST_PAUSE_S, min(LONGEST_PAUSE_S, pause_s * 2))
 
     async def _connect_and_stay(self) -> None:
-        self._is_refused = False
+        self._is_refused, self._come_again_s = False, 0.0
         async with asyncio.timeout(CONNECT_S):
             connection = await self._connect()
         self._connection = connection
         try:
             if self._asked.key is not None:
-                async with asyncio.timeout(CONNECT_S):
+                async with asyncio.timeout(ANSWER_S):
                     await self._ask_for_proof(connection, self._asked.key)
             hello = self._owner.hello()
             self._told_token = hello.token
             connection.say(frame(hello), PREAMBLE if connection.session is None else b"")
-            async with asyncio.timeout(CONNECT_S):
+            async with asyncio.timeout(ANSWER_S):
                 await asyncio.wait((connection.welcomed, connection.lost), return_when=asyncio.FIRST_COMPLETED)
             await connection.lost
         finally:
@@ -142,22 +154,18 @@ class Stream:
 
     async def _connect(self) -> "_Connection":
         """Raises OSError, also where the other side is not who it should be."""
-        asked, host, port = self._asked, self.address.host, self.address.port
-        loop = asyncio.get_running_loop()
+        asked = self._asked
         connection = _Connection(self)
         if asked.trust is None:
-            await loop.create_connection(lambda: connection, host, port)
+            await self._dial(lambda: connection)
             return connection
         # late: OpenSSL is not for everybody
         from zerogate.http.tls_transport import TlsTransport
 
         context = asked.trust.context()
-        transport, _ = await loop.create_connection(
-            lambda: TlsTransport(
-                context, connection.take_tls, connection.fail, server_name=asked.name
-            ),
-            host, port,
-        )  # fmt: skip
+        transport = await self._dial(
+            lambda: TlsTransport(context, connection.take_tls, connection.fail, server_name=asked.name)
+        )
         try:
             await asyncio.wait((connection.made, connection.lost), return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -167,23 +175,22 @@ class Stream:
             raise OSError(f"whoever answers does not prove to be {asked.name}: {connection.failure or 'it went away'}")
         return connection
 
+    async def _dial(self, protocol: Callable[[], asyncio.Protocol]) -> Any:
+        loop = asyncio.get_running_loop()
+        transport, _ = await loop.create_connection(protocol, self.address.host, self.address.port)
+        return transport
+
     async def _ask_for_proof(self, connection: "_Connection", key: "Key") -> None:
         """Raises OSError where it is not proved."""
-        from zerogate.reporting.proof import NONCE_BYTES, Session
+        from zerogate.reporting.proof import NONCE_BYTES
 
-        nonce = os.urandom(NONCE_BYTES)
-        connection.write(PROVEN_PREAMBLE + frame(Challenge(key.name, nonce)))
-        await asyncio.wait((connection.proof, connection.lost), return_when=asyncio.FIRST_COMPLETED)
-        if not connection.proof.done():
+        connection.nonce = os.urandom(NONCE_BYTES)
+        connection.write(PROVEN_PREAMBLE + frame(Challenge(key.name, connection.nonce)))
+        await asyncio.wait((connection.proven, connection.lost), return_when=asyncio.FIRST_COMPLETED)
+        if not connection.proven.done():
             raise OSError("it went away before it proved to be an autoscaler")
-        proof = connection.proof.result()
-        try:
-            session = Session(key, nonce, proof.nonce, is_source=True)
-        except WireError as error:
-            raise OSError(f"it is no autoscaler, and is told nothing: {error}") from error
-        if not session.is_proven_by(proof.proof):
-            raise OSError("it does not know this sidecar's key, so it is no autoscaler, and is told nothing")
-        connection.session = session
+        if connection.session is None:
+            raise OSError(connection.failure)
 
     def say(self, data: bytes) -> bool:
         """One frame. False where it cannot be written now, or is not connected."""
@@ -224,7 +231,7 @@ class Stream:
             self._owner.on_ack(self, message.number, is_leading=message.leading)
         elif isinstance(message, TurnedAway):
             self._is_refused = not message.is_passing
-            self._say(f"the autoscaler at {self.address} takes no reports from here: {message.reason}")
+            self._make_appointment(message)
         elif isinstance(message, Quiesce | Reopen):
             self._owner.on_order(self, message)
         elif isinstance(message, Welcome) and not self.is_open:
@@ -236,13 +243,34 @@ class Stream:
             self._owner.on_ack(self, 0, is_leading=message.leading)
 
     def _on_unproven(self, connection: "_Connection", message: ToSource) -> None:
-        if isinstance(message, Proof) and not connection.proof.done():
-            connection.proof.set_result(message)
+        if isinstance(message, Proof) and not connection.proven.done():
+            self._on_proof(connection, message)
         elif isinstance(message, TurnedAway):
             # whoever says so, it is worth a try soon: perhaps another answers there by then
-            self._say(f"the autoscaler at {self.address} takes no reports from here: {message.reason}")
+            self._make_appointment(message)
+            connection.abort()
         else:
             raise WireError("it speaks before it has proved to be an autoscaler")
+
+    def _on_proof(self, connection: "_Connection", message: Proof) -> None:
+        """At once: what follows in the same packet has a code already."""
+        from zerogate.reporting.proof import Session
+
+        key = self._asked.key
+        assert key is not None
+        try:
+            session = Session(key, connection.nonce, message.nonce, is_source=True)
+            if not session.is_proven_by(message.proof):
+                raise WireError("it does not know this sidecar's key")
+            connection.session = session
+        except WireError as error:
+            connection.failure = OSError(f"it is no autoscaler, and is told nothing: {error}")
+        connection.proven.set_result(None)
+
+    def _make_appointment(self, message: TurnedAway) -> None:
+        if message.is_passing and message.come_again_s > 0.0:
+            self._come_again_s = min(max(message.come_again_s, FIRST_PAUSE_S), LONGEST_APPOINTMENT_S)
+        self._say(f"the autoscaler at {self.address} takes no reports from here: {message.reason}")
 
     def on_writable(self, can_write: bool) -> None:
         """The autoscaler has stopped or begun to read."""
@@ -265,7 +293,9 @@ class _Connection(asyncio.Protocol):
         self.lost: asyncio.Future[None] = loop.create_future()
         self.made: asyncio.Future[None] = loop.create_future()
         """Connected, and with TLS proved."""
-        self.proof: asyncio.Future[Proof] = loop.create_future()
+        self.nonce = b""
+        """Ours, of the challenge."""
+        self.proven: asyncio.Future[None] = loop.create_future()
         self.failure: Exception | None = None
         self.session: Session | None = None
         """Codes of messages, from the proof on."""
@@ -336,10 +366,12 @@ class _Connection(asyncio.Protocol):
         self._stream.on_writable(True)
 
     def say(self, framed: bytes, greeting: bytes = b"") -> None:
-        self._transport.write(greeting + (framed if self.session is None else self.session.seal(framed)))
+        self.write(greeting + (framed if self.session is None else self.session.seal(framed)))
 
     def write(self, data: bytes) -> None:
-        self._transport.write(data)
+        # uvloop raises where it is closed already, as it is when one is turned away at once
+        if not self._transport.is_closing():
+            self._transport.write(data)
 
     def close(self) -> None:
         self._transport.close()

@@ -139,10 +139,14 @@ class Ack(msgspec.Struct, frozen=True, array_like=True, tag=11):
 
 
 class TurnedAway(msgspec.Struct, frozen=True, array_like=True, tag=12):
-    """The stream is closed, and why, for a person. `is_passing`: the next try may well succeed."""
+    """The stream is closed, and why, for a person. `is_passing`: the next try may well succeed.
+
+    `come_again_s`: in so many seconds there is time for it; 0: that is not known.
+    """
 
     reason: str
     is_passing: bool = False
+    come_again_s: float = 0.0
 
 
 class Quiesce(msgspec.Struct, frozen=True, array_like=True, tag=13):

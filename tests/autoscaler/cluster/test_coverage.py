@@ -1,5 +1,6 @@
 """Who should report, and which ways to a service nobody counts."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -34,28 +35,46 @@ def coverage(*pods: Pod, lost: tuple[str, ...] = ()) -> Coverage:
     return made
 
 
+def taken(it: Coverage, heard: Sequence[str] = ()) -> tuple[dict[str, str | None], list[str]]:
+    changes = it.take_expected(heard, 100)
+    return changes.added, changes.gone
+
+
 def test_a_pod_that_no_node_takes_yet_has_nothing_to_report() -> None:
     unscheduled = {"type": "PodScheduled", "status": "False"}
     it = coverage(pod("llama-1", phase="Pending", conditions=[unscheduled]))
-    assert it.expected([]) == {}
+    assert taken(it) == ({}, [])
     it.set_pod(SERVICE, pod("llama-1", phase="Pending", conditions=[{**unscheduled, "status": "True"}]))
-    assert it.expected([]) == {"ml/llama-1": SERVICE}
+    assert taken(it) == ({"ml/llama-1": SERVICE}, [])
 
 
 def test_each_pod_with_a_sidecar_should_report_its_own_service() -> None:
     it = coverage(pod("llama-1"), pod("llama-2", sidecar=False))
-    assert it.expected([]) == {"ml/llama-1": SERVICE}
+    assert taken(it) == ({"ml/llama-1": SERVICE}, [])
+    it.remove_pod(SERVICE, "llama-1")
+    it.remove_pod(SERVICE, "llama-2")
+    assert taken(it) == ({}, ["ml/llama-1"])
 
 
 def test_a_gateway_is_expected_by_each_worker_that_was_heard_and_by_its_pod_before() -> None:
     it = coverage()
-    it.set_gateway(("system", "gateway-1"), is_there=True)
-    it.set_gateway(("system", "gateway-2"), is_there=True)
+    it.set_gateway(("system", "gateway-1"), "u1")
+    it.set_gateway(("system", "gateway-2"), "u2")
+    assert taken(it) == ({"system/gateway-1": None, "system/gateway-2": None}, [])
     heard = ["system/gateway-1/a", "system/gateway-1/b", "system/stranger/a", "somebody"]
-    assert it.expected(heard) == {"system/gateway-1/a": None, "system/gateway-1/b": None, "system/gateway-2": None}
-    assert it.expected([]) == it.expected(heard)
-    it.set_gateway(("system", "gateway-1"), is_there=False)
-    assert it.expected([]) == {"system/gateway-2": None}
+    assert taken(it, heard) == ({"system/gateway-1/a": None, "system/gateway-1/b": None}, ["system/gateway-1"])
+    assert taken(it, heard) == ({}, [])
+    it.remove_gateway(("system", "gateway-1"))
+    assert taken(it) == ({}, ["system/gateway-1/a", "system/gateway-1/b"])
+
+
+def test_a_gateway_is_the_very_pod_that_is_there() -> None:
+    it = coverage()
+    it.set_gateway(("system", "gateway-1"), "u1")
+    asked = [("system", "gateway-1", "u1"), ("system", "gateway-1", "u0"), ("system", "gateway-1", ""), ("", "x", "u1")]
+    assert [it.is_gateway(*one) for one in asked] == [True, False, False, False]
+    it.remove_gateway(("system", "gateway-1"))
+    assert not it.is_gateway("system", "gateway-1", "u1")
 
 
 def test_a_pod_is_known_by_its_uid_too() -> None:
@@ -70,8 +89,9 @@ def test_a_pod_is_known_by_its_uid_too() -> None:
 
 def test_services_that_are_gone_take_their_pods_along() -> None:
     it = coverage(pod())
+    taken(it)
     it.keep({})
-    assert it.expected([]) == {}
+    assert taken(it) == ({}, ["ml/llama-1"])
     assert it.service_of("ml", "llama-1", "") is None
 
 

@@ -1,15 +1,22 @@
 """Whose a token is: asked once, remembered for as long as it lives, and no more than it proves."""
 
+import asyncio
 import base64
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 
-from autoscaler.cluster.identities import LEAST_S, REMEMBERED_S, Identities, expires_in_s
+from autoscaler.cluster.identities import Identities
+from autoscaler.cluster.reviews import LEAST_S, REMEMBERED_S, expires_in_s
+from autoscaler.cluster.token_keys import DISCOVERY, TokenKeys
 from autoscaler.identity import Identity, Refused
+from tests.autoscaler.cluster import signed
 from zerogate.kube.client import KubeClient
-from zerogate.kube.errors import Asked, Unreachable
+from zerogate.kube.errors import Asked, Forbidden, Unreachable
+from zerogate.tasks import Nursery
 
 WALL_S = 1_790_000_000.0
 
@@ -138,3 +145,221 @@ def test_a_token_says_itself_how_long_it_lives() -> None:
     assert expires_in_s(token(90.0), WALL_S) == 90.0
     for opaque in ("", "opaque", "a.b.c", "a.e30.c"):
         assert expires_in_s(opaque, WALL_S) == REMEMBERED_S
+
+
+class Keyed(Server):
+    """A server that also tells its keys; it answers reviews when `is_open`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.keys = [SIGNER.jwk()]
+        self.fetched = 0
+        self.hides_keys = False
+        self.is_open = asyncio.Event()
+        self.is_open.set()
+
+    async def request(self, method: str, path: str, *, asked: Asked, body: Any = None, **more: Any) -> bytes:
+        if method == "POST":
+            await self.is_open.wait()
+            return await super().request(method, path, asked=asked, body=body, **more)
+        if self.hides_keys:
+            raise Forbidden(asked, f'User "zerogate" cannot get path "{path}"', status=403)
+        if self.is_away:
+            raise Unreachable(asked, "gone")
+        self.fetched += 1
+        return signed.discovery() if path == DISCOVERY else signed.jwks(*self.keys)
+
+
+class KeyedRoom:
+    def __init__(self) -> None:
+        self.server = Keyed()
+        self.now_s = 100.0
+        self.wall_s = signed.WALL_S
+        self.pods = {("ml", "llama-1", "u1"): "ml/llama"}
+        self.gateways = {("system", "gateway-1", "g1")}
+        self.withdrawn: list[bytes] = []
+        self.was_withdrawn = asyncio.Event()
+        self.keys = TokenKeys(self.server, audience=signed.AUDIENCE, clock=self.clock, calendar=lambda: self.wall_s)
+        self.it = Identities(
+            self.server, lambda *pod: self.pods.get(pod), home="system", audience=signed.AUDIENCE,
+            reporters=("zerogate-gateway",), keys=self.keys, is_ours=lambda *pod: pod in self.gateways,
+            on_withdrawn=self.withdraw, clock=self.clock, calendar=lambda: self.wall_s,
+        )  # fmt: skip
+
+    def clock(self) -> float:
+        self.now_s += 0.5
+        return self.now_s
+
+    def withdraw(self, token_id: bytes, why: Refused) -> None:
+        assert why.reason
+        self.withdrawn.append(token_id)
+        self.was_withdrawn.set()
+
+    @asynccontextmanager
+    async def confirming(self) -> AsyncIterator[None]:
+        nursery = Nursery()
+        nursery.start(self.it.confirm(), name="confirm")
+        yield
+        await nursery.aclose()
+
+    async def until_confirmed(self) -> None:
+        async with asyncio.timeout(5), self.confirming():
+            while self.it.doubted or not self.it.reviews:
+                await asyncio.sleep(0)
+            await asyncio.sleep(0.01)
+
+
+SIGNER, STRANGER = signed.Signer(), signed.Signer()
+
+
+@pytest.fixture
+async def keyed() -> KeyedRoom:
+    room = KeyedRoom()
+    await room.keys.fetch()
+    return room
+
+
+async def test_a_pod_that_is_there_is_believed_before_the_server_is_asked(keyed: KeyedRoom) -> None:
+    token = SIGNER.token()
+    found = await keyed.it.authenticate(token)
+    assert isinstance(found, Identity)
+    assert (found.name, found.pod, found.service) == ("ml/llama-1", "ml/llama-1", "ml/llama")
+    assert 3600.0 - 5 < found.expires_s - keyed.now_s <= 3600.0
+    assert (keyed.it.reviews, keyed.it.doubted) == (0, 1)
+    keyed.server.status = proven()
+    await keyed.until_confirmed()
+    assert (keyed.it.reviews, keyed.withdrawn) == (1, [])
+    await keyed.it.authenticate(token)
+    assert keyed.it.doubted == 0, "what the server has said is remembered"
+
+
+async def test_who_shows_a_token_again_before_it_was_judged_costs_no_second_review(keyed: KeyedRoom) -> None:
+    token = SIGNER.token()
+    for _ in range(3):
+        assert isinstance(await keyed.it.authenticate(token), Identity)
+    keyed.server.status = proven()
+    await keyed.until_confirmed()
+    assert keyed.it.reviews == 1
+
+
+async def test_what_the_server_refuses_afterwards_is_taken_back_and_not_believed_again(keyed: KeyedRoom) -> None:
+    token = SIGNER.token()
+    found = await keyed.it.authenticate(token)
+    assert isinstance(found, Identity)
+    keyed.server.status = {"authenticated": False, "error": "its account was deleted"}
+    async with asyncio.timeout(5), keyed.confirming():
+        await keyed.was_withdrawn.wait()
+    assert keyed.withdrawn == [found.token_id]
+    again = await keyed.it.authenticate(token)
+    assert isinstance(again, Refused)
+    assert (keyed.it.reviews, keyed.it.withdrawn) == (2, 1)
+
+
+async def test_a_server_that_is_away_takes_nothing_back_and_is_asked_again(
+    keyed: KeyedRoom, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("autoscaler.cluster.identities._SERVER_AGAIN_S", 0.01)
+    keyed.server.is_away = True
+    assert isinstance(await keyed.it.authenticate(SIGNER.token()), Identity)
+    async with asyncio.timeout(5), keyed.confirming():
+        while keyed.it.reviews < 3:
+            await asyncio.sleep(0.01)
+        assert keyed.withdrawn == []
+        keyed.server.is_away, keyed.server.status = False, {"authenticated": False}
+        await keyed.was_withdrawn.wait()
+
+
+async def test_a_gateway_whose_pod_lives_is_believed_at_once(keyed: KeyedRoom) -> None:
+    token = SIGNER.token(**signed.body("zerogate-gateway", "system", "gateway-1", "g1"))
+    found = await keyed.it.authenticate(token)
+    assert isinstance(found, Identity)
+    assert (found.pod, found.service, keyed.it.reviews) == ("system/gateway-1", None, 0)
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [
+        signed.body(uid="the one before"),
+        signed.body(pod="unknown"),
+        signed.body(namespace="other"),
+        signed.body("zerogate-gateway", "system", "gateway-1", "the one before"),
+        signed.body("zerogate-gateway", "system", "llama-1", "u1"),
+        {"aud": ["https://kubernetes.default.svc"]},
+        {"exp": signed.WALL_S - 1},
+    ],
+    ids=["another uid", "no pod", "another namespace", "a gateway that is gone", "no gateway", "another audience",
+         "expired"],
+)  # fmt: skip
+async def test_what_the_keys_do_not_prove_is_shown_to_the_server_first(
+    keyed: KeyedRoom, claims: dict[str, Any]
+) -> None:
+    keyed.server.status = {"authenticated": False}
+    assert isinstance(await keyed.it.authenticate(SIGNER.token(**claims)), Refused)
+    assert (keyed.it.reviews, keyed.it.doubted) == (1, 0)
+
+
+async def test_a_forged_token_is_refused_without_a_question(keyed: KeyedRoom) -> None:
+    found = await keyed.it.authenticate(STRANGER.token())
+    assert isinstance(found, Refused)
+    assert not found.is_passing
+    assert keyed.it.reviews == 0
+
+
+@pytest.mark.parametrize("why", ["hidden", "away", "empty"])
+async def test_without_keys_the_server_judges_first(why: str) -> None:
+    room = KeyedRoom()
+    room.server.hides_keys = why == "hidden"
+    room.server.is_away = why == "away"
+    if why == "empty":
+        room.server.keys = []
+    await room.keys.fetch()
+    assert not room.keys.are_known
+    room.server.is_away, room.server.status = False, proven()
+    assert isinstance(await room.it.authenticate(SIGNER.token()), Identity)
+    assert (room.it.reviews, room.it.doubted) == (1, 0)
+
+
+async def test_keys_that_are_not_told_any_more_are_believed_no_more_and_those_of_before_an_outage_are(
+    keyed: KeyedRoom,
+) -> None:
+    keyed.server.is_away = True
+    await keyed.keys.fetch()
+    assert keyed.keys.are_known
+    keyed.server.is_away, keyed.server.hides_keys = False, True
+    await keyed.keys.fetch()
+    assert not keyed.keys.are_known
+
+
+async def test_a_key_that_is_not_known_is_asked_for_soon_and_not_each_time(
+    keyed: KeyedRoom, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("autoscaler.cluster.token_keys.AGAIN_S", 0.0)
+    renewed = signed.Signer("two")
+    keyed.server.keys.append(renewed.jwk())
+    keyed.server.status = proven()
+    before = keyed.server.fetched
+    nursery = Nursery()
+    nursery.start(keyed.keys.run(), name="keys")
+    await asyncio.sleep(0)
+    assert keyed.server.fetched == before, "nobody asked for any"
+    assert isinstance(await keyed.it.authenticate(renewed.token()), Identity)
+    async with asyncio.timeout(5):
+        while keyed.keys.judge(renewed.token()) == "unknown":
+            await asyncio.sleep(0)
+    await nursery.aclose()
+    assert keyed.it.reviews == 1
+
+
+async def test_for_whom_the_server_has_no_time_now_is_told_when_to_come_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("autoscaler.cluster.identities._MOST_WAITING", 2)
+    room = KeyedRoom()
+    room.server.status = proven()
+    room.server.is_open.clear()
+    async with asyncio.TaskGroup() as group:
+        for salt in "ab":
+            group.create_task(room.it.authenticate(token(salt=salt)))
+        await asyncio.sleep(0)
+        put_off = [await room.it.authenticate(token(salt=salt)) for salt in "cd"]
+        room.server.is_open.set()
+    assert all(isinstance(one, Refused) and one.is_passing and one.come_again_s > 0.0 for one in put_off)
+    assert isinstance(await room.it.authenticate(token(salt="c")), Identity)

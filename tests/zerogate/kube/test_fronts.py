@@ -12,6 +12,7 @@ from zerogate.kube.fronts import (
     Bypass,
     Front,
     Move,
+    Selected,
     fronts_of,
     has_name,
     misfit,
@@ -214,3 +215,39 @@ def test_a_port_that_no_container_has_is_said() -> None:
     )
     assert misfit(entry(port="http")) == ""
     assert misfit(entry(port="grpc", inject="false")) == ""
+
+
+def test_a_workload_looks_at_services_that_may_be_its_own_and_at_no_others() -> None:
+    mine = [
+        service(),
+        service(name="second", selector={"v": "1", "app": "llm"}),
+        service(name="third", selector={"v": "1"}),
+    ]
+    near = [service(name="both", selector={"app": "llm", "v": "2"})]
+    others = [service(name=f"other-{number}", selector={"app": f"other-{number}"}) for number in range(50)]
+    bare = [service(name=f"bare-{number}", selector=None) for number in range(50)]
+    it = Selected([*others, *mine, *bare, *near])
+    assert sorted(one.metadata.name for one in it.near(entry())) == ["both", "llm", "second", "third"]
+    assert fronts_of(entry(), it.near(entry())) == fronts_of(entry(), mine)
+
+
+def test_a_namesake_without_a_selector_is_looked_at_too() -> None:
+    lone = service(selector=None)
+    it = Selected([lone, service(name="other", selector={"app": "other"})])
+    assert it.near(entry()) == [lone]
+    assert fronts_of(entry(), it.near(entry())) == fronts_of(entry(), [lone])
+    it.remove(lone)
+    assert it.near(entry()) == []
+
+
+def test_a_service_that_was_removed_or_changed_is_found_no_more_and_leaves_nothing_behind() -> None:
+    it = Selected()
+    before, after = service(), service(selector={"app": "other"})
+    it.add(before)
+    it.remove(before)
+    it.add(after)
+    assert it.near(entry()) == []
+    it.remove(after)
+    it.remove(after)
+    assert not it._by_pair
+    assert not it._without

@@ -1,12 +1,29 @@
 """A stream to an autoscaler that says more than it should."""
 
 import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 
 from tests.zerogate.http.rig import replica
-from zerogate.reporting.stream import SLICE, Stream
-from zerogate.reporting.wire import Ack, Hello, Order, Welcome, frame
+from zerogate.clock import now
+from zerogate.reporting import stream as streams
+from zerogate.reporting.proof import MASTER_BYTES, NONCE_BYTES, Session, new_key
+from zerogate.reporting.stream import LONGEST_APPOINTMENT_S, SLICE, Asked, Stream
+from zerogate.reporting.wire import (
+    PROVEN_PREAMBLE,
+    Ack,
+    Challenge,
+    Hello,
+    Order,
+    Proof,
+    TurnedAway,
+    Welcome,
+    frame,
+    read_from_source,
+)
 from zerogate.runtime.interface import Address
 from zerogate.tasks import Nursery
 
@@ -55,3 +72,100 @@ async def test_a_flood_of_words_is_heard_in_slices() -> None:
         await nursery.aclose()
         await asyncio.sleep(0)
     assert owner.most_at_once <= 2 * SLICE
+
+
+class Door:
+    """Says one thing to whoever comes, and ends; welcomes from the visit `open_from` on."""
+
+    def __init__(self, says: bytes, open_from: int = 2) -> None:
+        self.visits_s: list[float] = []
+        self.is_welcome = asyncio.Event()
+        self._says = says
+        self._open_from = open_from
+
+    async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.visits_s.append(now())
+        if len(self.visits_s) < self._open_from:
+            writer.write(self._says)
+            return
+        await reader.read(100)
+        writer.write(frame(Welcome(True)))
+        self.is_welcome.set()
+        await reader.read()
+
+
+@asynccontextmanager
+async def visiting(door: Door, kind: type[Stream] = Stream) -> AsyncIterator[Stream]:
+    nursery = Nursery()
+    async with replica(door.answer) as port:
+        stream = kind(Address("127.0.0.1", port), Owner(), lambda: 0.0)
+        nursery.start(stream.run(), name="a stream")
+        try:
+            yield stream
+        finally:
+            await nursery.aclose()
+            await asyncio.sleep(0)
+
+
+class Late(Stream):
+    """Hears that its first connection is lost before it could say a word."""
+
+    async def _dial(self, protocol: Callable[[], asyncio.Protocol]) -> Any:
+        made: list[Any] = []
+
+        def make() -> asyncio.Protocol:
+            made.append(protocol())
+            return made[0]  # type: ignore[no-any-return]
+
+        transport = await super()._dial(make)
+        if not self._said:
+            await made[0].lost
+        return transport
+
+
+async def test_who_is_turned_away_before_it_said_a_word_comes_again() -> None:
+    door = Door(frame(TurnedAway("full", is_passing=True)))
+    async with visiting(door, Late), asyncio.timeout(10):
+        await door.is_welcome.wait()
+
+
+async def test_who_is_told_when_to_come_again_comes_then() -> None:
+    door = Door(frame(TurnedAway("full", is_passing=True, come_again_s=0.5)))
+    async with visiting(door), asyncio.timeout(10):
+        await door.is_welcome.wait()
+    first_s, second_s = door.visits_s
+    assert 0.45 <= second_s - first_s < 5.0
+
+
+async def test_nobody_is_kept_away_for_longer_than_there_are_appointments(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "LONGEST_APPOINTMENT_S", LONGEST_APPOINTMENT_S / 100)
+    door = Door(frame(TurnedAway("full", is_passing=True, come_again_s=float("inf"))))
+    async with visiting(door), asyncio.timeout(10):
+        await door.is_welcome.wait()
+
+
+async def test_what_follows_the_proof_in_one_packet_is_understood() -> None:
+    key = new_key(b"m" * MASTER_BYTES, "ns/chat", "s" * 22)
+    visits_s: list[float] = []
+    second = asyncio.Event()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        visits_s.append(now())
+        if len(visits_s) == 2:
+            second.set()
+        await reader.readexactly(len(PROVEN_PREAMBLE))
+        length = int.from_bytes(await reader.readexactly(4), "big")
+        challenge = read_from_source(await reader.readexactly(length))
+        assert isinstance(challenge, Challenge)
+        session = Session(key, challenge.nonce, b"2" * NONCE_BYTES, is_source=False)
+        away = session.seal(frame(TurnedAway("full", is_passing=True, come_again_s=0.5)))
+        writer.write(frame(Proof(b"2" * NONCE_BYTES, session.proof)) + away)
+
+    nursery = Nursery()
+    async with replica(answer) as port:
+        nursery.start(Stream(Address("127.0.0.1", port), Owner(), lambda: 0.0, Asked(key=key)).run(), name="a stream")
+        async with asyncio.timeout(10):
+            await second.wait()
+        await nursery.aclose()
+        await asyncio.sleep(0)
+    assert visits_s[1] - visits_s[0] >= 0.45
