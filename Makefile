@@ -21,8 +21,8 @@ demo: environment-demo ## a real model goes 0 -> 1 -> 0 behind the gateway; KEEP
 test: environment-dev ## every test, the real model and the real cluster included
 	@$(BIN)/python -m pytest $(ARGS)
 
-test-fast: environment-dev ## the tests that need no real processes, on all cores; ARGS=-n0 for one after the other
-	@$(BIN)/python -m pytest -m "not slow and not model and not kubernetes" -n auto --dist loadscope $(ARGS)
+test-fast: environment-dev ## the tests that need no real processes, on all cores, in a minute; FUZZ=1 tries more at random
+	@FUZZ=$(or $(FUZZ),0.2) $(BIN)/python -m pytest -m "not slow and not model and not kubernetes" -n auto --dist loadscope $(ARGS)
 
 fuzz: environment-dev ## the tests that try at random, for long: FUZZ=100 times what `make test` tries
 	@FUZZ=$(or $(FUZZ),100) $(BIN)/python -m pytest -m fuzz --timeout 0 $(ARGS)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator, Iterator
 
 import pytest
 
-from tests import guards
+from tests import fuzz, guards
 from tests.loops import StockLoop, UvLoop
 
 RUN_TOKEN = f"ZEROGATE_TEST_RUN={uuid.uuid4().hex}"
@@ -20,6 +20,11 @@ HAS_FAILED = pytest.StashKey[bool]()
 
 
 def pytest_configure() -> None:
+    fuzz.load_profile()
+    _hand_on_signals()
+
+
+def _hand_on_signals() -> None:
     """Signals that whoever began this run has ignored, as `nohup` and `&` in a script do, reach what tests start.
 
     A child inherits what is ignored and not what is handled. This run itself goes on ignoring them.

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import uvloop
@@ -136,3 +137,61 @@ async def test_a_test_marked_uvloop_runs_on_it() -> None:
 
 async def test_other_tests_run_on_the_stock_loop() -> None:
     assert not isinstance(asyncio.get_running_loop(), uvloop.Loop)
+
+
+BODIES = """
+import asyncio
+import pytest
+
+pytestmark = pytest.mark.uvloop
+
+
+async def opened() -> list[asyncio.StreamWriter]:
+    server = await asyncio.start_server(lambda reader, writer: writer.close(), "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    streams = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3)]
+    server.close()
+    return [writer for _, writer in streams]
+
+
+async def test_fails() -> None:
+    writers = await opened()
+    assert writers == "its own error"
+
+
+async def test_leaks() -> None:
+    assert await opened()
+
+
+async def test_closes() -> None:
+    for writer in await opened():
+        writer.close()
+"""
+
+
+@pytest.mark.slow
+def test_a_failed_test_shows_its_own_error_and_one_that_passes_shows_what_it_left_open(tmp_path: Path) -> None:
+    (tmp_path / "test_bodies.py").write_text(BODIES)
+    root = Path(__file__).parents[1]
+    command = [sys.executable, "-m", "pytest", "-c", str(root / "pyproject.toml"), "-p", "tests.conftest", "-q"]
+    run = subprocess.run([*command, str(tmp_path)], cwd=root, capture_output=True, text=True, timeout=60)
+    summary = run.stdout.rpartition("short test summary info")[2]
+    told = [line.split(" - ")[0] for line in summary.splitlines() if line.startswith(("ERROR", "FAILED"))]
+    assert [line.split()[0] for line in told if line.endswith("test_fails")] == ["FAILED"], run.stdout
+    assert [line for line in told if line.endswith("test_leaks")], run.stdout
+    assert not [line for line in told if line.endswith("test_closes")], run.stdout
+
+
+@pytest.mark.slow
+def test_signals_that_whoever_began_the_run_ignores_reach_what_a_test_starts(tmp_path: Path) -> None:
+    (tmp_path / "test_child.py").write_text(
+        "import signal, subprocess, sys\n"
+        "def test_child() -> None:\n"
+        "    says = 'import signal; print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)'\n"
+        "    assert subprocess.check_output([sys.executable, '-c', says], text=True) == 'True\\n'\n"
+    )
+    root = Path(__file__).parents[1]
+    command = [sys.executable, "-m", "pytest", "-c", str(root / "pyproject.toml"), "-p", "tests.conftest", "-q"]
+    begun = ["sh", "-c", 'trap "" INT HUP; exec "$@"', "sh", *command, str(tmp_path)]
+    run = subprocess.run(begun, cwd=root, capture_output=True, text=True, timeout=60)
+    assert run.returncode == 0, run.stdout

@@ -7,15 +7,14 @@ A gateway here is what `gateway` is made of where replicas have sidecars. It can
 import asyncio
 import random
 import re
-import signal
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from activator.hold import Hold
 from activator.links import Links
-from tests.queueproxy.world import Program, start_sidecar, start_stub
-from tests.zerogate.http.rig import Client
+from tests.queueproxy.world import Program, ended, start_sidecar, start_stub
+from tests.zerogate.http.rig import LONGEST_S, Clients
 from zerogate.clock import now
 from zerogate.http.exchange import Exchange
 from zerogate.http.listener import Listener, bind
@@ -62,28 +61,24 @@ class Gateway:
 
     async def until_ready(self, count: int = 1) -> None:
         """Wait until so many replicas take requests."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(LONGEST_S):
             while self.hold.ready != count:
                 await asyncio.sleep(0.005)
 
     async def get(self, path: str) -> bytes:
         """The whole answer to a GET on a connection of its own."""
-        client = Client(*await asyncio.open_connection("127.0.0.1", self.port, limit=1 << 20))
-        try:
-            await client.send(f"GET {path} HTTP/1.1\r\nHost: chat\r\nConnection: close\r\n\r\n".encode())
-            return await asyncio.wait_for(client.reader.read(), 60)
-        finally:
-            client.close()
+        return await self._ask(f"GET {path} HTTP/1.1\r\nHost: chat\r\nConnection: close\r\n\r\n".encode())
 
     async def post(self, body: bytes) -> bytes:
         """The whole answer to a POST of `body`, which the stub says back."""
-        client = Client(*await asyncio.open_connection("127.0.0.1", self.port, limit=1 << 20))
-        try:
-            head = f"POST /echo HTTP/1.1\r\nHost: chat\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
-            await client.send(head.encode() + body)
+        head = f"POST /echo HTTP/1.1\r\nHost: chat\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
+        return await self._ask(head.encode() + body)
+
+    async def _ask(self, request: bytes) -> bytes:
+        async with Clients() as clients:
+            client = await clients.connect("127.0.0.1", self.port)
+            await client.send(request)
             return await asyncio.wait_for(client.reader.read(), 60)
-        finally:
-            client.close()
 
 
 class Replica:
@@ -110,17 +105,13 @@ async def sidecar_of(stub_port: int, *flags: str, port: int = 0) -> tuple[Progra
 @asynccontextmanager
 async def replica(*flags: str, stub_flags: tuple[str, ...] = ()) -> AsyncIterator[Replica]:
     """A replica whose sidecar has these flags."""
-    stub, stub_port = await start_stub(*stub_flags)
-    sidecar, port, admin_port = await sidecar_of(stub_port, *flags)
-    it = Replica(stub, stub_port, sidecar, port, admin_port)
-    try:
+    async with AsyncExitStack() as stack:
+        stub, stub_port = await start_stub(*stub_flags)
+        stack.push_async_callback(ended, lambda: stub)
+        sidecar, port, admin_port = await sidecar_of(stub_port, *flags)
+        it = Replica(stub, stub_port, sidecar, port, admin_port)
+        stack.push_async_callback(ended, lambda: it.sidecar)
         yield it
-    finally:
-        for program in (it.sidecar, it.stub):
-            if program.process.returncode is None:
-                program.signal(signal.SIGCONT)
-                program.signal(signal.SIGKILL)
-            await program.end()
 
 
 async def _serve(name: str, ports: list[int]) -> None:

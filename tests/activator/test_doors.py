@@ -44,7 +44,7 @@ class World:
     def on_exchange_ended(self, service: str, exchange: Exchange) -> None: ...
 
     async def until(self, is_so: bool = True) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while self.doors.is_open is not is_so:
                 await asyncio.sleep(0.01)
 
@@ -109,7 +109,7 @@ async def test_a_request_wakes_the_ports_own_service_whatever_host_it_names(worl
     await world.open(a=(one, "ns/a", True), b=(two, "ns/b", True))
     client = await connect(two)
     asking = asyncio.create_task(client.get("/v1/models"))  # noqa: TID251
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not world.woken:
             await asyncio.sleep(0.01)
     assert world.woken == ["ns/b"]
@@ -155,7 +155,7 @@ async def test_a_port_that_is_given_up_closes_and_can_be_another_services(world:
     assert '"ns/b"' in await client.get("/health")
     await client.aclose()
     world.doors.configure({})
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while True:
             try:
                 await (await connect(port)).aclose()
@@ -168,7 +168,7 @@ async def test_a_port_that_somebody_else_has_keeps_it_from_being_ready_and_is_tr
     port = free_port()
     other = await asyncio.start_server(lambda *_: None, "127.0.0.1", port)
     world.doors.configure({port: Wanted("ns/a", True)})
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not world.doors.faults:
             await asyncio.sleep(0.01)
     assert not world.doors.is_open

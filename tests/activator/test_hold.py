@@ -11,6 +11,7 @@ from activator.health import MOST_OUT_S
 from activator.reach import MAX_ATTEMPTS
 from activator.setbacks import REST_S
 from tests.activator.world import World
+from tests.fuzz import examples
 from tests.zerogate.http.dialogue import Connection, Sides, request
 from zerogate.affinity import Affinity
 from zerogate.counters import Result
@@ -311,5 +312,5 @@ class HoldMachine(RuleBasedStateMachine):
         assert len(self.world.much_later) >= len(takers.out)
 
 
-HoldMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+HoldMachine.TestCase.settings = settings(max_examples=examples(60), stateful_step_count=40, deadline=None)
 TestHoldMachine = HoldMachine.TestCase

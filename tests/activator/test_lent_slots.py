@@ -10,8 +10,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import pytest
 
 from tests.activator.fleet import Gateway, Replica, replica, sidecar_of
-from tests.queueproxy.world import Program
-from tests.zerogate.http.rig import Client
+from tests.queueproxy.world import Program, ended
+from tests.zerogate.http.rig import Client, Clients
 from zerogate.policy import Policy
 from zerogate.runtime.interface import Address
 
@@ -51,19 +51,11 @@ class Fleet:
             sys.executable, "-m", "tests.activator.fleet", name, *ports, stdout=asyncio.subprocess.PIPE
         )
         program = Program(process, process.stdout)
-        self._stack.push_async_callback(self._end, program)
+        self._stack.push_async_callback(ended, lambda: program)
         return program, int((await program.line_with("listening")).split()[-1])
 
-    @staticmethod
-    async def _end(program: Program) -> None:
-        if program.process.returncode is None:
-            program.signal(signal.SIGKILL)
-        await program.end()
-
     async def client(self, port: int) -> Client:
-        client = Client(*await asyncio.open_connection("127.0.0.1", port, limit=1 << 20))
-        self._stack.callback(client.abort)
-        return client
+        return await (await self._stack.enter_async_context(Clients())).connect("127.0.0.1", port)
 
     async def stream(self, port: int, *, is_in: bool = True) -> Client:
         """A client with a stream without end; inside already, or on its way."""
@@ -75,11 +67,11 @@ class Fleet:
 
 
 async def stats_of(port: int) -> dict[str, int]:
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(b"GET /stats HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
-    said: dict[str, int] = json.loads((await asyncio.wait_for(reader.read(), 10)).partition(b"\r\n\r\n")[2])
-    writer.close()
-    return said
+    async with Clients() as clients:
+        client = await clients.connect("127.0.0.1", port)
+        await client.send(b"GET /stats HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
+        said: dict[str, int] = json.loads((await client.rest()).partition(b"\r\n\r\n")[2])
+        return said
 
 
 async def until_held(gateway: Gateway, count: int) -> None:

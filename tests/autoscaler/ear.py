@@ -101,7 +101,7 @@ class Ear:
     def sources(self) -> set[str]:
         return set(self.receiver.streams)
 
-    async def until(self, seen: Callable[[], bool], within_s: float = 10.0) -> None:
+    async def until(self, seen: Callable[[], bool], within_s: float = 30.0) -> None:
         """Wait until it is so: other processes tell when they like."""
         async with asyncio.timeout(within_s):
             while not seen():

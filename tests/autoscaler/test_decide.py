@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from autoscaler.decide import begin, decide
 from autoscaler.decision import Ask, Decision, Memory, Observation, Pin, Replicas, Traffic
+from tests.fuzz import examples
 from zerogate.policy import Policy
 
 NOW_S = 10_000.0
@@ -421,7 +422,7 @@ ALMOST_IDLE = st.builds(
 """At most a few things speak against zero: among any observations there is hardly one that lets a service go to it."""
 
 
-@settings(max_examples=500)
+@settings(max_examples=examples(500))
 @given(ALMOST_IDLE, st.integers(1, 3))
 def test_zero_is_only_said_when_nothing_speaks_against_it(observation: Observation, before: int) -> None:
     policy, traffic, replicas = Policy(idle_timeout_s=15.0, max_replicas=3), observation.traffic, observation.replicas

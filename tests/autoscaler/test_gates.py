@@ -6,6 +6,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from autoscaler.gates import AGAIN_S, MARGIN_S, RENEW_S, Gates, News, Tell
 from queueproxy.leases import Leases
+from tests.fuzz import examples
 from zerogate.reporting.wire import LEASE_S, Order, Quiesce, Quiesced, Reopen
 
 
@@ -342,4 +343,4 @@ class Streams(RuleBasedStateMachine):
 
 
 TestStreams = Streams.TestCase
-TestStreams.settings = settings(max_examples=250, stateful_step_count=50, deadline=None)
+TestStreams.settings = settings(max_examples=examples(250), stateful_step_count=50, deadline=None)

@@ -103,7 +103,7 @@ class World:
         return names
 
     async def until(self, seen: Callable[[], bool]) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while not seen():
                 await asyncio.sleep(0.01)
 

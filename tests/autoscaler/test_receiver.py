@@ -12,6 +12,7 @@ from autoscaler.identity import Identity, Refused
 from autoscaler.knocks import SOONEST_S
 from autoscaler.receiver import Bounds
 from tests.autoscaler.ear import Ear, ear
+from tests.zerogate.http.rig import LONGEST_S, Clients
 from zerogate.clock import now
 from zerogate.meter import Meter
 from zerogate.policy import Policy
@@ -69,7 +70,7 @@ class Raw:
 
     async def hear(self) -> ToSource | None:
         """The next message; None at the end."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(LONGEST_S):
             while not self._heard:
                 data = await self.reader.read(65536)
                 if not data:
@@ -97,11 +98,9 @@ async def judged(**bounds: float) -> AsyncIterator[Ear]:
 
 @asynccontextmanager
 async def raw(it: Ear) -> AsyncIterator[Raw]:
-    reader, writer = await asyncio.open_connection("127.0.0.1", it.port)
-    try:
-        yield Raw(reader, writer)
-    finally:
-        writer.close()
+    async with Clients() as clients:
+        client = await clients.connect("127.0.0.1", it.port)
+        yield Raw(client.reader, client.writer)
 
 
 @asynccontextmanager

@@ -10,6 +10,7 @@ from jsonschema import Draft7Validator
 from cli.file import parse_box_file
 from cli.file_keys import BOX_KEYS, SERVICE_KEYS
 from cli.schema import schema, schema_text
+from tests.fuzz import examples
 from zerogate.errors import DefinitionErrors
 from zerogate.policy_keys import KEYS
 
@@ -125,7 +126,7 @@ FILES = st.builds(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 @given(FILES)
 def test_no_editor_marks_what_the_parser_takes(document: Any) -> None:
     if is_parsed(document):

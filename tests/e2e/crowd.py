@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from tests.e2e.harness import Box, ready
+from tests.zerogate.http.rig import Clients
 
 Raw = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
@@ -37,12 +38,13 @@ async def crowd(box: Box, size: int, service: str, target: str = "/", *, fields:
 @asynccontextmanager
 async def connections(box: Box, size: int) -> AsyncIterator[list[Raw]]:
     """`size` connections on which nothing was sent yet; they hang up in the end."""
-    clients = [await connect(box) for _ in range(size)]
-    try:
+    async with Clients() as owner:
+        clients: list[Raw] = []
+        for _ in range(size):
+            clients.append(await connect(box))
+            owner.own(*clients[-1])
         yield clients
-    finally:
         hang_up(clients)
-        await asyncio.sleep(0)  # transports close in the next round of the loop
 
 
 async def status_of(connection: Raw) -> int:

@@ -43,7 +43,7 @@ async def test_n1_a_gateway_that_leaves_still_counts_its_twenty_streams(tmp_path
 
 
 async def _until_not_ready(box: Box) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while (await box.ask("GET", "/readyz")).status_code != 503:
             await asyncio.sleep(0.01)
 

@@ -12,7 +12,7 @@ from tests.activator.fleet import Replica, replica, sidecar_of
 from tests.autoscaler.sidecars import leader
 from tests.e2e.test_stats_path import reporting
 from tests.gateway.test_workers import gateway, load
-from tests.zerogate.http.rig import Client
+from tests.zerogate.http.rig import Clients
 from zerogate.clock import now
 
 pytestmark = [pytest.mark.slow, pytest.mark.uvloop]
@@ -26,12 +26,10 @@ async def entered(one: Replica) -> int:
 
 async def asked(port: int, path: str) -> bytes:
     """The whole answer of whoever listens there, to one who knows of no gateway."""
-    client = Client(*await asyncio.open_connection("127.0.0.1", port))
-    try:
+    async with Clients() as clients:
+        client = await clients.connect("127.0.0.1", port)
         await client.send(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
-        return await asyncio.wait_for(client.reader.read(), 30)
-    finally:
-        client.close()
+        return await client.rest()
 
 
 async def until_it_gets_requests(one: Replica) -> None:

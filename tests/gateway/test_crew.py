@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.crew import HEALTHY_S, LONGEST_PAUSE_S, Crew, Effect, Fork, Restarted, TellToLeave
+from tests.fuzz import examples
 
 
 def crew(places: int = 2, *, ready: bool = True) -> Crew:
@@ -109,7 +110,7 @@ def test_when_all_leave_nobody_is_forked_any_more() -> None:
 @given(
     st.lists(st.tuples(st.sampled_from(["ready", "end", "leaving", "restart", "wait"]), st.integers(0, 9)), max_size=60)
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 def test_whatever_happens_every_place_comes_to_serve_and_none_has_three_processes(steps: list[tuple[str, int]]) -> None:
     it = Crew(2, itertools.count(1).__next__)
     place_of: dict[int, int] = {}

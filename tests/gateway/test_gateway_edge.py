@@ -41,12 +41,10 @@ class Secure:
         self.authority_file = authority_file
 
     async def connect(self, name: str, *alpn: str, made: ssl.SSLContext | None = None) -> tuple[Client, ssl.SSLObject]:
-        reader, writer = await asyncio.open_connection(
+        client = await self.it.clients.connect(
             "127.0.0.1", self.it.tls_port, ssl=made or context(self.authority_file, *alpn), server_hostname=name
         )
-        client = Client(reader, writer)
-        self.it.clients.append(client)
-        return client, writer.get_extra_info("ssl_object")
+        return client, client.writer.get_extra_info("ssl_object")
 
     async def name_of(self, name: str) -> str:
         """The name in the certificate that a client who asks for `name` gets."""

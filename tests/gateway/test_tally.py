@@ -8,6 +8,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from gateway.messages import Figures, Report
 from gateway.tally import PROCESS, Tally
+from tests.fuzz import examples
 
 
 def report(sequence: int, served: int, in_flight: int = 0, *, edition: int = 1, service: str = "chat") -> Report:
@@ -140,4 +141,4 @@ class Workers(RuleBasedStateMachine):
 
 
 TestWorkers = Workers.TestCase
-TestWorkers.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+TestWorkers.settings = settings(max_examples=examples(100), stateful_step_count=40, deadline=None)

@@ -15,7 +15,7 @@ import pytest
 
 from tests.activator.fleet import Replica, replica
 from tests.queueproxy.world import Program
-from tests.zerogate.http.rig import Client
+from tests.zerogate.http.rig import LONGEST_S, Client, Clients
 from zerogate.runtime.interface import Address
 
 pytestmark = [pytest.mark.slow, pytest.mark.uvloop]
@@ -30,12 +30,17 @@ class Gateway:
         self.program = program
         self.path = path
         self.port = self.admin_port = self.tls_port = 0
-        self.clients: list[Client] = []
+        self.clients = Clients()
+
+    async def leave(self) -> None:
+        """Tell it twice to leave, and wait until it has."""
+        if self.program.process.returncode is None:
+            self.program.signal(signal.SIGTERM)
+            self.program.signal(signal.SIGTERM)
+            await self.program.end()
 
     async def connect(self, port: int | None = None) -> Client:
-        client = Client(*await asyncio.open_connection("127.0.0.1", port or self.port, limit=1 << 20))
-        self.clients.append(client)
-        return client
+        return await self.clients.connect("127.0.0.1", port or self.port)
 
     async def ask(self, path: str, *, port: int | None = None, method: str = "GET") -> tuple[int, bytes]:
         """(status, body) of a request on a connection of its own; raises OSError where that is cut."""
@@ -47,8 +52,7 @@ class Gateway:
                 raise ConnectionResetError("closed without an answer")
             return int(head.split()[1]), body
         finally:
-            client.close()
-            self.clients.remove(client)
+            self.clients.disown(client)
 
     async def admin(self, path: str, method: str = "GET") -> tuple[int, Any]:
         status, body = await self.ask(path, port=self.admin_port, method=method)
@@ -66,7 +70,7 @@ class Gateway:
 
     async def until(self, seen: Callable[[], Awaitable[bool]]) -> None:
         """Wait until it is so: a state of other processes that tell nothing by themselves."""
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(LONGEST_S):
             while not await seen():
                 await asyncio.sleep(0.02)
 
@@ -116,12 +120,8 @@ async def gateway(
             await it.program.line_with("takes requests")
         yield it
     finally:
-        for client in it.clients:
-            client.close()
-        if process.returncode is None:
-            it.program.signal(signal.SIGTERM)
-            it.program.signal(signal.SIGTERM)
-            await it.program.end()
+        await it.clients.aclose()
+        await it.leave()
 
 
 class Load:
@@ -150,7 +150,7 @@ class Load:
     async def until_answers(self, count: int) -> None:
         """Wait for so many more."""
         wanted = self.answers + count
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(LONGEST_S):
             while self.answers < wanted:
                 await asyncio.sleep(0.01)
 
@@ -448,14 +448,14 @@ async def test_requests_come_through_a_unix_socket_too(tmp_path: Path) -> None:
     path = tmp_path / "traffic.sock"
     async with replica() as one, gateway(tmp_path, "--listen-unix", f"unix:{path}", replicas=(one,)) as it:
         for _ in range(4):
-            client = Client(*await asyncio.open_unix_connection(str(path)))
+            client = it.clients.own(*await asyncio.open_unix_connection(str(path)))
             await client.get()
-            client.close()
+            it.clients.disown(client)
         it.program.signal(signal.SIGUSR2)
         await it.program.line_with("all workers were replaced")
-        client = Client(*await asyncio.open_unix_connection(str(path)))
+        client = it.clients.own(*await asyncio.open_unix_connection(str(path)))
         await client.get()
-        client.close()
+        it.clients.disown(client)
         it.program.signal()
         assert await it.program.end() == 0
         assert not path.exists()

@@ -39,8 +39,7 @@ class ClusterGateway(Gateway):
             head, _, body = (await client.rest()).partition(b"\r\n\r\n")
             return int(head.split()[1]), head.decode().lower(), body
         finally:
-            client.close()
-            self.clients.remove(client)
+            self.clients.disown(client)
 
     async def stream_of(self, host: str) -> tuple[Client, "asyncio.Task[bytes]"]:
         client = await self.connect()
@@ -99,12 +98,8 @@ async def cluster_gateway(
             await it.program.line_with("takes requests")
         yield it
     finally:
-        for client in it.clients:
-            client.close()
-        if process.returncode is None:
-            it.program.signal(signal.SIGTERM)
-            it.program.signal(signal.SIGTERM)
-            await it.program.end()
+        await it.clients.aclose()
+        await it.leave()
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from activator.remote_gate import RemoteGate
 from queueproxy.grants import KEPT_S, NEVER, PROBATION_SHARE, TURN_S, Grants, Holder
+from tests.fuzz import examples
 from zerogate.control import Demand, Terms
 from zerogate.gate import Gate
 
@@ -386,12 +387,12 @@ class Liars:
         pytest.param(lambda number, step: 100 * ((number + step) % 5 > 0), id="taken-back-before-it-lapses"),
     ],
 )
-def test_an_honest_gateway_gets_nearly_all_slots_beside_250_that_claim_requests_and_send_none(
+def test_an_honest_gateway_gets_nearly_all_slots_beside_many_that_claim_requests_and_send_none(
     say: Callable[[int, int], int],
 ) -> None:
     limit, step_s, length_s, spared_s, span_s = 8, 0.01, 0.04, 3.0, 2.0
     world = World(limit)
-    liars = Liars(world, 250, say)
+    liars = Liars(world, min(250, examples(250)), say)
     honest = world.join()
     busy = 0
     for step in range(int((spared_s + span_s) / step_s)):
@@ -544,5 +545,5 @@ class AnyOrder(RuleBasedStateMachine):
             assert not gateway.gate.in_flight
 
 
-AnyOrder.TestCase.settings = settings(max_examples=150, stateful_step_count=50, deadline=None)
+AnyOrder.TestCase.settings = settings(max_examples=examples(150), stateful_step_count=50, deadline=None)
 TestAnyOrder = AnyOrder.TestCase

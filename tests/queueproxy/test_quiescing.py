@@ -107,7 +107,7 @@ async def test_short_requests_are_no_flood_of_words_and_the_last_one_is_true() -
     most = 2 + 2 * int((now() - began_s) / IDLE_GAP_S)
     assert 1 <= len(words) <= most
     assert words[0] == 1
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while words[-1]:
             await asyncio.sleep(0.01)
             words += it.heard()

@@ -373,7 +373,7 @@ async def test_what_is_sent_again_on_a_stale_connection_is_counted_and_stands_in
             line = json.loads(await asyncio.wait_for(sidecar.process.stdout.readline(), 10))
             assert (line["path"], line["status"], line["result"], line["attempts"]) == ("/once", 200, "served", 2)
         finally:
-            it.close()
+            await it.clients.aclose()
             sidecar.signal(signal.SIGKILL)
             await sidecar.end()
 

@@ -41,7 +41,7 @@ async def sidecar(*flags: str) -> AsyncIterator[World]:
             await it.sidecar.line_with("is ready")
             yield it
         finally:
-            it.close()
+            await it.clients.aclose()
             it.sidecar.signal(signal.SIGKILL)
             await it.sidecar.end()
 

@@ -7,11 +7,11 @@ import re
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 from tests.stub_server import STUB
-from tests.zerogate.http.rig import Client
+from tests.zerogate.http.rig import LONGEST_S, Client, Clients
 
 COMMAND = [sys.executable, "-m", "queueproxy"]
 
@@ -26,7 +26,7 @@ class Program:
 
     async def line_with(self, words: str) -> str:
         """The next line with these words in it."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(LONGEST_S):
             while line := (await self._lines.readline()).decode():
                 if words in line:
                     return line
@@ -34,11 +34,11 @@ class Program:
 
     async def rest(self) -> str:
         """Everything it said until it ended."""
-        return (await asyncio.wait_for(self._lines.read(), 10)).decode()
+        return (await asyncio.wait_for(self._lines.read(), LONGEST_S)).decode()
 
     async def end(self) -> int:
         """The exit code."""
-        return await asyncio.wait_for(self.process.wait(), 10)
+        return await asyncio.wait_for(self.process.wait(), LONGEST_S)
 
     def signal(self, number: signal.Signals = signal.SIGTERM) -> None:
         self.process.send_signal(number)
@@ -51,19 +51,21 @@ class World:
         self.stub_port = self.port = self.admin_port = 0
         self.stub: Program
         self.sidecar: Program
-        self._clients: list[Client] = []
+        self.clients = Clients()
 
     async def connect(self, port: int | None = None) -> Client:
-        client = Client(*await asyncio.open_connection("127.0.0.1", port or self.port, limit=1 << 20))
-        self._clients.append(client)
-        return client
+        return await self.clients.connect("127.0.0.1", port or self.port)
 
     async def ask(self, port: int, path: str, *, method: str = "GET", headers: str = "") -> tuple[int, str, bytes]:
         """(status, head in lower case, body) of a request on a connection of its own."""
         client = await self.connect(port)
-        await client.send(f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n{headers}Connection: close\r\n\r\n".encode())
-        head, _, body = (await client.rest()).partition(b"\r\n\r\n")
-        client.close()
+        try:
+            await client.send(
+                f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n{headers}Connection: close\r\n\r\n".encode()
+            )
+            head, _, body = (await client.rest()).partition(b"\r\n\r\n")
+        finally:
+            self.clients.disown(client)
         return int(head.split()[1]), head.decode().lower(), body
 
     async def get(self, path: str, *, headers: str = "") -> tuple[int, str, bytes]:
@@ -81,7 +83,7 @@ class World:
 
     async def until(self, seen: Callable[[], Awaitable[bool]]) -> None:
         """Wait until it is so: a state of another process that tells nothing by itself."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(LONGEST_S):
             while not await seen():
                 await asyncio.sleep(0.01)
 
@@ -92,9 +94,13 @@ class World:
 
         await self.until(seen)
 
-    def close(self) -> None:
-        for client in self._clients:
-            client.close()
+
+async def ended(program: Callable[[], Program]) -> None:
+    """Kill what is this program by now, where it still runs, and wait for its end."""
+    one = program()
+    if one.process.returncode is None:
+        one.signal(signal.SIGKILL)
+    await one.end()
 
 
 async def start_stub(*flags: str, port: int = 0) -> tuple[Program, int]:
@@ -120,18 +126,15 @@ async def start_sidecar(
 async def world(*flags: str, stub_flags: tuple[str, ...] = (), ready: bool = True) -> AsyncIterator[World]:
     """Both processes; the sidecar has these flags, and its replica is ready unless `ready` says otherwise."""
     it = World()
-    it.stub, it.stub_port = await start_stub(*stub_flags)
-    ports = ("--upstream", str(it.stub_port), "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0")
-    it.sidecar = await start_sidecar(*ports, *flags)
-    try:
+    async with AsyncExitStack() as stack:
+        it.stub, it.stub_port = await start_stub(*stub_flags)
+        stack.push_async_callback(ended, lambda: it.stub)
+        ports = ("--upstream", str(it.stub_port), "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0")
+        it.sidecar = await start_sidecar(*ports, *flags)
+        stack.push_async_callback(ended, lambda: it.sidecar)
+        await stack.enter_async_context(it.clients)
         numbers = re.findall(r":([0-9]+)", (await it.sidecar.line_with("requests on")).partition("requests on")[2])
         it.port, it.admin_port = int(numbers[0]), int(numbers[1])
         if ready:
             await it.sidecar.line_with("is ready")
         yield it
-    finally:
-        it.close()
-        for program in (it.sidecar, it.stub):
-            if program.process.returncode is None:
-                program.signal(signal.SIGKILL)
-            await program.end()

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.fuzz import examples
 from zerogate.openings import Cron, Weekly
 from zerogate.schedule import Standing, Window, floor_at, transitions
 from zerogate.schedule_text import parse_window
@@ -262,7 +263,7 @@ def naive_floor(openings: Sequence[list[tuple[float, float]]], windows: Sequence
     return max(open_now, default=0)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(calendars())
 def test_the_floor_is_what_counting_minute_by_minute_gives(calendar: tuple[NaiveClock, list[Window]]) -> None:
     clock, windows = calendar
@@ -273,7 +274,7 @@ def test_the_floor_is_what_counting_minute_by_minute_gives(calendar: tuple[Naive
         assert floor_at(windows, wall_s).floor == naive_floor(openings, windows, wall_s), (step, windows)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(calendars(), st.sampled_from([0.0, 30.0, 90.5, 4000.0]))
 def test_transitions_agree_with_the_standing_on_both_sides(
     calendar: tuple[NaiveClock, list[Window]], lead_s: float
@@ -292,7 +293,7 @@ def test_transitions_agree_with_the_standing_on_both_sides(
         standing, last_s = after, change.wall_s
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(calendars(), st.floats(0, 1), st.sampled_from([0.0, 45.0]))
 def test_nothing_changes_before_the_next_change(
     calendar: tuple[NaiveClock, list[Window]], part: float, lead_s: float

@@ -53,7 +53,7 @@ async def test_the_first_signal_says_to_leave_and_the_second_to_do_so_at_once(nu
     at_once = asyncio.Event()
     left = told_to_leave(at_once.set)
     signal.raise_signal(number)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await left.wait()
         assert not at_once.is_set()
         signal.raise_signal(signal.SIGTERM)
@@ -66,7 +66,7 @@ async def test_who_cannot_leave_at_once_takes_further_signals_for_the_first() ->
     left = told_to_leave()
     for _ in range(2):
         signal.raise_signal(signal.SIGTERM)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await left.wait()
     for one in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().remove_signal_handler(one)

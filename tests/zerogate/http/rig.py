@@ -3,9 +3,10 @@
 import asyncio
 import random
 import ssl
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from typing import Any
+from contextlib import asynccontextmanager, suppress
+from typing import Any, Final, Self
 
 from activator.hold import Hold
 from zerogate.clock import now
@@ -22,6 +23,9 @@ from zerogate.policy import Policy
 from zerogate.runtime.interface import Address
 from zerogate.tasks import Nursery
 
+LONGEST_S: Final = 30.0
+"""For what comes at once where nothing else runs: a limit that is reached means that it does not come."""
+
 Script = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
@@ -37,11 +41,11 @@ class Client:
         await self.writer.drain()
 
     async def until(self, end: bytes) -> bytes:
-        return await asyncio.wait_for(self.reader.readuntil(end), 10)
+        return await asyncio.wait_for(self.reader.readuntil(end), LONGEST_S)
 
     async def rest(self) -> bytes:
         """All bytes up to the end of the connection; raises ConnectionResetError where it was reset."""
-        return await asyncio.wait_for(self.reader.read(), 10)
+        return await asyncio.wait_for(self.reader.read(), LONGEST_S)
 
     async def get(self, path: str = "/") -> bytes:
         """A GET whose answer has a Content-Length; the body."""
@@ -51,13 +55,57 @@ class Client:
     async def answer(self) -> bytes:
         head = await self.until(b"\r\n\r\n")
         length = next(int(line[15:]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:"))
-        return await asyncio.wait_for(self.reader.readexactly(length), 10)
+        return await asyncio.wait_for(self.reader.readexactly(length), LONGEST_S)
 
     def close(self) -> None:
         self.writer.close()
 
     def abort(self) -> None:
         self.writer.transport.abort()
+
+    async def gone(self) -> None:
+        """Wait until the connection is closed, in whichever way."""
+        with suppress(OSError):
+            await asyncio.wait_for(self.writer.wait_closed(), LONGEST_S)
+
+
+class Clients:
+    """The connections that a test opens; they end with its `async with`, also where the test fails."""
+
+    def __init__(self) -> None:
+        self._open: list[Client] = []
+
+    async def connect(self, host: str, port: int, **more: Any) -> Client:
+        """One more; `more` is as for `asyncio.open_connection`."""
+        return self.own(*await asyncio.open_connection(host, port, limit=1 << 20, **more))
+
+    def own(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Client:
+        """One that was opened elsewhere."""
+        client = Client(reader, writer)
+        self._open.append(client)
+        return client
+
+    def part(self) -> None:
+        """Reset them all."""
+        for client in self._open:
+            client.abort()
+
+    def disown(self, client: Client) -> None:
+        """Close one and forget it."""
+        client.close()
+        self._open.remove(client)
+
+    async def aclose(self) -> None:
+        """Reset them all and wait until they are gone."""
+        self.part()
+        while self._open:
+            await self._open.pop().gone()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
 
 
 class Rig:
@@ -77,7 +125,7 @@ class Rig:
         self.server = Server(self.hold.place, self.sweep)
         self.entrance = Entrance(self.server)
         self.address: tuple[str, int] = ("", 0)
-        self.clients: list[Client] = []
+        self.clients = Clients()
         self.scripted: Any = None
 
     def on_wake(self, service: str) -> None:
@@ -94,7 +142,7 @@ class Rig:
 
     async def end_of(self, count: int) -> list[Exchange]:
         """Wait until so many exchanges have ended."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(LONGEST_S):
             while len(self.ended) < count:
                 self.ended_event.clear()
                 await self.ended_event.wait()
@@ -114,9 +162,7 @@ class Rig:
     async def connect(self, tls: ssl.SSLContext | None = None, name: str | None = None) -> Client:
         """A connection, over TLS with a context; `name` is the one asked for and verified."""
         name = name or ("127.0.0.1" if tls is not None else None)
-        client = Client(*await asyncio.open_connection(*self.address, limit=1 << 20, ssl=tls, server_hostname=name))
-        self.clients.append(client)
-        return client
+        return await self.clients.connect(*self.address, ssl=tls, server_hostname=name)
 
 
 @asynccontextmanager
@@ -139,8 +185,7 @@ async def rig(
         try:
             yield one
         finally:
-            for client in one.clients:
-                client.close()
+            one.clients.part()
             listener.close()
             one.entrance.abort_waiting()
             for connection in list(one.server.connections):
@@ -148,7 +193,10 @@ async def rig(
             await one.nursery.aclose()
             for upstream in one.hold.replicas.values():
                 upstream.pool.close()
-            await asyncio.sleep(0)
+            await one.clients.aclose()
+            async with asyncio.timeout(LONGEST_S):
+                while one.server.connections:
+                    await asyncio.sleep(0)
 
 
 @asynccontextmanager
@@ -158,11 +206,13 @@ async def replica(script: Script | None, *, tls: ssl.SSLContext | None = None) -
         yield 0
         return
     tasks: set[asyncio.Task[None]] = set()
+    writers: weakref.WeakSet[asyncio.StreamWriter] = weakref.WeakSet()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
         tasks.add(task)
+        writers.add(writer)
         try:
             await script(reader, writer)
         except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
@@ -179,6 +229,9 @@ async def replica(script: Script | None, *, tls: ssl.SSLContext | None = None) -
         for task in list(tasks):
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        async with Clients() as clients:
+            for writer in writers:
+                clients.own(asyncio.StreamReader(), writer)
 
 
 async def read_request(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:

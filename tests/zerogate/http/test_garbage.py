@@ -51,7 +51,7 @@ async def test_a_request_that_is_over_leaves_nothing_for_the_collector(is_cold: 
     before = alive()
     async with rig(script=None if is_cold else echo) as it:
         await (_hung_up if is_cold else _served)(it)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while it.server.connections:
                 await asyncio.sleep(0)
         it.ended.clear()

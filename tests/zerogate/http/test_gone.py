@@ -37,7 +37,7 @@ def pair(sockets: list[socket.socket]) -> Pair:
 
 
 async def told(events: list[str], count: int) -> list[str]:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while len(events) < count:
             await asyncio.sleep(0.001)
     return events

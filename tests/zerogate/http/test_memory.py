@@ -117,8 +117,7 @@ async def test_while_it_is_short_less_of_each_answer_may_wait() -> None:
         (connection,) = one.server.connections
         transport = connection._transport  # type: ignore[attr-defined]
         assert transport.get_write_buffer_limits() == (0, 0)
-        for client in one.clients:
-            client.writer.transport.abort()
+        one.clients.part()
         other = await one.connect()
         await comes(lambda: not one.server.memory.is_short)
         await other.send(GET % b"/ok")

@@ -41,7 +41,7 @@ class Changes:
         self.seen: asyncio.Queue[bool] = asyncio.Queue()
 
     async def next(self) -> bool:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             return await self.seen.get()
 
 
@@ -209,7 +209,7 @@ async def test_closing_in_the_midst_of_a_question_leaves_nothing_behind() -> Non
         questions.put_nowait(await reader.readuntil(b"\r\n\r\n"))
         ends.put_nowait(await reader.read())
 
-    async with serving(silent) as address, asyncio.timeout(5):
+    async with serving(silent) as address, asyncio.timeout(30):
         probe = Probe(address, "/", lambda _: pytest.fail("nothing changed"), interval_s=0.005)
         probe.start()
         await questions.get()

@@ -26,7 +26,7 @@ class Item:
 
 
 async def until_seen(item: Item, times: int) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while len(item.seen_s) < times:
             item.was_seen.clear()
             await item.was_seen.wait()

@@ -139,7 +139,7 @@ async def test_a_wake_does_not_wait_behind_requests_that_hang(api: DoubledApi) -
     async with asyncio.TaskGroup() as group:
         hanging = [group.create_task(client.list(CONFIG_MAPS)) for _ in range(AT_ONCE)]
         await asyncio.sleep(0)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             scales = Scales(client)
             await scales.patch(DEPLOYMENTS, "one", namespace="default", was=0, to=1, priority=Priority.WAKE)
         assert not any(task.done() for task in hanging)

@@ -45,7 +45,7 @@ async def test_what_is_not_defined_keeps_nothing_else_from_beginning_and_is_adde
     kinds = cluster.kinds(GROUP, CLONE_SET)
     await kinds.find()
     assert cluster.added == ["CloneSet"]
-    async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
+    async with asyncio.timeout(30), asyncio.TaskGroup() as tasks:
         tasks.create_task(kinds.find_missing())
         await asyncio.sleep(0.05)
         cluster.defined.add("LeaderWorkerSet")

@@ -34,7 +34,7 @@ class ClusterWorld(World):
 
     async def until_true(self, condition: Callable[[], object]) -> None:
         """Of what no observer is told: turn by turn."""
-        async with asyncio.timeout(5.0):
+        async with asyncio.timeout(30):
             while not condition():
                 await asyncio.sleep(0)
 

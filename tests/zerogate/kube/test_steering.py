@@ -5,6 +5,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from tests.fuzz import examples
 from zerogate.kube.acts import Act, CloseGate, Member, Order, ReopenGate, SetCost, SetFloor, TellForeign, WriteScale
 from zerogate.kube.foreign import SILENT_S
 from zerogate.kube.steering import UNSEEN_S, Steering
@@ -499,7 +500,7 @@ class Cluster(RuleBasedStateMachine):
 
 
 TestCluster = Cluster.TestCase
-TestCluster.settings = settings(max_examples=400, stateful_step_count=50, deadline=None)
+TestCluster.settings = settings(max_examples=examples(400), stateful_step_count=50, deadline=None)
 
 
 def test_a_follower_takes_every_number_for_the_leaders() -> None:

@@ -7,6 +7,7 @@ import msgspec
 from hypothesis import settings, strategies
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
+from tests.fuzz import examples
 from zerogate.kube.fronts import Front, FrontPort
 from zerogate.kube.objects import EndpointSlice
 from zerogate.kube.takeover import (
@@ -463,4 +464,4 @@ class Cluster(RuleBasedStateMachine):
 
 
 class TestAnyInterleaving(Cluster.TestCase):  # type: ignore[misc, valid-type]
-    settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+    settings = settings(max_examples=examples(150), stateful_step_count=40, deadline=None)

@@ -11,6 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from activator.hold import Hold
+from tests.fuzz import examples
 from zerogate.clock import now
 from zerogate.gate import Gate
 from zerogate.http.exchange import Exchange
@@ -206,7 +207,7 @@ turn = st.tuples(
 
 
 @pytest.mark.may_block("a collection of garbage among the examples")
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=examples(200))
 @given(st.lists(turn, min_size=1, max_size=4))
 @example([([0], 0, []), ([0], 9, []), ([0], 0, [])])
 @example([([2, 0], 1, [48]), ([2], 1, [49])])

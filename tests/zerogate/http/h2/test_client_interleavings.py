@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.fuzz import examples
 from tests.zerogate.http.dialogue import Sides, exchange_of, request
 from zerogate.errors import Refusal
 from zerogate.http.exchange import Exchange
@@ -197,7 +198,7 @@ OPERATIONS = [
 ]  # fmt: skip
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(
     st.lists(
         st.tuples(st.sampled_from(OPERATIONS), st.integers(0, 3), st.integers(0, 40) | st.integers(0, 70_000)),

@@ -16,8 +16,8 @@ from hpack import Encoder
 
 from tests.zerogate.http.h2 import test_attacks as attacks
 from tests.zerogate.http.h2.corpus import BODY, MALFORMED, REFUSED, TAKEN, UNFINISHED
-from tests.zerogate.http.h2.test_server import Peer
-from tests.zerogate.http.rig import Rig, rig
+from tests.zerogate.http.h2.test_server import Peer, peer_of
+from tests.zerogate.http.rig import LONGEST_S, Rig, rig
 from zerogate.http.h2 import frames as f
 from zerogate.http.h2.limits import NOISE, RESETS
 from zerogate.http.heads import Field
@@ -113,14 +113,11 @@ class Attacker:
 async def attacking() -> AsyncIterator[tuple[Rig, Recorder, Attacker]]:
     recorder = Recorder()
     async with rig(script=recorder) as one:
-        peer = Peer(*await asyncio.open_connection(*one.address))
+        peer = await peer_of(one)
         await peer.flush()
         attacker = Attacker(peer)
         attacker.opened(1, 3)
-        try:
-            yield one, recorder, attacker
-        finally:
-            peer.writer.close()
+        yield one, recorder, attacker
 
 
 async def honest(attacker: Attacker, recorder: Recorder) -> None:
@@ -209,19 +206,19 @@ class Wire:
 async def test_a_flood_is_told_to_go_and_everybody_else_is_served(attack: attacks.Attack) -> None:
     recorder = Recorder()
     async with rig(script=recorder) as one:
-        reader, writer = await asyncio.open_connection(*one.address)
+        client = await one.connect()
         wire: Any = Wire()
         wire.send(f.PREFACE + f.settings_frame({}))
         for number in range(RESETS[0] + NOISE[0] + 200):
             attack(wire, number)
-        writer.write(wire.out)
+        client.writer.write(wire.out)
         neighbour = await one.connect()
-        assert await asyncio.wait_for(neighbour.get("/neighbour"), 5) == b"/neighbour"
-        said = await asyncio.wait_for(_until_the_end(reader), 10)
+        assert await asyncio.wait_for(neighbour.get("/neighbour"), LONGEST_S) == b"/neighbour"
+        said = await asyncio.wait_for(_until_the_end(client.reader), LONGEST_S)
         goaway = said.rfind(bytes((f.GOAWAY, 0, 0, 0, 0, 0)))
         assert said[goaway + 10 : goaway + 14] == f.WORD.pack(f.ENHANCE_YOUR_CALM), said[-200:]
-        writer.close()
-        async with asyncio.timeout(10):
+        client.close()
+        async with asyncio.timeout(LONGEST_S):
             while one.hold.meter.in_flight or one.server.memory.used_bytes:
                 await asyncio.sleep(0.005)
         assert await neighbour.get("/again") == b"/again"

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.fuzz import examples
 from tests.zerogate.http.h2.dialogue import GET, OK, POST, HeardStream
 from zerogate.http.h2 import frames as f
 from zerogate.http.h2.connection import Connection
@@ -165,7 +166,7 @@ def cut(data: bytes, at: list[int]) -> list[bytes]:
 
 
 @pytest.mark.parametrize("is_server", [True, False], ids=["as a server", "as a client"])
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(plan=requests, at=st.lists(st.integers(0, 10_000_000), max_size=12))
 def test_any_cut_of_a_valid_dialogue_gives_the_events_of_the_library(is_server: bool, plan: Any, at: list[int]) -> None:
     data = script(not is_server, plan)
@@ -196,7 +197,7 @@ frame_soup = st.lists(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(frames=frame_soup, at=st.lists(st.integers(0, 100_000), max_size=10))
 def test_any_cut_of_any_frames_gives_the_same_events_and_the_same_bytes(frames: list[bytes], at: list[int]) -> None:
     data = f.PREFACE + f.settings_frame({}) + b"".join(frames)
@@ -209,7 +210,7 @@ def test_any_cut_of_any_frames_gives_the_same_events_and_the_same_bytes(frames: 
     assert outcomes[0] == outcomes[1]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(sizes=st.lists(st.integers(0, 30_000), max_size=8), windows=st.lists(st.integers(1, 70_000), max_size=12))
 def test_the_library_takes_all_that_we_send_within_its_windows(sizes: list[int], windows: list[int]) -> None:
     ours, library = Ours(is_server=True), peer(is_server=False)

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.fuzz import examples
 from zerogate.http.h2.frames import COMPRESSION_ERROR, ENHANCE_YOUR_CALM, ViolationError
 from zerogate.http.h2.hpack import Decoder, Encoder, list_bytes
 
@@ -13,7 +14,7 @@ fields = st.lists(st.tuples(st.binary(min_size=1, max_size=30), st.binary(max_si
 lists = st.lists(fields, min_size=1, max_size=5)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(lists=lists, sizes=st.lists(st.integers(0, 6000), min_size=5, max_size=5))
 def test_what_we_encode_the_other_one_reads(lists: list[list[tuple[bytes, bytes]]], sizes: list[int]) -> None:
     ours, theirs = Encoder(), hpack.Decoder()
@@ -24,7 +25,7 @@ def test_what_we_encode_the_other_one_reads(lists: list[list[tuple[bytes, bytes]
         assert [tuple(field) for field in theirs.decode(block, raw=True)] == one
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(lists=lists)
 def test_what_the_other_one_encodes_we_read(lists: list[list[tuple[bytes, bytes]]]) -> None:
     theirs, ours = hpack.Encoder(), Decoder(LIMIT)
@@ -32,7 +33,7 @@ def test_what_the_other_one_encodes_we_read(lists: list[list[tuple[bytes, bytes]
         assert [(name, value) for name, value, _ in ours.decode(theirs.encode(one))] == one
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(block=st.binary(max_size=60))
 def test_garbage_is_refused_or_read_as_the_other_one_reads_it(block: bytes) -> None:
     try:

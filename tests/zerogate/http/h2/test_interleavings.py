@@ -5,6 +5,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.fuzz import examples
 from tests.zerogate.http.h2.dialogue import OK, Talk
 from zerogate.http.h2 import frames as f
 from zerogate.http.h2.streams import CLOSED, HALF_LOCAL, IDLE, Stream
@@ -142,7 +143,7 @@ class Play:
         self.talk.connection.reap(self.talk.now_s)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 @given(moves=st.lists(st.one_of(THEIRS, OURS), max_size=60))
 def test_every_stream_has_one_outcome_and_nothing_is_left(moves: list[tuple[Any, ...]]) -> None:
     play = Play()

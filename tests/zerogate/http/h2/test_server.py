@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from tests.certificates import Authority
-from tests.zerogate.http.rig import Rig, answering, echo, read_request, replica, rig
+from tests.zerogate.http.rig import LONGEST_S, Rig, answering, echo, read_request, replica, rig
 from zerogate.clock import now
 from zerogate.counters import Result
 from zerogate.http.certificates import server_contexts
@@ -62,7 +62,7 @@ class Peer:
 
     async def more(self) -> list[h2.events.Event]:
         """What the next read brings; an empty list at the end of the connection."""
-        data = await asyncio.wait_for(self.reader.read(1 << 16), 10)
+        data = await asyncio.wait_for(self.reader.read(1 << 16), LONGEST_S)
         if not data:
             return []
         events = list(self.h2.receive_data(data))
@@ -105,14 +105,31 @@ class Peer:
             pass
 
 
+async def peer_of(one: Rig, address: tuple[str, int] | None = None) -> Peer:
+    """One more client of the rig, which ends with it."""
+    client = one.clients.own(*await asyncio.open_connection(*(address or one.address)))
+    return Peer(client.reader, client.writer)
+
+
 @asynccontextmanager
 async def asking(one: Rig) -> AsyncIterator[Peer]:
-    peer = Peer(*await asyncio.open_connection(*one.address))
+    peer = await peer_of(one)
     await peer.flush()
     try:
         yield peer
     finally:
         peer.writer.close()
+
+
+@asynccontextmanager
+async def directly(one: Rig) -> AsyncIterator[tuple[str, int]]:
+    """An address where every connection is HTTP/2 from its beginning."""
+    loop = asyncio.get_running_loop()
+    listener = await loop.create_server(lambda: server_module.ServerConnection(one.server), "127.0.0.1", 0)
+    try:
+        yield listener.sockets[0].getsockname()
+    finally:
+        listener.close()
 
 
 async def test_many_requests_share_one_connection() -> None:
@@ -128,7 +145,7 @@ async def test_many_requests_share_one_connection() -> None:
 
 async def test_a_preface_that_comes_byte_by_byte_is_the_same_preface() -> None:
     async with rig(script=echo) as one, asking(one) as peer:
-        stream, other = await peer.ask("/a"), Peer(*await asyncio.open_connection(*one.address))
+        stream, other = await peer.ask("/a"), await peer_of(one)
         data = other.h2.data_to_send()
         for at in range(len(data)):
             other.writer.write(data[at : at + 1])
@@ -551,28 +568,20 @@ async def test_an_idle_connection_is_closed_with_a_goaway(monkeypatch: pytest.Mo
 
 
 async def test_a_connection_that_is_http_2_from_the_beginning_needs_no_other() -> None:
-    async with rig(script=echo) as one:
-        loop = asyncio.get_running_loop()
-        direct = await loop.create_server(lambda: server_module.ServerConnection(one.server), "127.0.0.1", 0)
-        peer = Peer(*await asyncio.open_connection(*direct.sockets[0].getsockname()))
+    async with rig(script=echo) as one, directly(one) as address:
+        peer = await peer_of(one, address)
         await peer.flush()
         assert (await peer.answer(await peer.ask("/b")))[1] == b"/b"
-        peer.writer.close()
-        direct.close()
 
 
 async def test_one_connection_too_many_is_told_so() -> None:
-    async with rig(script=echo) as one, asking(one) as peer:
+    async with rig(script=echo) as one, asking(one) as peer, directly(one) as address:
         one.server.limits = ConnectionLimits(total=1)
         await peer.answer(await peer.ask("/a"))
-        loop = asyncio.get_running_loop()
-        direct = await loop.create_server(lambda: server_module.ServerConnection(one.server), "127.0.0.1", 0)
-        other = Peer(*await asyncio.open_connection(*direct.sockets[0].getsockname()))
+        other = await peer_of(one, address)
         event = await other.until(h2.events.ConnectionTerminated)
         assert isinstance(event, h2.events.ConnectionTerminated)
         assert event.error_code == h2.errors.ErrorCodes.ENHANCE_YOUR_CALM
-        other.writer.close()
-        direct.close()
 
 
 async def test_over_tls_alpn_chooses_it_and_replicas_are_told_of_tls(tmp_path: Path) -> None:
