@@ -20,7 +20,7 @@ from zerogate.errors import MachineError, Refusal
 from zerogate.http.exchange import Exchange
 from zerogate.http.listener import Listener, bind
 from zerogate.http.memory import BufferMemory
-from zerogate.http.server import ConnectionLimits, Server
+from zerogate.http.server import ConnectionLimits, Server, say_short
 from zerogate.http.sides import DEFAULT_TERMS, Owner
 from zerogate.http.sweep import Sweep
 from zerogate.runtime.interface import Address
@@ -129,6 +129,8 @@ class Doors:
         self._note = note
         self._wanted: Mapping[int, Wanted] = {}
         self._doors: dict[int, _Door] = {}
+        self._servers: set[Server] = set()
+        """Those of ports that are given up too, as long as they have connections."""
         self._news = asyncio.Event()
 
     @property
@@ -186,6 +188,8 @@ class Doors:
         self.faults.pop(port, None)
         entry = Entry(wanted.service, self._holds, self.unplaced, self._note)
         server = Server(entry.place, self._sweep, memory=self._memory, limits=self._limits)
+        self._servers.add(server)
+        self._memory.on_short = self._on_short  # a server asks to be told alone
         door = _Door(wanted, server, Listener(server, sock))
         await door.listener.start()
         self._doors[port] = door
@@ -193,6 +197,12 @@ class Doors:
 
     async def _end(self, door: _Door) -> None:
         await door.listener.drain(deadline_s=self._drain_s)
+        self._servers.discard(door.server)
+
+    def _on_short(self, is_short: bool) -> None:
+        say_short(self._memory, is_short)
+        for server in tuple(self._servers):
+            server.squeeze(is_short)
 
     # Leaving
 

@@ -76,9 +76,9 @@ class Activator:
         self._sidecars = Sidecars(
             self.holds, name, sweep=sweep, nursery=self._nursery, jitter=chance.random, telling=self._telling
         )  # fmt: skip
+        self._memory = BufferMemory(settings.body_memory_bytes)
         self.doors = Doors(
-            self.holds, host=settings.listen_host, sweep=sweep, nursery=self._nursery,
-            memory=BufferMemory(settings.body_memory_bytes),
+            self.holds, host=settings.listen_host, sweep=sweep, nursery=self._nursery, memory=self._memory,
             limits=ConnectionLimits(total=settings.max_connections),
             drain_s=settings.drain_deadline_s, note=self._access_log.add,
         )  # fmt: skip
@@ -213,6 +213,8 @@ class Activator:
         own = {
             "started_at": self._started_at, "connections": self.doors.connections, "ports": self._ports,
             "closed_ports": len(self.doors.faults), "wakes": self._wakes,
+            "body_bytes": self._memory.body_bytes, "answer_bytes": self._memory.answer_bytes,
+            "upload_bytes": self._memory.upload_bytes,
         }  # fmt: skip
         return metrics.text(self.holds, usage(), own)
 

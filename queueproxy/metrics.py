@@ -9,6 +9,7 @@ from typing import Final
 from queueproxy.slots import Slots
 from zerogate.exposition import Dialect, escaped, head, number
 from zerogate.families import PATH_FAMILIES, Family, value
+from zerogate.http.memory import BufferMemory
 from zerogate.process import Usage
 from zerogate.reporting.families import FAMILIES as TOLD_FAMILIES
 from zerogate.reporting.families import Told
@@ -58,7 +59,9 @@ FAMILIES: Final = (
 )
 
 
-def text(slots: Slots, usage: Usage, told: Told, *, connections: int, started_at: float) -> str:
+def text(
+    slots: Slots, usage: Usage, told: Told, memory: BufferMemory, *, connections: int, started_at: float
+) -> str:  # fmt: skip
     """The whole text; some 60 lines, so it is made in one go. `started_at`: by the wall clock."""
     labels = f'service="{escaped(slots.service)}"'
     parts = []
@@ -72,6 +75,9 @@ def text(slots: Slots, usage: Usage, told: Told, *, connections: int, started_at
         ("process_open_fds", "gauge", "Files and sockets that are open.", usage.open_files),
         ("process_max_fds", "gauge", "Files and sockets that may be open.", usage.most_open_files),
         ("zerogate_connections", "gauge", "Client connections that are open.", connections),
+        ("zerogate_body_bytes", "gauge", "Bytes of request bodies kept in memory now.", memory.body_bytes),
+        ("zerogate_answer_bytes", "gauge", "Bytes of answers that wait for slow clients now.", memory.answer_bytes),
+        ("zerogate_upload_bytes", "gauge", "Bytes of uploads that wait for a slow replica now.", memory.upload_bytes),
         *((name, kind, says, getattr(told, field)) for name, kind, says, field in TOLD_FAMILIES),
     ):
         parts.append(f"{head(name, kind, says)}{name} {number(amount)}\n")

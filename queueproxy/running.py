@@ -22,6 +22,7 @@ from zerogate.errors import MachineError
 from zerogate.garbage import set_aside
 from zerogate.http.admin import Drained, Readiness
 from zerogate.http.listener import Listener, bind
+from zerogate.http.memory import BufferMemory
 from zerogate.http.pools import make_pool
 from zerogate.http.probe import Probe
 from zerogate.http.server import Server
@@ -75,7 +76,8 @@ class Sidecar:
         )  # fmt: skip
         self.slots.on_unreachable = self._on_unreachable
         self.control = Control(self.slots, sweep)
-        server = Server(self.slots.place, sweep)
+        self._memory = BufferMemory(settings.body_memory_bytes)
+        server = Server(self.slots.place, sweep, memory=self._memory)
         server.upgrades[PROTOCOL] = self.control.take
         self.traffic = Listener(server, traffic)
         self.administration = Listener(Server(self.admin.place, sweep), admin)
@@ -205,7 +207,9 @@ class Sidecar:
         """The text for Prometheus."""
         connections = len(self.traffic.server.connections)
         told = self._sender.told() if self._sender is not None else Told()
-        return metrics.text(self.slots, usage(), told, connections=connections, started_at=self._started_at)
+        return metrics.text(
+            self.slots, usage(), told, self._memory, connections=connections, started_at=self._started_at
+        )
 
     def stat(self, now_s: float) -> Stat:
         """The next report."""

@@ -177,3 +177,27 @@ async def test_a_port_that_somebody_else_has_keeps_it_from_being_ready_and_is_tr
     await other.wait_closed()
     await world.until()
     assert world.doors.faults == {}
+
+
+async def test_when_the_memory_is_short_the_answers_of_all_ports_wait_less_those_that_are_given_up_included(
+    world: World,
+) -> None:
+    ports = [free_port() for _ in range(3)]
+    await world.open(a=(ports[0], "ns/a", True), b=(ports[1], "ns/b", True))
+    lines = [await asyncio.open_connection("127.0.0.1", port) for port in ports[:2]]
+    async with asyncio.timeout(5):
+        while world.doors.connections < 2:
+            await asyncio.sleep(0.01)
+    transports = [connection._transport for server in world.doors._servers for connection in server.connections]  # type: ignore[attr-defined]
+    lines[0][1].write(b"GET /x HTTP/1.1\r\nHost: any\r\n\r\n")  # it is held, and outlives its port
+    async with asyncio.timeout(5):
+        while not world.woken:
+            await asyncio.sleep(0.01)
+    await world.open(b=(ports[1], "ns/b", True), c=(ports[2], "ns/a", True))
+    memory = world.doors._memory
+    counted = memory.recount_answer(0, memory.limit_bytes)
+    assert [transport.get_write_buffer_limits()[1] for transport in transports] == [0, 0]
+    memory.recount_answer(counted, 0)
+    assert [transport.get_write_buffer_limits()[1] for transport in transports] == [65536, 65536]
+    for _, writer in lines:
+        writer.close()

@@ -265,6 +265,8 @@ async def test_a_source_whose_token_expires_and_that_reads_nothing_is_gone_after
         (stream,) = it.receiver.streams.values()
         stream._transport.write(b"x" * (1 << 24))
         await it.until(lambda: not it.sources, 5)
+        assert stream._transport.is_closing()
+        assert it.receiver.streams == {}
 
 
 async def test_streams_are_bounded() -> None:

@@ -245,8 +245,10 @@ async def test_after_a_kill_what_has_another_definition_is_reaped_and_started_an
 async def test_after_a_kill_what_is_no_longer_in_the_file_is_reaped(tmp_path: Path) -> None:
     async with killed(stub("--escapee-polite"), tmp_path) as (box, seen):
         box.write({"other": stub()})
-        async with reborn(box):
+        async with reborn(box) as again:
             await until(lambda: not lives(seen["pid"]) and not lives(seen["escapee_pid"]), within_s=10)
+            assert "is stopped: an earlier zerogate left it behind and it is of no use" in again.output
+            assert model_servers(tmp_path) == []
 
 
 async def test_after_a_kill_what_is_no_longer_in_the_file_has_the_grace_that_it_was_started_with(
@@ -255,7 +257,10 @@ async def test_after_a_kill_what_is_no_longer_in_the_file_has_the_grace_that_it_
     async with killed(stub(*STUBBORN, definition=SHORT), tmp_path) as (box, seen):
         box.write({"other": stub()})
         async with reborn(box):
-            await until(lambda: not lives(seen["pid"]) and not lives(seen["escapee_pid"]), within_s=10)
+            began_s = time.monotonic()
+            await until(lambda: not lives(seen["pid"]) and not lives(seen["escapee_pid"]))
+            assert time.monotonic() - began_s < 10, "its second, and not the half minute that is usual"
+            assert model_servers(tmp_path) == []
 
 
 async def test_after_a_kill_while_it_started_nothing_is_left_twice(tmp_path: Path) -> None:

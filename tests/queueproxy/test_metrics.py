@@ -9,6 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from queueproxy.metrics import FAMILIES, text
 from queueproxy.slots import Bounds, Slots
 from tests.zerogate.http.dialogue import Sides
+from zerogate.http.memory import BufferMemory
 from zerogate.http.sides import DEFAULT_TERMS
 from zerogate.process import Usage
 from zerogate.reporting.families import Told
@@ -29,13 +30,19 @@ def _text(service: str) -> str:
     slots.counters.first_byte.observe(0.2)
     slots.counters.refuse("queue_full")
     usage = Usage(cpu_s=1.5, resident_bytes=1000, open_files=3, most_open_files=10)
-    return text(slots, usage, Told(streams=2, readings=7), connections=2, started_at=1.0)
+    memory = BufferMemory()
+    memory.recount_answer(0, 11)
+    memory.recount_upload(0, 22)
+    memory.used_bytes += 44
+    return text(slots, usage, Told(streams=2, readings=7), memory, connections=2, started_at=1.0)
 
 
 def test_it_parses_whatever_the_service_is_called() -> None:
     families = {family.name: family for family in text_string_to_metric_families(_text('a"\\\nb'))}
     assert families["zerogate_refusals"].samples[0].labels == {"service": 'a"\\\nb', "code": "queue_full"}
     assert families["zerogate_connections"].samples[0].value == 2
+    waiting = [families[f"zerogate_{kind}_bytes"].samples[0].value for kind in ("answer", "upload", "body")]
+    assert waiting == [11, 22, 44]
     assert families["zerogate_report_streams"].samples[0].value == 2
     assert families["zerogate_told_readings"].samples[0].value == 7
 

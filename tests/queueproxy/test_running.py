@@ -68,6 +68,32 @@ async def test_the_queue_is_bounded_in_bytes_too() -> None:
         assert b"zerogate-not-sent: 1" in head
 
 
+async def test_answers_that_clients_do_not_take_turn_new_requests_away_before_the_container_is_full() -> None:
+    async with world("--body-memory", "1Mi") as it:
+        slow = [await it.connect() for _ in range(24)]
+        for client in slow:
+            client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+            await client.send(b"GET /sse?events=1000000&gap_ms=0&size=4000 HTTP/1.1\r\nHost: x\r\n\r\n")
+
+        async def is_short() -> bool:
+            return (await it.get("/v1/models"))[0] == 503
+
+        await it.until(is_short)
+        status, head, body = await it.get("/v1/models")
+        assert (status, json.loads(body)["error"]["code"]) == (503, "memory_full")
+        assert "zerogate-not-sent: 1" in head
+        metrics = (await it.ask(it.admin_port, "/metrics"))[2].decode()
+        assert float(re.findall(r"^zerogate_answer_bytes (\S+)", metrics, re.MULTILINE)[0]) >= 900_000
+        for client in slow:
+            client.abort()
+
+        async def is_free() -> bool:
+            return b"zerogate_answer_bytes 0\n" in (await it.ask(it.admin_port, "/metrics"))[2]
+
+        await it.until(is_free)
+        assert (await it.get("/v1/models"))[0] == 200
+
+
 async def test_a_waiting_client_that_goes_away_frees_its_place_in_the_queue() -> None:
     async with world("--concurrency-limit", "1", "--queue-depth", "1") as it:
         await _occupy(it)

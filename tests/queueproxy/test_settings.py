@@ -7,7 +7,9 @@ import pytest
 
 from queueproxy.settings import OPTIONS, Settings, parser, read
 from zerogate.errors import DefinitionErrors
+from zerogate.kube.sidecar import SidecarTerms
 from zerogate.policy import Policy
+from zerogate.quantities import parse_size
 from zerogate.runtime.interface import Address
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "queueproxy.md"
@@ -32,6 +34,13 @@ def test_timers_are_those_of_a_policy_that_says_nothing() -> None:
         assert getattr(it, f"{name}_timeout_s") == getattr(policy, f"{name}_timeout_s"), name
     assert it.concurrency_limit == policy.concurrency_limit
     assert it.probe_path == policy.ready_path
+
+
+def test_the_memory_for_buffers_fits_twice_into_what_an_injected_container_may_use() -> None:
+    assert 2 * settings().body_memory_bytes <= parse_size(SidecarTerms(image="zerogate").memory_limit)
+    assert settings("--body-memory", "1Mi").body_memory_bytes == 1 << 20
+    with pytest.raises(DefinitionErrors, match='--body-memory: "1023Ki" is less than 1Mi'):
+        settings("--body-memory", "1023Ki")
 
 
 def test_a_flag_wins_over_its_variable_and_an_empty_variable_is_none() -> None:

@@ -68,5 +68,6 @@ async def test_who_cannot_leave_at_once_takes_further_signals_for_the_first() ->
         signal.raise_signal(signal.SIGTERM)
         async with asyncio.timeout(30):
             await left.wait()
+    assert left.is_set(), "the second one has not ended this process"
     for one in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().remove_signal_handler(one)

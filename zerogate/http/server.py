@@ -60,6 +60,19 @@ class ConnectionLimits(msgspec.Struct, frozen=True, kw_only=True):
 NO_LIMITS: Final = ConnectionLimits()
 
 
+def say_short(memory: BufferMemory, is_short: bool) -> None:
+    """Tell the operator that the memory is short now, or no longer."""
+    if is_short:
+        log.warning(
+            "answers that clients do not take (%d bytes) and bodies that replicas do not take (%d bytes) have "
+            "filled the memory for buffers: new requests get 503",
+            memory.answer_bytes,
+            memory.upload_bytes,
+        )
+    else:
+        log.info("there is memory for buffers again")
+
+
 class Server:
     """See the module's text. The counters only grow."""
 
@@ -102,15 +115,11 @@ class Server:
         return None
 
     def _on_short(self, is_short: bool) -> None:
-        if is_short:
-            log.warning(
-                "answers that clients do not take (%d bytes) and bodies that replicas do not take (%d bytes) have "
-                "filled the memory for buffers: new requests get 503",
-                self.memory.answer_bytes,
-                self.memory.upload_bytes,
-            )
-        else:
-            log.info("there is memory for buffers again")
+        say_short(self.memory, is_short)
+        self.squeeze(is_short)
+
+    def squeeze(self, is_short: bool) -> None:
+        """Let less, or as much as usual, of all answers wait. Called by whoever has several servers on one memory."""
         for connection in tuple(self.connections):
             connection.squeeze(is_short)
 
