@@ -54,7 +54,8 @@ def main(arguments: Sequence[str]) -> int:
         return 1
     build = command(chosen.name, [builder], base=chosen.base, words=words)
     print("zerogate:", *build, flush=True)
-    return subprocess.run(build, env={**os.environ, "DOCKER_BUILDKIT": "1"}).returncode
+    # secrets need BuildKit; and one layer for each step, of which a node has most from the release before
+    return subprocess.run(build, env={"DOCKER_BUILDKIT": "1", "BUILDAH_LAYERS": "true", **os.environ}).returncode
 
 
 if __name__ == "__main__":
