@@ -2,7 +2,7 @@
 # makes from the lock files and remakes only when they change.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast check fuzz bench bench-kubernetes bench-proxy docs picture soak soak-kubernetes cluster kubernetes-binaries lock clean environment-demo environment-dev
+.PHONY: help demo test test-fast check fuzz bench bench-kubernetes bench-proxy docs picture soak soak-kubernetes cluster kubernetes-binaries image lock clean environment-demo environment-dev
 
 BIN := .venv/bin
 CODE = $(wildcard zerogate gateway activator queueproxy autoscaler cli bench tools tests)
@@ -57,6 +57,9 @@ cluster: environment-dev ## a Kubernetes node of its own and a shell with kubect
 
 kubernetes-binaries: environment-dev ## build what clusters of the tests run; once, 10 minutes; ARGS=--idle to give way
 	@$(BIN)/python -m tests.kubernetes.harness.binaries $(ARGS)
+
+image: ## the image of all processes, by docker, podman or buildah; ARGS="REGISTRY/zerogate:0.1.0 --base …"
+	@$(PYTHON) tools/build_image.py $(ARGS)
 
 docs: environment-dev ## write the documents that are generated from code
 	@$(BIN)/python -m tools.write_docs

@@ -163,7 +163,7 @@ def test_each_probe_and_service_leads_to_a_port_of_its_pod(case: str) -> None:
     ports = {role: {port["name"] for port in pod["spec"]["containers"][0]["ports"]} for role, pod in pods.items()}
     for role, pod in pods.items():
         (container,) = pod["spec"]["containers"]
-        for probe in ("readinessProbe", "livenessProbe"):
+        for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
             assert container[probe]["httpGet"]["port"] in ports[role]
     services = [each for each in found if each["kind"] == "Service"]
     assert len(services) >= 3

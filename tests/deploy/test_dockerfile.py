@@ -7,7 +7,6 @@ names and nothing else.
 
 import ast
 import importlib.metadata
-import json
 import os
 import re
 import shlex
@@ -60,7 +59,10 @@ def test_each_source_exists_and_is_not_ignored() -> None:
 def test_images_have_a_name_with_a_version_and_no_host() -> None:
     (base,) = [rest.partition("=")[2] for rest in rests("ARG")]
     assert re.fullmatch(r"[a-z]+:[0-9][\w.-]+", base)
-    assert {rest.split()[0] for rest in rests("FROM")} == {"${BASE}"}
+    stages = [rest.split() for rest in rests("FROM")]
+    made_here = {words[2] for words in stages if len(words) == 3}
+    assert {words[0] for words in stages} - made_here == {"${BASE}"}
+    assert stages[-1] == ["${BASE}"]
     assert not re.search(r"https?://", DOCKERFILE.read_text())
 
 
@@ -79,17 +81,6 @@ def test_nobody_runs_it_as_root_and_nothing_is_fetched_unpinned() -> None:
 def test_processes_are_started_without_a_shell_that_would_swallow_signals() -> None:
     for command in rests("CMD") + rests("ENTRYPOINT"):
         assert command.startswith("[")
-
-
-def test_the_interpreters_own_modules_are_compiled_for_a_container_that_cannot_write(tmp_path: Path) -> None:
-    (command,) = [json.loads(rest) for rest in rests("RUN") if rest.startswith("[")]
-    modules = [tmp_path / "asyncio" / "events.py", tmp_path / "site-packages" / "pip.py"]
-    for module in modules:
-        module.parent.mkdir()
-        module.write_text("x = 1\n")
-    here = f"import sysconfig; sysconfig.get_path = lambda name: {{'stdlib': {str(tmp_path)!r}}}[name]; "
-    subprocess.run([sys.executable, "-c", here + command[2]], check=True)
-    assert [bool(list(module.parent.glob("__pycache__/*.pyc"))) for module in modules] == [True, False]
 
 
 def _locked(name: str) -> dict[str, str]:

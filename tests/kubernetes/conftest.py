@@ -115,7 +115,7 @@ def definitions_plane() -> Iterator[ControlPlane]:
         for project in definitions.PROJECTS:
             definitions.ensure(project)
     except UnavailableError as reason:
-        _go_without(reason)
+        go_without(reason)
     with control_plane(with_controllers=True) as plane:
         yield plane
 
@@ -158,10 +158,10 @@ def _require(fixture: str) -> None:
             nodes.require()
         binaries.ensure(NEEDS[fixture])
     except UnavailableError as reason:
-        _go_without(reason)
+        go_without(reason)
 
 
-def _go_without(reason: UnavailableError) -> NoReturn:
+def go_without(reason: UnavailableError) -> NoReturn:
     """Skip; in CI fail where the machine could have been prepared for it."""
     if os.environ.get("CI") == "true" and reason.is_mendable:
         pytest.fail(str(reason), pytrace=False)

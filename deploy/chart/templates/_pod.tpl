@@ -73,6 +73,12 @@ securityContext:
   readOnlyRootFilesystem: true
 resources:
   {{- toYaml $values.resources | nindent 2 }}
+# nothing is killed for starting slowly: on a busy node that may take more than a minute, and would begin anew
+startupProbe:
+  httpGet: {path: /healthz, port: admin}
+  periodSeconds: 1
+  timeoutSeconds: 5
+  failureThreshold: 300
 readinessProbe:
   httpGet: {path: /readyz, port: admin}
   periodSeconds: 2
@@ -81,7 +87,6 @@ readinessProbe:
 # only what hangs for a minute: a restart cuts every stream
 livenessProbe:
   httpGet: {path: /healthz, port: admin}
-  initialDelaySeconds: 10
   periodSeconds: 10
   timeoutSeconds: 5
   failureThreshold: 6

@@ -19,6 +19,7 @@ import sys
 import sysconfig
 import tarfile
 import tomllib
+import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from packaging.requirements import Requirement
 ROOT = Path(__file__).resolve().parents[3]
 PAUSE = "tests.zerogate.dev/pause:tests"
 ZEROGATE = "tests.zerogate.dev/zerogate:tests"
+PYTHON = "tests.zerogate.dev/python:tests"
 
 _NOBODY = 65532
 _COMPONENTS = ("zerogate", "gateway", "activator", "queueproxy", "autoscaler", "cli")
@@ -35,6 +37,11 @@ _NOT_NEEDED = {"site-packages", "test", "tests", "idlelib", "tkinter", "ensurepi
 """Of the standard library; most of its size."""
 _TOOLS = ("sh", "cat", "ls", "sleep", "touch", "kill")
 """For hooks and for people who look into a container."""
+_USUAL = (
+    "libpthread.so.0", "librt.so.1", "libdl.so.2", "libutil.so.1", "libm.so.6",
+    "libgcc_s.so.1", "libstdc++.so.6", "libz.so.1",
+)  # fmt: skip
+"""Libraries that wheels take for granted (manylinux)."""
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
@@ -78,6 +85,18 @@ def zerogate(extras: Sequence[str] = ("kubernetes",)) -> Image:
     return Image(name, layers, env=env, folder="/zerogate")
 
 
+def python(installer: Path) -> Image:
+    """What a Dockerfile begins with: like the images that Python's makers publish it has pip (unpacked from the wheel
+    `installer`) and a shell, and nothing of its library is compiled."""
+    base = [file for file in _interpreter() if file.source is None or file.source.suffix != ".pyc"]
+    packages = Path(sysconfig.get_path("stdlib")).relative_to(sys.base_prefix) / "site-packages"
+    with zipfile.ZipFile(installer) as archive:
+        names = [name for name in archive.namelist() if not name.endswith("/")]
+        pip = [File(f"usr/local/{packages}/{name}", content=archive.read(name)) for name in names]
+    layers = [[*base, *_shared_libraries(base), *_usual_libraries(), *pip]]
+    return Image(PYTHON, layers, env={"PATH": "/usr/local/bin:/bin", "LANG": "C.UTF-8"}, user=0)
+
+
 def write(image: Image, path: Path) -> None:
     """The archive, as `ctr images import` takes it."""
     with tarfile.open(path, "w") as archive:
@@ -92,6 +111,7 @@ def write(image: Image, path: Path) -> None:
                 "User": f"{image.user}:{image.user}",
             },
             "rootfs": {"type": "layers", "diff_ids": [layer["digest"] for layer in layers]},
+            "history": [{"created_by": "tests"} for _ in layers],  # whoever builds on it counts them
         }
         manifest = {
             "schemaVersion": 2,
@@ -192,6 +212,19 @@ def _shared_libraries(files: Sequence[File]) -> Iterator[File]:
         yield File(f"{str(usual).lstrip('/')}/{resolver.name}", Path(os.path.realpath(resolver)), mode=0o755)
     for linker in sorted(set(re.findall(r"^\s*(/lib\S+) \(", said, re.MULTILINE))):
         yield File(linker.lstrip("/"), Path(os.path.realpath(linker)), mode=0o755)
+
+
+def _usual_libraries() -> Iterator[File]:
+    """Those that are on this machine, beside its libc."""
+    said = subprocess.run(["ldd", os.path.realpath("/bin/sh")], capture_output=True, text=True, check=True).stdout
+    match = re.search(r"libc\.so\.6 => (/\S+) ", said)
+    assert match is not None, said
+    usual = Path(match[1]).parent
+    for name in _USUAL:
+        # where /lib is no link to it, some are in /usr/lib
+        found = [folder / name for folder in (usual, Path("/usr", *usual.parts[1:])) if (folder / name).exists()]
+        if found:
+            yield File(f"{str(usual).lstrip('/')}/{name}", Path(os.path.realpath(found[0])), mode=0o755)
 
 
 def _packages(extras: Sequence[str]) -> Iterator[File]:

@@ -90,8 +90,12 @@ class Node:
         """Make an image known to the node."""
         archive = self.folder / "image.tar"
         images.write(image, archive)
-        self._containers("images", "import", archive)
+        self.add_archive(archive)
         archive.unlink()
+
+    def add_archive(self, archive: Path) -> None:
+        """Make the images of an archive known to the node."""
+        self._containers("images", "import", archive)
 
     def run(self, *command: str | Path, within_s: float = 60, stdin: str | None = None) -> str:
         """Run a command in the node's namespaces to its end; what it printed."""
