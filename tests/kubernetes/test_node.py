@@ -9,9 +9,12 @@ import pytest
 
 from tests import guards
 from tests.kubernetes.harness import images, processes
+from tests.kubernetes.harness.audit import Audited
 from tests.kubernetes.harness.manifests import STUB, container, deployment, service, sidecar
+from tests.kubernetes.harness.namespaces import ADDRESS
 from tests.kubernetes.harness.node import Node
 from tests.kubernetes.harness.node import node as second_node
+from zerogate.clock import wall
 
 SIDECAR = "import http.server; http.server.test(http.server.SimpleHTTPRequestHandler, port=9000)"
 
@@ -41,6 +44,10 @@ def test_a_service_answers_by_its_address_inside_and_outside(node: Node, model: 
     assert node.run("python3", "-c", fetch).strip() == "200"
     with urllib.request.urlopen(f"http://127.0.0.1:{node.reach(80, model)}/health", timeout=10) as answer:
         assert answer.status == 200
+    with node.connect(80, model) as sock:
+        sock.sendall(b"GET /health HTTP/1.1\r\nHost: model\r\n\r\n")
+        assert sock.recv(1024).startswith(b"HTTP/1.1 200 ")
+        assert sock.getsockname()[0] == ADDRESS
 
 
 def test_a_pod_reaches_the_api_server_with_its_own_token(node: Node, node_namespace: str, model: str) -> None:
@@ -107,15 +114,21 @@ def test_an_image_that_a_test_adds_can_be_run(node: Node, node_namespace: str) -
 
 
 def test_a_node_leaves_nothing_on_this_machine(node: Node) -> None:
-    """Beside the shared one, which shows that two nodes do not meet."""
+    """Beside the shared one, which shows that two nodes do not meet. Its API server says when requests came."""
     before = _traces()
-    with second_node() as another:
+    with second_node([Audited("patch", "apps", "deployments/scale")]) as another:
         assert _traces() != before
         folder = another.folder
         another.cluster.apply(deployment("left", container("left", ["sleep", "1000"])), namespace="default")
         another.cluster.until(
             "/apis/apps/v1/namespaces/default/deployments/left", lambda found: found["status"].get("readyReplicas")
         )
+        path, began_at_s = "/apis/apps/v1/namespaces/default/deployments/left/scale", wall()
+        another.cluster.patch(path, {"spec": {"replicas": 0}})
+        ended_at_s = wall()
+        assert another.plane.audit is not None
+        noted = another.plane.audit.first_since(began_at_s, "default", "left")
+        assert began_at_s < noted.received_at_s < noted.answered_at_s < ended_at_s
     assert _traces() == before
     assert not folder.exists()
     assert node.cluster.is_ready()
