@@ -67,6 +67,6 @@ async def test_who_cannot_leave_at_once_takes_further_signals_for_the_first() ->
     for _ in range(2):
         signal.raise_signal(signal.SIGTERM)
         async with asyncio.timeout(5):
-            await left.wait()
+            assert await left.wait()
     for one in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().remove_signal_handler(one)
