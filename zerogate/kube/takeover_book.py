@@ -14,9 +14,10 @@ from typing import Final
 
 import msgspec
 
+from zerogate.kube.all_fronts import fronts_among, happening_of, sentence_of
 from zerogate.kube.catalog import Managed
-from zerogate.kube.event_book import About, Happening
-from zerogate.kube.fronts import Front, Refused, Selected, fronts_of, has_name, moves_to_number
+from zerogate.kube.event_book import Happening
+from zerogate.kube.fronts import Front, Refused, has_name, moves_to_number
 from zerogate.kube.objects import EndpointSlice, Key, Pod, Service
 from zerogate.kube.port_ledger import Claim, PortLedger
 from zerogate.kube.slice_book import SliceBook, is_ours, service_key
@@ -175,7 +176,7 @@ class TakeoverBook:
             for family in taken.stands
             if not self._slices.activators(family)
         ]
-        return (*(_sentence(one) for one in self._refused.get(service, ())), *alone)
+        return (*(sentence_of(one) for one in self._refused.get(service, ())), *alone)
 
     def _head(self, service: str, now_s: float) -> None:
         for taken in self.taken_of(service):
@@ -231,7 +232,7 @@ class TakeoverBook:
         """What is due now."""
         is_whole, self._is_whole_due = self._is_whole_due, False
         if is_whole and not self._leads:
-            _, self._refused = self._sort()
+            _, self._refused = fronts_among(self._workloads, self._services.values())
         elif is_whole:
             self._look_at_all(now_s)
             self._dirty = dict.fromkeys(self._taken)
@@ -242,21 +243,9 @@ class TakeoverBook:
         due, self._due = self._due, []
         return due
 
-    def _sort(self) -> tuple[dict[Key, Front], dict[str, tuple[Refused, ...]]]:
-        """Which Services are fronts, and by workload what cannot be one. Followers are asked by people too."""
-        selected = Selected(self._services.values())
-        fronts: dict[Key, Front] = {}
-        refused: dict[str, tuple[Refused, ...]] = {}
-        for name, entry in self._workloads.items():
-            found, unfit = fronts_of(entry, selected.near(entry))
-            refused[name] = tuple(unfit) if found else (*unfit, _none(entry)) if len(unfit) != 1 else tuple(unfit)
-            for front in found:
-                fronts.setdefault(front.key, front)
-        return fronts, refused
-
     def _look_at_all(self, now_s: float) -> None:
         """Which Services are fronts now, and which are no longer."""
-        fronts, refused = self._sort()
+        fronts, refused = fronts_among(self._workloads, self._services.values())
         self._portless.clear()
         for front in fronts.values():
             if not self._take(front, now_s):
@@ -359,18 +348,4 @@ class TakeoverBook:
         for service, ones in refused.items():
             for one in ones:
                 if one not in before.get(service, ()):
-                    self._due.append(_happening(self._workloads[service], one))
-
-
-def _happening(entry: Managed, one: Refused) -> Happening:
-    version, kind = ("v1", "Service") if one.uid != entry.uid else (entry.resource.api_version, entry.kind)
-    about = About(version, kind, *one.key, one.uid)
-    return Happening(about=about, reason="TakeoverRefused", note=_sentence(one), is_warning=True)
-
-
-def _none(entry: Managed) -> Refused:
-    return Refused(entry.key, entry.uid, "none of its Services can be, and it does not go to zero")
-
-
-def _sentence(one: Refused) -> str:
-    return f"{'/'.join(one.key)} is not taken over: {one.reason}."
+                    self._due.append(happening_of(self._workloads[service], one))
