@@ -33,6 +33,8 @@ from zerogate.tasks import Nursery
 
 log = logging.getLogger(__name__)
 
+_CROWD: Final = 50
+"""Streams that are not known yet: a tenth of a second's judgements."""
 _LOG_GAP_S: Final = 1.0
 """Whoever knocks again and again does not fill the log."""
 
@@ -224,6 +226,11 @@ class Receiver:
     def proofs(self) -> dict[str, int]:
         """Known sources by how this side proved itself to them."""
         return {**dict.fromkeys(("tls", "key", "none"), 0), **Counter(stream.proof for stream in self.streams.values())}
+
+    @property
+    def is_crowded(self) -> bool:
+        """Many wait to be known."""
+        return len(self.unknown) >= _CROWD
 
     def close(self) -> None:
         """End all streams; their sources go to other autoscalers, or come again."""

@@ -131,6 +131,7 @@ class RunningAutoscaler:
             home=settings.namespace, audience=settings.audience, reporters=settings.reporters,
             keys=self.token_keys, is_ours=self.coverage.is_gateway,
             on_withdrawn=lambda token_id, why: self.receiver.withdraw(token_id, why),
+            is_crowded=lambda: self.receiver.is_crowded,
         )  # fmt: skip
         self.certificates = certificates_of(
             self.client, Installation(namespace=settings.namespace, service=f"{settings.release}-autoscaler"),
@@ -313,8 +314,9 @@ class RunningAutoscaler:
             wakes=figures.wakes, forged=figures.forged, throttled=figures.throttled, refused=figures.refused,
             proofs=self.receiver.proofs(), reviews=self.webhook.counts if self.webhook is not None else {},
             shut_gates=self.quiescer.shut, waited_gates=self.quiescer.waiting,
-            token_reviews=self.identities.reviews, scale_writes=self.hands.writes, failed_writes=self.hands.failures,
-            dropped_events=self.happenings.dropped,
+            token_reviews=self.identities.reviews, unjudged_tokens=self.identities.doubted,
+            withdrawn_tokens=self.identities.withdrawn, scale_writes=self.hands.writes,
+            failed_writes=self.hands.failures, dropped_events=self.happenings.dropped,
         )  # fmt: skip
 
     # What changes

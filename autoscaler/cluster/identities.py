@@ -39,6 +39,8 @@ _MOST_WAITING: Final = 600
 """For the server, two seconds at the rate of reviews: a source gives up after five."""
 CONFIRMERS: Final = 8
 """Reviews afterwards, at a time: who is to be shown to the server first waits for no more of them."""
+_CROWDED_S: Final = 0.2
+"""Between two reviews of a confirmer while many wait: 40 a second in all, so that no crowd puts them off for ever."""
 _SERVER_AGAIN_S: Final = 5.0
 """After it could not be asked."""
 _POD_SHOWS_S: Final = 3.0
@@ -51,7 +53,8 @@ class Identities:
 
     `service_of(namespace, pod, uid)`: the service that a pod belongs to; None: none, yet. `is_ours(namespace, pod,
     uid)`: whether it is a gateway's or an activator's that lives. `keys`: None, and the server judges all of them.
-    `on_withdrawn(token_id, why)`: who was believed to be an `Identity` with that one is it no longer.
+    `on_withdrawn(token_id, why)`: who was believed to be an `Identity` with that one is it no longer. `is_crowded()`:
+    many wait to be heard, who go first.
     """
 
     def __init__(
@@ -65,6 +68,7 @@ class Identities:
         keys: TokenKeys | None = None,
         is_ours: Callable[[str, str, str], bool] = lambda *_: False,
         on_withdrawn: Callable[[bytes, Refused], None] = lambda *_: None,
+        is_crowded: Callable[[], bool] = lambda: False,
         clock: Callable[[], float] = now,
         calendar: Callable[[], float] = wall,
     ) -> None:
@@ -77,6 +81,7 @@ class Identities:
         self._keys = keys
         self._is_ours = is_ours
         self._on_withdrawn = on_withdrawn
+        self._is_crowded = is_crowded
         self._proven: OrderedDict[bytes, tuple[float, Proven]] = OrderedDict()
         """By the token's digest: until when it is remembered."""
         self._doubted: OrderedDict[bytes, str] = OrderedDict()
@@ -192,6 +197,10 @@ class Identities:
                 self._is_doubt.clear()
                 await self._is_doubt.wait()
                 continue
+            if self._is_crowded():
+                await asyncio.sleep(_CROWDED_S)
+                if not self._doubted:
+                    continue
             digest, token = self._doubted.popitem(last=False)
             try:
                 said = await self._ask(token, digest)

@@ -67,6 +67,8 @@ class Process(msgspec.Struct, frozen=True, kw_only=True):
     shut_gates: int
     waited_gates: int
     token_reviews: int
+    unjudged_tokens: int
+    withdrawn_tokens: int
     scale_writes: int
     failed_writes: int
     dropped_events: int
@@ -108,6 +110,14 @@ SINGLE: Final[tuple[tuple[str, Kind, str, str], ...]] = (
     ("zerogate_forged_reports_total", "counter", "Readings about services that their source may not see.", "forged"),
     ("zerogate_throttled_sources_total", "counter", "Times that a source said too much.", "throttled"),
     ("zerogate_token_reviews_total", "counter", "Times that a token was shown to the API server.", "token_reviews"),
+    (
+        "zerogate_unjudged_tokens", "gauge", "Tokens that the API server's keys prove, and that it has not judged yet.",
+        "unjudged_tokens",
+    ),
+    (
+        "zerogate_withdrawn_tokens_total", "counter", "Of those, such as it has refused: their sources were ended.",
+        "withdrawn_tokens",
+    ),
     ("zerogate_scale_writes_total", "counter", "Numbers of replicas that were written.", "scale_writes"),
     ("zerogate_failed_scale_writes_total", "counter", "Such writes that were not accepted.", "failed_writes"),
     ("zerogate_shut_gates", "gauge", "Gates of sidecars that are kept shut before replicas stop.", "shut_gates"),

@@ -22,6 +22,7 @@ from zerogate.http.certificates import KeyPair
 from zerogate.policy import Policy
 from zerogate.reporting.proof import MASTER_BYTES, NONCE_BYTES, Session, new_key
 from zerogate.reporting.sender import Answer, Sender, Target
+from zerogate.reporting.stream import Stream
 from zerogate.reporting.wire import (
     PREAMBLE,
     PROVEN_PREAMBLE,
@@ -388,6 +389,23 @@ async def test_a_source_that_asks_for_no_proof_is_heard_only_where_that_is_allow
         assert len(it.receiver.streams) == is_taken
         assert it.receiver.figures.refused["unproven"] == (not is_taken)
         assert it.receiver.proofs()["none"] == is_taken
+
+
+async def test_a_stream_that_broke_by_a_fault_of_ours_is_begun_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("zerogate.reporting.sender.RESOLVE_S", 0.1)
+    run, broken = Stream.run, list[Stream]()
+
+    async def breaks(self: Stream) -> None:
+        if not broken:
+            broken.append(self)
+            raise RuntimeError("broken")
+        await run(self)
+
+    monkeypatch.setattr(Stream, "run", breaks)
+    async with hearing(takes_unproven=True) as it, source([it.port], tmp_path) as sender:
+        await it.until(lambda: sender.open_streams == 1)
 
 
 async def test_a_sidecar_with_a_key_tells_nothing_to_an_autoscaler_of_before(tmp_path: Path) -> None:

@@ -335,14 +335,15 @@ class Tokens:
         public = found.public_key().public_bytes(
             serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
         )
-        self._id = _coded(hashlib.sha256(public).digest())
+        self.key_id = _coded(hashlib.sha256(public).digest())
 
-    def of_pod(self, source: Source, account_uid: str) -> str:
-        """Bound to the pod, for the audience of reports."""
+    def of_pod(self, source: Source, account_uid: str, *, lives_s: int = 3600) -> str:
+        """Bound to the pod, for the audience of reports. `lives_s`: from now on."""
         namespace = source.service.partition("/")[0]
         now = int(time.time())  # noqa: TID251 - tokens have calendar times
         claims = {
-            "aud": [AUDIENCE], "exp": now + 3600, "iat": now, "nbf": now - 10, "iss": self._issuer,
+            "aud": [AUDIENCE], "exp": now + lives_s, "iat": now + min(0, lives_s - 600), "nbf": now - 3600,
+            "iss": self._issuer,
             "sub": f"system:serviceaccount:{namespace}:default",
             "kubernetes.io": {
                 "namespace": namespace,
@@ -350,7 +351,7 @@ class Tokens:
                 "serviceaccount": {"name": "default", "uid": account_uid},
             },
         }  # fmt: skip
-        head = {"alg": "ES256", "kid": self._id}
+        head = {"alg": "ES256", "kid": self.key_id}
         said = f"{_coded(msgspec.json.encode(head))}.{_coded(msgspec.json.encode(claims))}"
         first, second = decode_dss_signature(self._key.sign(said.encode(), ec.ECDSA(hashes.SHA256())))
         return f"{said}.{_coded(first.to_bytes(32, 'big') + second.to_bytes(32, 'big'))}"

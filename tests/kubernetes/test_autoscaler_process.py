@@ -6,8 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.kubernetes.autoscalers import AUDIENCE, Autoscaler, Crowd, reporting, rules
+from tests.kubernetes.crowd import Source, Tokens
 from tests.kubernetes.harness.access import Access, Cluster
 from tests.kubernetes.harness.control_plane import ControlPlane
 from zerogate.clock import now, wall
@@ -39,8 +42,8 @@ class Place:
         root = f"/api/{group}" if group == "v1" else f"/apis/{group}"
         return f"{root}/namespaces/{self.namespace}/{plural}" + (f"/{name}" if name else "")
 
-    def token(self, account: str, pod: Body | None = None) -> str:
-        spec: Body = {"audiences": [AUDIENCE], "expirationSeconds": 600}
+    def token(self, account: str, pod: Body | None = None, *, audience: str = AUDIENCE) -> str:
+        spec: Body = {"audiences": [audience], "expirationSeconds": 600}
         if pod is not None:
             meta = pod["metadata"]
             bound = {"kind": "Pod", "apiVersion": "v1", "name": meta["name"], "uid": meta["uid"]}
@@ -417,6 +420,89 @@ async def test_a_token_for_somebody_else_proves_nothing(place: Place) -> None:
     async with reporting(Crowd(service), [one.stats], token) as sender:
         await place.until(lambda: metric(one, 'zerogate_refused_sources_total{reason="token"}') > 0)
         assert (sender.open_streams, metric(one, "zerogate_sources")) == (0, 0)
+
+
+async def test_a_pods_token_is_believed_by_the_servers_keys_and_judged_by_it_afterwards(place: Place) -> None:
+    service = place.deploy("llama", replicas=1)
+    one = place.autoscaler("one")
+    (pod,) = await place.until(lambda: place.pods("llama"))
+    await place.until(lambda: _sees_pods(one, service))
+    token = _written(place, place.token("default", pod))
+    async with reporting(Crowd(service), [one.stats], token, kind="sidecar") as sender:
+        await place.until(lambda: sender.open_streams == 1)
+        await place.until(lambda: metric(one, "zerogate_token_reviews_total") == 1)
+        await place.until(lambda: metric(one, "zerogate_unjudged_tokens") == 0)
+        assert (metric(one, "zerogate_sources"), metric(one, "zerogate_withdrawn_tokens_total")) == (1, 0)
+    assert "tokens of sources are judged by 1 key of the API server" in one.process.end_of_log(100)
+
+
+async def test_a_token_whose_account_was_deleted_is_believed_no_longer_than_until_the_server_was_asked(
+    place: Place,
+) -> None:
+    service = place.deploy("llama", replicas=1)
+    one = place.autoscaler("one")
+    (pod,) = await place.until(lambda: place.pods("llama"))
+    await place.until(lambda: _sees_pods(one, service))
+    token = _written(place, place.token("default", pod))
+    place.cluster.delete(place._path("v1", "serviceaccounts", "default"))
+    async with reporting(Crowd(service), [one.stats], token, kind="sidecar") as sender:
+        await place.until(lambda: metric(one, 'zerogate_refused_sources_total{reason="token"}') > 0)
+        await place.until(lambda: (sender.open_streams, metric(one, "zerogate_sources")) == (0, 0))
+        assert metric(one, "zerogate_withdrawn_tokens_total") <= 1
+
+
+@pytest.mark.parametrize("wrong", ["forged", "changed", "expired", "audience", "another pod", "a pod of before"])
+async def test_what_is_not_this_very_pods_token_of_now_is_refused(place: Place, wrong: str, tmp_path: Path) -> None:
+    service = place.deploy("llama", replicas=1)
+    one = place.autoscaler("one")
+    (pod,) = await place.until(lambda: place.pods("llama"))
+    await place.until(lambda: _sees_pods(one, service))
+    token = _written(place, _wrong_token(place, pod, wrong, tmp_path))
+    async with reporting(Crowd(service), [one.stats], token, kind="sidecar") as sender:
+        await place.until(lambda: metric(one, 'zerogate_refused_sources_total{reason="token"}') > 0)
+        assert (sender.open_streams, metric(one, "zerogate_sources")) == (0, 0)
+    is_seen_here = wrong in ("forged", "changed")
+    assert metric(one, "zerogate_token_reviews_total") == (0 if is_seen_here else 1)
+    assert metric(one, "zerogate_withdrawn_tokens_total") == 0
+
+
+def _wrong_token(place: Place, pod: Body, wrong: str, folder: Path) -> str:
+    """Each but for one thing as it should be, and signed by the server where not said otherwise."""
+    meta = pod["metadata"]
+    account = place.cluster.get(place._path("v1", "serviceaccounts", "default"))["metadata"]["uid"]
+    signer = Tokens(place.plane.folder / "service-accounts.key", "https://kubernetes.default.svc")
+    good = Source(meta["name"], meta["uid"], f"{place.namespace}/llama")
+    if wrong == "forged":
+        own = folder / "own.key"
+        own.write_bytes(
+            ec.generate_private_key(ec.SECP256R1()).private_bytes(
+                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+            )
+        )
+        forger = Tokens(own, "https://kubernetes.default.svc")
+        forger.key_id = signer.key_id
+        return forger.of_pod(good, account)
+    if wrong == "changed":
+        head, _, signature = signer.of_pod(good, account).split(".")
+        return f"{head}.{signer.of_pod(good, account, lives_s=7200).split('.')[1]}.{signature}"
+    if wrong == "expired":
+        return signer.of_pod(good, account, lives_s=-60)
+    if wrong == "audience":
+        return place.token("default", pod, audience="https://kubernetes.default.svc")
+    if wrong == "another pod":
+        return signer.of_pod(Source("unheard-of", meta["uid"], good.service), account)
+    return signer.of_pod(Source(meta["name"], "00000000-0000-0000-0000-000000000000", good.service), account)
+
+
+def _written(place: Place, token: str) -> Path:
+    file = place.gateway_token.with_name("pod-token")
+    file.write_text(token)
+    return file
+
+
+def _sees_pods(one: Autoscaler, service: str) -> bool:
+    status, body = one.ask(f"/api/services/{service.replace('/', '%2F')}")
+    return status == 200 and bool(body["replicas"])
 
 
 def leads(one: Autoscaler) -> bool:

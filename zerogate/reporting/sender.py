@@ -200,9 +200,12 @@ class Sender:
                 self._nursery.start(self._run(stream), name=f"stats to {address}")
 
     async def _run(self, stream: Stream) -> None:
-        await stream.run()
-        if self._streams.get(stream.address) is stream:
-            del self._streams[stream.address]
+        try:
+            await stream.run()
+        finally:
+            # whatever ended it: the next look at the name begins a new one
+            if self._streams.get(stream.address) is stream:
+                del self._streams[stream.address]
 
     def hello(self) -> Hello:
         """The first word of a stream."""

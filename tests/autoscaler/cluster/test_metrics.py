@@ -10,7 +10,8 @@ def process() -> Process:
         version="1", started_at=0.0, cpu_s=0.0, resident_bytes=0, open_files=0, loop_lag=Histogram((1.0,)),
         is_leader=True, state_age_s=0.0, streams=3, reports=0, wakes=0, forged=0, throttled=0,
         refused={"tls": 4}, proofs={"tls": 1, "key": 2, "none": 0}, reviews={"answered": 7, "failed": 1},
-        shut_gates=2, waited_gates=1, token_reviews=0, scale_writes=0, failed_writes=0, dropped_events=0,
+        shut_gates=2, waited_gates=1, token_reviews=0, unjudged_tokens=0,
+        withdrawn_tokens=0, scale_writes=0, failed_writes=0, dropped_events=0,
     )  # fmt: skip
 
 
