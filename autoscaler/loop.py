@@ -56,7 +56,8 @@ class Autoscaler:
     `busy(replica_id)`: requests inside that replica now. `activity(service)`: (held, in flight, time of the last
     byte) now, where all of the service's requests are in this process, else None; it replaces what reports said, so a
     request that is just handed over counts once, and one that came and went since the last report counts at all.
-    `unmetered(service)`: why requests may reach it that nobody counts; empty: all are counted.
+    `unmetered(service)`: why requests may reach it that nobody counts; empty: all are counted. `is_behind(service)`:
+    the platform has not shown yet what was asked of it last.
     `announce` is told of each decision that changes something. `record` gets each decision with all
     that it was made from, one JSON line each, for replays.
     """
@@ -73,6 +74,7 @@ class Autoscaler:
         record: Callable[[bytes], None] | None = None,
         announce: Callable[[Decision], None] | None = None,
         unmetered: Callable[[str], str] = lambda _: "",
+        is_behind: Callable[[str], bool] = lambda _: False,
     ) -> None:
         self._runtime = runtime
         self._busy = busy
@@ -82,6 +84,7 @@ class Autoscaler:
         self._record = record
         self._announce = announce
         self._unmetered = unmetered
+        self._is_behind = is_behind
         self._services: dict[str, Service] = {}
         self._saved: Mapping[str, Saved] = {}
         self._sources = Sources()
@@ -278,6 +281,7 @@ class Autoscaler:
             replicas=service.replicas(now_s),
             pin=service.pin,
             unmetered=self._unmetered(name),
+            is_behind=self._is_behind(name),
         )
 
     def _traffic(self, name: str, service: Service, now_s: float) -> Traffic:

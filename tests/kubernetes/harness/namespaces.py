@@ -42,11 +42,11 @@ hostname node
 """
 """The default route leads nowhere: programs choose their address by it, and no packet leaves."""
 _SET_UP6 = f"""
+ip6tables --table nat --list-rules
 echo 0 > /proc/sys/net/ipv6/conf/all/disable_ipv6
 ip -6 address add {ADDRESS6}/64 dev node0 nodad
 ip -6 route add default via fd77::fe dev node0
 echo 1 > /proc/sys/net/ipv6/conf/all/forwarding
-ip6tables --table nat --list-rules
 """
 
 _CLONE_NEWNET = 0x40000000
