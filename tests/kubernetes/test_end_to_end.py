@@ -50,8 +50,9 @@ def test_a_cold_request_is_held_while_one_write_starts_its_model_which_goes_back
     assert [one["name"] for one in pod["spec"]["initContainers"]] == ["zerogate-queueproxy"]
     model.until_gone()
     assert model.written() == [0, 1, 0]
-    assert any(said.startswith("ScaledUp: From 0 to 1") for said in model.events())
-    assert any(said.startswith("ScaledDown: From 1 to 0") for said in model.events())
+    # on a machine so busy that the leader is late, it is a gateway that wakes
+    until(lambda: _said(model, "ScaledUp") or _said(model, "WokenByGateway"), within_s=LONG_S, what="an Event")
+    until(lambda: _said(model, "ScaledDown"), within_s=LONG_S, what="an Event")
 
 
 def test_cold_requests_keep_their_bodies_and_streams_and_a_cold_connection_is_kept(whole: Whole, team: str) -> None:
@@ -190,11 +191,12 @@ def test_a_workload_without_the_annotation_is_what_it_was_before(whole: Whole, t
     model = Model(whole, team, "llama", replicas=2)
     model.until_ready(2)
     before = _own(model.found())
-    model.annotate(enabled="true", idle_timeout=QUICKLY, min_replicas="1", max_replicas="3")
+    # a model that is told to end before it hears signals has all of that time
+    model.annotate(enabled="true", idle_timeout=QUICKLY, min_replicas="1", max_replicas="3", drain_deadline="20s")
     model.until_routed()
     whole.restart(model.name, team)
     model.until_replicas(1)
-    model.annotate(enabled=None, idle_timeout=None, min_replicas=None, max_replicas=None)
+    model.annotate(enabled=None, idle_timeout=None, min_replicas=None, max_replicas=None, drain_deadline=None)
     model.until_replicas(2)
     whole.restart(model.name, team)
     assert _own(model.found()) == before
