@@ -107,6 +107,9 @@ def _zero(policy: Policy, observation: Observation, memory: Memory, now_s: float
     if replicas.starting > replicas.overdue:
         return _Zero(is_allowed=False, why="a replica is starting; the idle clock begins when it is ready")
     again = _Change(now_s + _UNKNOWN_CHECK_S)
+    if observation.is_behind:
+        why = "the cluster has not shown yet what was asked of it last, and unknown is not zero"
+        return _Zero(is_allowed=False, why=why, change=again)
     if traffic.mean_running_stable is None or not traffic.is_settled:
         return _Zero(is_allowed=False, why="no proxy was heard for long enough, and unknown is not zero", change=again)
     if not traffic.is_fresh:
@@ -140,7 +143,8 @@ def _demand(
     is_active = bool(traffic.held or traffic.in_flight)
     # the idle timeout keeps what runs; where all of it has died, or never came up, there is nothing to keep
     none_starts = replicas_now.starting <= replicas_now.overdue
-    is_gone = none_starts and not replicas_now.ready and traffic.is_fresh and traffic.is_settled
+    is_known = traffic.is_fresh and traffic.is_settled and not observation.is_behind
+    is_gone = none_starts and not replicas_now.ready and is_known
     if not is_active and (memory.granted == 0 or is_gone):
         return _Voice(candidate=Candidate(Ask.IDLE, 0, _why_nothing(replicas_now)))
     if zero.is_allowed:

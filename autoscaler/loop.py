@@ -35,8 +35,9 @@ _REPORTS_TOGETHER_S = 0.5
 _CROWD_GATHERS_S = 0.004
 """A crowd comes within milliseconds: waiting until nobody has come for so long makes one write to N of 0→1 and 1→N.
 Where there can be only one replica there is nothing to wait for."""
-_CROWD_AT_MOST_S = 0.008
-"""Then who is there counts: the first of them is to have its process within 10 ms."""
+_CROWD_AT_MOST_S = 0.02
+"""Then who is there counts. As long as that sources tell of a crowd that still comes (`zerogate.reporting.wakes`): a
+hundred requests by way of four workers on two busy cores took up to 15 ms, and what starts for them takes seconds."""
 _WAKES_TOGETHER_S = 0.1
 """Wakes behind the first one gather, so that who comes later gets its replicas in one further write."""
 _APPEAR_S = 5.0
@@ -55,7 +56,8 @@ class Autoscaler:
     `busy(replica_id)`: requests inside that replica now. `activity(service)`: (held, in flight, time of the last
     byte) now, where all of the service's requests are in this process, else None; it replaces what reports said, so a
     request that is just handed over counts once, and one that came and went since the last report counts at all.
-    `unmetered(service)`: why requests may reach it that nobody counts; empty: all are counted.
+    `unmetered(service)`: why requests may reach it that nobody counts; empty: all are counted. `is_behind(service)`:
+    the platform has not shown yet what was asked of it last.
     `announce` is told of each decision that changes something. `record` gets each decision with all
     that it was made from, one JSON line each, for replays.
     """
@@ -72,6 +74,7 @@ class Autoscaler:
         record: Callable[[bytes], None] | None = None,
         announce: Callable[[Decision], None] | None = None,
         unmetered: Callable[[str], str] = lambda _: "",
+        is_behind: Callable[[str], bool] = lambda _: False,
     ) -> None:
         self._runtime = runtime
         self._busy = busy
@@ -81,6 +84,7 @@ class Autoscaler:
         self._record = record
         self._announce = announce
         self._unmetered = unmetered
+        self._is_behind = is_behind
         self._services: dict[str, Service] = {}
         self._saved: Mapping[str, Saved] = {}
         self._sources = Sources()
@@ -277,6 +281,7 @@ class Autoscaler:
             replicas=service.replicas(now_s),
             pin=service.pin,
             unmetered=self._unmetered(name),
+            is_behind=self._is_behind(name),
         )
 
     def _traffic(self, name: str, service: Service, now_s: float) -> Traffic:

@@ -119,6 +119,7 @@ class RunningAutoscaler:
         self.autoscaler = Autoscaler(
             self.runtime, loop=loop, busy=self.quiescer.busy, activity=lambda _: None,
             announce=self._on_decision, unmetered=lambda service: self.services.unmetered(service),
+            is_behind=self.runtime.is_behind,
         )  # fmt: skip
         self.services = Services(
             self.runtime, self.autoscaler, self.coverage,

@@ -255,6 +255,17 @@ def test_what_nobody_waits_for_any_more_is_not_kept_for_being_loaded(
     assert once(Policy(idle_timeout_s=15.0), seen(traffic, **replicas), granted(1)).desired == desired
 
 
+@pytest.mark.parametrize("replicas", [{}, {"ready": 1}], ids=["none is seen", "one is seen"])
+def test_what_the_cluster_has_not_shown_yet_is_unknown_and_not_gone(replicas: dict[str, Any]) -> None:
+    observation = seen(quiet(since_byte_s=900.0), **replicas)
+    assert once(Policy(idle_timeout_s=15.0), observation, granted(1)).desired == 0
+    behind = msgspec.structs.replace(observation, is_behind=True)
+    decision = once(Policy(idle_timeout_s=15.0), behind, granted(1))
+    assert (decision.desired, decision.revisit_at_s) == (1, NOW_S + 5.0)
+    assert "has not shown yet" in decision.why
+    assert once(Policy(), behind, granted(0)).desired == 0, "nothing was asked for"
+
+
 def test_a_replica_that_goes_because_it_never_came_is_said_to() -> None:
     decision = once(Policy(), seen(quiet(since_byte_s=0.0), starting=1, overdue=1))
     assert decision.why == "nothing is held, and 1 replica did not get ready within start-timeout"

@@ -337,13 +337,13 @@ def test_a_crowd_that_comes_within_milliseconds_gets_its_replicas_in_one_write(l
 def test_a_crowd_that_keeps_coming_is_waited_for_and_then_decided_about(loop: VirtualLoop) -> None:
     box = Box(loop, chat=Policy(max_replicas=9, target_concurrency=1))
     box.run_for(1)
-    for _ in range(3):
+    for _ in range(7):
         box.hold(1)
         loop.run_for(0.0025)
     assert box.asked() == [], "someone came within the last 4 ms"
     box.hold(1)
-    loop.run_for(0.002)
-    assert box.asked() == [4], "the first one has waited for 8 ms"
+    loop.run_for(0.0035)
+    assert box.asked() == [8], "the first one has waited for 20 ms"
 
 
 def test_idle_replicas_go_first_and_of_busy_ones_the_least_busy_drains(

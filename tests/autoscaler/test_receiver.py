@@ -443,6 +443,17 @@ async def test_all_autoscalers_hear_the_same_and_only_the_leader_is_woken() -> N
         assert late == []
 
 
+async def test_a_wake_leaves_by_itself_with_what_is_held_and_waits_for_no_push(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("zerogate.reporting.sender.PERIOD_S", 3600.0)
+    book = Counts()
+    async with ear() as leader, sender(book, leader) as it:
+        await leader.until(lambda: it.open_streams == 1)
+        book.hold()
+        it.wake("chat")
+        await leader.until(lambda: leader.woken != [])
+        assert leader.traffic.held == 1
+
+
 async def test_without_a_leader_its_owner_is_told_after_three_seconds_and_the_next_leader_hears_the_wake() -> None:
     book, late = Counts(), list[str]()
     async with ear(leads=False) as one, sender(book, one, late=late) as it:

@@ -43,6 +43,7 @@ EVERYTHING: Final[Mapping[str, Any]] = {
         "wakeNamespaces": ["team-a"],
     },
     "activator": {"enabled": True},
+    "listenHost": "::",
     "networkPolicy": {"sidecarNamespaces": ["team-a"], "adminFrom": [{"ipBlock": {"cidr": "192.0.2.0/28"}}]},
     "access": {"viewers": [{"kind": "Group", "name": "developers"}]},
     "metrics": {

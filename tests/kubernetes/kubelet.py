@@ -14,6 +14,7 @@ from typing import Any
 from tests.kubernetes.harness.control_plane import ControlPlane
 from tests.queueproxy.world import Program, start_sidecar, start_stub
 from zerogate.kube.sidecar import LABEL, PORT_NAME, SIDECAR
+from zerogate.runtime.interface import Address
 
 PORT = 8012
 _ADDRESSES = (f"127.{os.getpid() % 200 + 20}.{high}.{low}" for high in range(1, 250) for low in range(1, 250))
@@ -38,6 +39,8 @@ class Kubelet:
         self.plane = plane
         self.namespace = namespace
         self.pods: dict[str, PlayedPod] = {}
+        self.port, self.admin = PORT, 8013
+        """Of all sidecars; where their addresses are not this run's alone, the ports have to be."""
         self._turn = asyncio.Lock()
         """The harness's client takes one question at a time."""
 
@@ -57,7 +60,7 @@ class Kubelet:
                         "terminationGracePeriodSeconds": 30,
                         "initContainers": [{
                             "name": SIDECAR, "image": "zerogate", "restartPolicy": "Always",
-                            "ports": [{"name": PORT_NAME, "containerPort": PORT}],
+                            "ports": [{"name": PORT_NAME, "containerPort": self.port}],
                         }],
                         "containers": [{"name": "model", "image": "model", "ports": [{"containerPort": 8000}]}],
                     },
@@ -103,10 +106,12 @@ class Kubelet:
     async def note_on_pod(self, name: str, key: str, value: str) -> None:
         await self._tell("patch", f"{self._pods}/{name}", {"metadata": {"annotations": {key: value}}})
 
-    async def give_address(self, name: str, *stub_flags: str, bound: bool = False) -> PlayedPod:
+    async def give_address(
+        self, name: str, *stub_flags: str, bound: bool = False, address: str = ""
+    ) -> PlayedPod:  # fmt: skip
         """The pod runs and has an address; nothing answers there yet."""
         stub, stub_port = await start_stub(*stub_flags)
-        pod = self.pods[name] = PlayedPod(name, next(_ADDRESSES), stub, stub_port)
+        pod = self.pods[name] = PlayedPod(name, address or next(_ADDRESSES), stub, stub_port)
         if not bound:
             await self.bind(name)
         await self.say(name, {"running": {}}, ready=False, address=pod.address)
@@ -115,9 +120,9 @@ class Kubelet:
     async def start_sidecar(self, name: str, *flags: str) -> None:
         """What the kubelet does first of all in a pod."""
         pod = self.pods[name]
+        listen, asked = (str(Address(pod.address, number)) for number in (self.port, self.admin))
         pod.sidecar = await start_sidecar(
-            "--upstream", str(pod.stub_port), "--listen", f"{pod.address}:{PORT}", "--admin", f"{pod.address}:8013",
-            *flags,
+            "--upstream", str(pod.stub_port), "--listen", listen, "--admin", asked, *flags
         )  # fmt: skip
 
     async def bring_up(

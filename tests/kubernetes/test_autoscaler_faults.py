@@ -70,12 +70,13 @@ async def test_while_its_watches_only_seem_alive_it_wakes_and_it_sees_afterwards
         asked = proxy.count("watch=")
         wake(crowd, sender)
         await place.until(lambda: place.number("llama") == 1)
-        crowd.meter.unhold(now())
+        crowd.meter.unhold(now())  # nobody is there any more, and nothing is known of the pod that starts
         place.annotate("llama", min_replicas="2")
         if IS_LONG:  # it notices by itself: a bookmark is due once a minute
             await place.until(lambda: proxy.count("watch=") > asked, within_s=150)
             await asyncio.to_thread(proxy.resume)
         else:
+            await asyncio.sleep(7)  # longer than what is not there is waited for
             await asyncio.to_thread(proxy.resume)
             await asyncio.to_thread(proxy.cut, "watch=")
         await place.until(lambda: place.number("llama") == 2)

@@ -13,6 +13,8 @@ from tests.kubernetes.autoscalers import AUDIENCE, Autoscaler, Crowd, reporting,
 from tests.kubernetes.crowd import Source, Tokens
 from tests.kubernetes.harness.access import Access, Cluster
 from tests.kubernetes.harness.control_plane import ControlPlane
+from tests.kubernetes.harness.fake_nodes import TOLERATION
+from tests.kubernetes.whole import watched
 from zerogate.clock import now, wall
 from zerogate.kube.pins import PIN, pin_text
 from zerogate.reporting.sender import Sender
@@ -65,8 +67,10 @@ class Place:
         for one in self.running:
             one.stop()
 
-    def deploy(self, name: str, *, replicas: int = 0, sidecar: bool = True, **annotations: str) -> str:
-        """A Deployment under zerogate; the service's name."""
+    def deploy(
+        self, name: str, *, replicas: int = 0, sidecar: bool = True, on_fake_nodes: bool = False, **annotations: str
+    ) -> str:
+        """A Deployment under zerogate; the service's name. `on_fake_nodes`: its pods are ready at once."""
         notes = {f"zerogate.dev/{key.replace('_', '-')}": value for key, value in annotations.items()}
         spec: Body = {"containers": [{"name": "model", "image": "model", "ports": [{"containerPort": 8000}]}]}
         if sidecar:
@@ -74,6 +78,8 @@ class Place:
             spec["initContainers"] = [
                 {"name": "zerogate-queueproxy", "image": "zerogate", "restartPolicy": "Always", "ports": ports}
             ]
+        if on_fake_nodes:
+            spec["tolerations"] = [TOLERATION]
         labels = {"app": name}
         body = {
             "metadata": {"name": name, "annotations": {"zerogate.dev/enabled": "true", **notes}},
@@ -107,6 +113,9 @@ class Place:
 
     def number(self, name: str) -> int:
         return int(self.deployment(name)["spec"]["replicas"])
+
+    def ready(self, name: str) -> int:
+        return int(self.deployment(name)["status"].get("readyReplicas", 0))
 
     def notes(self, name: str) -> Body:
         annotations: Body = self.deployment(name)["metadata"].get("annotations") or {}
@@ -163,7 +172,11 @@ def place(controllers: ControlPlane, tmp_path: Path) -> Iterator[Place]:
                 print(one.process.end_of_log(40))  # noqa: T201 - shown where a test fails
 
 
-async def test_a_request_that_waits_wakes_a_workload_by_one_write_and_an_event_says_so(place: Place) -> None:
+async def test_a_request_that_waits_wakes_a_workload_by_one_write_and_an_event_says_so(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The write follows from the wake alone: the next push of readings is an hour away."""
+    monkeypatch.setattr("zerogate.reporting.sender.PERIOD_S", 3600.0)
     service = place.deploy("llama")
     one = place.autoscaler("one")
     await place.until(lambda: place.notes("llama").get("state.zerogate.dev/replicas") == "0")
@@ -288,15 +301,22 @@ async def test_an_hpa_keeps_what_is_between_and_gets_its_floor_back(place: Place
 @pytest.mark.parametrize(
     ("number", "floor"), [(22, 24), (88, 89), (0, 21)], ids=["v10 from 22", "v11 from 88", "v12 from zero"]
 )
-async def test_a_floor_under_an_hpa_is_exact(place: Place, number: int, floor: int) -> None:
+async def test_a_floor_under_an_hpa_is_exact(place: Place, fake_nodes: ControlPlane, number: int, floor: int) -> None:
     """Its own rule has a tolerance of a tenth: of a metric that asked for 24, 22 would stay 22."""
     place.hpa("llama", least=1, most=100)
-    place.deploy("llama", replicas=number, hpa="floor", min_replicas=str(number), max_replicas="100")
+    place.deploy(
+        "llama", replicas=number, on_fake_nodes=True, hpa="floor", min_replicas=str(number), max_replicas="100"
+    )
     one = place.autoscaler("one")
     await place.until(lambda: place.notes("llama").get("state.zerogate.dev/replicas") == str(number))
-    place.annotate("llama", min_replicas=str(floor))
-    await place.until(lambda: place.floor("llama") == floor and place.number("llama") == floor)
-    await asyncio.sleep(2.5)  # two syncs of its controller
+    await place.until(lambda: place.floor("llama") == max(1, number) and place.ready("llama") == number, within_s=60)
+    with watched(fake_nodes) as numbers:
+        await asyncio.to_thread(numbers.until, place.namespace, "llama", number)
+        place.annotate("llama", min_replicas=str(floor))
+        await place.until(lambda: place.floor("llama") == floor and place.ready("llama") == floor, within_s=60)
+        await asyncio.sleep(2.5)  # two syncs of its controller
+        await asyncio.to_thread(numbers.until, place.namespace, "llama", floor)
+        assert numbers.of(place.namespace, "llama") == [number, floor]
     assert (place.floor("llama"), place.number("llama")) == (floor, floor)
     assert place.events("ForeignScale") == []
     assert metric(one, "zerogate_scale_writes_total") == (0 if number else 1), "the HPA writes what is above zero"

@@ -4,6 +4,7 @@ import asyncio
 import os
 import re
 import signal
+import socket
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -154,6 +155,24 @@ async def test_a_workload_is_reached_by_the_names_of_its_service_as_soon_as_it_i
     assert (await gateway.get("llama"))[0] == 404
     await played.annotate("llama", enabled="false")
     await gateway.until_status(f"llama.{played.namespace}", 404)
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this machine's kernel has no IPv6")
+async def test_a_pod_of_a_cluster_of_ipv6_is_reached_like_any_other(gateway: ClusterGateway, played: Kubelet) -> None:
+    played.port, played.admin = free_port("::1"), free_port("::1")
+    await played.deploy("llama", 1)
+    [pod] = await played.until_pods("llama", 1)
+    await played.give_address(pod, address="::1")
+    await played.start_sidecar(pod)
+    await gateway.until_status(f"llama.{played.namespace}", 200)
+    about = (await gateway.services())[f"{played.namespace}/llama"]
+    assert about["replicas"] == [f"[::1]:{played.port}"]
+
+
+def free_port(host: str) -> int:
+    with socket.create_server((host, 0), family=socket.AF_INET6) as sock:
+        port: int = sock.getsockname()[1]
+        return port
 
 
 async def test_streams_go_on_whatever_else_appears_changes_and_vanishes(

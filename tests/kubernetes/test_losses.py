@@ -7,8 +7,9 @@ is tried by `make soak-kubernetes`.
 
 import json
 import os
+import socket
+import struct
 import time
-import urllib.request
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from functools import partial
@@ -34,26 +35,26 @@ pytestmark = [
 
 IS_LONG = os.environ.get("ZEROGATE_LONG", "") not in ("", "0")
 RPS = 200
-GONE_S = 120 if IS_LONG else 22
+GONE_S = 300 if IS_LONG else 22
 """Without autoscalers: longer than their Lease and than the 3 s after which a gateway wakes by itself."""
 SERVER_GONE_S = 60 if IS_LONG else 20
 """Longer than the 15 s of the Lease, and than the 10 s after which a status says that it is old."""
-LEADERS = 6 if IS_LONG else 2
-"""So many are killed,"""
-EACH_S = 20
-"""one after the other: the next one leads 15 s later at most."""
+LEADERS = 6 if IS_LONG else 3
+"""So many are lost,"""
+EACH_S = 20 if IS_LONG else 0
+"""one after the other: the next one leads 15 s later, when the Lease has run out."""
 STREAM_S = 60
 GATEWAYS = f"/apis/apps/v1/namespaces/{SYSTEM}/deployments/zerogate-gateway"
 AUTOSCALERS = f"/apis/apps/v1/namespaces/{SYSTEM}/deployments/zerogate-autoscaler"
+ARRIVING_RPS = 80
 BY_TRAFFIC = {
-    "idle_timeout": "1h", "max_replicas": "4", "target_concurrency": "1", "stable_window": "10s",
-    "panic_window": "2s", "scale_down_delay": "10s",
+    "idle_timeout": "1h", "max_replicas": "10", "metric": "rps", "target_rps": "22", "stable_window": "15s",
+    "scale_down_delay": "5s",
 }  # fmt: skip
-"""Keys of a policy that follows its traffic within seconds: who forgets it, or sees none, would be seen to."""
+"""Keys of a policy that follows what arrives within seconds, whatever that costs a busy machine: four replicas from 66
+to 88 requests a second. Who counted twice would want eight, who had forgotten half of them two."""
+FROM_TRAFFIC = 4
 HOLDING = "/sleep?ms=50"
-BUSY = "/sleep?ms=10"
-"""At 200 requests a second 2 inside, and what a busy machine adds: three replicas, or the four that it may have. What
-would be seen is the fall of who forgot."""
 
 
 @pytest.fixture(scope="module")
@@ -82,8 +83,8 @@ def warm(whole: Whole, team: str) -> Model:
 @pytest.fixture
 def by_traffic(whole: Whole, team: str) -> Iterator[Model]:
     """A service that has as many replicas as its traffic asks for, and so many from the beginning."""
-    model = Model(whole, team, "busy", replicas=0, flags=(), of=None, volumes=(), min_replicas="3", **BY_TRAFFIC)
-    model.until_ready(3)
+    model = Model(whole, team, "busy", replicas=0, flags=(), of=None, volumes=(), min_replicas="4", **BY_TRAFFIC)
+    model.until_ready(FROM_TRAFFIC)
     yield model
     model.cluster.delete(model.path)
 
@@ -150,8 +151,8 @@ def _takes_connections(node: Node, address: str) -> bool:
 def test_a_stream_outlives_everything_but_its_own_way_and_traffic_every_leader(
     whole: Whole, team: str, by_traffic: Model
 ) -> None:
-    """F1, F6. In one minute, so that it is waited for once: a rollout of the stream's own workload, the loss of the
-    gateway and of the activator that do not carry it, and of one leader after the other."""
+    """F1, F6. At once, so that it is waited for once: a rollout of the stream's own workload, the loss of the gateway
+    and of the activator that do not carry it, and of one leader after the other."""
     model = Model(whole, team, "long", idle_timeout="1h", drain_deadline="90s")
     taken, address = _taken_over(whole, team, "taken")
     with ExitStack() as open_streams:
@@ -167,7 +168,7 @@ def test_a_stream_outlives_everything_but_its_own_way_and_traffic_every_leader(
         model.cluster.until(model.path, lambda it: it["status"].get("updatedReplicas") == 1, within_s=LONG_S)
         assert model.call().status == 200
         assert not any(stream.is_ended for stream in streams), "it proves nothing"
-        _kill_leaders_under_load(whole, by_traffic)
+        _lose_leaders_under_load(whole, by_traffic)
         for stream in streams:
             stream.end()
         assert [stream.events for stream in streams] == [STREAM_S * 2] * 2
@@ -186,19 +187,28 @@ def _lose_the_others(whole: Whole, role: str, service: str) -> None:
         whole.lose(pod)
 
 
-def _kill_leaders_under_load(whole: Whole, model: Model) -> None:
-    with Load(whole, model.host, BUSY, rps=RPS) as load:
+def _lose_leaders_under_load(whole: Whole, model: Model) -> None:
+    with Load(whole, model.host, rps=ARRIVING_RPS) as load:
         before = _settled(model)
-        for _ in range(LEADERS):
-            lost, killed = until(whole.leader, within_s=LONG_S, what="a leader"), time.monotonic()
-            whole.lose(lost)
+        for number in range(LEADERS):
+            lost, gone = until(whole.leader, within_s=LONG_S, what="a leader"), time.monotonic()
+            (whole.lose_for_good if number else whole.lose)(lost)
             until(partial(_another_leads, whole, lost), within_s=LONG_S, what="the next leader")
-            say(f"{time.monotonic() - killed:.1f} s from the loss of the leader to the next one")
-            time.sleep(max(0.0, killed + EACH_S - time.monotonic()))
+            say(f"{time.monotonic() - gone:.1f} s from the loss of the leader to the next one")
+            whole.until_rolled_out("zerogate-autoscaler")
+            time.sleep(max(0.0, gone + EACH_S - time.monotonic()))
+        time.sleep(6)  # longer than its scale-down delay
         after = model.written()[before:]
-    load.check(rps=RPS)
-    say(f"the numbers of {model.name}: {after}")
-    assert max(after) - min(after) <= 1
+    load.check(rps=ARRIVING_RPS)
+    _check_steady(model, after)
+
+
+def _check_steady(model: Model, numbers: list[int]) -> None:
+    """It moved by one at most, up or down, from what its traffic asks for."""
+    say(f"the numbers of {model.name}: {numbers}")
+    assert numbers[0] in (FROM_TRAFFIC - 1, FROM_TRAFFIC), "the load was another one: it proves nothing"
+    assert max(numbers) - min(numbers) <= 1
+    assert not [said for said in model.events() if said.startswith("ForeignScale")]
 
 
 def _another_leads(whole: Whole, lost: str) -> bool:
@@ -215,7 +225,6 @@ def _settled(model: Model) -> int:
         time.sleep(0.2)
         if (written := model.written()) != seen:
             seen, since = written, time.monotonic()
-    assert seen[-1] > 1, f"{RPS} requests a second should need more: {seen}"
     return len(seen) - 1
 
 
@@ -242,7 +251,7 @@ def test_without_any_autoscaler_the_warm_are_served_and_the_cold_are_woken(
     cold.cluster.delete(cold.path)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def three_gateways(whole: Whole) -> list[str]:
     """Their addresses."""
     whole.cluster.patch(GATEWAYS, {"spec": {"replicas": 3}})
@@ -250,32 +259,38 @@ def three_gateways(whole: Whole) -> list[str]:
     return list(whole.pods("gateway").values())
 
 
-def test_one_gateway_of_three_uses_every_slot_and_nobody_waits_while_one_is_free(
-    whole: Whole, team: str, three_gateways: list[str]
-) -> None:
-    """C16."""
+@pytest.fixture(scope="module")
+def slots(whole: Whole, team: str, three_gateways: list[str]) -> Iterator[Model]:
+    """Three replicas of two slots, which each gateway has reached."""
     model = Model(
         whole, team, "slots", idle_timeout="1h", min_replicas="3", max_replicas="3",
         concurrency_limit="2", target_concurrency="2",
     )  # fmt: skip
     model.until_ready(3)
-    busy = three_gateways[0]
     until(lambda: all(_call_by(whole, address, model) for address in three_gateways), within_s=LONG_S, what="answers")
+    yield model
+    model.cluster.delete(model.path)
+
+
+def test_one_gateway_of_three_uses_every_slot_and_nobody_waits_while_one_is_free(
+    whole: Whole, slots: Model, three_gateways: list[str]
+) -> None:
+    """C16."""
+    model, service, busy = slots, f"{slots.namespace}/{slots.name}", three_gateways[0]
     with Load(whole, model.host, HOLDING, rps=0, connections=12, place=f"{busy}:8080") as load:
         time.sleep(4)
     load.check(rps=100)
-    assert [_peak(whole, pod) for pod in model.pods()] == [2, 2, 2]
+    assert model.peaks() == [2, 2, 2]
     time.sleep(2)  # what lay there unused is handed back
-    before = _waits(whole, busy, f"{team}/slots")
+    before = _waits(whole, busy, service)
     with Load(whole, model.host, HOLDING, rps=0, connections=5, place=f"{busy}:8080") as load:
         time.sleep(4)
     load.check(rps=80)
-    waited = {bound: count - before.get(bound, 0) for bound, count in _waits(whole, busy, f"{team}/slots").items()}
+    waited = {bound: count - before.get(bound, 0) for bound, count in _waits(whole, busy, service).items()}
     every, soon = waited["+Inf"], waited["0.1"]
     say(f"with a free slot {every:.0f} of {load.outcome.count} waited, {every - soon:.0f} for more than 0.1 s")
     assert every == waited["0.25"], "0.1 s is the goal; a busy machine gets more"
-    assert [_peak(whole, pod) for pod in model.pods()] == [2, 2, 2]
-    model.cluster.delete(model.path)
+    assert model.peaks() == [2, 2, 2]
 
 
 def _call_by(whole: Whole, gateway: str, model: Model) -> bool:
@@ -285,13 +300,6 @@ def _call_by(whole: Whole, gateway: str, model: Model) -> bool:
     return answered.status == 200
 
 
-def _peak(whole: Whole, pod: Object) -> int:
-    """The most that were inside of a pod's model at once."""
-    asked = f"http://127.0.0.1:{whole.node.reach(8000, pod['status']['podIP'])}/stats"
-    with urllib.request.urlopen(asked, timeout=LONG_S) as answer:
-        return int(json.load(answer)["peak"])
-
-
 def _waits(whole: Whole, gateway: str, service: str) -> dict[str, float]:
     """How many of the service's requests waited at a gateway for as long at most, by that time."""
     found = {}
@@ -299,6 +307,57 @@ def _waits(whole: Whole, gateway: str, service: str) -> dict[str, float]:
         if line.startswith("zerogate_hold_seconds_bucket{") and f'service="{service}"' in line:
             found[line.partition('le="')[2].partition('"')[0]] = float(line.rpartition(" ")[2])
     return found
+
+
+def test_the_sum_over_three_gateways_and_what_the_autoscalers_make_of_it_is_what_clients_have_in_flight(
+    whole: Whole, slots: Model, three_gateways: list[str]
+) -> None:
+    """N6, N5: six have slots and eleven wait, at whichever gateway; then some clients leave."""
+    service, autoscalers = f"{slots.namespace}/{slots.name}", list(whole.pods("autoscaler").values())
+    clients = [
+        _begin_stream(whole, address, slots)
+        for address, count in zip(three_gateways, (2, 6, 9), strict=True) for _ in range(count)
+    ]  # fmt: skip
+    for leave, (inside, waiting) in ((0, (6, 11)), (9, (6, 2)), (5, (3, 0))):
+        for _ in range(leave):
+            _leave(clients.pop())
+        until(
+            lambda it=(inside, waiting): _at_gateways(whole, three_gateways, service) == it,  # type: ignore[misc]
+            within_s=LONG_S, what=f"{len(clients)} in flight at the gateways",
+        )  # fmt: skip
+        for address in autoscalers:
+            until(
+                lambda it=(inside, waiting), at=address: _at_autoscaler(whole, at, service) == it,  # type: ignore[misc]
+                within_s=LONG_S, what=f"{len(clients)} in flight at an autoscaler",
+            )  # fmt: skip
+    for client in clients:
+        _leave(client)
+
+
+def _leave(client: HTTPConnection) -> None:
+    """By a reset: an end of what it sends, as the tunnel passes that on, is not the end of a client."""
+    client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    client.close()
+
+
+def _begin_stream(whole: Whole, gateway: str, model: Model) -> HTTPConnection:
+    """Asked for, and not waited for."""
+    connection = HTTPConnection("127.0.0.1", whole.node.reach(8080, gateway), timeout=LONG_S)
+    connection.request("GET", "/sse?events=10000&gap_ms=500", headers={"Host": model.host})
+    return connection
+
+
+def _at_gateways(whole: Whole, gateways: Iterable[str], service: str) -> tuple[int, int]:
+    """(inside of replicas, waiting), by the gateways' own metrics."""
+    names = [f'zerogate_{what}{{service="{service}"}}' for what in ("in_flight", "held")]
+    inside, waiting = (sum(int(whole.metric(address, name)) for address in gateways) for name in names)
+    return inside, waiting
+
+
+def _at_autoscaler(whole: Whole, address: str, service: str) -> tuple[int, int]:
+    """The same, by what an autoscaler was told."""
+    found = json.loads(whole.admin(address, f"/api/services/{service.replace('/', '%2F')}"))
+    return found["in_flight"], found["held"]
 
 
 @pytest.fixture
@@ -314,7 +373,7 @@ def test_without_an_api_server_the_warm_are_served_and_it_is_said_and_nothing_go
 ) -> None:
     plane, addresses = whole.node.plane, list(whole.pods("autoscaler").values())
     gateways = list(whole.pods("gateway").values())
-    with Load(whole, by_traffic.host, BUSY, rps=RPS) as load:
+    with Load(whole, by_traffic.host, rps=ARRIVING_RPS) as load:
         before = _settled(by_traffic)
         plane.api_server.stop()
         gone = time.monotonic()
@@ -329,10 +388,8 @@ def test_without_an_api_server_the_warm_are_served_and_it_is_said_and_nothing_go
         say(f"a leader {time.monotonic() - back:.1f} s after the API server was back")
         time.sleep(12)  # longer than its scale-down delay
         after = by_traffic.written()[before:]
-    load.check(rps=RPS)
-    say(f"the numbers of {by_traffic.name}: {after}")
-    assert max(after) - min(after) <= 1
-    assert not [said for said in by_traffic.events() if said.startswith("ForeignScale")]
+    load.check(rps=ARRIVING_RPS)
+    _check_steady(by_traffic, after)
 
 
 def _is_said(whole: Whole, service: str, *, autoscalers: Iterable[str], gateways: Iterable[str]) -> None:

@@ -119,6 +119,7 @@ def test_a_node_leaves_nothing_on_this_machine(node: Node) -> None:
     with second_node([Audited("patch", "apps", "deployments/scale")]) as another:
         assert _traces() != before
         folder = another.folder
+        assert _groups(folder.name)
         another.cluster.apply(deployment("left", container("left", ["sleep", "1000"])), namespace="default")
         another.cluster.until(
             "/apis/apps/v1/namespaces/default/deployments/left", lambda found: found["status"].get("readyReplicas")
@@ -130,6 +131,7 @@ def test_a_node_leaves_nothing_on_this_machine(node: Node) -> None:
         noted = another.plane.audit.first_since(began_at_s, "default", "left")
         assert began_at_s < noted.received_at_s < noted.answered_at_s < ended_at_s
     assert _traces() == before
+    assert not _groups(folder.name)
     assert not folder.exists()
     assert node.cluster.is_ready()
 
@@ -152,6 +154,7 @@ def test_a_killed_run_leaves_no_container_and_the_next_start_removes_its_folder(
     )
     assert folder.name in processes.remove_stale()
     assert _traces() == before
+    assert not _groups(folder.name)
     assert node.cluster.is_ready()
 
 
@@ -161,12 +164,16 @@ def _identities(node: Node, path: str) -> set[str]:
 
 
 def _traces() -> dict[str, object]:
-    """What a node could leave: devices, rules, mounts, namespaces, control groups, processes."""
+    """What a node could leave beside its control groups: devices, rules, mounts, namespaces, processes."""
     return {
         "devices": processes.run("ip", "-o", "link").count("\n"),
         "rules": processes.run("iptables", "-t", "nat", "-S"),
         "mounts": Path("/proc/mounts").read_text(),
         "namespaces": processes.run("ip", "netns", "list"),
-        "groups": sorted(str(path) for path in Path("/sys/fs/cgroup").glob("*/zerogate-*")),
         "processes": sorted(guards.spared),
     }
+
+
+def _groups(folder: str) -> list[Path]:
+    """The control groups of this node alone: others may run."""
+    return [*Path("/sys/fs/cgroup").glob(f"*/zerogate-{folder}"), *Path("/sys/fs/cgroup").glob(f"zerogate-{folder}")]

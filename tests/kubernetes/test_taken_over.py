@@ -15,6 +15,7 @@ from websockets.sync.client import connect
 
 from cli.kubectl.app import app
 from cli.kubectl.words import hoisted
+from tests.deploy.chart import SYSTEM
 from tests.kubernetes.harness import images
 from tests.kubernetes.harness.manifests import STUB, Object, container, service
 from tests.kubernetes.harness.node import Node
@@ -58,7 +59,8 @@ signal.pause()
 @pytest.fixture(scope="module")
 def whole(node: Node, helm: None) -> Iterator[Whole]:
     activator = {"enabled": True, "replicas": 2, "drainDeadlineSeconds": 30, "drainWaitSeconds": 3}
-    with installed(node, {**ALL, "activator": activator}), watched(node) as numbers:
+    values = {**ALL, "activator": activator, "listenHost": "::" if node.has_ipv6 else "0.0.0.0"}
+    with installed(node, values), watched(node) as numbers:
         yield Whole(node, numbers)
 
 
@@ -73,20 +75,27 @@ class Taken(Model):
 
     def __init__(
         self, whole: Whole, team: str, *, target: int | str = "model", of: Object | None = None,
-        volumes: Sequence[Object] = (), **keys: str,
+        volumes: Sequence[Object] = (), families: Sequence[str] = ("IPv4",), **keys: str,
     ) -> None:  # fmt: skip
-        whole.cluster.apply(service("llama", target=target), namespace=team)
+        policy = "SingleStack" if len(families) == 1 else "RequireDualStack"
+        front = service("llama", target=target, ipFamilies=list(families), ipFamilyPolicy=policy)
+        whole.cluster.apply(front, namespace=team)
         super().__init__(whole, team, "llama", replicas=0, of=of, volumes=volumes, takeover="true", **keys)
         self.slices = f"/apis/discovery.k8s.io/v1/namespaces/{team}/endpointslices"
         self.cluster.until(self.slices, is_answered_by_activators, within_s=LONG_S)
-        self.port = whole.node.reach(80, self.service()["spec"]["clusterIP"])
+        self.ports = {
+            family: whole.node.reach(80, address)
+            for family, address in zip(families, self.service()["spec"]["clusterIPs"], strict=True)
+        }
+        """By family: what leads to its address."""
+        self.port = self.ports[families[0]]
 
     def service(self) -> Object:
         return self.cluster.get(f"/api/v1/namespaces/{self.namespace}/services/llama")
 
-    def ask(self) -> Answered:
+    def ask(self, family: str = "") -> Answered:
         """A client of the Service, on a connection of its own."""
-        connection = HTTPConnection("127.0.0.1", self.port, timeout=LONG_S)
+        connection = HTTPConnection("127.0.0.1", self.ports[family] if family else self.port, timeout=LONG_S)
         try:
             return ask(connection, "anything.example", method="POST", body=b"x" * 70_000)
         finally:
@@ -94,10 +103,14 @@ class Taken(Model):
 
     def until_nodes_follow(self) -> None:
         """The node follows a second after the slice; before, nobody answers for a workload that was never up."""
-        until(lambda: self._asked_for_health().status == 200, within_s=LONG_S, what="an activator's answer")
+        for port in self.ports.values():
+            until(
+                lambda port=port: self._asked_for_health(port).status == 200,  # type: ignore[misc]
+                within_s=LONG_S, what="an activator's answer",
+            )  # fmt: skip
 
-    def _asked_for_health(self) -> Answered:
-        connection = HTTPConnection("127.0.0.1", self.port, timeout=LONG_S)
+    def _asked_for_health(self, port: int) -> Answered:
+        connection = HTTPConnection("127.0.0.1", port, timeout=LONG_S)
         try:
             return ask(connection, "anything.example", "/health")
         finally:
@@ -127,6 +140,41 @@ def test_a_service_at_zero_answers_by_its_own_address_again_and_again(
     model.annotate(takeover=None, min_replicas="1")
     model.cluster.until(model.slices, lambda found: not ours(found), within_s=LONG_S)
     assert model.service()["spec"]["ports"][0]["targetPort"] == target
+
+
+@pytest.fixture
+def has_ipv6(node: Node) -> None:
+    if not node.has_ipv6:
+        pytest.skip("this machine's kernel has no IPv6, or ip6tables cannot be used")
+
+
+@pytest.mark.usefixtures("has_ipv6")
+@pytest.mark.parametrize("families", [["IPv4", "IPv6"], ["IPv6"]], ids=" and ".join)
+def test_a_service_at_zero_answers_by_an_address_of_each_family(
+    whole: Whole, team: str, families: Sequence[str]
+) -> None:
+    model = Taken(whole, team, families=families, idle_timeout="3s")
+    model.until_nodes_follow()
+    for family in reversed(families):
+        answered = model.ask(family)
+        assert answered.status == 200, (family, answered)
+        assert b"x" * 100 in answered.body
+        model.until_gone(within_s=2 * LONG_S)
+    assert model.written() == [0, *[1, 0] * len(families)]
+    answering = [one["addressType"] for one in ours(model.cluster.get(model.slices)) if one.get("endpoints")]
+    assert sorted(answering) == sorted(families)
+
+
+@pytest.mark.usefixtures("has_ipv6")
+def test_the_gateways_answer_by_an_address_of_each_family(whole: Whole, team: str) -> None:
+    model = Model(whole, team, "llama", idle_timeout="3s")
+    found = whole.cluster.get(f"/api/v1/namespaces/{SYSTEM}/services/zerogate-gateway")
+    assert found["spec"]["ipFamilies"] == ["IPv4", "IPv6"]
+    connection = HTTPConnection("127.0.0.1", whole.node.reach(80, found["spec"]["clusterIPs"][1]), timeout=LONG_S)
+    answered = ask(connection, model.host)
+    connection.close()
+    assert answered.status == 200, answered
+    assert model.written() == [0, 1]
 
 
 def test_r3_a_websocket_waits_for_the_start_and_stays_when_pods_answer_again(whole: Whole, team: str) -> None:

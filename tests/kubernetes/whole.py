@@ -21,6 +21,8 @@ from urllib.parse import urlsplit
 import msgspec
 
 from tests.deploy.chart import SYSTEM
+from tests.kubernetes.at_once import Crowd
+from tests.kubernetes.harness.control_plane import ControlPlane
 from tests.kubernetes.harness.manifests import STUB, Object, container, deployment
 from tests.kubernetes.harness.node import Node
 from tests.kubernetes.harness.processes import say, until
@@ -90,9 +92,9 @@ class Numbers:
 class _Watch:
     """A watch of all Deployments, in a thread that reads each line as it comes; begun anew where the server ends it."""
 
-    def __init__(self, node: Node, numbers: Numbers) -> None:
+    def __init__(self, plane: Node | ControlPlane, numbers: Numbers) -> None:
         self._numbers = numbers
-        access = node.cluster.access
+        access = plane.cluster.access
         self._context = ssl.create_default_context(cafile=access.authority)
         if access.pair is not None:
             self._context.load_cert_chain(access.pair.certificate, access.pair.key)
@@ -127,10 +129,10 @@ class _Watch:
 
 
 @contextmanager
-def watched(node: Node) -> Iterator[Numbers]:
+def watched(plane: Node | ControlPlane) -> Iterator[Numbers]:
     """The numbers of all Deployments from now on."""
     numbers = Numbers()
-    watch = _Watch(node, numbers)
+    watch = _Watch(plane, numbers)
     watch.start()
     try:
         yield numbers
@@ -212,15 +214,37 @@ class Whole:
     def lose(self, pod: str) -> None:
         """End its container at once, as a fault does. Returns when the kubelet has started the next one and it is
         ready: until then a Service may lead to nobody."""
-        path = f"/api/v1/namespaces/{SYSTEM}/pods/{pod}"
-        (container,) = self.cluster.get(path)["status"]["containerStatuses"]
-        self.node.kill_container(container["containerID"].removeprefix("containerd://"))
+        before = self._container(pod)
+        self._signal(pod, "SIGKILL")
 
         def is_back(found: Object) -> bool:
             (now_there,) = found["status"]["containerStatuses"]
-            return bool(now_there["restartCount"] > container["restartCount"] and now_there["ready"])
+            return bool(now_there["restartCount"] > before["restartCount"] and now_there["ready"])
 
-        self.cluster.until(path, is_back, within_s=LONG_S)
+        self.cluster.until(f"/api/v1/namespaces/{SYSTEM}/pods/{pod}", is_back, within_s=LONG_S)
+
+    def lose_for_good(self, pod: str) -> None:
+        """The same, but another pod takes its place: a container that ends again and again is started later and
+        later."""
+        self._signal(pod, "SIGKILL")
+        self.cluster.kubectl("delete", "pod", "-n", SYSTEM, pod, "--grace-period=0", "--force")
+
+    @contextmanager
+    def held_up(self, pod: str) -> Iterator[None]:
+        """Its process stands still, with all its connections open."""
+        self._signal(pod, "SIGSTOP")
+        try:
+            yield
+        finally:
+            self._signal(pod, "SIGCONT")
+
+    def _container(self, pod: str) -> Object:
+        (container,) = self.cluster.get(f"/api/v1/namespaces/{SYSTEM}/pods/{pod}")["status"]["containerStatuses"]
+        found: Object = container
+        return found
+
+    def _signal(self, pod: str, name: str) -> None:
+        self.node.signal_container(self._container(pod)["containerID"].removeprefix("containerd://"), name)
 
     def restart(self, role: str, namespace: str = SYSTEM) -> None:
         """`kubectl rollout restart`, to its end: the old pods are gone too."""
@@ -295,6 +319,15 @@ class Model:
         items = self.cluster.get(self.pods_path)["items"]
         return [pod for pod in items if "deletionTimestamp" not in pod["metadata"]]
 
+    def peaks(self) -> list[int]:
+        """The most that were inside of each pod's model at once."""
+        places = [self.whole.node.reach(8000, pod["status"]["podIP"]) for pod in self.pods()]
+        found = []
+        for place in places:
+            with urllib.request.urlopen(f"http://127.0.0.1:{place}/stats", timeout=LONG_S) as answer:
+                found.append(int(json.load(answer)["peak"]))
+        return found
+
     def until_replicas(self, count: int, *, within_s: float = LONG_S) -> None:
         self.cluster.until(self.path, lambda found: found["spec"]["replicas"] == count, within_s=within_s)
 
@@ -317,12 +350,19 @@ class Model:
 
 
 def ask(
-    connection: HTTPConnection, host: str, path: str = "/echo", *, method: str = "GET", body: bytes | None = None
+    connection: HTTPConnection,
+    host: str,
+    path: str = "/echo",
+    *,
+    method: str = "GET",
+    body: bytes | Iterator[bytes] | None = None,
 ) -> Answered:
-    """One request on a connection that may be kept."""
+    """One request on a connection that may be kept. A body in parts is sent in chunks, as they are there."""
     began_s = now()
+    parts = isinstance(body, Iterator)
+    headers = {"Host": host, **({"Transfer-Encoding": "chunked"} if parts else {})}
     try:
-        connection.request(method, path, body=body, headers={"Host": host})
+        connection.request(method, path, body=body, headers=headers, encode_chunked=parts)
     except (OSError, HTTPException) as error:
         return Answered(0, error=repr(error), took_s=now() - began_s)
     return answer_of(connection, began_s)
@@ -339,17 +379,19 @@ def answer_of(connection: HTTPConnection, began_s: float) -> Answered:
     return Answered(answer.status, content, took_s=now() - began_s, headers=headers)
 
 
-def together(whole: Whole, host: str, bodies: Sequence[bytes]) -> list[Answered]:
-    """One request for each body, all at once: connections are there before, so all leave within milliseconds."""
-    connections = [HTTPConnection("127.0.0.1", whole.port, timeout=LONG_S) for _ in bodies]
-    for connection in connections:
-        connection.connect()
-    for connection, body in zip(connections, bodies, strict=True):
-        connection.request("POST", "/echo", body=body, headers={"Host": host})
-    answers = [answer_of(connection, now()) for connection in connections]
-    for connection in connections:
-        connection.close()
-    return answers
+class AtOnce:
+    """So many requests by `at_once.py` inside the node, which leave within a millisecond or two."""
+
+    def __init__(self, whole: Whole, host: str, count: int) -> None:
+        command = [sys.executable, "-m", "tests.kubernetes.at_once", whole.place, host, str(count)]
+        self._process = whole.node.process(f"crowd-{secrets.token_hex(4)}", command, {"PYTHONPATH": str(ROOT)})
+        self._process.start()
+
+    def outcome(self) -> Crowd:
+        """Waits for all answers."""
+        until(lambda: not self._process.is_running, within_s=2 * LONG_S, what="the answers")
+        self._process.stop()
+        return msgspec.json.decode(self._process.log.read_bytes(), type=Crowd)
 
 
 class Stream:

@@ -222,6 +222,11 @@ class KubernetesRuntime:
         fleet = self._fleets.get(service)
         return fleet.troubles() if fleet is not None else ()
 
+    def is_behind(self, service: str) -> bool:
+        """Replicas of it may be there that are not known, since what was written last has not been seen yet."""
+        fleet = self._fleets.get(service)
+        return fleet is not None and fleet.steering.is_behind(self._clock())
+
     def floor_trouble(self, service: str) -> str:
         """Why the floor of its HPA is not what is wanted; empty where it is, or there is none."""
         fleet = self._fleets.get(service)

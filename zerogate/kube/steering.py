@@ -53,6 +53,10 @@ class Steering:
         self._number: int | None = None
         self._number_at_s = float("-inf")
         self._version = 0
+        self._written = self._shown = 0
+        """The version of our last write, and the newest that the watch has shown."""
+        self._shown_s = float("-inf")
+        """When it had shown our last write."""
         self._writing: WriteScale | None = None
         self._retry_at_s = float("-inf")
         self._acts: list[Act] = []
@@ -63,6 +67,13 @@ class Steering:
     def number(self) -> int | None:
         """The workload's number as far as it is known."""
         return self._number
+
+    def is_behind(self, now_s: float) -> bool:
+        """Pods may be there that are not known: the watch has not shown our last write, or only just. One that seems
+        alive and tells nothing would have a replica that starts, or works, look as if nobody had asked for it."""
+        if self._shown < self._written:
+            return True
+        return len(self._victims.members) < (self._number or 0) and now_s < self._shown_s + UNSEEN_S
 
     @property
     def heads_for_zero(self) -> bool:
@@ -108,6 +119,8 @@ class Steering:
 
     def on_number(self, number: int, version: int, now_s: float) -> None:
         """The watch shows the workload. `version`: its resource version as a number; older news are ignored."""
+        if version > self._shown:
+            self._note_shown(version, self._written, now_s)
         if version <= self._version:
             return
         self._version = version
@@ -144,7 +157,13 @@ class Steering:
         self._number = write.new
         self._number_at_s = now_s
         self._version = max(self._version, version)
+        self._note_shown(self._shown, version, now_s)
         self._victims.on_taken(write.victims)
+
+    def _note_shown(self, shown: int, written: int, now_s: float) -> None:
+        if written > self._written or self._shown < self._written <= shown:
+            self._shown_s = now_s
+        self._shown, self._written = shown, written
 
     def on_conflict(self, found: int, version: int, now_s: float) -> None:
         """The number was not what we thought."""

@@ -17,7 +17,7 @@ LEADER_SILENCE_S: Final = BEAT_S + PATIENCE_S
 """A leader that acknowledged a wake and has not acknowledged the beat after it is not there any more."""
 _CROWD_S: Final = 0.02
 _CROWD_GAP_S: Final = 0.002
-"""Who comes within milliseconds of the first is one crowd for the autoscaler, which decides after 4 to 8 ms."""
+"""Who comes within milliseconds of the first is one crowd for the autoscaler, which decides after 4 to 20 ms."""
 _GAP_S: Final = 0.1
 """Later ones are told together: the autoscaler looks at them only so often."""
 

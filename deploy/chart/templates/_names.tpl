@@ -18,6 +18,11 @@
 {{- if contains ":" .Values.listenHost -}}[{{ .Values.listenHost }}]{{- else -}}{{ .Values.listenHost }}{{- end -}}
 {{- end -}}
 
+{{/* An address of a family that nobody listens on would be in the names and refuse. */}}
+{{- define "zerogate.families" -}}
+ipFamilyPolicy: {{ if contains ":" .Values.listenHost }}PreferDualStack{{ else }}SingleStack{{ end }}
+{{- end -}}
+
 {{/* With the context: labels of everything. */}}
 {{- define "zerogate.labels" -}}
 app.kubernetes.io/name: zerogate

@@ -29,6 +29,7 @@ API_ONLY = ("etcd", "kube-apiserver", "kubectl")
 WITH_CONTROLLERS = (*API_ONLY, "kube-controller-manager", "kube-scheduler")
 
 SERVICE_ADDRESSES = "10.96.0.0/16"
+SERVICE_ADDRESSES6 = "fd96::/112"
 _NAMES = ["localhost", "127.0.0.1", "10.77.0.1", "10.96.0.1", "kubernetes", "kubernetes.default.svc"]
 _HURRY = ("--kube-api-qps=1000", "--kube-api-burst=2000")
 """For the controllers: their own limits of 20 and 50 requests a second are for clusters that share an API server."""
@@ -41,6 +42,8 @@ class Place(Protocol):
 
     address: str
     """Where the API server listens."""
+    address6: str
+    """Where Services may have addresses of IPv6, too: the place's own; else empty."""
 
     def within(self, command: Sequence[str | Path]) -> list[str | Path]:
         """The command that runs `command` there."""
@@ -56,6 +59,7 @@ class Loopback:
     """This machine itself."""
 
     address = "127.0.0.1"
+    address6 = ""
 
     def within(self, command: Sequence[str | Path]) -> list[str | Path]:
         return list(command)
@@ -200,7 +204,7 @@ class ControlPlane:
             f"--advertise-address={self.place.address}",
             f"--secure-port={self._port}",
             *(["--endpoint-reconciler-type=none"] if isinstance(self.place, Loopback) else []),
-            f"--service-cluster-ip-range={SERVICE_ADDRESSES}",
+            f"--service-cluster-ip-range={self._service_addresses}",
             "--authorization-mode=Node,RBAC",
             "--enable-admission-plugins=NodeRestriction",
             "--allow-privileged=true",
@@ -215,6 +219,10 @@ class ControlPlane:
             f"--service-account-signing-key-file={key}",
             *(self.audit.flags() if self.audit is not None else []),
         ]
+
+    @property
+    def _service_addresses(self) -> str:
+        return ",".join([SERVICE_ADDRESSES, *([SERVICE_ADDRESSES6] if self.place.address6 else [])])
 
     def _controller_manager(self) -> list[str | Path]:
         access = self.access("system:kube-controller-manager")

@@ -23,6 +23,9 @@ from tests.kubernetes.harness.processes import ClusterError, Process, children, 
 ADDRESS = "10.77.0.1"
 """The node's own, on a bridge: a device that is there on every kernel that runs pods, unlike `dummy`."""
 
+ADDRESS6 = "fd77::1"
+"""The same of IPv6."""
+
 _SET_UP = f"""
 ip link set lo up
 ip link add node0 type bridge
@@ -31,12 +34,20 @@ ip link set node0 up
 ip route add default via 10.77.0.254
 echo 1 > /proc/sys/net/ipv4/ip_forward
 test ! -e /proc/sys/net/bridge/bridge-nf-call-iptables || echo 1 > /proc/sys/net/bridge/bridge-nf-call-iptables
+test ! -e /proc/sys/net/bridge/bridge-nf-call-ip6tables || echo 1 > /proc/sys/net/bridge/bridge-nf-call-ip6tables
 mount -t tmpfs run /run
 mount -t tmpfs logs /var/log
 mkdir -p /run/lock
 hostname node
 """
 """The default route leads nowhere: programs choose their address by it, and no packet leaves."""
+_SET_UP6 = f"""
+ip6tables --table nat --list-rules
+echo 0 > /proc/sys/net/ipv6/conf/all/disable_ipv6
+ip -6 address add {ADDRESS6}/64 dev node0 nodad
+ip -6 route add default via fd77::fe dev node0
+echo 1 > /proc/sys/net/ipv6/conf/all/forwarding
+"""
 
 _CLONE_NEWNET = 0x40000000
 
@@ -45,6 +56,7 @@ class Room:
     """The namespaces of one node. Its first process only waits and reaps."""
 
     address = ADDRESS
+    address6 = ""
 
     def __init__(self, folder: Path, first: Path) -> None:
         self._folder = folder
@@ -70,6 +82,9 @@ class Room:
         # unshare forks before it mounts /proc, so the child is there a moment before its mounts are.
         until(self._has_own_proc, within_s=10, what="the node's own /proc", process=self._holder)
         self.run("sh", "-e", "-c", _SET_UP)
+        with suppress(ClusterError):  # a kernel without IPv6
+            self.run("sh", "-e", "-c", _SET_UP6)
+            self.address6 = ADDRESS6
         self._tunnel = Tunnel(first)
 
     def within(self, command: Sequence[str | Path]) -> list[str | Path]:

@@ -5,8 +5,9 @@
         one.run("curl", "-s", "http://10.96.0.10/")                    # a client in the node's network
         one.reach(80, "10.96.0.10")                                    # the same for one on this machine's loopback
 
-Pods have addresses of 10.78.0.0/24, services of 10.96.0.0/16; nothing of it is on this machine's own network. Needs
-root, and the programs of `TOOLS`.
+Pods have addresses of 10.78.0.0/24, services of 10.96.0.0/16; nothing of it is on this machine's own network. Where the
+kernel has IPv6 (`Node.has_ipv6`) pods have one of fd78::/64 besides, and services of fd96::/112 where they ask for it.
+Needs root, and the programs of `TOOLS`.
 """
 
 import json
@@ -45,6 +46,7 @@ TOOLS = {
 PLUGINS = ("/usr/lib/cni", "/opt/cni/bin", "/usr/libexec/cni")
 """Where distributions put the plugins that make pods' networks (Debian: containernetworking-plugins)."""
 
+_POD_RANGES = ("10.78.0.0/24", "fd78::/64")
 _READY_S = 90
 """Measured: 7 s on an idle machine with 2 cores."""
 
@@ -82,6 +84,11 @@ class Node:
             process.stop()
         self.plane.stop()
 
+    @property
+    def has_ipv6(self) -> bool:
+        """Whether pods and Services can have addresses of both families; the first one is of IPv4."""
+        return bool(self.room.address6)
+
     def until_ready(self) -> None:
         """Wait until the node says that it takes pods."""
         until(self._is_ready, within_s=_READY_S, what="the node", process=self.kubelet)
@@ -108,9 +115,9 @@ class Node:
             process.stop()
             process.start()
 
-    def kill_container(self, id_: str) -> None:
-        """SIGKILL to its first process; the kubelet decides what comes then."""
-        self._containers("tasks", "kill", "--signal", "SIGKILL", id_)
+    def signal_container(self, id_: str, name: str = "SIGKILL") -> None:
+        """To its first process; the kubelet decides what comes then."""
+        self._containers("tasks", "kill", "--signal", name, id_)
 
     def process(self, name: str, command: Sequence[str | Path], env: Mapping[str, str] | None = None) -> Process:
         """A program in the node's namespaces, not started yet: a load generator, say."""
@@ -155,7 +162,7 @@ class Node:
     def _containerd(self) -> list[str | Path]:
         cni = self.folder / "cni"
         cni.mkdir()
-        (cni / "10-pods.conflist").write_text(json.dumps(_network(self.folder)))
+        (cni / "10-pods.conflist").write_text(json.dumps(_network(self.folder, has_ipv6=self.has_ipv6)))
         config = self.folder / "containerd.toml"
         config.write_text(_CONTAINERD.format(folder=self.folder, plugins=_plugins(), pause=images.PAUSE))
         return ["containerd", "--config", config]
@@ -195,7 +202,7 @@ class Node:
             f"--root-dir={self.folder / 'kubelet'}",
             f"--cert-dir={self.folder / 'kubelet-pki'}",
             f"--hostname-override={NAME}",
-            f"--node-ip={ADDRESS}",
+            f"--node-ip={','.join(self._addresses)}",
         ]
 
     def _kube_proxy(self) -> list[str | Path]:
@@ -204,13 +211,17 @@ class Node:
             f"--kubeconfig={self.plane.access('system:kube-proxy').kubeconfig}",
             f"--hostname-override={NAME}",
             "--proxy-mode=iptables",
-            "--cluster-cidr=10.78.0.0/16",
+            f"--cluster-cidr={','.join(_POD_RANGES[: len(self._addresses)])}",
             # These would be set for the whole machine.
             "--conntrack-max-per-core=0",
             "--conntrack-min=0",
             "--conntrack-tcp-timeout-established=0s",
             "--conntrack-tcp-timeout-close-wait=0s",
         ]
+
+    @property
+    def _addresses(self) -> list[str]:
+        return [one for one in (self.room.address, self.room.address6) if one]
 
     def _dns(self) -> list[str | Path]:
         access = self.plane.access("coredns", groups=["system:masters"])
@@ -264,9 +275,14 @@ def _plugins() -> str:
     return next(folder for folder in PLUGINS if Path(folder, "bridge").exists())
 
 
-def _network(folder: Path) -> dict[str, object]:
+def _network(folder: Path, *, has_ipv6: bool) -> dict[str, object]:
     """How a pod gets its address: a port of a bridge, and no masquerading, for nothing leaves."""
-    addresses = {"type": "host-local", "ranges": [[{"subnet": "10.78.0.0/24"}]], "routes": [{"dst": "0.0.0.0/0"}]}
+    count = 2 if has_ipv6 else 1
+    addresses = {
+        "type": "host-local",
+        "ranges": [[{"subnet": one}] for one in _POD_RANGES[:count]],
+        "routes": [{"dst": one} for one in ("0.0.0.0/0", "::/0")[:count]],
+    }
     bridge = {
         "type": "bridge",
         "bridge": "pods0",

@@ -40,6 +40,26 @@ def test_up_is_one_write_to_the_number_wanted_on_condition_of_the_old_one() -> N
     assert (steering.number, steering.step(2.0)) == (48, [])
 
 
+@pytest.mark.parametrize("is_shown_first", [False, True], ids=["the answer is first", "the watch is first"])
+def test_it_is_behind_until_the_watch_has_shown_its_write_and_a_pod_had_time_to_appear(is_shown_first: bool) -> None:
+    steering = leading(0)
+    assert not steering.is_behind(0.0)
+    steering.want(scale(1))
+    assert steering.step(1.0) == [WriteScale(0, 1)]
+    if is_shown_first:
+        steering.on_number(1, 7, 2.0)
+        steering.on_written(7, 2.0)
+    else:
+        steering.on_written(7, 1.0)
+        steering.on_number(0, 6, 100.0)
+        assert steering.is_behind(1000.0), "a watch that tells old things, or nothing"
+        steering.on_number(1, 7, 2.0)
+    assert steering.is_behind(2.0 + UNSEEN_S - 0.1)
+    assert not steering.is_behind(2.0 + UNSEEN_S), "it will not come"
+    steering.on_members([member("a", STARTING)])
+    assert not steering.is_behind(2.0)
+
+
 def test_who_does_not_lead_writes_nothing() -> None:
     steering = leading(0)
     steering.lead(False)
