@@ -40,6 +40,7 @@ MOST_LEASE_S: Final = 120.0
 Kind = Literal["sidecar", "gateway", "activator"]
 _Lease = Annotated[float, msgspec.Meta(ge=0.0, le=MOST_LEASE_S)]
 _Asker = Annotated[str, msgspec.Meta(max_length=64)]
+_Replica = Annotated[str, msgspec.Meta(max_length=512)]
 
 
 class WireError(ZerogateError):
@@ -109,13 +110,14 @@ class Quiesced(msgspec.Struct, frozen=True, array_like=True, tag=6):
 
     Told as an answer to each order, and whenever the last request leaves or the first one comes in. `asker`, `number`:
     of the last order heard from that one. `sequence` grows with each of these messages of an incarnation. `inside`:
-    requests in the replica or about to enter it.
+    requests in the replica or about to enter it. `replica`: as the order said.
     """
 
     asker: str
     number: int
     sequence: int
     inside: int
+    replica: str = ""
 
 
 class Challenge(msgspec.Struct, frozen=True, array_like=True, tag=7):
@@ -150,7 +152,8 @@ class TurnedAway(msgspec.Struct, frozen=True, array_like=True, tag=12):
 
 
 class Quiesce(msgspec.Struct, frozen=True, array_like=True, tag=13):
-    """To a sidecar: take nothing more from gateways for `for_s` from now on.
+    """To a sidecar: take nothing more from gateways for `for_s` from now on. To a gateway: send nothing more to
+    `replica` (NAMESPACE/POD), which has no sidecar.
 
     `asker`: the autoscaler that says so, unlike any other and any earlier one; its orders are numbered, and one that is
     overtaken counts for nothing.
@@ -159,13 +162,15 @@ class Quiesce(msgspec.Struct, frozen=True, array_like=True, tag=13):
     asker: _Asker
     number: int
     for_s: _Lease
+    replica: _Replica = ""
 
 
 class Reopen(msgspec.Struct, frozen=True, array_like=True, tag=14):
-    """To a sidecar: what this asker ordered is over."""
+    """To a sidecar, or to a gateway about `replica`: what this asker ordered is over."""
 
     asker: _Asker
     number: int
+    replica: _Replica = ""
 
 
 class Proof(msgspec.Struct, frozen=True, array_like=True, tag=15):
