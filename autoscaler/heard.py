@@ -51,11 +51,12 @@ class Heard:
             self._wake(message)
             return 1
         elif isinstance(message, Quiesced):
-            if source.scope is not None:
-                receiver.listener.on_quiesced(source.name, source.incarnation, message)
+            receiver.listener.on_quiesced(source.name, source.incarnation, message)
             return 1
         elif isinstance(message, Bye):
             receiver.taker.farewell(source.name, source.incarnation)
+            if source.holds and source.scope is None:
+                receiver.listener.on_holder_left(source.name)
             self._stream.leave()
         else:
             raise WireError("a second hello")

@@ -44,7 +44,7 @@ class Quiescing:
     def on_order(self, order: Order, answer: Answer) -> None:
         """An autoscaler shuts the gate, goes on doing so, or opens it."""
         now_s = now()
-        if not self._leases.hear(order, now_s):
+        if order.replica or not self._leases.hear(order, now_s):
             return
         self._answers[order.asker] = answer
         self._apply(now_s)
