@@ -46,6 +46,7 @@ class SharedGate(Gate):
 
     def share(self, *, slots: int | None, release: int) -> None:
         """This gateway may have so many inside; None: no limit. What is inside stays."""
+        self._drop_spare()
         self.limit = slots or 0
         self.release_limit = release
 
@@ -64,6 +65,13 @@ class SharedGate(Gate):
             self._soon(self._drop_spare)
         return True
 
+    def try_release(self) -> bool:
+        if not self.may_release:
+            return False
+        self._has_spare = False
+        self.in_flight += 1
+        return True
+
     def leave(self) -> None:
         super().leave()
         if self._locked > self.in_flight + self._has_spare:
@@ -73,10 +81,12 @@ class SharedGate(Gate):
     def _take(self) -> bool:
         if not self.limit:
             return True
+        if self.in_flight >= self.limit:
+            return False
         if self._has_spare:
             self._has_spare = False
             return True
-        if self.in_flight >= self.limit or self._slots.take(self.limit) is None:
+        if self._slots.take(self.limit) is None:
             return False
         self._locked += 1
         return True
