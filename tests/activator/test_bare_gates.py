@@ -57,11 +57,9 @@ def shared(table: Table, turn: Turn, *, slots: int | None = 2, release: int = 2)
 def test_a_slot_that_was_looked_at_and_not_used_is_free_in_the_next_turn() -> None:
     table, turn = Table(), Turn()
     one, other = shared(table, turn, slots=1), shared(table, turn, slots=1)
-    assert one.may_release
-    assert not other.may_release
+    assert [one.may_release, other.may_release] == [True, False]
     turn.go()
-    assert other.try_release()
-    assert not one.may_release
+    assert [other.try_release(), one.may_release] == [True, False]
     other.leave()
     assert one.try_release()
     turn.go()
