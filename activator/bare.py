@@ -176,6 +176,10 @@ class Bare:
 
     # What is shut by order
 
+    def is_shut(self, name: str) -> bool:
+        """Whether an order keeps requests away from the replica."""
+        return name in self._shut
+
     def on_order(self, order: Order, answer: Answer) -> None:
         """An autoscaler has a replica shut, goes on doing so, or opens it."""
         name, now_s = order.replica, now()

@@ -45,10 +45,7 @@ class Gateway:
         )  # fmt: skip
         self.file = slot_file()
         self.bare = Bare(self.holds, sweep=self.sweep, nursery=self.nursery, slot_file=self.file)
-        self.telling = Telling(
-            self.holds, Target(addresses=(), source="g", kind="gateway"),
-            nursery=self.nursery, jitter=lambda: 0.5, on_unacknowledged=lambda _: None, bare=self.bare,
-        )  # fmt: skip
+        self.telling = self.make_telling(Target(addresses=(), source="g", kind="gateway"))
         self.holds.amend({"chat": Policy(**policy)}, ())
         self.hold = self.holds["chat"]
         sock = bind(Address("127.0.0.1", 0), what="listen")
@@ -56,6 +53,12 @@ class Gateway:
         self.listener = Listener(Server(self.hold.place, self.sweep), sock)
         self.words: list[FromSource] = []
         self.number = 0
+
+    def make_telling(self, target: Target) -> Telling:
+        return Telling(
+            self.holds, target,
+            nursery=self.nursery, jitter=lambda: 0.5, on_unacknowledged=lambda _: None, bare=self.bare,
+        )  # fmt: skip
 
     def on_wake(self, service: str) -> None: ...
     def on_exchange_ended(self, service: str, exchange: Exchange) -> None: ...
