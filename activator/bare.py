@@ -8,6 +8,7 @@ activator; why: docs/decisions/027-pods-without-a-sidecar.md.
 
 import asyncio
 from collections.abc import Iterable
+from itertools import islice
 from typing import Final
 
 from activator.bare_gates import PassGate, SharedGate, Slots
@@ -23,7 +24,7 @@ from zerogate.http.upstream import Upstream
 from zerogate.meter import Meter
 from zerogate.reporting.leases import Leases
 from zerogate.reporting.sender import Answer
-from zerogate.reporting.wire import Order, Quiesced
+from zerogate.reporting.wire import MOST_INSIDE, Order, Quiesced
 from zerogate.tasks import Nursery
 
 LOOK_S: Final = 0.02
@@ -86,6 +87,12 @@ class Bare:
     def meters(self, service: str) -> tuple[Meter, Meter] | None:
         """(what was and is inside, what was passed on); None where the service never had such a replica here."""
         return self._meters.get(service)
+
+    def inside(self) -> dict[str, int]:
+        """Requests inside the replicas, by name; those that have none are left out."""
+        names = {name: None for here in self._here.values() for name in here} | dict.fromkeys(self._left)
+        counts = ((name, self._inside(name)) for name in names)
+        return dict(islice(((name, count) for name, count in counts if count), MOST_INSIDE))
 
     # What there is
 

@@ -40,6 +40,7 @@ class Telling:
         self._sender = Sender(
             self, target,
             nursery=nursery, jitter=jitter, on_unacknowledged=on_unacknowledged, on_order=bare.on_order,
+            inside=bare.inside,
         )  # fmt: skip
         self.start = self._sender.start
         self.wake = self._sender.wake

@@ -46,6 +46,8 @@ class Heard:
             return self._report(message)
         if isinstance(message, Beat):
             receiver.taker.heartbeat(source.name, source.incarnation, service=source.scope)
+            if source.holds and source.scope is None:
+                receiver.listener.on_inside(source.name, message.inside)
             self._stream.write(LEADING if receiver.is_leading() else FOLLOWING)
         elif isinstance(message, Wake):
             self._wake(message)

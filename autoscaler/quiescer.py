@@ -10,11 +10,11 @@ All methods are called on the event loop. `start` first, `close` last; `lead` wi
 """
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final, Protocol
 
 from autoscaler.gates import Gates, News
-from autoscaler.rounds import Rounds
+from autoscaler.rounds import Rounds, pod_of
 from zerogate.clock import now
 from zerogate.reporting.wire import Order, Quiesced
 from zerogate.runtime.interface import Quiescer, Replica, ReplicaState, RuntimeObserver
@@ -74,6 +74,10 @@ class SidecarQuiescer:
         """Replicas that were ready at any time."""
         self._streams: dict[str, str] = {}
         """Incarnations of the sources that can be spoken with."""
+        self._holders: dict[str, None] = {}
+        """Gateways' workers and activators that can be spoken with."""
+        self._inside: dict[str, Mapping[str, int]] = {}
+        """What each of them has inside replicas without a sidecar, where it has any."""
         self._in_flight: dict[str, int] = {}
         """By source, where its last report had any."""
 
@@ -168,21 +172,29 @@ class SidecarQuiescer:
 
     def set_holders(self, pods: Iterable[str]) -> None:
         """The pods of gateways and activators that run, NAMESPACE/POD."""
-        self._rounds.set_pods(pods, self._clock())
+        known = dict.fromkeys(pods)
+        self._rounds.set_pods(known, self._clock())
+        self._inside = {
+            one: inside for one, inside in self._inside.items() if one in self._holders or pod_of(one) in known
+        }
         self._plan()
 
     def on_holder(self, source: str, incarnation: str) -> None:
         """A gateway's worker, or an activator, has a stream."""
+        self._holders[source] = None
         self._rounds.on_stream(source, incarnation, self._clock())
         self._step()
 
     def on_holder_lost(self, source: str) -> None:
         """Its stream is gone."""
+        self._holders.pop(source, None)
         self._rounds.on_lost(source, self._clock())
         self._step()
 
     def on_holder_left(self, source: str) -> None:
         """It has said goodbye."""
+        self._holders.pop(source, None)
+        self._inside.pop(source, None)
         self._rounds.on_left(source, self._clock())
         self._step()
 
@@ -210,6 +222,13 @@ class SidecarQuiescer:
         else:
             self._in_flight.pop(source, None)
 
+    def on_inside(self, source: str, inside: Mapping[str, int]) -> None:
+        """A holder has so many inside replicas without a sidecar."""
+        if inside:
+            self._inside[source] = inside
+        else:
+            self._inside.pop(source, None)
+
     def on_quiesced(self, source: str, incarnation: str, word: Quiesced) -> None:
         """It says what is behind a gate that was shut from here."""
         if word.replica:
@@ -221,10 +240,13 @@ class SidecarQuiescer:
     # What people and the autoscaler ask
 
     def busy(self, replica_id: str) -> int:
-        """Requests inside, by its sidecar's last report; of a ready one that cannot be asked at least one."""
+        """Requests inside, by its sidecar's last report, or where it has none by what gateways say; of a ready one
+        whose sidecar cannot be asked at least one."""
         source = self._sources.get(replica_id)
         if source is None:
             return 0
+        if self._is_bare(source):
+            return sum(inside.get(source, 0) for inside in self._inside.values())
         count = self._in_flight.get(source, 0)
         if source in self._streams or replica_id not in self._were_ready:
             return count

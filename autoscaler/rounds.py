@@ -48,7 +48,7 @@ class Rounds:
     def set_pods(self, pods: Iterable[str], now_s: float) -> None:
         """The pods of all gateways and activators that run."""
         self._pods = tuple(pods)
-        for holder in [one for one in (*self._streams, *self._lost_s) if _pod_of(one) not in self._pods]:
+        for holder in [one for one in (*self._streams, *self._lost_s) if pod_of(one) not in self._pods]:
             if holder in self._lost_s:
                 self._drop(holder, now_s)
         self._is_new = True
@@ -68,7 +68,7 @@ class Rounds:
         self._lost_s[holder] = now_s
         for replica in self._shut:
             self._gates.on_lost(_gate(replica, holder), now_s)
-        if _pod_of(holder) not in self._pods:
+        if pod_of(holder) not in self._pods:
             self._drop(holder, now_s)
         self._is_new = True
 
@@ -139,9 +139,9 @@ class Rounds:
         return news
 
     def _drop_ended(self, now_s: float) -> None:
-        heard = {_pod_of(holder): None for holder in self._streams}
+        heard = {pod_of(holder): None for holder in self._streams}
         for holder, lost_s in list(self._lost_s.items()):
-            if now_s >= lost_s + ENDED_S and _pod_of(holder) in heard:
+            if now_s >= lost_s + ENDED_S and pod_of(holder) in heard:
                 self._drop(holder, now_s)
 
     def take_orders(self) -> list[Tell]:
@@ -182,7 +182,7 @@ class Rounds:
 
     def _why(self, replica: str, now_s: float) -> str:
         holders = self._holders()
-        mute = [pod for pod in self._pods if not any(_pod_of(holder) == pod for holder in holders)]
+        mute = [pod for pod in self._pods if not any(pod_of(holder) == pod for holder in holders)]
         busy = [one for one in holders if self._gates.why_not_idle(_gate(replica, one), now_s)]
         silent = [*mute, *(one for one in busy if one not in self._streams)]
         if silent:
@@ -197,6 +197,6 @@ def _gate(replica: str, holder: str) -> str:
     return f"{replica}{_SEPARATOR}{holder}"
 
 
-def _pod_of(holder: str) -> str:
+def pod_of(holder: str) -> str:
     """A holder is called NAMESPACE/POD/NAME; one without a pod's token by its own name."""
     return "/".join(holder.split("/", 2)[:2])

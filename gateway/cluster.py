@@ -207,10 +207,15 @@ class Cluster:
         return self._book.on_crowd(
             Crowd(
                 me=me, peers=peers, is_member=(settings.namespace, me) in pods,
-                may_pass=is_fit and watched.fault is None, port=settings.listen.port,
+                may_pass=is_fit and self._sees_peers(watched), port=settings.listen.port,
                 workers=settings.workers or len(os.sched_getaffinity(0)),
             )
         )  # fmt: skip
+
+    def _sees_peers(self, watched: Watched[GatewayPod]) -> bool:
+        """Where others may see more than this one, requests are better held than passed in a circle. Where nobody sees
+        anything new, all go on by the same."""
+        return watched.fault is None or self._is_blind()
 
     def _on_answer(self, uid: str, is_ready: bool) -> None:
         if self._book.on_answer(uid, is_ready=is_ready):

@@ -319,3 +319,18 @@ async def test_a_gateway_that_is_not_heard_keeps_a_replica_without_a_sidecar() -
     quiescer.on_holder_left("sys/a/1")
     assert mouth.kinds("sys/b/1") == [Quiesce]
     quiescer.close()
+
+
+async def test_who_is_busy_without_a_sidecar_is_known_from_all_gateways() -> None:
+    _, quiescer, _ = rounds("sys/a/1", "sys/b/1")
+    assert quiescer.busy("r-ml/plain") == 0
+    quiescer.on_inside("sys/a/1", {"ml/plain": 2, "ml/other": 1})
+    quiescer.on_inside("sys/b/1", {"ml/plain": 1})
+    assert quiescer.busy("r-ml/plain") == 3
+    quiescer.on_inside("sys/a/1", {})
+    assert quiescer.busy("r-ml/plain") == 1
+    quiescer.on_holder_lost("sys/b/1")
+    assert quiescer.busy("r-ml/plain") == 1, "its last word"
+    quiescer.set_holders(["sys/a"])
+    assert quiescer.busy("r-ml/plain") == 0
+    quiescer.close()

@@ -41,6 +41,7 @@ async def test_nothing_is_let_in_while_it_is_shut_and_what_was_inside_is_waited_
         for gateway in both:
             gateway.telling.note(["chat"])
         await ear.until(lambda: ear.traffic.in_flight == 2)
+        await ear.until(lambda: quiescer.busy(f"r-{POD}") == 2)
         quiescer.close_gate(f"r-{POD}")
         await ear.until(lambda: both[0].bare.is_shut(POD) and both[1].bare.is_shut(POD))
         waiting = await place.send(both[1], SHORT, is_in=False)

@@ -34,6 +34,8 @@ MOST_BYTES_OF_ONE: Final = 16 * 1024
 
 LEASE_S: Final = 30.0
 """A leader that dies keeps no gate shut for longer: three renewals, so that one may be lost and one late."""
+MOST_INSIDE: Final = 200
+"""Replicas in a beat, with the longest names that Kubernetes allows; of more, others are told."""
 MOST_LEASE_S: Final = 120.0
 """Nobody may shut a gate for longer at once."""
 
@@ -41,6 +43,7 @@ Kind = Literal["sidecar", "gateway", "activator"]
 _Lease = Annotated[float, msgspec.Meta(ge=0.0, le=MOST_LEASE_S)]
 _Asker = Annotated[str, msgspec.Meta(max_length=64)]
 _Replica = Annotated[str, msgspec.Meta(max_length=512)]
+_Count = Annotated[int, msgspec.Meta(ge=0, le=1_000_000_000)]
 
 
 class WireError(ZerogateError):
@@ -92,7 +95,13 @@ class Wake(msgspec.Struct, frozen=True, array_like=True, tag=2):
 
 
 class Beat(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=3):
-    """The source lives, whether or not anything changed; acknowledged with number 0."""
+    """The source lives, whether or not anything changed; acknowledged with number 0.
+
+    `inside`: requests of a gateway inside replicas without a sidecar (NAMESPACE/POD), where it has any; at most
+    MOST_INSIDE. It is for the choice of who is stopped first, and not what is asked before that.
+    """
+
+    inside: dict[_Replica, _Count] = {}
 
 
 class Token(msgspec.Struct, frozen=True, array_like=True, tag=4):

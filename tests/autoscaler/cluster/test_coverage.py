@@ -143,7 +143,7 @@ def test_who_wants_no_sidecar_is_counted_by_gateways_as_long_as_no_service_leads
 def test_it_is_said_what_becomes_of_pods_without_a_sidecar(
     seen: tuple[Pod, ...], keys: dict[str, str], said: str
 ) -> None:
-    annotated = workload(enabled="true", **keys)
+    annotated = workload("llama", template=None, **{"enabled": "true", **keys})
     assert coverage(*seen).shared(catalog(annotated).services()[SERVICE]) == said
 
 

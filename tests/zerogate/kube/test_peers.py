@@ -1,5 +1,7 @@
 """An even split of a pod's slots between gateways that only see the same objects."""
 
+from typing import Any
+
 import msgspec
 import pytest
 from hypothesis import given
@@ -60,7 +62,7 @@ def test_who_has_not_been_seen_to_run_holds() -> None:
 
 
 def test_only_a_gateway_whose_container_runs_is_one() -> None:
-    def pod(name: str, *states: dict[str, object], **meta: str) -> GatewayPod:
+    def pod(name: str, *states: dict[str, Any], **meta: str) -> GatewayPod:
         statuses = [{"state": state} for state in states]
         body = {"metadata": {"name": name, **meta}, "status": {"podIP": "10.0.0.9", "containerStatuses": statuses}}
         return msgspec.convert(body, GatewayPod)
