@@ -100,7 +100,7 @@ class Hold(Supply):
             upstream = takers.enter(None, now_s) if takers.ramps else enter(takers.list, self._choose, now_s)
             if upstream is not None:
                 self.meter.arrive_and_enter(now_s)
-                if self._findings:
+                if self._findings or self.has_measured:
                     self._try(exchange, upstream, now_s)
                 else:
                     exchange.dispatch(upstream, now_s)
@@ -173,6 +173,8 @@ class Hold(Supply):
             self._try(self.next_in_turn(now_s), upstream, now_s)
 
     def _try(self, exchange: Exchange, upstream: Upstream, now_s: float) -> None:
+        if self.has_measured and (meter := upstream.gate.meter) is not None:
+            meter.enter(now_s)
         self._reach.try_with(upstream, exchange)
         exchange.dispatch(upstream, now_s)
         if exchange.phase != CONNECTING:
@@ -249,17 +251,23 @@ class Hold(Supply):
         if not self._is_dirty:
             self._touch()
         self.meter.quieten(now_s, tunnel.entered_s, tunnel.data_s)
+        if self.has_measured and (meter := upstream.gate.meter) is not None:
+            meter.quieten(now_s, tunnel.entered_s, tunnel.data_s)
         self._quiet[exchange] = None
         if not upstream.gate.is_open:
             exchange.leave_tunnel(now_s)
 
     def on_roused(self, exchange: Exchange, now_s: float) -> None:
+        upstream = exchange.upstream
+        assert upstream is not None
         assert exchange.tunnel is not None
         if not self._is_dirty:
             self._touch()
         del self._quiet[exchange]
         exchange.tunnel.entered_s = now_s
         self.meter.rouse(now_s)
+        if self.has_measured and (meter := upstream.gate.meter) is not None:
+            meter.rouse(now_s)
 
     def on_ended(self, exchange: Exchange, now_s: float) -> None:
         if not self._is_dirty:
@@ -282,7 +290,7 @@ class Hold(Supply):
         if tunnel.is_quiet:
             del self._quiet[exchange]
         else:
-            self.meter.leave(now_s, tunnel.entered_s)
+            self.leave(upstream, now_s, tunnel.entered_s)
 
     def _touch(self) -> None:
         self._is_dirty = True

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Final
 import uvloop
 
 from activator import metrics
+from activator.bare import Bare
 from activator.doors import Doors
 from activator.holds import Holds
 from activator.obstacles import tell
 from activator.settings import Settings, read
-from activator.sidecars import Replicas, Sidecars
+from activator.sidecars import Sidecars
 from activator.telling import Telling
 from zerogate import startup
 from zerogate.clock import now, wall
@@ -35,7 +36,7 @@ from zerogate.http.sweep import Sweep
 from zerogate.output import STDOUT, Output
 from zerogate.process import usage
 from zerogate.reporting.sender import Target
-from zerogate.runtime.interface import Address, EndCause, Ended, Replica, ReplicaState, Trouble
+from zerogate.runtime.interface import Trouble
 from zerogate.tasks import Nursery
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ class Activator:
         self.holds = Holds(
             self, sweep=sweep, nursery=self._nursery, choose=chance.randrange, call_later=loop.call_later, clock=now
         )  # fmt: skip
+        self._bare = Bare(self.holds, sweep=sweep, nursery=self._nursery, slot_file=None)
         self._telling = self._make_telling(name, chance) if settings.stats else None
         self._sidecars = Sidecars(
             self.holds, name, sweep=sweep, nursery=self._nursery, jitter=chance.random, telling=self._telling
@@ -91,7 +93,6 @@ class Activator:
         self._administration = Listener(Server(self._desk.place, sweep), admin)
         self._client = KubeClient(access)
         self._view = View(self._client, self._on_shown, home=settings.home, namespace=namespace, kinds=settings.kinds)
-        self._bare: dict[str, Replica] = {}
         self._troubles: Mapping[str, Trouble] = {}
         self._ports = 0
         self._wakes = 0
@@ -107,7 +108,8 @@ class Activator:
             ca_file=settings.stats_ca_file,
         )  # fmt: skip
         return Telling(
-            self.holds, target, nursery=self._nursery, jitter=chance.random, on_unacknowledged=self._wake_ourselves
+            self.holds, target,
+            nursery=self._nursery, jitter=chance.random, on_unacknowledged=self._wake_ourselves, bare=self._bare,
         )  # fmt: skip
 
     async def start(self) -> None:
@@ -125,10 +127,14 @@ class Activator:
     def _on_shown(self, shown: "Shown") -> None:
         """Work by it, in one callback: no request sees half of it."""
         self._sidecars.close_all_but(shown.policies)
+        for hold in list(self.holds):
+            if hold.service not in shown.policies:
+                self._bare.set_replicas(hold.service, ())
         self.holds.configure(shown.policies, {})
         for service, replicas in shown.sidecars.items():
             self._sidecars.set_replicas(service, replicas)
-        self._set_bare(shown.bare)
+        for service, bare in shown.bare.items():
+            self._bare.set_replicas(service, bare)
         for service in shown.policies:
             trouble, before = shown.troubles.get(service), self._troubles.get(service)
             if trouble != before:
@@ -136,20 +142,6 @@ class Activator:
         self._troubles = shown.troubles
         self._ports = len(shown.ports)
         self.doors.configure(shown.ports)
-
-    def _set_bare(self, bare: Mapping[str, Replicas]) -> None:
-        """Replicas without a sidecar, whose readiness is the kubelet's word."""
-        now_s = now()
-        there = {uid for replicas in bare.values() for uid in replicas}
-        for uid in [uid for uid in self._bare if uid not in there]:
-            gone = self._bare.pop(uid)
-            ended = Ended(cause=EndCause.STOPPED, detail="it is no longer ready")
-            self.holds.on_replica(_bare(gone.service, uid, gone.address, now_s, ended))
-        for service, replicas in bare.items():
-            for uid, address in replicas.items():
-                if uid not in self._bare:
-                    self._bare[uid] = _bare(service, uid, address, now_s)
-                    self.holds.on_replica(self._bare[uid])
 
     # What the holds tell
 
@@ -161,7 +153,8 @@ class Activator:
             self._wake_ourselves(service)
 
     def on_idle(self, replica_id: str) -> None:
-        """A replica that takes nothing new is empty: whoever stops it asks its sidecar."""
+        """A replica that takes nothing new is empty: whoever stops it asks its sidecar, or here if it has none."""
+        self._bare.on_idle(replica_id)
 
     def _wake_ourselves(self, service: str) -> None:
         self._wakes += 1
@@ -274,13 +267,6 @@ class Activator:
         await self._nursery.aclose()
         self._access_log.finish()
         await self._client.aclose()
-
-
-def _bare(service: str, uid: str, address: Address, now_s: float, ended: Ended | None = None) -> Replica:
-    return Replica(
-        service=service, id=uid, state=ReplicaState.READY if ended is None else ReplicaState.GONE,
-        address=address, started_s=now_s, ready_s=now_s, ended=ended,
-    )  # fmt: skip
 
 
 def run(arguments: Sequence[str], environ: Mapping[str, str]) -> int:

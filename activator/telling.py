@@ -1,4 +1,5 @@
-"""What a holder tells the autoscalers: what arrives and what it holds; what runs is told by the replicas' sidecars.
+"""What a holder tells the autoscalers: what arrives and what it holds. What runs is told by the replicas' sidecars, and
+here for those replicas that have none; what another gateway was given is told by that one alone.
 
 Each worker of a gateway has streams of its own, as it has connections to sidecars: the parent has no loop, and another
 process that collects would be one more to lose. A request that is handed over is told at once, because until then its
@@ -9,8 +10,10 @@ from collections.abc import Callable, Iterable
 
 from msgspec.structs import replace
 
+from activator.bare import Bare
 from activator.hold import Hold
 from activator.holds import Holds
+from zerogate.meter import Meter
 from zerogate.reporting.sender import Sender, Target
 from zerogate.stats import Stat
 from zerogate.tasks import Nursery
@@ -27,10 +30,18 @@ class Telling:
         nursery: Nursery,
         jitter: Callable[[], float],
         on_unacknowledged: Callable[[str], None],
+        bare: Bare,
     ) -> None:
         self._holds = holds
+        self._bare = bare
         self._changed: dict[str, None] = {}
-        self._sender = Sender(self, target, nursery=nursery, jitter=jitter, on_unacknowledged=on_unacknowledged)
+        self._arrivals: dict[str, int] = {}
+        """As told last, of services of which requests are passed to other gateways."""
+        self._sender = Sender(
+            self, target,
+            nursery=nursery, jitter=jitter, on_unacknowledged=on_unacknowledged, on_order=bare.on_order,
+            inside=bare.inside,
+        )  # fmt: skip
         self.start = self._sender.start
         self.wake = self._sender.wake
         self.close = self._sender.close
@@ -59,6 +70,23 @@ class Telling:
         """See `Book`."""
         hold = self._holds.get(service)
         if hold is None:
+            self._arrivals.pop(service, None)
             return None
         stat = hold.meter.read(now_s, service=service, source="", incarnation="")
-        return replace(stat, in_flight=0, running_s=0.0, completions=0, completed_run_s=0.0, bytes_in=0, bytes_out=0)
+        meters = self._bare.meters(service)
+        if meters is None:
+            return replace(
+                stat, in_flight=0, running_s=0.0, completions=0, completed_run_s=0.0, bytes_in=0, bytes_out=0
+            )
+        inside = meters[0].read(now_s, service=service, source="", incarnation="")
+        return replace(
+            stat, arrivals=self._arrived(service, stat.arrivals, meters[1]), in_flight=inside.in_flight,
+            running_s=inside.running_s, completions=inside.completions, completed_run_s=inside.completed_run_s,
+            bytes_in=0, bytes_out=0,
+        )  # fmt: skip
+
+    def _arrived(self, service: str, arrivals: int, passed: Meter) -> int:
+        """Those that stay here; one that is passed on later than it was told of is made up for by the next."""
+        stay = arrivals - passed.completions - passed.in_flight
+        told = self._arrivals[service] = max(self._arrivals.get(service, 0), stay)
+        return told

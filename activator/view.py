@@ -7,11 +7,12 @@ only module here that loads the adapter, and loaded only where there is a cluste
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
 import msgspec
 
+from activator.bare_replica import BareReplica
 from activator.doors import Wanted
 from activator.sidecars import Replicas
 from zerogate.clock import now
@@ -21,7 +22,7 @@ from zerogate.kube.cluster_flags import ExtraKind
 from zerogate.kube.extra_kinds import ExtraKinds
 from zerogate.kube.feed import Feed
 from zerogate.kube.objects import ENDPOINT_SLICES, EndpointSlice, Key, Pod
-from zerogate.kube.obstacles import Obstacle
+from zerogate.kube.obstacles import Obstacle, is_present
 from zerogate.kube.scaling import Scales
 from zerogate.kube.takeover import MANAGED_BY, MANAGER, WORKLOAD
 from zerogate.kube.waking import Waker
@@ -36,12 +37,13 @@ _ENDED: Final = ("Failed", "Succeeded")
 
 
 class Shown(msgspec.Struct, frozen=True, kw_only=True):
-    """All of it, as it stands. `bare`: replicas without a sidecar that are ready, by the kubelet's word."""
+    """All of it, as it stands. `bare`: replicas without a sidecar that are ready, by the kubelet's word. An activator
+    keeps their limit by itself, beside the gateways: at zero there are none, and later few requests come by it."""
 
     policies: Mapping[str, Policy]
     ports: Mapping[int, Wanted]
     sidecars: Mapping[str, Replicas]
-    bare: Mapping[str, Replicas]
+    bare: Mapping[str, tuple[BareReplica, ...]]
     troubles: Mapping[str, Trouble] = {}
     """Why no replica gets ready, where that is known."""
 
@@ -171,8 +173,8 @@ class View:
         shown = Shown(
             policies=dict(self._policies),
             ports=ports,
-            sidecars={service: self._replicas(service, has_sidecar=True) for service in services},
-            bare={service: self._replicas(service, has_sidecar=False) for service in services},
+            sidecars={service: self._replicas(service) for service in services},
+            bare={service: tuple(self._bare(service)) for service in services},
             troubles={service: found for service in services if (found := self._trouble(service)) is not None},
         )
         self._on_change(shown)
@@ -202,18 +204,25 @@ class View:
             timeout_s=entry.wanted.cluster.start_timeout_s, now_s=now(),
         )  # fmt: skip
 
-    def _replicas(self, service: str, *, has_sidecar: bool) -> dict[str, Address]:
+    def _replicas(self, service: str) -> dict[str, Address]:
+        """Those with a sidecar."""
         found: dict[str, Address] = {}
         for pod in self._pods.get(service, {}).values():
-            if not pod.status.pod_ip or pod.status.phase in _ENDED:
-                continue
             port = sidecar_port(pod)
-            if has_sidecar and port is not None:
+            if pod.status.pod_ip and pod.status.phase not in _ENDED and port is not None:
                 found[pod.metadata.uid] = Address(pod.status.pod_ip, port)
-            elif not has_sidecar and port is None and pod.is_ready and not pod.metadata.is_deleting:
-                entry = self._entries.get(service)
-                asked = entry.wanted.cluster.port if entry is not None else None
-                model = model_port(pod, asked)
-                if model is not None:
-                    found[pod.metadata.uid] = Address(pod.status.pod_ip, model)
         return found
+
+    def _bare(self, service: str) -> Iterator[BareReplica]:
+        entry = self._entries.get(service)
+        asked = entry.wanted.cluster.port if entry is not None else None
+        policy = self._policies[service]
+        for pod in self._pods.get(service, {}).values():
+            meta, port = pod.metadata, model_port(pod, asked)
+            if sidecar_port(pod) is None and port is not None and pod.is_ready and is_present(pod):
+                limit = policy.concurrency_limit
+                yield BareReplica(
+                    name=f"{meta.namespace}/{meta.name}", uid=meta.uid, address=Address(pod.status.pod_ip, port),
+                    protocol=policy.protocol, slots=limit or None,
+                    release=limit or max(1, int(policy.target_concurrency)),
+                )  # fmt: skip

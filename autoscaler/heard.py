@@ -46,16 +46,19 @@ class Heard:
             return self._report(message)
         if isinstance(message, Beat):
             receiver.taker.heartbeat(source.name, source.incarnation, service=source.scope)
+            if source.holds and source.scope is None:
+                receiver.listener.on_inside(source.name, message.inside)
             self._stream.write(LEADING if receiver.is_leading() else FOLLOWING)
         elif isinstance(message, Wake):
             self._wake(message)
             return 1
         elif isinstance(message, Quiesced):
-            if source.scope is not None:
-                receiver.listener.on_quiesced(source.name, source.incarnation, message)
+            receiver.listener.on_quiesced(source.name, source.incarnation, message)
             return 1
         elif isinstance(message, Bye):
             receiver.taker.farewell(source.name, source.incarnation)
+            if source.holds and source.scope is None:
+                receiver.listener.on_holder_left(source.name)
             self._stream.leave()
         else:
             raise WireError("a second hello")

@@ -1,17 +1,20 @@
-"""Closes the gates of replicas whose gates are in their sidecars: the `Quiescer` of a cluster's runtime.
+"""Closes the gates of replicas, which are in their sidecars or, of those without, in gateways: the `Quiescer` of a
+cluster's runtime.
 
-Between the runtime, which asks before it stops a replica, and the streams of reports, over which sidecars hear it and
-answer. What follows from that is decided in `autoscaler.gates`; here are the timer, the sending, and which source
-belongs to which replica (the runtime knows). It also knows how busy each replica is, from the sidecars' last reports.
+Between the runtime, which asks before it stops a replica, and the streams of reports, over which sidecars and gateways
+hear it and answer. What follows from that is decided in `autoscaler.gates` and, where there is no sidecar, in
+`autoscaler.rounds`; here are the timer, the sending, and which source belongs to which replica (the runtime knows). It
+also knows how busy each replica is, from the sidecars' last reports.
 
 All methods are called on the event loop. `start` first, `close` last; `lead` with each change.
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final, Protocol
 
 from autoscaler.gates import Gates, News
+from autoscaler.rounds import Rounds, pod_of
 from zerogate.clock import now
 from zerogate.reporting.wire import Order, Quiesced
 from zerogate.runtime.interface import Quiescer, Replica, ReplicaState, RuntimeObserver
@@ -41,7 +44,7 @@ class Timer(Protocol):
 
 
 class SidecarQuiescer:
-    """See the module's text. It is the receiver's `Listener` too."""
+    """See the module's text. It is the receiver's `Listener` too. `is_bare(source)`: this pod has no sidecar."""
 
     def __init__(
         self,
@@ -49,13 +52,16 @@ class SidecarQuiescer:
         *,
         call_later: Callable[[float, Callable[[], None]], Timer],
         clock: Callable[[], float] = now,
+        is_bare: Callable[[str], bool] = lambda _: False,
     ) -> None:
         self._runtime = runtime
+        self._is_bare = is_bare
         self._call_later = call_later
         self._clock = clock
         self._mouth: Mouth | None = None
         self._timer: Timer | None = None
         self._gates = Gates(os.urandom(8).hex())
+        self._rounds = Rounds(os.urandom(8).hex())
         self._replica_of: dict[str, str] = {}
         """The present replica of each source."""
         self._services: dict[str, str] = {}
@@ -68,6 +74,10 @@ class SidecarQuiescer:
         """Replicas that were ready at any time."""
         self._streams: dict[str, str] = {}
         """Incarnations of the sources that can be spoken with."""
+        self._holders: dict[str, None] = {}
+        """Gateways' workers and activators that can be spoken with."""
+        self._inside: dict[str, Mapping[str, int]] = {}
+        """What each of them has inside replicas without a sidecar, where it has any."""
         self._in_flight: dict[str, int] = {}
         """By source, where its last report had any."""
 
@@ -79,14 +89,18 @@ class SidecarQuiescer:
 
     def close(self) -> None:
         """Order nothing more: gates that are shut open when their leases run out."""
-        self._gates.forget_all()
+        self._forget_all()
         self._plan()
 
     def lead(self, leads: bool) -> None:
         """This process leads from now on, or another one does. To be told together with the runtime's `lead`."""
         if not leads:
-            self._gates.forget_all()
+            self._forget_all()
             self._plan()
+
+    def _forget_all(self) -> None:
+        self._gates.forget_all()
+        self._rounds.forget_all()
 
     # What the runtime asks
 
@@ -96,7 +110,10 @@ class SidecarQuiescer:
         source = self._runtime.source_of(replica_id)
         if source is None:
             return True
-        self._gates.close(source, self._clock(), was_ready=replica_id in self._were_ready)
+        if self._is_bare(source):
+            self._rounds.close(source, self._clock())
+        else:
+            self._gates.close(source, self._clock(), was_ready=replica_id in self._were_ready)
         self._send()
         # what is idle is told in a turn of its own: the runtime is in the middle of a step
         self._plan()
@@ -106,9 +123,13 @@ class SidecarQuiescer:
         """It stays after all."""
         source = self._runtime.source_of(replica_id) or self._sources.get(replica_id)
         if source is not None:
-            self._gates.reopen(source, self._clock())
-            self._send()
-            self._plan()
+            self._reopen(source)
+
+    def _reopen(self, source: str) -> None:
+        self._gates.reopen(source, self._clock())
+        self._rounds.reopen(source, self._clock())
+        self._send()
+        self._plan()
 
     def on_replica(self, replica: Replica) -> None:
         """A replica is new or changed. One pod has several, one after the other: its gate stays as it is."""
@@ -145,11 +166,37 @@ class SidecarQuiescer:
         del self._replica_of[source], self._services[source]
         if source not in self._streams:
             self._in_flight.pop(source, None)
-        self._gates.reopen(source, self._clock())
-        self._send()
-        self._plan()
+        self._reopen(source)
 
     # What sources say
+
+    def set_holders(self, pods: Iterable[str]) -> None:
+        """The pods of gateways and activators that run, NAMESPACE/POD."""
+        known = dict.fromkeys(pods)
+        self._rounds.set_pods(known, self._clock())
+        self._inside = {
+            one: inside for one, inside in self._inside.items() if one in self._holders or pod_of(one) in known
+        }
+        self._plan()
+
+    def on_holder(self, source: str, incarnation: str) -> None:
+        """A gateway's worker, or an activator, has a stream."""
+        self._holders[source] = None
+        self._rounds.on_stream(source, incarnation, self._clock())
+        self._step()
+
+    def on_holder_lost(self, source: str) -> None:
+        """Its stream is gone."""
+        self._holders.pop(source, None)
+        self._rounds.on_lost(source, self._clock())
+        self._step()
+
+    def on_holder_left(self, source: str) -> None:
+        """It has said goodbye."""
+        self._holders.pop(source, None)
+        self._inside.pop(source, None)
+        self._rounds.on_left(source, self._clock())
+        self._step()
 
     def on_source(self, source: str, incarnation: str) -> None:
         """A sidecar has a stream: its first one, or another one."""
@@ -175,18 +222,31 @@ class SidecarQuiescer:
         else:
             self._in_flight.pop(source, None)
 
+    def on_inside(self, source: str, inside: Mapping[str, int]) -> None:
+        """A holder has so many inside replicas without a sidecar."""
+        if inside:
+            self._inside[source] = inside
+        else:
+            self._inside.pop(source, None)
+
     def on_quiesced(self, source: str, incarnation: str, word: Quiesced) -> None:
         """It says what is behind a gate that was shut from here."""
-        self._gates.hear(source, incarnation, word, self._clock())
+        if word.replica:
+            self._rounds.hear(source, incarnation, word, self._clock())
+        else:
+            self._gates.hear(source, incarnation, word, self._clock())
         self._step()
 
     # What people and the autoscaler ask
 
     def busy(self, replica_id: str) -> int:
-        """Requests inside, by its sidecar's last report; of a ready one that cannot be asked at least one."""
+        """Requests inside, by its sidecar's last report, or where it has none by what gateways say; of a ready one
+        whose sidecar cannot be asked at least one."""
         source = self._sources.get(replica_id)
         if source is None:
             return 0
+        if self._is_bare(source):
+            return sum(inside.get(source, 0) for inside in self._inside.values())
         count = self._in_flight.get(source, 0)
         if source in self._streams or replica_id not in self._were_ready:
             return count
@@ -196,29 +256,32 @@ class SidecarQuiescer:
         """What keeps replicas of the service from being stopped, a sentence for each."""
         self._forget_gone()
         now_s = self._clock()
-        sources = (source for source in self._gates.sources() if self._services.get(source) == service)
-        return tuple(why for source in sources if (why := self._gates.why_not_idle(source, now_s)))
+        both = (*self._gates.sources(), *self._rounds.replicas())
+        sources = [source for source in both if self._services.get(source) == service]
+        whys = [self._gates.why_not_idle(source, now_s) for source in sources]
+        whys += [self._rounds.why_not_idle(source, now_s) for source in sources]
+        return tuple(why for why in whys if why)
 
     @property
     def shut(self) -> int:
         """Gates that shall be shut."""
-        return self._gates.shut
+        return self._gates.shut + self._rounds.shut
 
     @property
     def waiting(self) -> int:
         """Those of them that are not known to be idle."""
-        return self._gates.waiting
+        return self._gates.waiting + self._rounds.waiting
 
     # Acts
 
     def _send(self) -> None:
         assert self._mouth is not None
-        for tell in self._gates.take_orders():
+        for tell in (*self._gates.take_orders(), *self._rounds.take_orders()):
             # one that cannot be written now is said again in a second
             self._mouth.tell(tell.source, tell.order)
 
     def _step(self) -> None:
-        news = self._gates.step(self._clock())
+        news = [*self._gates.step(self._clock()), *self._rounds.step(self._clock())]
         self._send()
         for one in news:
             self._tell(one)
@@ -237,6 +300,6 @@ class SidecarQuiescer:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        due_s = self._gates.due_s
-        if due_s is not None:
-            self._timer = self._call_later(max(0.0, due_s - self._clock()), self._step)
+        dues_s = [due_s for due_s in (self._gates.due_s, self._rounds.due_s) if due_s is not None]
+        if dues_s:
+            self._timer = self._call_later(max(0.0, min(dues_s) - self._clock()), self._step)

@@ -14,7 +14,7 @@ import logging
 import socket
 import ssl
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final, Protocol
 
 import msgspec
@@ -51,12 +51,17 @@ class Taker(Protocol):
 
 
 class Listener(Protocol):
-    """Who asks sidecars for their gates, and hears what becomes of that: `autoscaler.quiescer`."""
+    """Who asks sidecars for their gates, and holders (gateways, activators) for those of replicas that have none, and
+    hears what becomes of that: `autoscaler.quiescer`."""
 
     def on_source(self, source: str, incarnation: str) -> None: ...
     def on_source_lost(self, source: str) -> None: ...
     def on_in_flight(self, source: str, count: int) -> None: ...
     def on_quiesced(self, source: str, incarnation: str, word: Quiesced) -> None: ...
+    def on_holder(self, source: str, incarnation: str) -> None: ...
+    def on_holder_lost(self, source: str) -> None: ...
+    def on_holder_left(self, source: str) -> None: ...
+    def on_inside(self, source: str, inside: Mapping[str, int]) -> None: ...
 
 
 class _Nobody:
@@ -66,6 +71,10 @@ class _Nobody:
     def on_source_lost(self, source: str) -> None: ...
     def on_in_flight(self, source: str, count: int) -> None: ...
     def on_quiesced(self, source: str, incarnation: str, word: Quiesced) -> None: ...
+    def on_holder(self, source: str, incarnation: str) -> None: ...
+    def on_holder_lost(self, source: str) -> None: ...
+    def on_holder_left(self, source: str) -> None: ...
+    def on_inside(self, source: str, inside: Mapping[str, int]) -> None: ...
 
 
 class Bounds(msgspec.Struct, frozen=True, kw_only=True):
@@ -201,6 +210,8 @@ class Receiver:
             self.of_all.pop(source.name, None)
             if source.scope is not None:
                 self.listener.on_source_lost(source.name)
+            elif source.holds:
+                self.listener.on_holder_lost(source.name)
 
     def withdraw(self, token_id: bytes, why: Refused) -> None:
         """The token with this id (`Identity.token_id`) proves nothing after all: whom it was believed of are ended."""
@@ -219,7 +230,7 @@ class Receiver:
                 await pace.rest()
 
     def tell(self, source: str, order: Order) -> bool:
-        """Send an order to a sidecar. False where that cannot be written now, or it has no stream."""
+        """Send an order to a sidecar or a holder. False where that cannot be written now, or it has no stream."""
         stream = self.streams.get(source)
         return stream is not None and stream.write(frame(order))
 

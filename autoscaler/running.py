@@ -115,7 +115,7 @@ class RunningAutoscaler:
         self.coverage = Coverage(
             lambda source: self.autoscaler.is_lost(source), self.bypasses.of, has_activators=bool(settings.activators)
         )  # fmt: skip
-        self.quiescer = SidecarQuiescer(self.runtime, call_later=loop.call_later)
+        self.quiescer = SidecarQuiescer(self.runtime, call_later=loop.call_later, is_bare=self.coverage.is_bare)
         self.autoscaler = Autoscaler(
             self.runtime, loop=loop, busy=self.quiescer.busy, activity=lambda _: None,
             announce=self._on_decision, unmetered=lambda service: self.services.unmetered(service),
@@ -383,9 +383,11 @@ class RunningAutoscaler:
 
     def _on_reporter(self, _: Change, old: Pod | None, new: Pod | None) -> None:
         if new is not None:
-            self.coverage.set_gateway(new.key, new.metadata.uid)
+            runs = any(one.state.running is not None for one in new.status.container_statuses)
+            self.coverage.set_gateway(new.key, new.metadata.uid, runs=runs)
         elif old is not None:
             self.coverage.remove_gateway(old.key)
+        self.quiescer.set_holders(self.coverage.holders())
         self._expect_soon()
 
     def _expect_soon(self) -> None:

@@ -359,4 +359,6 @@ class Stream(asyncio.Protocol):
         self.write(frame(Welcome(receiver.is_leading())))
         if source.scope is not None:
             receiver.listener.on_source(source.name, source.incarnation)
+        elif source.holds:
+            receiver.listener.on_holder(source.name, source.incarnation)
         return True

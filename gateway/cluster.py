@@ -11,9 +11,12 @@ import os
 import signal
 import socket
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from gateway.bare_book import Crowd
+from gateway.bare_probes import BareProbes
 from gateway.changes import NOTHING, encode
 from gateway.channel import Channel
 from gateway.cluster_book import ClusterBook
@@ -30,11 +33,13 @@ from zerogate.kube.extra_kinds import ExtraKinds
 from zerogate.kube.feed import Feed
 from zerogate.kube.happenings import Happenings
 from zerogate.kube.objects import Pod, Workload
+from zerogate.kube.peers import GATEWAY_PODS, LABELS, GatewayPod, peers_of
 from zerogate.kube.route_book import RouteReading
 from zerogate.kube.route_feed import RouteFeed
 from zerogate.kube.route_objects import HTTP_ROUTES
 from zerogate.kube.scaling import Scales
 from zerogate.kube.waking import Waker
+from zerogate.kube.watching import Change, Watched
 from zerogate.tasks import Nursery
 
 log = logging.getLogger("gateway")
@@ -45,6 +50,9 @@ LIFE_S: Final = 1.0
 AGAIN_S: Final = 2.0
 """After a way into the cluster that was none: a file may come, a token may be mounted later."""
 LAST_WORDS_S: Final = 1.0
+PEERS_S: Final = 5.0
+"""For the list of the gateways, at the start; a gateway that may not see it serves all but limited pods without a
+sidecar."""
 
 
 class Cluster:
@@ -59,6 +67,8 @@ class Cluster:
         self._http: RouteFeed | None = None
         self._is_reading_due = True
         self._book = ClusterBook(self._workload_of)
+        self._peers: Watched[GatewayPod] | None = None
+        self._probes = BareProbes(self._on_answer)
         self._waker: Waker | None = None
         self._happenings: Happenings | None = None
         self._news: News | None = None
@@ -101,6 +111,7 @@ class Cluster:
             namespace=self._settings.watch,
         )  # fmt: skip
         self._waker = Waker(scales, is_blind=self._is_blind)
+        self._peers = Watched(client, GATEWAY_PODS, namespace=self._settings.namespace, labels=LABELS)
         try:
             self._happenings.start()
             kinds = ExtraKinds(scales, self._feed, self._settings.kinds, on_silent=self._complain_of)
@@ -108,12 +119,19 @@ class Cluster:
             self._fault = ""
             await self._feed.start()
             await self._http.start()
+            self._peers.start(self._on_peer)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(PEERS_S):
+                    await self._peers.wait_synced()
+            self._look_at_peers()
             self._nursery.start(kinds.find_missing(), name="kinds that are missing")
             self._is_begun = True
             self._tell(is_first=True)
             set_aside()
             await self._told_to_leave.wait()
         finally:
+            self._probes.close()
+            await self._peers.aclose()
             await self._http.aclose()
             await self._feed.aclose()
             await self._happenings.aclose()
@@ -172,6 +190,37 @@ class Cluster:
         self._is_reading_due = True
         self._tell_soon()
 
+    def _on_peer(self, _: Change, old: GatewayPod | None, new: GatewayPod | None) -> None:
+        if self._look_at_peers():
+            self._tell_soon()
+
+    def _look_at_peers(self) -> bool:
+        """Whether it makes a difference how the gateways are now."""
+        watched, settings = self._peers, self._settings
+        if watched is None:
+            return False
+        me, pods = settings.pod or socket.gethostname(), watched.items
+        peers = peers_of(pods.values()) if watched.is_synced or pods else None
+        is_fit = bool(settings.listen.port) and not any(
+            one.host and one.host.encode() in settings.trusted for one in peers or ()
+        )  # fmt: skip
+        return self._book.on_crowd(
+            Crowd(
+                me=me, peers=peers, is_member=(settings.namespace, me) in pods,
+                may_pass=is_fit and self._sees_peers(watched), port=settings.listen.port,
+                workers=settings.workers or len(os.sched_getaffinity(0)),
+            )
+        )  # fmt: skip
+
+    def _sees_peers(self, watched: Watched[GatewayPod]) -> bool:
+        """Where others may see more than this one, requests are better held than passed in a circle. Where nobody sees
+        anything new, all go on by the same."""
+        return watched.fault is None or self._is_blind()
+
+    def _on_answer(self, uid: str, is_ready: bool) -> None:
+        if self._book.on_answer(uid, is_ready=is_ready):
+            self._tell_soon()
+
     # What the parent is told
 
     def _tell_soon(self) -> None:
@@ -187,6 +236,7 @@ class Cluster:
             self._book.on_http_routes(self._http.readings(self._book.entries).values())
         refused = self._book.refused
         slices = [encode(change) for change in self._book.take(now())]
+        self._probes.keep(self._book.questions())
         if is_first and not slices:
             slices = [encode(NOTHING)]
         for index, data in enumerate(slices):
@@ -219,14 +269,18 @@ class Cluster:
 
     def _faults(self) -> tuple[str, ...]:
         feeds = (self._feed, self._http)
-        return tuple(dict.fromkeys(fault for feed in feeds if feed is not None for fault in feed.faults))
+        faults = [fault for feed in feeds if feed is not None for fault in feed.faults]
+        if self._peers is not None and self._peers.fault is not None:
+            faults.append(f"other gateways are not seen: {self._peers.fault}")
+        return tuple(dict.fromkeys(faults))
 
     async def _show_life(self) -> None:
         while True:
             if not self._channel.is_behind:
                 self._say_news()
                 self._channel.say(Alive())
-            if self._book.on_time(now()):
+            is_due = self._book.on_time(now())
+            if self._look_at_peers() or is_due:  # a watch that fails, or is back, is not told
                 self._tell_soon()
             await asyncio.sleep(LIFE_S)
 

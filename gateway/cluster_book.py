@@ -2,8 +2,8 @@
 
 Fed with what `zerogate.kube.feed` tells; `take` gives what is different since it was asked last. A pod's address counts
 from the moment that it has one, long before it is ready: whoever connects there is told by the sidecar when it is. It
-counts no longer once the pod is being deleted. A pod without a sidecar, because nobody was there to inject one, or ran
-before its workload was annotated, is reached at its model server, as long as the kubelet says that it is ready.
+counts no longer once the pod is being deleted. A pod without a sidecar, because its owner wants none, nobody was there
+to inject one, or it ran before its workload was annotated, is reached at its model server (`gateway.bare_book`).
 HTTPRoutes of the Gateway API ask for hosts and prefixes as annotations do.
 Called by `gateway.cluster`.
 """
@@ -13,12 +13,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from msgspec.structs import replace
 
+from gateway.bare_book import BareBook, Crowd, Question
 from gateway.changes import Change, difference
 from gateway.claims import Granted, Wish, settle, wish_of
 from gateway.file import Service
 from gateway.http_routes import nowhere, stand_ins, wish_of_route
 from gateway.route_table import Route
-from zerogate.kube.catalog import Managed, model_port, sidecar_port
+from zerogate.kube.catalog import Managed, sidecar_port
 from zerogate.kube.objects import Pod, Workload
 from zerogate.kube.obstacles import Obstacle, is_present
 from zerogate.kube.route_book import RouteReading
@@ -46,6 +47,7 @@ class ClusterBook:
         self._changed: dict[str, None] = {}
         self._is_rerouted = False
         self._services: dict[str, Service] = {}
+        self._bare = BareBook()
 
     @property
     def entries(self) -> Mapping[str, Managed]:
@@ -109,6 +111,26 @@ class ClusterBook:
             self._obstacles.setdefault(service, Obstacle()).on_pod_gone(gone)
             self._changed[service] = None
 
+    def on_crowd(self, crowd: Crowd) -> bool:
+        """The gateways are others than before, or know less of each other; whether that makes a difference."""
+        if crowd == self._bare.crowd:
+            return False
+        self._bare.crowd = crowd
+        due = [name for name, pods in self._pods.items() if any(sidecar_port(pod) is None for pod in pods.values())]
+        self._changed.update(dict.fromkeys(name for name in due if name in self._entries))
+        return bool(due)
+
+    def on_answer(self, uid: str, *, is_ready: bool) -> bool:
+        """A pod that is asked whether it is ready says something else than before."""
+        service = self._bare.on_answer(uid, is_ready=is_ready)
+        if service is not None:
+            self._changed[service] = None
+        return service is not None
+
+    def questions(self) -> dict[str, Question]:
+        """What pods without a sidecar are to be asked, by their UIDs."""
+        return self._bare.questions()
+
     def on_time(self, now_s: float) -> bool:
         """Whether something is different because time has passed: what was in the way is there for too long."""
         due = {service: None for service, one in self._obstacles.items() if one.due_s <= now_s}
@@ -119,6 +141,7 @@ class ClusterBook:
         del self._entries[service], self._policies[service], self._wishes[service]
         self._pods.pop(service, None)
         self._obstacles.pop(service, None)
+        self._bare.forget(service)
         self._changed[service] = None
         self._is_rerouted = True
 
@@ -178,7 +201,8 @@ class ClusterBook:
         timeout_s = entry.wanted.cluster.start_timeout_s
         return Service(
             policy=self._policies[service],
-            replicas=tuple(_addresses(pods, entry.wanted.cluster.port)),
+            replicas=tuple(_addresses(pods)),
+            bare=self._bare.replicas(entry, pods.values()),
             routes=self._routes[service],
             trouble=obstacle.look(pods.values(), self._workload_of(service), timeout_s=timeout_s, now_s=now_s),
         )
@@ -190,12 +214,9 @@ def policy_here(policy: Policy) -> Policy:
     return replace(policy, protocol="http1", schedule=())
 
 
-def _addresses(pods: Mapping[str, Pod], model: str | None) -> Iterator[Address]:
-    """`model`: the model server's port, where the policy names it."""
+def _addresses(pods: Mapping[str, Pod]) -> Iterator[Address]:
+    """Of sidecars."""
     for pod in pods.values():
-        if pod.status.pod_ip and is_present(pod):
-            port = sidecar_port(pod)
-            if port is None and pod.is_ready:
-                port = model_port(pod, model)
-            if port is not None:
-                yield Address(pod.status.pod_ip, port)
+        port = sidecar_port(pod)
+        if pod.status.pod_ip and is_present(pod) and port is not None:
+            yield Address(pod.status.pod_ip, port)

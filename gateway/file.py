@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
+from activator.bare_replica import BareReplica
 from gateway.route_table import Route, route_for
 from gateway.router import Router
 from zerogate.errors import DefinitionError, DefinitionErrors, nearest, shown
@@ -33,6 +34,8 @@ class Service(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     routes: tuple[Route, ...] | None = None
     """How it is reached; None: as its policy says. Nobody reaches one that has none."""
     trouble: Trouble | None = None
+    bare: tuple[BareReplica, ...] = ()
+    """Replicas without a sidecar that are ready; only a cluster has them."""
 
 
 class GatewayFile(msgspec.Struct, frozen=True):

@@ -7,6 +7,7 @@ for each change.
 
 from collections.abc import Callable, Iterable, Mapping
 
+from activator.bare import Bare
 from activator.hold import Hold
 from activator.holds import Holds
 from activator.links import Links
@@ -21,7 +22,7 @@ class Fleet:
 
     def __init__(
         self, holds: Holds, name: str, *, sweep: Sweep, nursery: Nursery, jitter: Callable[[], float],
-        watch: Callable[[Hold], None],
+        watch: Callable[[Hold], None], bare: Bare,
     ) -> None:  # fmt: skip
         self.file: GatewayFile = EMPTY
         """What it fits now."""
@@ -31,6 +32,7 @@ class Fleet:
         self._nursery = nursery
         self._jitter = jitter
         self._watch = watch
+        self._bare = bare
         self._links: dict[str, Links] = {}
 
     def fit(self, file: GatewayFile) -> None:
@@ -43,6 +45,7 @@ class Fleet:
             links = self._links.pop(name, None)
             if links is not None:
                 links.close()
+            self._bare.set_replicas(name, ())
         self._holds.amend({name: service.policy for name, service in services.items()}, gone)
         for name, service in services.items():
             self._connect(name, service)
@@ -65,6 +68,7 @@ class Fleet:
             links.remove(str(address))
         for address in service.replicas:
             links.add(str(address), address)
+        self._bare.set_replicas(name, service.bare)
         trouble = before.trouble if before is not None else None
         if service.trouble != trouble:
             tell(self._holds[name], service.trouble, trouble)

@@ -19,6 +19,7 @@ from typing import Final
 
 import uvloop
 
+from activator.slot_locks import slot_file
 from gateway import admin, worker
 from gateway.children import TAKEN_SIGNALS
 from gateway.cluster_side import ClusterSide
@@ -57,6 +58,7 @@ class Parent:
         self._tally = Tally()
         self._tally.configure(file.services, self._editions.number)
         self._cluster = ClusterSide() if settings.cluster else None
+        self._slot_file = slot_file() if settings.cluster else None
         self._processes = Processes(
             count, self, self, hung_after_s=settings.hung_after_s, watches_cluster=settings.cluster
         )  # fmt: skip
@@ -130,6 +132,7 @@ class Parent:
         start = worker.Start(
             settings=self._settings, name=f"{self._name}-{number}", edition=self._editions.number,
             file=self._editions.file, doors=doors, tls=self._tls, channel=channel,
+            slot_file=self._slot_file,
         )  # fmt: skip
         uvloop.run(worker.serve(start))
         return 0

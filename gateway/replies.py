@@ -88,9 +88,9 @@ class Replies:
                     hosts=tuple(dict.fromkeys(host for route in routes for host in route.hosts)),
                     path_prefixes=tuple(route.path_prefix for route in routes if route.path_prefix is not None),
                     models=tuple(dict.fromkeys(model for route in routes for model in route.models)),
-                    replicas=tuple(map(str, service.replicas)),
+                    replicas=(*map(str, service.replicas), *(str(one.address) for one in service.bare)),
                     trouble=service.trouble.detail if service.trouble is not None else None,
-                    notices=refused.get(name, ()),
+                    notices=(*refused.get(name, ()), *(one.notice for one in service.bare)),
                 )
             )
         self.answer(asker, 200, {"services": views})

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from activator.bare import Bare
 from activator.hold import Hold
 from activator.holds import Holds
 from activator.telling import Telling
@@ -66,6 +67,8 @@ class Start(msgspec.Struct, frozen=True, kw_only=True):
     doors: tuple[Door, ...]
     tls: ListenerWatch | None
     channel: socket.socket
+    slot_file: int | None = None
+    """Where the workers keep the slots of replicas without a sidecar; on a cluster."""
 
 
 class Worker:
@@ -85,11 +88,13 @@ class Worker:
             self, sweep=self._sweep, nursery=self._nursery, choose=self._chance.randrange,
             call_later=loop.call_later, clock=now,
         )  # fmt: skip
+        self._bare = Bare(self._holds, sweep=self._sweep, nursery=self._nursery, slot_file=start.slot_file)
         # on a cluster it is there without anybody to tell, too: it knows when to wake again
         self._telling = self._make_telling() if self._settings.stats or self._settings.cluster else None
         self._fleet = Fleet(
             self._holds, start.name,
             sweep=self._sweep, nursery=self._nursery, jitter=self._chance.random, watch=self._watch,
+            bare=self._bare,
         )  # fmt: skip
         self._ingress = Ingress(self._holds, loop.call_soon, self.on_exchange_ended)
         self._tracing = self._trace()
@@ -150,7 +155,7 @@ class Worker:
         )  # fmt: skip
         return Telling(
             self._holds, target,
-            nursery=self._nursery, jitter=self._chance.random, on_unacknowledged=self._wake_from_here,
+            nursery=self._nursery, jitter=self._chance.random, on_unacknowledged=self._wake_from_here, bare=self._bare,
         )  # fmt: skip
 
     def _watch(self, hold: Hold) -> None:
@@ -304,7 +309,8 @@ class Worker:
             self._channel.say(WakeUp(service))
 
     def on_idle(self, replica_id: str) -> None:
-        """A replica that takes nothing new is empty: whoever stops it asks its sidecar."""
+        """A replica that takes nothing new is empty: whoever stops it asks its sidecar, or here if it has none."""
+        self._bare.on_idle(replica_id)
 
     def _log_and_trace(self, service: str, exchange: Exchange) -> None:
         self._access_log.add(service, exchange)

@@ -2,17 +2,17 @@
 
 Whoever comes without a gateway knows of no other replica, so it is let in as ever, and told: the replica is not idle.
 That is said at once, and that it is idle again at most every `IDLE_GAP_S`: short requests are no flood of words.
-Used by the sidecar where it reports; what a lease is stands in `queueproxy.leases`.
+Used by the sidecar where it reports; what a lease is stands in `zerogate.reporting.leases`.
 """
 
 import asyncio
 import logging
 from typing import Final
 
-from queueproxy.leases import Leases
 from queueproxy.slots import Slots
 from zerogate.clock import now
 from zerogate.http.sweep import NEVER, Sweep
+from zerogate.reporting.leases import Leases
 from zerogate.reporting.sender import Answer
 from zerogate.reporting.wire import Order, Quiesced
 
@@ -44,7 +44,7 @@ class Quiescing:
     def on_order(self, order: Order, answer: Answer) -> None:
         """An autoscaler shuts the gate, goes on doing so, or opens it."""
         now_s = now()
-        if not self._leases.hear(order, now_s):
+        if order.replica or not self._leases.hear(order, now_s):
             return
         self._answers[order.asker] = answer
         self._apply(now_s)

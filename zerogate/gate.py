@@ -8,6 +8,7 @@ not, or a few of them would keep everybody else waiting. Whoever got in leaves e
 """
 
 from zerogate.errors import ZerogateError
+from zerogate.meter import Meter
 
 
 class GateError(ZerogateError):
@@ -62,6 +63,11 @@ class Gate:
     def turn_away(self) -> bool:
         """A slot that was taken here was not there after all. True where somebody will say when there is one."""
         return False
+
+    @property
+    def meter(self) -> Meter | None:
+        """Counts what is inside, where nobody behind the gate does."""
+        return None
 
     def close(self) -> None:
         """Take nothing new; what is inside finishes."""

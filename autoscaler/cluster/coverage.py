@@ -55,6 +55,8 @@ class Coverage:
         """Whose each of these pods is."""
         self._gateways: dict[Key, str] = {}
         """With their pods' uid."""
+        self._holders: dict[Key, None] = {}
+        """Those whose process runs."""
         self._expected = Expected()
 
     def set_pod(self, service: str, pod: Pod) -> None:
@@ -88,15 +90,30 @@ class Coverage:
             for name in list(self._pods[service]):
                 self.remove_pod(service, name)
 
-    def set_gateway(self, key: Key, uid: str) -> None:
-        """A pod of a gateway or an activator."""
+    def set_gateway(self, key: Key, uid: str, *, runs: bool = True) -> None:
+        """A pod of a gateway or an activator; `runs`: its container does."""
         self._gateways[key] = uid
         self._expected.set_gateway(key)
+        if runs:
+            self._holders[key] = None
+        else:
+            self._holders.pop(key, None)
 
     def remove_gateway(self, key: Key) -> None:
         """It is gone."""
         self._gateways.pop(key, None)
+        self._holders.pop(key, None)
         self._expected.remove_gateway(key)
+
+    def holders(self) -> tuple[str, ...]:
+        """The pods of gateways and activators that run, NAMESPACE/POD."""
+        return tuple("/".join(key) for key in self._holders)
+
+    def is_bare(self, source: str) -> bool:
+        """Whether this pod of a service, NAMESPACE/POD, has no sidecar."""
+        namespace, _, name = source.partition("/")
+        service = self._services.get((namespace, name))
+        return service is not None and not self._pods[service][name].has_sidecar
 
     def is_gateway(self, namespace: str, pod: str, uid: str) -> bool:
         """Whether this very pod is one."""
@@ -132,9 +149,7 @@ class Coverage:
     def unmetered(self, entry: Managed) -> str:
         """Why requests may reach the service uncounted, as a clause with what to do; empty: all are counted."""
         bare = self.without_sidecar(entry.service)
-        if bare and not entry.wanted.cluster.inject:
-            return f"{_named(bare)} no sidecar, because inject is false. Set it to true, and restart: {restart(entry)}"
-        if bare:
+        if bare and entry.wanted.cluster.inject:
             return f"{_named(bare)} no sidecar. To give them one: {restart(entry)}"
         silent = self.silent(entry.service)
         if silent:
@@ -149,7 +164,21 @@ class Coverage:
             )
         if entry.wanted.cluster.uncounted == "ignore":
             return ""
+        if not entry.wanted.cluster.inject:
+            return _to_bare(self._bypasses(entry))
         return _past(self._bypasses(entry), entry.wanted.cluster.takeover)
+
+    def shared(self, entry: Managed) -> str:
+        """What becomes of pods that have no sidecar, as a sentence with what to do; empty: there are none."""
+        bare = self.without_sidecar(entry.service)
+        if not bare:
+            return ""
+        limit = entry.wanted.policy.concurrency_limit
+        split = f" and split its {limit} slots evenly" if limit else ""
+        said = f"P{_named(bare)[1:]} no sidecar: gateways count what is inside{split}."
+        if entry.wanted.cluster.inject:
+            return said
+        return f'{said} To give them one, set {PREFIX}inject to "true", and restart: {restart(entry)}'
 
 
 def source_of(service: str, pod: str) -> str:
@@ -181,6 +210,16 @@ def _past(services: Sequence[Bypass], is_taken_over: bool) -> str:
     return (
         f"nobody counts who comes by Service {_listed(names)}, past the sidecar to the model's own port. "
         f"{'. '.join(what)}; if nobody comes that way, set {PREFIX}uncounted to ignore"
+    )
+
+
+def _to_bare(services: Sequence[Bypass]) -> str:
+    if not services:
+        return ""
+    names = _listed(tuple(one.name for one in services))
+    return (
+        f"nobody counts who comes by Service {names}: its pods have no sidecar, because inject is false, and only "
+        f"gateways count. If all clients come by gateways, set {PREFIX}uncounted to ignore"
     )
 
 

@@ -59,6 +59,11 @@ class Services:
         entry = self.entries.get(service)
         return self._coverage.unmetered(entry) if entry is not None else ""
 
+    def shared(self, service: str) -> str:
+        """What becomes of its pods that have no sidecar, as a sentence; empty: there are none."""
+        entry = self.entries.get(service)
+        return self._coverage.shared(entry) if entry is not None else ""
+
     def refused_pods(self, service: str) -> str:
         """Why the cluster does not admit pods of it; empty: it does, or none are wanted."""
         return refused_pods(self._workload_of(service))

@@ -35,6 +35,10 @@ from zerogate.version import version
 _STALE_S = 10.0
 """Watches that ended are resumed within a second or two. Where that fails, who sees an older state should know: a
 leader that cannot renew its lease stops writing after as long."""
+_PINNED = (
+    "A pin does not wait for what is inside a pod without a sidecar: after 5 s in which gateways send nothing more to "
+    "it, what is still inside has the pod's terminationGracePeriodSeconds to end."
+)
 
 
 class ClusterView:
@@ -124,6 +128,10 @@ class ClusterView:
         found = list(entry.mistakes)
         if unmetered := self._services.unmetered(entry.service):
             found.append(f"It never goes to zero as it is: {unmetered}.")
+        if shared := self._services.shared(entry.service):
+            found.append(shared)
+            if self._autoscaler.pin_of(entry.service) is not None:
+                found.append(_PINNED)
         if unfit := misfit(entry):
             found.append(unfit)
         found += [f"A pod does not get ready: {trouble}" for trouble in self._runtime.troubles(entry.service)]

@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from autoscaler.gates import AGAIN_S, MARGIN_S, RENEW_S, Gates, News, Tell
-from queueproxy.leases import Leases
 from tests.fuzz import examples
+from zerogate.reporting.leases import Leases
 from zerogate.reporting.wire import LEASE_S, Order, Quiesce, Quiesced, Reopen
 
 

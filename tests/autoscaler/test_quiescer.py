@@ -53,7 +53,7 @@ class Mouth:
     def say(self, source: str) -> None:
         order = self._last[source]
         self._sequence += 1
-        word = Quiesced(order.asker, order.number, self._sequence, self.inside[source])
+        word = Quiesced(order.asker, order.number, self._sequence, self.inside[source], order.replica)
         self.quiescer.on_quiesced(source, "i", word)
 
     def kinds(self, source: str) -> list[type[Order]]:
@@ -255,4 +255,82 @@ async def test_nothing_is_kept_of_replicas_and_sources_that_are_gone() -> None:
     quiescer.on_source_lost("a")
     kept = {name: value for name, value in vars(quiescer).items() if isinstance(value, dict) and value}
     assert (kept, quiescer.shut) == ({}, 0)
+    quiescer.close()
+
+
+def rounds(*holders: str) -> tuple[Fleet, SidecarQuiescer, Mouth]:
+    """A replica without a sidecar, and gateways that answer by themselves."""
+    it = Fleet("ml/plain")
+    quiescer = SidecarQuiescer(it, call_later=asyncio.get_running_loop().call_later, is_bare=lambda _: True)
+    mouth = Mouth(quiescer)
+    quiescer.start(mouth)
+    it.all_ready()
+    quiescer.set_holders(dict.fromkeys(holder.rpartition("/")[0] for holder in holders))
+    for holder in holders:
+        mouth.inside[holder] = 0
+        quiescer.on_holder(holder, "i")
+    return it, quiescer, mouth
+
+
+async def test_a_replica_without_a_sidecar_is_idle_when_all_gateways_say_so() -> None:
+    it, quiescer, mouth = rounds("sys/a/1", "sys/b/1")
+    mouth.inside["sys/b/1"] = 2
+    assert not quiescer.close_gate("r-ml/plain")
+    await turns()
+    assert [(whose, order.replica) for whose, order in mouth.orders] == [
+        ("sys/a/1", "ml/plain"), ("sys/b/1", "ml/plain")
+    ]  # fmt: skip
+    assert (it.idle, quiescer.shut, quiescer.waiting) == (set(), 1, 1)
+    assert quiescer.waits("chat") == ("Gateways have requests inside ml/plain, which may finish; then it is stopped.",)
+    mouth.change("sys/b/1", 0)
+    await turns()
+    assert it.idle == {"r-ml/plain"}
+    mouth.change("sys/b/1", 1)
+    await turns()
+    assert not it.idle
+    quiescer.close()
+
+
+async def test_gateways_are_told_when_it_stays_and_nothing_is_kept_when_it_is_gone() -> None:
+    it, quiescer, mouth = rounds("sys/a/1")
+    quiescer.close_gate("r-ml/plain")
+    quiescer.reopen_gate("r-ml/plain")
+    assert mouth.kinds("sys/a/1") == [Quiesce, Reopen]
+    quiescer.close_gate("r-ml/plain")
+    it.sources.clear()
+    it.show("r-ml/plain", ReplicaState.GONE)
+    await turns()
+    assert (quiescer.shut, quiescer.waits("chat")) == (0, ())
+    quiescer.close()
+
+
+async def test_a_gateway_that_is_not_heard_keeps_a_replica_without_a_sidecar() -> None:
+    it, quiescer, mouth = rounds("sys/a/1", "sys/b/1")
+    quiescer.close_gate("r-ml/plain")
+    await turns()
+    assert it.idle
+    quiescer.on_holder_lost("sys/b/1")
+    await turns()
+    assert not it.idle
+    assert "What sys/b/1 has inside ml/plain is not known" in quiescer.waits("chat")[0]
+    quiescer.set_holders(["sys/a"])
+    await turns()
+    assert it.idle
+    quiescer.on_holder_left("sys/a/1")
+    assert mouth.kinds("sys/b/1") == [Quiesce]
+    quiescer.close()
+
+
+async def test_who_is_busy_without_a_sidecar_is_known_from_all_gateways() -> None:
+    _, quiescer, _ = rounds("sys/a/1", "sys/b/1")
+    assert quiescer.busy("r-ml/plain") == 0
+    quiescer.on_inside("sys/a/1", {"ml/plain": 2, "ml/other": 1})
+    quiescer.on_inside("sys/b/1", {"ml/plain": 1})
+    assert quiescer.busy("r-ml/plain") == 3
+    quiescer.on_inside("sys/a/1", {})
+    assert quiescer.busy("r-ml/plain") == 1
+    quiescer.on_holder_lost("sys/b/1")
+    assert quiescer.busy("r-ml/plain") == 1, "its last word"
+    quiescer.set_holders(["sys/a"])
+    assert quiescer.busy("r-ml/plain") == 0
     quiescer.close()

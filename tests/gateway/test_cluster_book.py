@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from gateway.bare_book import Crowd, Question
 from gateway.changes import Change
 from gateway.cluster_book import ClusterBook
 from gateway.file import EMPTY, GatewayFile, Service
@@ -13,6 +14,7 @@ from gateway.router import ToService
 from zerogate.kube.attaching import ACCEPTED, Verdict
 from zerogate.kube.catalog import Catalog
 from zerogate.kube.objects import DEPLOYMENTS, Pod, Workload
+from zerogate.kube.peers import Peer
 from zerogate.kube.route_book import Parent, Place, RouteReading
 from zerogate.kube.sidecar import PORT_NAME, SIDECAR
 from zerogate.runtime.interface import Address, Trouble
@@ -23,7 +25,7 @@ SERVICE = "ml/llama"
 def pod(
     name: str = "p", ip: str = "10.0.0.1", *, deleting: bool = False, phase: str = "Running", ready: bool = False,
     waiting: dict[str, str] | None = None, ended: dict[str, Any] | None = None, scheduled: bool = True,
-    sidecar: bool = True,
+    sidecar: bool = True, created: str = "",
 ) -> Pod:  # fmt: skip
     ports = [{"name": PORT_NAME, "containerPort": 8012}]
     conditions = [{"type": "Ready", "status": str(ready)}]
@@ -33,7 +35,7 @@ def pod(
     last = {"terminated": ended} if ended else {}
     body = {
         "metadata": {
-            "name": name, "namespace": "ml", "uid": f"uid-{name}",
+            "name": name, "namespace": "ml", "uid": f"uid-{name}", "creationTimestamp": created,
             **({"deletionTimestamp": "2026-01-01T00:00:00Z"} if deleting else {}),
         },
         "spec": {
@@ -121,15 +123,79 @@ def test_where_requests_may_go(shown: Shown, seen: Pod, counts: bool) -> None:
 
 def test_a_pod_without_a_sidecar_is_reached_at_its_model_server_while_it_is_ready(shown: Shown) -> None:
     shown.pods(pod(sidecar=False, ready=True))
-    assert shown.service.replicas == (Address("10.0.0.1", 8000),)
-    shown.pods(pod(sidecar=False, ready=False))
+    assert [(one.name, one.address, one.slots) for one in shown.service.bare] == [
+        ("ml/p", Address("10.0.0.1", 8000), None)
+    ]
     assert not shown.service.replicas
+    shown.pods(pod(sidecar=False, ready=False))
+    assert not shown.service.bare
 
 
 def test_the_port_of_a_model_server_is_the_policys_where_it_names_one(shown: Shown) -> None:
     shown.workload(port="9000")
     shown.pods(pod(sidecar=False, ready=True))
-    assert shown.service.replicas == (Address("10.0.0.1", 9000),)
+    assert [one.address for one in shown.service.bare] == [Address("10.0.0.1", 9000)]
+
+
+def test_a_pod_without_a_sidecar_is_asked_itself_where_the_policy_says_what(shown: Shown) -> None:
+    shown.workload(ready_path="/up")
+    shown.pods(pod(sidecar=False, ready=True))
+    assert not shown.service.bare, "the kubelet's word does not count here"
+    assert shown.book.questions() == {"uid-p": Question(Address("10.0.0.1", 8000), "/up", "http1")}
+    assert shown.book.on_answer("uid-p", is_ready=True)
+    assert not shown.book.on_answer("uid-p", is_ready=True)
+    assert [one.name for one in shown.service.bare] == ["ml/p"]
+    shown.pods(pod(sidecar=False, ready=True, deleting=True))
+    assert not shown.service.bare
+    assert shown.book.questions() == {}
+    assert not shown.book.on_answer("uid-p", is_ready=False), "nobody is asked any more"
+
+
+def crowd(me: str, *names: str, may_pass: bool = True) -> Crowd:
+    peers = tuple(Peer(float(index), name, f"10.1.0.{index}") for index, name in enumerate(names))
+    return Crowd(me=me, peers=peers, is_member=me in names, may_pass=may_pass, port=8080)
+
+
+@pytest.mark.parametrize(
+    ("seen", "slots", "via"),
+    [
+        (Crowd(), 2, None),
+        (crowd("x", "a", "b"), 2, None),
+        (crowd("a", "a"), 2, None),
+        (crowd("b", "a", "b"), 1, None),
+        (crowd("c", "a", "b", "c"), 0, Address("10.1.0.0", 8080)),
+        (crowd("c", "a", "b", "c", may_pass=False), 0, None),
+        (Crowd(me="a", peers=None), 0, None),
+    ],
+    ids=["alone", "run by hand", "the only one", "one of two", "one of three", "that may not pass", "not known yet"],
+)
+def test_the_slots_of_a_pod_without_a_sidecar_are_split_between_gateways(
+    shown: Shown, seen: Crowd, slots: int, via: Address | None
+) -> None:
+    shown.workload(concurrency_limit="2")
+    shown.pods(pod(sidecar=False, ready=True, created="2026-01-01T00:00:00Z"))
+    shown.take()
+    shown.book.on_crowd(seen)
+    (one,) = shown.service.bare
+    assert (one.slots, one.via) == (slots, via)
+
+
+def test_gateways_that_come_and_go_make_a_difference_where_a_pod_has_no_sidecar(shown: Shown) -> None:
+    shown.workload(concurrency_limit="2")
+    shown.pods(pod())
+    assert not shown.book.on_crowd(crowd("a", "a"))
+    shown.pods(pod("q", sidecar=False, ready=True, created="2026-01-01T00:00:00Z"))
+    shown.take()
+    assert shown.book.on_crowd(crowd("a", "a", "b"))
+    assert not shown.book.on_crowd(crowd("a", "a", "b"))
+    assert len(shown.take()) == 1
+
+
+def test_what_a_pod_speaks_without_a_sidecar_is_its_policys(shown: Shown) -> None:
+    shown.workload(protocol="h2c")
+    shown.pods(pod(sidecar=False, ready=True))
+    (one,) = shown.service.bare
+    assert one.protocol == "h2c"
 
 
 def test_a_pod_that_is_deleted_leaves_and_the_others_stay(shown: Shown) -> None:

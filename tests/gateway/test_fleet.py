@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from activator.bare import Bare
 from activator.hold import Hold
 from activator.holds import Holds
 from gateway.file import GatewayFile, Service
@@ -30,7 +31,8 @@ class Fitted:
             self, sweep=sweep, nursery=self.nursery, choose=lambda _: 0, call_later=loop.call_later, clock=now
         )  # fmt: skip
         self.fleet = Fleet(
-            self.holds, "gateway-1", sweep=sweep, nursery=self.nursery, jitter=lambda: 0.5, watch=self._watch
+            self.holds, "gateway-1", sweep=sweep, nursery=self.nursery, jitter=lambda: 0.5, watch=self._watch,
+            bare=Bare(self.holds, sweep=sweep, nursery=self.nursery, slot_file=None),
         )  # fmt: skip
 
     def _watch(self, hold: Hold) -> None:

@@ -38,6 +38,8 @@ class Requests:
 
     def __init__(self, *, queue_limit: int, queue_bytes: int) -> None:
         self.meter = Meter()
+        self.has_measured = False
+        """Whether gates of replicas here may have meters of their own, for what nobody behind them counts."""
         self.counters = ServiceCounters()
         self.queue: AdmissionQueue[Exchange] = AdmissionQueue(limit=queue_limit, limit_bytes=queue_bytes)
         self.on_waiting: Callable[[], None] = _unheard
@@ -101,6 +103,8 @@ class Requests:
         assert upstream is not None
         upstream.gate.leave()
         self.meter.withdraw(now_s)
+        if self.has_measured and (meter := upstream.gate.meter) is not None:
+            meter.withdraw(now_s)
         exchange.upstream = None
         exchange.avoids = upstream
         return upstream
@@ -121,7 +125,7 @@ class Requests:
         upstream = exchange.upstream
         if upstream is not None:
             if exchange.tunnel is None:
-                self.meter.leave(now_s, exchange.dispatched_s)
+                self.leave(upstream, now_s, exchange.dispatched_s)
             else:
                 self.leave_tunnel(exchange.tunnel, exchange, upstream, now_s)
             upstream.gate.leave()
@@ -132,4 +136,10 @@ class Requests:
     ) -> None:  # fmt: skip
         """Count the end of one that had become a tunnel; while that was quiet it did not run."""
         if not tunnel.is_quiet:
-            self.meter.leave(now_s, tunnel.entered_s)
+            self.leave(upstream, now_s, tunnel.entered_s)
+
+    def leave(self, upstream: Destination[Exchange], now_s: float, entered_s: float) -> None:
+        """Count one that ran in this replica as ended."""
+        self.meter.leave(now_s, entered_s)
+        if self.has_measured and (meter := upstream.gate.meter) is not None:
+            meter.leave(now_s, entered_s)

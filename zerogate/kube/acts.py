@@ -28,6 +28,8 @@ class Member(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     cost: int = 0
     """Its deletion cost as the watch shows it."""
     ordinal: int = 0
+    is_bare: bool = False
+    """It has no sidecar."""
 
 
 class WriteScale(msgspec.Struct, frozen=True):

@@ -10,7 +10,7 @@ Invariants: a replica is told before it is told to be gone, and never after; `wh
 from collections.abc import Sequence
 
 from zerogate.kube.acts import Member, Order
-from zerogate.kube.catalog import port_of
+from zerogate.kube.catalog import port_of, sidecar_port
 from zerogate.kube.lives import Life, cost_of, deleted, lives_of, ordinal_of, template_of
 from zerogate.kube.objects import Pod
 from zerogate.kube.steering import Steering
@@ -55,6 +55,7 @@ class Fleet:
                 state=ReplicaState.READY if pod.is_ready else ReplicaState.STARTING,
                 cost=cost_of(pod),
                 ordinal=ordinal_of(pod),
+                is_bare=sidecar_port(pod) is None,
             )
             for name, pod in self._pods.items()
             if not pod.metadata.is_deleting and pod.status.phase not in ("Failed", "Succeeded")

@@ -171,12 +171,13 @@ def past_sidecar(entry: Managed, services: Iterable[Service]) -> tuple[Bypass, .
     except UnfitError:
         return ()
     labels = template.metadata.labels or {}
+    is_taken_over = entry.wanted.cluster.takeover and entry.wanted.cluster.inject
     mine = (one for one in services if one.metadata.namespace == entry.key[0] and selects(one, labels))
     found = (
         Bypass(one.metadata.name, is_open)
         for one in mine
         if (is_open := _is_open(one, model))
-        or any(_is_past(port, template, model, entry.wanted.cluster.takeover) for port in one.spec.ports)
+        or any(_is_past(port, template, model, is_taken_over) for port in one.spec.ports)
     )
     return tuple(found)
 

@@ -98,8 +98,7 @@ _ROWS: Final = (
     ),
     ClusterKey(
         name="inject", field="inject", kind=_SWITCH, is_switch=True,
-        doc="Adds the sidecar to new pods. Without it requests are not measured inside the pod, and gateways share the "
-        "slots evenly.",
+        doc="Adds the sidecar to new pods. Without it gateways count what is inside, and share the slots evenly.",
         reason="The sidecar owns the slots and measures every path to the model.",
     ),
     ClusterKey(

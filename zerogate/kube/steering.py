@@ -33,6 +33,9 @@ UNSEEN_S: Final = 5.0
 """A pod that was asked for is in the watch within 0.1 s. One that is not after so long does not exist (a quota, a
 webhook that refuses it), and zero need not wait for it."""
 
+_PIN: Final = "pin"
+"""The cause of a number that a person has pinned."""
+
 
 class Steering:
     """See the module's text. All state of one workload's number."""
@@ -95,7 +98,8 @@ class Steering:
             return self._retry_at_s if self._retry_at_s > now_s else None
         if self._wanted.replicas == self._number:
             return None
-        reasons_s = (self._retry_at_s, self.foreign.silent_until_s(), self._number_at_s + UNSEEN_S)
+        pinned_s = self._victims.unwaited_s() if self._is_pinned else ()
+        reasons_s = (self._retry_at_s, self.foreign.silent_until_s(), self._number_at_s + UNSEEN_S, *pinned_s)
         times_s = [at_s for at_s in reasons_s if at_s > now_s]
         return min(times_s, default=None)
 
@@ -211,7 +215,7 @@ class Steering:
     def step(self, now_s: float) -> list[Act]:
         """What is due now. Each act is given once; what comes of it is told by the methods above."""
         if self._leads and self._wanted is not None and self._number is not None:
-            self._victims.take_back_spared(self._number)
+            self._victims.take_back_spared(self._number, now_s)
             if self.is_floored and self._wanted.replicas:
                 self._victims.keep_all(but=self._taken)
                 self._raise_floor(self._number, self._wanted.replicas, now_s)
@@ -225,6 +229,11 @@ class Steering:
         acts = self._acts.copy()
         self._acts.clear()
         return acts
+
+    @property
+    def _is_pinned(self) -> bool:
+        """A person has said the number."""
+        return self._wanted is not None and self._wanted.cause == _PIN
 
     @property
     def _taken(self) -> tuple[str, ...]:
@@ -248,7 +257,7 @@ class Steering:
 
     def _down(self, number: int, wanted: Scale, now_s: float) -> None:
         chosen = self._victims.choose(number, wanted)
-        self._victims.begin(chosen, but=self._taken)
+        self._victims.begin(chosen, now_s, but=self._taken)
         if wanted.replicas == 0:
             self._to_zero(number, now_s)
         elif not self._victims.is_another_starting(chosen, number):
@@ -257,11 +266,11 @@ class Steering:
     def _to_zero(self, number: int, now_s: float) -> None:
         if len(self._victims.members) < number and now_s < self._number_at_s + UNSEEN_S:
             return
-        if self._victims.are_empty and self._may_write(number, now_s):
+        if self._victims.may_all_go(now_s, is_pinned=self._is_pinned) and self._may_write(number, now_s):
             self._write(WriteScale(number, 0, self._victims.ids))
 
     def _to_fewer(self, number: int, chosen: Sequence[str], now_s: float) -> None:
-        certain = self._victims.certain_of(chosen)
+        certain = self._victims.certain_of(chosen, now_s, is_pinned=self._is_pinned)
         if certain and self._may_write(number, now_s):
             self._write(WriteScale(number, number - len(certain), certain))
 

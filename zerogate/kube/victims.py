@@ -4,6 +4,9 @@ One `Victims` per workload, kept by its `steering`, which says how many go and w
 
     gate closed ▸ nothing inside, said by the gate itself ▸ cost written ▸ cost seen in the watch ▸ certain
 
+A replica without a sidecar has its gate in the gateways. A person's pin does not wait for what is inside such a one
+(`unwaited`): gateways send nothing more, and after `PIN_S` it goes; what is inside has the pod's own grace period.
+
 Invariants: who is certain is whom the controller takes; a replica that shall stay after all gets its gate and its cost
 back, unless a write that takes it is on its way.
 """
@@ -17,6 +20,9 @@ from zerogate.runtime.interface import ReplicaState, Scale
 
 VICTIM_COST: Final = -1000
 """Lower than what people write by hand; pods without the annotation cost 0."""
+
+PIN_S: Final = 5.0
+"""Gateways hear an order within a round trip; then only what was inside before is."""
 
 
 class _Victim(StrEnum):
@@ -36,6 +42,8 @@ class Victims:
         self.members: Mapping[str, Member] = {}
         """All pods that are there and are not being deleted, oldest first."""
         self._victims: dict[str, _Victim] = {}
+        self._closed_s: dict[str, float] = {}
+        """Since when each victim is to take nothing new."""
         self._marked: dict[str, None] = {}
         """Whose cost was asked to be written: the watch may not show it yet."""
         self._leaving: dict[str, _Victim] = {}
@@ -52,14 +60,26 @@ class Victims:
         """Who takes nothing new on our word."""
         return frozenset((*self._victims, *self._leaving))
 
-    @property
-    def are_empty(self) -> bool:
-        """Nothing is inside of any that no write has taken yet."""
-        return all(state is not _Victim.CLOSING for state in self._victims.values())
+    def may_all_go(self, now_s: float, *, is_pinned: bool) -> bool:
+        """Nothing is inside of any that no write has taken yet, or what is does not keep it."""
+        return all(self._may_go(id_, now_s, is_pinned=is_pinned) for id_ in self._victims)
+
+    def unwaited_s(self) -> list[float]:
+        """When victims go for a pin, whatever is inside."""
+        return [self._closed_s[id_] + PIN_S for id_ in self._victims if self._is_unwaited(id_)]
+
+    def _is_unwaited(self, id_: str) -> bool:
+        return self._victims[id_] is _Victim.CLOSING and self.members[id_].is_bare
+
+    def _may_go(self, id_: str, now_s: float, *, is_pinned: bool) -> bool:
+        if self._victims[id_] is not _Victim.CLOSING:
+            return True
+        return is_pinned and self._is_unwaited(id_) and now_s >= self._closed_s[id_] + PIN_S
 
     def give_up(self) -> None:
         """Another one goes on with them."""
         self._victims.clear()
+        self._closed_s.clear()
         self._leaving = dict.fromkeys(self._leaving, _Victim.CLOSING)
 
     def on_members(self, members: Sequence[Member], *, is_rolling: bool) -> None:
@@ -68,6 +88,7 @@ class Victims:
         self._is_rolling = is_rolling
         for gone in [id_ for id_ in self._victims if id_ not in self.members]:
             del self._victims[gone]
+            self._closed_s.pop(gone, None)
         for gone in [id_ for id_ in self._leaving if id_ not in self.members]:
             del self._leaving[gone]
         for gone in [id_ for id_ in self._marked if id_ not in self.members]:
@@ -91,14 +112,16 @@ class Victims:
         """A write has taken them."""
         for id_ in ids:
             self._leaving[id_] = self._victims.pop(id_, _Victim.CLOSING)
+            self._closed_s.pop(id_, None)
 
-    def take_back_spared(self, number: int) -> None:
+    def take_back_spared(self, number: int, now_s: float) -> None:
         """One died by itself just then, and the controller is content with as many as there are: ours stay."""
         if self._leaving and len(self.members) <= number:
             for id_ in [id_ for id_ in self.members if id_ in self._leaving]:
                 self._victims[id_] = self._leaving[id_]
+                self._closed_s[id_] = now_s
                 if self._leaving[id_] is _Victim.CLOSING:
-                    self._close(id_)
+                    self._close(id_, now_s)
             self._leaving.clear()
 
     def choose(self, number: int, wanted: Scale) -> tuple[str, ...]:
@@ -126,23 +149,22 @@ class Victims:
             return True
         return any(member.state is ReplicaState.STARTING and member.id not in chosen for member in here)
 
-    def begin(self, chosen: Sequence[str], *, but: Collection[str]) -> None:
+    def begin(self, chosen: Sequence[str], now_s: float, *, but: Collection[str]) -> None:
         """These go, and no others. `but`: whom a write takes that is on its way."""
         for id_ in [id_ for id_ in self._victims if id_ not in chosen]:
             self._keep(id_, but)
         for id_ in chosen:
             if id_ not in self._victims:
-                self._close(id_)
+                self._close(id_, now_s)
 
-    def certain_of(self, chosen: Sequence[str]) -> tuple[str, ...]:
+    def certain_of(self, chosen: Sequence[str], now_s: float, *, is_pinned: bool) -> tuple[str, ...]:
         """Whom a lower number takes in any case. Those of whom only the cost is missing get it."""
         certain = []
         for id_ in chosen:
-            if self._victims[id_] is _Victim.EMPTY and not self._is_certain(id_):
-                self._victims[id_] = _Victim.MARKED
-                self._marked[id_] = None
-                self._acts.append(SetCost(id_, VICTIM_COST))
-            if self._is_certain(id_):
+            may_go = self._may_go(id_, now_s, is_pinned=is_pinned)
+            if may_go and not self._has_cost(id_):
+                self._mark(id_)
+            if may_go and self._has_cost(id_):
                 certain.append(id_)
             elif self._order is Order.BY_ORDINAL:
                 break
@@ -156,19 +178,28 @@ class Victims:
     def _needs_cost(self, id_: str) -> bool:
         return self._order is Order.BY_COST and self.members[id_].state is ReplicaState.READY
 
-    def _is_certain(self, id_: str) -> bool:
-        if self._victims[id_] is _Victim.CLOSING:
-            return False
+    def _has_cost(self, id_: str) -> bool:
+        """Its cost is seen, or it needs none."""
         return not self._needs_cost(id_) or self.members[id_].cost <= VICTIM_COST
 
-    def _close(self, id_: str) -> None:
+    def _mark(self, id_: str) -> None:
+        if self._victims[id_] is _Victim.EMPTY:
+            self._victims[id_] = _Victim.MARKED
+        elif self._victims[id_] is _Victim.MARKED or id_ in self._marked:
+            return
+        self._marked[id_] = None
+        self._acts.append(SetCost(id_, VICTIM_COST))
+
+    def _close(self, id_: str, now_s: float) -> None:
         self._victims[id_] = _Victim.CLOSING
+        self._closed_s[id_] = now_s
         self._acts.append(CloseGate(id_))
 
     def _keep(self, id_: str, but: Collection[str]) -> None:
         if id_ in but:
             return
         del self._victims[id_]
+        self._closed_s.pop(id_, None)
         self._acts.append(ReopenGate(id_))
         if id_ in self._marked or self.members[id_].cost <= VICTIM_COST:
             self._marked.pop(id_, None)

@@ -34,12 +34,16 @@ MOST_BYTES_OF_ONE: Final = 16 * 1024
 
 LEASE_S: Final = 30.0
 """A leader that dies keeps no gate shut for longer: three renewals, so that one may be lost and one late."""
+MOST_INSIDE: Final = 200
+"""Replicas in a beat, with the longest names that Kubernetes allows; of more, others are told."""
 MOST_LEASE_S: Final = 120.0
 """Nobody may shut a gate for longer at once."""
 
 Kind = Literal["sidecar", "gateway", "activator"]
 _Lease = Annotated[float, msgspec.Meta(ge=0.0, le=MOST_LEASE_S)]
 _Asker = Annotated[str, msgspec.Meta(max_length=64)]
+_Replica = Annotated[str, msgspec.Meta(max_length=512)]
+_Count = Annotated[int, msgspec.Meta(ge=0, le=1_000_000_000)]
 
 
 class WireError(ZerogateError):
@@ -91,7 +95,13 @@ class Wake(msgspec.Struct, frozen=True, array_like=True, tag=2):
 
 
 class Beat(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=3):
-    """The source lives, whether or not anything changed; acknowledged with number 0."""
+    """The source lives, whether or not anything changed; acknowledged with number 0.
+
+    `inside`: requests of a gateway inside replicas without a sidecar (NAMESPACE/POD), where it has any; at most
+    MOST_INSIDE. It is for the choice of who is stopped first, and not what is asked before that.
+    """
+
+    inside: dict[_Replica, _Count] = {}
 
 
 class Token(msgspec.Struct, frozen=True, array_like=True, tag=4):
@@ -109,13 +119,14 @@ class Quiesced(msgspec.Struct, frozen=True, array_like=True, tag=6):
 
     Told as an answer to each order, and whenever the last request leaves or the first one comes in. `asker`, `number`:
     of the last order heard from that one. `sequence` grows with each of these messages of an incarnation. `inside`:
-    requests in the replica or about to enter it.
+    requests in the replica or about to enter it. `replica`: as the order said.
     """
 
     asker: str
     number: int
     sequence: int
     inside: int
+    replica: str = ""
 
 
 class Challenge(msgspec.Struct, frozen=True, array_like=True, tag=7):
@@ -150,7 +161,8 @@ class TurnedAway(msgspec.Struct, frozen=True, array_like=True, tag=12):
 
 
 class Quiesce(msgspec.Struct, frozen=True, array_like=True, tag=13):
-    """To a sidecar: take nothing more from gateways for `for_s` from now on.
+    """To a sidecar: take nothing more from gateways for `for_s` from now on. To a gateway: send nothing more to
+    `replica` (NAMESPACE/POD), which has no sidecar.
 
     `asker`: the autoscaler that says so, unlike any other and any earlier one; its orders are numbered, and one that is
     overtaken counts for nothing.
@@ -159,13 +171,15 @@ class Quiesce(msgspec.Struct, frozen=True, array_like=True, tag=13):
     asker: _Asker
     number: int
     for_s: _Lease
+    replica: _Replica = ""
 
 
 class Reopen(msgspec.Struct, frozen=True, array_like=True, tag=14):
-    """To a sidecar: what this asker ordered is over."""
+    """To a sidecar, or to a gateway about `replica`: what this asker ordered is over."""
 
     asker: _Asker
     number: int
+    replica: _Replica = ""
 
 
 class Proof(msgspec.Struct, frozen=True, array_like=True, tag=15):

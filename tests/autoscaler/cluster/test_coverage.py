@@ -116,8 +116,43 @@ def test_pods_without_a_sidecar_are_named_with_the_command(seen: tuple[Pod, ...]
     assert bool(found) == bool(said)
 
 
-def test_who_wants_no_sidecar_is_told_what_that_costs() -> None:
-    assert "because inject is false" in coverage(pod(sidecar=False)).unmetered(entry(inject="false"))
+def test_who_wants_no_sidecar_is_counted_by_gateways_as_long_as_no_service_leads_to_the_pods() -> None:
+    assert not coverage(pod(sidecar=False)).unmetered(entry(inject="false"))
+    it = Coverage(lambda _: False, lambda _: (Bypass("a"), Bypass("b", is_open=True)))
+    it.set_pod(SERVICE, pod(sidecar=False))
+    assert it.unmetered(entry(inject="false")) == (
+        "nobody counts who comes by Service a, b: its pods have no sidecar, because inject is false, and only gateways "
+        "count. If all clients come by gateways, set zerogate.dev/uncounted to ignore"
+    )
+    assert not it.unmetered(entry(inject="false", uncounted="ignore"))
+
+
+@pytest.mark.parametrize(
+    ("seen", "keys", "said"),
+    [
+        ((pod(),), {}, ""),
+        ((pod(sidecar=False),), {}, "Pod llama-1 has no sidecar: gateways count what is inside."),
+        (
+            (pod("a", sidecar=False), pod("B", sidecar=False)), {"inject": "false", "concurrency_limit": "4"},
+            "Pods a, B have no sidecar: gateways count what is inside and split its 4 slots evenly. To give them one, "
+            'set zerogate.dev/inject to "true", and restart: kubectl rollout restart deployment/llama -n ml',
+        ),
+    ],
+    ids=["none", "slipped through", "as its owner wants"],
+)  # fmt: skip
+def test_it_is_said_what_becomes_of_pods_without_a_sidecar(
+    seen: tuple[Pod, ...], keys: dict[str, str], said: str
+) -> None:
+    annotated = workload("llama", template=None, **{"enabled": "true", **keys})
+    assert coverage(*seen).shared(catalog(annotated).services()[SERVICE]) == said
+
+
+def test_only_gateways_whose_process_runs_hold_requests() -> None:
+    it = coverage(pod("llama-1"), pod("llama-2", sidecar=False))
+    it.set_gateway(("system", "a"), "uid-a")
+    it.set_gateway(("system", "b"), "uid-b", runs=False)
+    assert it.holders() == ("system/a",)
+    assert [it.is_bare(f"ml/{name}") for name in ("llama-1", "llama-2", "llama-3")] == [False, True, False]
 
 
 def test_a_sidecar_that_does_not_report_counts_nothing() -> None:

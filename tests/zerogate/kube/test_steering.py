@@ -9,7 +9,7 @@ from tests.fuzz import examples
 from zerogate.kube.acts import Act, CloseGate, Member, Order, ReopenGate, SetCost, SetFloor, TellForeign, WriteScale
 from zerogate.kube.foreign import SILENT_S
 from zerogate.kube.steering import UNSEEN_S, Steering
-from zerogate.kube.victims import VICTIM_COST
+from zerogate.kube.victims import PIN_S, VICTIM_COST
 from zerogate.runtime.interface import ReplicaState, Scale
 
 READY, STARTING = ReplicaState.READY, ReplicaState.STARTING
@@ -27,8 +27,14 @@ def leading(number: int, *members: Member, order: Order = Order.BY_COST) -> Stee
     return steering
 
 
-def member(name: str, state: ReplicaState = READY, *, cost: int = 0, ordinal: int = 0) -> Member:
-    return Member(id=name, state=state, cost=cost, ordinal=ordinal)
+def member(
+    name: str, state: ReplicaState = READY, *, cost: int = 0, ordinal: int = 0, is_bare: bool = False
+) -> Member:  # fmt: skip
+    return Member(id=name, state=state, cost=cost, ordinal=ordinal, is_bare=is_bare)
+
+
+def pinned(replicas: int, generation: int = 1, *victims: str) -> Scale:
+    return Scale(service="chat", replicas=replicas, generation=generation, victims=victims, cause="pin")
 
 
 def test_up_is_one_write_to_the_number_wanted_on_condition_of_the_old_one() -> None:
@@ -262,6 +268,51 @@ def test_one_that_a_write_took_and_the_controller_spared_is_not_taken_by_the_nex
     assert steering.step(9.0) == [CloseGate("a")]
     steering.on_idle("a")
     assert steering.step(9.0) == [WriteScale(1, 0, ("a",))]
+
+
+def test_a_pin_does_not_wait_for_what_is_inside_a_pod_without_a_sidecar() -> None:
+    steering = leading(1, member("one", is_bare=True))
+    steering.want(pinned(0))
+    assert steering.step(10.0) == [CloseGate("one")]
+    assert steering.revisit_at_s(10.0) == 10.0 + PIN_S
+    assert steering.step(10.0 + PIN_S - 0.1) == []
+    assert steering.step(10.0 + PIN_S) == [WriteScale(1, 0, ("one",))]
+
+
+def test_a_pin_waits_for_who_has_a_sidecar_and_demand_for_everybody() -> None:
+    for steering, wanted in (
+        (leading(1, member("one")), pinned(0)),
+        (leading(1, member("one", is_bare=True)), scale(0)),
+    ):
+        steering.want(wanted)
+        assert steering.step(10.0) == [CloseGate("one")]
+        assert steering.step(1000.0) == []
+        steering.on_idle("one")
+        assert steering.step(1000.0) == [WriteScale(1, 0, ("one",))]
+
+
+def test_a_pinned_victim_without_a_sidecar_is_marked_before_the_number_falls() -> None:
+    steering = leading(2, member("one", is_bare=True), member("two", is_bare=True))
+    steering.want(pinned(1, 1, "one"))
+    assert steering.step(10.0) == [CloseGate("one")]
+    assert steering.step(10.0 + PIN_S) == [SetCost("one", VICTIM_COST)]
+    assert steering.step(11.0 + PIN_S) == []
+    steering.on_members([member("one", is_bare=True, cost=VICTIM_COST), member("two", is_bare=True)])
+    assert steering.step(11.0 + PIN_S) == [WriteScale(2, 1, ("one",))]
+
+
+def test_a_pin_that_was_taken_back_leaves_no_right_to_stop_what_is_busy() -> None:
+    steering = leading(2, member("one", is_bare=True), member("two", is_bare=True))
+    steering.want(pinned(1, 1, "one"))
+    assert steering.step(10.0) == [CloseGate("one")]
+    assert steering.step(10.0 + PIN_S) == [SetCost("one", VICTIM_COST)]
+    steering.on_members([member("one", is_bare=True, cost=VICTIM_COST), member("two", is_bare=True)])
+    steering.want(scale(1, 2, "one"))
+    assert steering.step(11.0 + PIN_S) == []
+    steering.want(scale(2, 3))
+    assert steering.step(12.0 + PIN_S) == [ReopenGate("one"), SetCost("one", 0)]
+    steering.want(pinned(1, 4, "one"))
+    assert steering.step(100.0) == [CloseGate("one")], "the time begins anew"
 
 
 def test_a_foreign_write_is_told_and_left_alone_for_a_minute() -> None:

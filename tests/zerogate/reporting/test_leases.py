@@ -1,6 +1,6 @@
 """How long a gate is shut, and whose word counts."""
 
-from queueproxy.leases import MOST_ASKERS, Leases
+from zerogate.reporting.leases import MOST_ASKERS, Leases
 from zerogate.reporting.wire import Quiesce, Reopen
 
 

@@ -3,7 +3,7 @@
 An autoscaler that wants to stop the replica asks for it with leases that it renews; the gate opens when the last of
 them has run out or was given back, so one that dies leaves no gate shut. Each asker has a lease of its own: a leader
 that has just been followed by another one can neither open what that one shut nor shorten it. Orders are numbered: one
-that comes late or twice counts for nothing. Kept by `queueproxy.quiescing`.
+that comes late or twice counts for nothing. Kept by `queueproxy.quiescing` and `activator.bare`.
 """
 
 from typing import Final
@@ -11,7 +11,7 @@ from typing import Final
 from zerogate.reporting.wire import Order, Quiesce
 
 MOST_ASKERS: Final = 16
-"""As many autoscalers as a sidecar speaks with; the one that spoke longest ago is forgotten first."""
+"""As many autoscalers as a source speaks with; the one that spoke longest ago is forgotten first."""
 NEVER: Final = float("inf")
 
 

@@ -1,0 +1,82 @@
+"""Slots that processes share: whoever has one holds its lock, and the kernel gives it back."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from activator.slot_locks import SlotLocks, slot_file
+
+TAKER = """
+import sys
+from activator.slot_locks import SlotLocks
+locks = SlotLocks(int(sys.argv[1]), "uid")
+for line in sys.stdin:
+    if line.startswith("take"):
+        print(locks.take(int(line.split()[1])), flush=True)
+    else:
+        locks.give_back()
+        print("given", flush=True)
+"""
+
+
+class Other:
+    """Another process with the same file."""
+
+    def __init__(self, file: int) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", TAKER, str(file)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, pass_fds=[file],
+        )  # fmt: skip
+
+    def ask(self, what: str) -> str:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(f"{what}\n")
+        self.process.stdin.flush()
+        return self.process.stdout.readline().strip()
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+
+@pytest.fixture
+def file() -> Iterator[int]:
+    one = slot_file()
+    yield one
+    os.close(one)
+
+
+@pytest.fixture
+def other(file: int) -> Iterator[Other]:
+    it = Other(file)
+    yield it
+    it.end()
+
+
+def test_no_slot_is_had_twice_and_what_is_given_back_is_had_by_the_other(file: int, other: Other) -> None:
+    locks = SlotLocks(file, "uid")
+    assert [locks.take(3), other.ask("take 3"), other.ask("take 3"), locks.take(3), other.ask("take 3")] == [
+        0, "1", "2", None, "None"
+    ]  # fmt: skip
+    assert other.ask("give") == "given"
+    assert [locks.take(3), locks.take(3)] == [2, None]
+
+
+def test_what_a_process_had_that_is_killed_is_free(file: int, other: Other) -> None:
+    locks = SlotLocks(file, "uid")
+    assert other.ask("take 1") == "0"
+    assert locks.take(1) is None
+    other.end()
+    assert locks.take(1) == 0
+
+
+def test_a_smaller_share_is_reached_by_giving_back_and_other_replicas_are_not_touched(file: int, other: Other) -> None:
+    locks, another = SlotLocks(file, "uid"), SlotLocks(file, "another")
+    assert [locks.take(2), locks.take(2), another.take(1)] == [0, 1, 0]
+    assert locks.take(1) is None
+    locks.give_back()
+    assert [other.ask("take 1"), other.ask("take 2")] == ["None", "1"]
