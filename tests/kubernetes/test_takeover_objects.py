@@ -190,8 +190,9 @@ async def test_what_was_left_while_nobody_led_is_given_back_by_the_next_leader(w
     await world.annotate(enabled=None, takeover=None)
     assert (await world.until_service("llm", lambda it: True)).spec.ports[0].target_port == "zg-http"
     await world.lead()
-    back = await world.until_service("llm", lambda it: it.spec.ports[0].target_port == 8000)
-    assert back.metadata.annotation("state.zerogate.dev/target-ports") is None
+    # the number first, and then the record of it
+    await world.until_service("llm", lambda it: it.spec.ports[0].target_port == 8000)
+    await world.until_service("llm", lambda it: it.metadata.annotation("state.zerogate.dev/target-ports") is None)
     assert await world.until_ours("llm", lambda it: it is None) is None
 
 

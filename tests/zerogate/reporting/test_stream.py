@@ -126,13 +126,13 @@ class Late(Stream):
 async def test_who_is_turned_away_before_it_said_a_word_comes_again() -> None:
     door = Door(frame(TurnedAway("full", is_passing=True)))
     async with visiting(door, Late), asyncio.timeout(10):
-        await door.is_welcome.wait()
+        assert await door.is_welcome.wait()
 
 
 async def test_who_is_told_when_to_come_again_comes_then() -> None:
     door = Door(frame(TurnedAway("full", is_passing=True, come_again_s=0.5)))
     async with visiting(door), asyncio.timeout(10):
-        await door.is_welcome.wait()
+        assert await door.is_welcome.wait()
     first_s, second_s = door.visits_s
     assert 0.45 <= second_s - first_s < 5.0
 
@@ -141,7 +141,7 @@ async def test_nobody_is_kept_away_for_longer_than_there_are_appointments(monkey
     monkeypatch.setattr(streams, "LONGEST_APPOINTMENT_S", LONGEST_APPOINTMENT_S / 100)
     door = Door(frame(TurnedAway("full", is_passing=True, come_again_s=float("inf"))))
     async with visiting(door), asyncio.timeout(10):
-        await door.is_welcome.wait()
+        assert await door.is_welcome.wait()
 
 
 async def test_what_follows_the_proof_in_one_packet_is_understood() -> None:
