@@ -41,6 +41,9 @@ GIVE_BACK_S: Final = 600.0
 """For pods to become ready when a takeover ends at zero; afterwards nobody will start any."""
 ASK_S: Final = 0.2
 """Between tries to reach an activator that does not listen yet: it hears of a port within 50 ms."""
+WRITE_S: Final = 2.0
+"""For a write: given up earlier than an activator that it may name, and that began to leave meanwhile, has waited (the
+chart says 5 s) after a watch that tells of it late."""
 WRITE_AGAIN_S: Final = 1.0
 MOST_ADDRESSES: Final = 100
 """Of one slice; as many as the EndpointSlice controller puts into one."""

@@ -26,6 +26,7 @@ from zerogate.kube.slice_book import SliceBook
 from zerogate.kube.takeover import (
     SETTLE_S,
     WRITE_AGAIN_S,
+    WRITE_S,
     Ask,
     DeleteSlice,
     Stand,
@@ -249,14 +250,21 @@ class Takeovers:
     async def _write(self, stand: Stand, act: WriteSlice | DeleteSlice) -> None:
         name, namespace = slice_name(stand.front, stand.family), stand.front.key[0]
         try:
-            if isinstance(act, DeleteSlice):
-                with suppress(NotFound):
-                    await self._client.delete(ENDPOINT_SLICES, name, namespace=namespace)
-                stand.on_slice(None, self._clock())
-            else:
-                body = slice_of(stand, act.addresses)
-                written = await self._client.apply(ENDPOINT_SLICES, name, body, namespace=namespace)
-                stand.on_slice(written, self._clock())
+            async with asyncio.timeout(WRITE_S):
+                if isinstance(act, DeleteSlice):
+                    with suppress(NotFound):
+                        await self._client.delete(ENDPOINT_SLICES, name, namespace=namespace)
+                    stand.on_slice(None, self._clock())
+                else:
+                    body = slice_of(stand, act.addresses)
+                    written = await self._client.apply(ENDPOINT_SLICES, name, body, namespace=namespace)
+                    stand.on_slice(written, self._clock())
+        except TimeoutError:
+            log.warning(
+                "Service %s: its EndpointSlice %s was not written within %g s, and is written again",
+                "/".join(stand.front.key), name, WRITE_S,
+            )  # fmt: skip
+            stand.on_failed(self._clock() + WRITE_AGAIN_S)
         except KubeError as error:
             log.warning("Service %s: %s", "/".join(stand.front.key), error)
             stand.on_failed(self._clock() + (error.retry_after_s or WRITE_AGAIN_S))

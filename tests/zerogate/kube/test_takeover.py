@@ -16,6 +16,7 @@ from zerogate.kube.takeover import (
     SETTLE_S,
     WAIT_S,
     WRITE_AGAIN_S,
+    WRITE_S,
     Act,
     Ask,
     DeleteSlice,
@@ -226,7 +227,7 @@ def test_at_the_end_of_a_takeover_at_zero_the_slice_goes_when_nothing_comes_up()
     assert [act for act in stand.step(1.0 + GIVE_BACK_S) if isinstance(act, DeleteSlice)]
 
 
-LAG_S = 3.0
+LAG_S = 2.5
 """Of watches and controllers each, at most."""
 
 
@@ -259,6 +260,8 @@ class Cluster(RuleBasedStateMachine):
         self.due: list[tuple[float, Callable[[], None]]] = []
         """What controllers will do."""
         self.write: WriteSlice | DeleteSlice | None = None
+        self.write_ends_s = 0.0
+        """When it is given up."""
         self.stand = self.new_leader()
 
     # The API server and those who act on it
@@ -310,7 +313,7 @@ class Cluster(RuleBasedStateMachine):
                     self.stand.on_listening(act.address)
             else:
                 assert self.write is None
-                self.write = act
+                self.write, self.write_ends_s = act, self.now_s + WRITE_S
         if self.wanted == 0 and self.number == 1 and not self.writing_zero and self.stand.may_zero(self.now_s):
             self.writing_zero = True
         if self.wanted == 1 and self.number == 0 and not self.writing_zero:
@@ -344,6 +347,9 @@ class Cluster(RuleBasedStateMachine):
         end_s = self.now_s + seconds
         while self.now_s < end_s:
             self.now_s = min(end_s, self.now_s + 0.5)
+            if self.write is not None and self.now_s >= self.write_ends_s:
+                self.write = None
+                self.stand.on_failed(self.now_s + WRITE_AGAIN_S)
             self.let_go()
             while self.due and self.due[0][0] <= self.now_s:
                 self.due.pop(0)[1]()
@@ -451,8 +457,8 @@ class Cluster(RuleBasedStateMachine):
     def all_is_well_in_the_end(self) -> None:
         """When nothing disturbs, what is wanted comes about, and activators answer only where they have to."""
         self.open |= set(self.alive)
-        for _ in range(12):
-            self.wait(3.0)
+        for _ in range(36):
+            self.wait(1.0)
             while self.write is not None:
                 self.write_lands(True)
             if self.writing_zero:
