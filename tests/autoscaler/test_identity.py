@@ -15,10 +15,10 @@ ANYBODY = Identity(name="anybody")
     [
         (Hello("chat-7", "i", "sidecar", service="team-a/chat"), POD, Source("team-a/chat-7", "i", "team-a/chat")),
         (Hello("somebody-else", "i", "sidecar"), POD, Source("team-a/chat-7", "i", "team-a/chat")),
-        (Hello("w-1", "i", "gateway"), GATEWAY, Source("zerogate-system/gateway-0/w-1", "i", None)),
-        (Hello("w-1", "i", "activator"), GATEWAY, Source("zerogate-system/gateway-0/w-1", "i", None)),
+        (Hello("w-1", "i", "gateway"), GATEWAY, Source("zerogate-system/gateway-0/w-1", "i", None, holds=True)),
+        (Hello("w-1", "i", "activator"), GATEWAY, Source("zerogate-system/gateway-0/w-1", "i", None, holds=True)),
         (Hello("chat-1", "i", "sidecar", service="chat"), ANYBODY, Source("chat-1", "i", "chat")),
-        (Hello("gateway", "i", "gateway"), ANYBODY, Source("gateway", "i", None)),
+        (Hello("gateway", "i", "gateway"), ANYBODY, Source("gateway", "i", None, holds=True)),
     ],
 )
 def test_a_source_is_named_and_limited_by_its_token(hello: Hello, identity: Identity, source: Source) -> None:
