@@ -406,6 +406,7 @@ async def test_a_stream_that_broke_by_a_fault_of_ours_is_begun_again(
     monkeypatch.setattr(Stream, "run", breaks)
     async with hearing(takes_unproven=True) as it, source([it.port], tmp_path) as sender:
         await it.until(lambda: sender.open_streams == 1)
+        assert broken, "the stream that is open is the second one"
 
 
 async def test_a_sidecar_with_a_key_tells_nothing_to_an_autoscaler_of_before(tmp_path: Path) -> None:

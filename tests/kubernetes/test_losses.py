@@ -330,6 +330,7 @@ def test_the_sum_over_three_gateways_and_what_the_autoscalers_make_of_it_is_what
                 lambda it=(inside, waiting), at=address: _at_autoscaler(whole, at, service) == it,  # type: ignore[misc]
                 within_s=LONG_S, what=f"{len(clients)} in flight at an autoscaler",
             )  # fmt: skip
+        assert inside + waiting == len(clients)
     for client in clients:
         _leave(client)
 
