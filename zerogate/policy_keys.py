@@ -88,7 +88,8 @@ _ROWS: Final = (
     Key(
         name="max-replicas", field="max_replicas", kind=Whole(1, MOST_REPLICAS), scales=True,
         doc="Most replicas, whatever the traffic.",
-        reason="A second GPU is never taken without being asked for.",
+        reason="A second GPU is never taken without being asked for; on Kubernetes a workload may have as many as it "
+        "had when it was put under zerogate.",
     ),
     Key(
         name="target-concurrency", field="target_concurrency", kind=Number(0.1, 10_000), scales=True,

@@ -15,11 +15,12 @@ from typing import Final
 
 import msgspec
 
-from autoscaler.cluster.records import ALL, HPA, REPLICAS, recorded_replicas
-from zerogate.kube.catalog import number_of
+from autoscaler.cluster.records import ALL, HPA
+from zerogate.kube.catalog import number_of, recorded_replicas
 from zerogate.kube.client import KubeClient
 from zerogate.kube.errors import KubeError, NotFound
 from zerogate.kube.floors import Floors
+from zerogate.kube.keys import REPLICAS
 from zerogate.kube.objects import Key, Resource, Workload
 from zerogate.kube.rate import Priority
 from zerogate.kube.scaling import ReplicasDiffer, Scales

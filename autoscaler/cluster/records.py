@@ -17,11 +17,10 @@ import msgspec
 
 from autoscaler.decision import Pin
 from autoscaler.status import Saved
-from zerogate.kube.keys import RECORDS
+from zerogate.kube.keys import RECORDS, REPLICAS
 from zerogate.kube.pins import PIN, read_pin
 from zerogate.kube.times import wall_time
 
-REPLICAS: Final = f"{RECORDS}replicas"
 HPA: Final = f"{RECORDS}hpa"
 LEARNED: Final = f"{RECORDS}learned"
 STATUS: Final = f"{RECORDS}status"
@@ -38,12 +37,6 @@ class _Learned(msgspec.Struct, frozen=True, omit_defaults=True):
     boots_s: tuple[float, ...] = ()
     run_s: float = 0.0
     runs: float = 0.0
-
-
-def recorded_replicas(notes: Notes) -> int | None:
-    """How many there were before; None where nothing readable is noted."""
-    text = (notes or {}).get(REPLICAS, "")
-    return int(text) if text.isdecimal() and len(text) < 7 else None
 
 
 def pin_of(notes: Notes) -> Pin | None:

@@ -13,10 +13,12 @@ import msgspec
 
 from autoscaler.injector.lookup import Lookup, Workload, controller_of, workload_of
 from autoscaler.injector.review import UNCHANGED, Answer, Request
+from zerogate.kube.catalog import recorded_replicas
 from zerogate.kube.injection import Injection, Refused, inject
 from zerogate.kube.policies import Layer, Reading, ours, read_defaults, read_workload
 from zerogate.kube.ports import Json
 from zerogate.kube.sidecar import SIDECAR, SidecarTerms
+from zerogate.schedule_text import MOST_REPLICAS
 
 WORKER_INDEX: Final = "leaderworkerset.sigs.k8s.io/worker-index"
 """Label of the pods of a group; the leader, 0, is the one that serves."""
@@ -80,7 +82,10 @@ class Answering:
         if "enabled" not in ours(workload.annotations) and "enabled" not in ours(own):
             return UNCHANGED
         source = f"{workload.kind} {namespace}/{workload.name}"
-        reading = await self._read(namespace, source, workload.annotations, own)
+        noted = recorded_replicas(workload.annotations)
+        # while nothing is noted its number is not known here, and its owner is told at the workload
+        had = MOST_REPLICAS if noted is None else noted
+        reading = await self._read(namespace, source, workload.annotations, own, had=had)
         if not reading.policy.cluster.enabled or not reading.policy.cluster.inject:
             return UNCHANGED
         services = await self._lookup.services(namespace) if reading.policy.cluster.takeover else ()
@@ -130,7 +135,7 @@ class Answering:
             if not ours(own) and not ours(template):
                 return UNCHANGED
             source = f"{request.kind.kind} {request.namespace}/{_name(request, obj)}"
-            reading = await self._read(request.namespace, source, own, template)
+            reading = await self._read(request.namespace, source, own, template, had=_had(obj))
             warnings = _foreseen(obj, reading, self._terms)
         warnings += [str(mistake.error) for mistake in reading.mistakes if not mistake.is_own]
         wrong = [str(mistake.error) for mistake in reading.mistakes if mistake.is_own]
@@ -143,14 +148,16 @@ class Answering:
         reference = controller_of(obj)
         return reference is not None and reference.kind in self._kinds
 
-    async def _read(self, namespace: str, source: str, own: Mapping[str, str], template: Mapping[str, str]) -> Reading:
+    async def _read(
+        self, namespace: str, source: str, own: Mapping[str, str], template: Mapping[str, str], *, had: int = 0
+    ) -> Reading:
         above = ours(await self._lookup.namespace_annotations(namespace))
         layers = [
             Layer(source=f"Namespace {namespace}", raw=above, is_of_one_workload=False),
             Layer(source=source, raw=ours(own), is_own=True),
             Layer(source=f"{source}, pod template", raw=ours(template), is_own=True),
         ]
-        return read_workload(await self._lookup.defaults(), layers)
+        return read_workload(await self._lookup.defaults(), layers, had=had)
 
     async def _read_namespace(self, obj: Json) -> Reading:
         name = obj.get("metadata", {}).get("name", "")
@@ -170,6 +177,13 @@ class Answering:
 def _annotations(obj: Json) -> Mapping[str, str]:
     annotations: Mapping[str, str] = (obj.get("metadata") or {}).get("annotations") or {}
     return annotations
+
+
+def _had(obj: Json) -> int:
+    """As `catalog.had` reads it, from the object as it was sent."""
+    noted = recorded_replicas(_annotations(obj))
+    number = (obj.get("spec") or {}).get("replicas")
+    return noted if noted is not None else number if isinstance(number, int) else 1
 
 
 def _template(obj: Json) -> Json:

@@ -242,8 +242,11 @@ async def start_again(folder: Path, listen: int, admin: int, *, env: Mapping[str
 async def close(box: Box) -> None:
     """Stop it if it still runs, and close the clients."""
     was_running = box.process.returncode is None
-    async with box.client, box._admin_client:
+    try:
         code = await box.stop()
+    finally:
+        await box.client.aclose()
+        await box._admin_client.aclose()
     assert code == 0 or not was_running, f"zerogate left with {code}:\n{box.output}"
 
 

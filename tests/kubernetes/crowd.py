@@ -28,7 +28,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
-from autoscaler.cluster.records import REPLICAS, STATUS
+from autoscaler.cluster.records import STATUS
 from autoscaler.cluster.status_book import Status
 from tests.kubernetes.autoscalers import AUDIENCE
 from tests.kubernetes.harness.access import Access
@@ -37,6 +37,7 @@ from tests.kubernetes.harness.processes import ClusterError
 from zerogate.kube.access import by_kubeconfig
 from zerogate.kube.client import KubeClient
 from zerogate.kube.errors import AlreadyExists, Asked, VersionTooLarge
+from zerogate.kube.keys import REPLICAS
 from zerogate.kube.objects import PODS
 from zerogate.kube.rate import Rates
 

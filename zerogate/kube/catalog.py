@@ -13,6 +13,7 @@ from typing import Final
 import msgspec
 
 from zerogate.kube.acts import Order
+from zerogate.kube.keys import REPLICAS
 from zerogate.kube.objects import Key, Pod, PodTemplate, Resource, Workload
 from zerogate.kube.policies import (
     NO_DEFAULTS,
@@ -177,7 +178,7 @@ class Catalog:
         if template is not None and template.metadata is not None:
             own = ours(template.metadata.annotations)
             layers.append(Layer(source=f"{place}, pod template", raw=own, is_own=True))
-        return read_workload(self._defaults, layers)
+        return read_workload(self._defaults, layers, had=had(workload))
 
 
 def service_name(key: Key) -> str:
@@ -194,6 +195,18 @@ def version_number(resource_version: str) -> int:
 def number_of(workload: Workload) -> int:
     """How many replicas it asks for; the server fills in 1 where nobody said."""
     return 1 if workload.spec.replicas is None else workload.spec.replicas
+
+
+def recorded_replicas(notes: Mapping[str, str] | None) -> int | None:
+    """How many a workload with these annotations had before; None where nothing readable is noted."""
+    text = (notes or {}).get(REPLICAS, "")
+    return int(text) if text.isdecimal() and len(text) < 7 else None
+
+
+def had(workload: Workload) -> int:
+    """With how many replicas it was put under zerogate; until that is noted, those that it asks for."""
+    noted = recorded_replicas(workload.metadata.annotations)
+    return number_of(workload) if noted is None else noted
 
 
 def owner_of(pod: Pod) -> tuple[str, str] | None:

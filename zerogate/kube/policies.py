@@ -19,6 +19,7 @@ from zerogate.kube.keys import CLUSTER_KEYS, HINTS_HERE, PREFIX, ClusterKey, OnC
 from zerogate.policy import Policy
 from zerogate.policy_checks import contradictions, with_linked_defaults
 from zerogate.policy_keys import KEYS, LATER_KEYS, Key, key_for
+from zerogate.schedule_text import MOST_REPLICAS
 
 _ORDERED: Final = (Whole, Number, Duration, Size, Percent)
 _NO_LIMIT: Final = float("inf")
@@ -86,14 +87,16 @@ def ours(annotations: Mapping[str, str] | None) -> dict[str, str]:
     return {name.removeprefix(PREFIX): value for name, value in found.items() if name.startswith(PREFIX)}
 
 
-def read_workload(defaults: Defaults, layers: Sequence[Layer]) -> Reading:
-    """The policy of `layers`, weakest first, above `defaults`."""
-    return _Reader(defaults).read([*([defaults.layer] if defaults.layer else []), *layers])
+def read_workload(defaults: Defaults, layers: Sequence[Layer], *, had: int = 0) -> Reading:
+    """The policy of `layers`, weakest first, above `defaults`. `had`: with how many replicas the workload was put under
+    zerogate. So many it may have where nobody says otherwise: they were asked for, by whoever deployed it."""
+    return _Reader(defaults, had).read([*([defaults.layer] if defaults.layer else []), *layers])
 
 
 class _Reader:
-    def __init__(self, defaults: Defaults) -> None:
+    def __init__(self, defaults: Defaults, had: int) -> None:
         self._bounds = defaults.bounds
+        self._had = had
         self._values: dict[str, Any] = {}
         self._layer_of: dict[str, Layer] = {}
         self._mistakes: list[Mistake] = []
@@ -140,7 +143,9 @@ class _Reader:
 
     def _policy_values(self) -> dict[str, Any]:
         given = {KEYS[name].field: value for name, value in self._values.items() if name in KEYS}
-        values = with_linked_defaults(given)
+        values = dict(with_linked_defaults(given))
+        if "max_replicas" not in given and self._had > Policy().max_replicas:
+            values["max_replicas"] = min(self._had, MOST_REPLICAS)
         for name, bound in self._bounds.items():
             key = KEYS.get(name)
             if key is not None and key.field not in given:

@@ -7,10 +7,11 @@ import msgspec
 import pytest
 
 from autoscaler.cluster.enabling import Enabling, Step, due
-from autoscaler.cluster.records import ALL, HPA, REPLICAS
+from autoscaler.cluster.records import ALL, HPA
 from zerogate.kube.client import KubeClient
 from zerogate.kube.errors import Asked, Unreachable
 from zerogate.kube.floors import BEFORE
+from zerogate.kube.keys import REPLICAS
 from zerogate.kube.objects import DEPLOYMENTS, Hpa, Workload
 from zerogate.tasks import Nursery
 

@@ -4,14 +4,14 @@ import pytest
 
 from autoscaler.cluster.records import (
     LEARNED,
-    REPLICAS,
     learned_text,
     pin_of,
-    recorded_replicas,
     saved_of,
 )
 from autoscaler.decision import Pin
 from autoscaler.status import Saved
+from zerogate.kube.catalog import recorded_replicas
+from zerogate.kube.keys import REPLICAS
 from zerogate.kube.pins import PIN, pin_text
 
 

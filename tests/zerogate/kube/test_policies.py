@@ -225,3 +225,30 @@ def test_whatever_is_written_there_is_a_policy_and_each_mistake_has_its_place(
     reading = read_workload(defaults, [*layers, Layer(source="c", raw=template)])
     assert all(mistake.error.source in ("a", "b", "c", "ConfigMap x") for mistake in reading.mistakes)
     assert isinstance(defaults, Defaults)
+
+
+@pytest.mark.parametrize(
+    ("had", "keys", "most"),
+    [(0, {}, 1), (1, {}, 1), (3, {}, 3), (3, {"max-replicas": "2"}, 2), (10**6, {}, 10_000)],
+)
+def test_a_workload_may_have_as_many_replicas_as_it_had_where_nobody_says_otherwise(
+    had: int, keys: dict[str, str], most: int
+) -> None:
+    layer = Layer(source="deployment ml/llm", raw=keys, is_own=True)
+    assert read_workload(Defaults(), [layer], had=had).policy.policy.max_replicas == most
+
+
+def test_what_a_workload_had_stays_within_the_clusters_bounds() -> None:
+    defaults, _ = read_defaults({"most.max-replicas": "2"}, "ConfigMap")
+    assert read_workload(defaults, [], had=5).policy.policy.max_replicas == 2
+
+
+def test_a_default_of_the_cluster_is_stronger_than_what_a_workload_had() -> None:
+    defaults, _ = read_defaults({"default.max-replicas": "2"}, "ConfigMap")
+    assert read_workload(defaults, [], had=5).policy.policy.max_replicas == 2
+
+
+def test_a_floor_may_be_as_high_as_what_a_workload_had() -> None:
+    layer = Layer(source="deployment ml/llm", raw={"min-replicas": "3"}, is_own=True)
+    assert not read_workload(Defaults(), [layer], had=3).mistakes
+    assert read_workload(Defaults(), [layer], had=2).mistakes
