@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Iterable
 from itertools import islice
 from typing import Final
+from weakref import WeakValueDictionary
 
 from activator.bare_gates import PassGate, SharedGate, Slots
 from activator.bare_replica import BareReplica
@@ -34,12 +35,19 @@ MOST_SHUT: Final = 4096
 
 
 class Unshared:
-    """Slots of a process that is alone: its gate's own count is enough."""
+    """Slots of a process that is alone: a count."""
+
+    def __init__(self) -> None:
+        self._taken = 0
 
     def take(self, most: int) -> int | None:
-        return 0 if most else None
+        if self._taken >= most:
+            return None
+        self._taken += 1
+        return self._taken - 1
 
-    def give_back(self) -> None: ...
+    def give_back(self) -> None:
+        self._taken -= 1
 
 
 class _Here:
@@ -77,7 +85,9 @@ class Bare:
         """By service: of what is inside, and of what was passed to another gateway."""
         self._here: dict[str, dict[str, _Here]] = {}
         """By service, and by the replica's name."""
-        self._left: dict[str, list[Gate]] = {}
+        self._slots: WeakValueDictionary[str, Slots] = WeakValueDictionary()
+        """By UID, as long as a gate has them: one that is ready again has what is still inside from before."""
+        self._left: dict[str, list[SharedGate]] = {}
         """Gates of replicas that are known no more, by name, with requests inside."""
         self._shut: dict[str, _Shut] = {}
         self._looking: dict[str, None] = {}
@@ -125,8 +135,7 @@ class Bare:
             gate = PassGate(passed)
             pool = make_pool("http1", replica.via, self._sweep, self._nursery)
         else:
-            slots: Slots = Unshared() if self._slot_file is None else SlotLocks(self._slot_file, replica.uid)
-            gate = SharedGate(measured, slots, soon=asyncio.get_running_loop().call_soon)
+            gate = SharedGate(measured, self._slots_of(replica.uid), soon=asyncio.get_running_loop().call_soon)
             pool = make_pool(replica.protocol, replica.address, self._sweep, self._nursery)
         one = _Here(replica, gate)
         self._share(one, replica)
@@ -139,9 +148,17 @@ class Bare:
             hold.close_gate(replica.name)
         return one
 
+    def _slots_of(self, uid: str) -> Slots:
+        slots = self._slots.get(uid)
+        if slots is None:
+            slots = self._slots[uid] = Unshared() if self._slot_file is None else SlotLocks(self._slot_file, uid)
+        return slots
+
     def _meters_of(self, hold: Hold) -> tuple[Meter, Meter]:
         meters = self._meters.get(hold.service)
         if meters is None or not hold.has_measured:
+            for gone in [service for service in self._meters if self._holds.get(service) is None]:
+                del self._meters[gone]
             meters = self._meters[hold.service] = (Meter(), Meter())
             hold.has_measured = True
             before = hold.on_waiting
@@ -162,9 +179,12 @@ class Bare:
     def _remove(self, hold: Hold | None, name: str, one: _Here) -> None:
         if hold is not None:
             hold.remove(name)
-        left = [gate for gate in self._left.pop(name, []) if gate.in_flight]
-        if isinstance(one.gate, SharedGate) and one.gate.in_flight:
-            left.append(one.gate)
+        if isinstance(one.gate, SharedGate):
+            self._left.setdefault(name, []).append(one.gate)
+        self._forget_left(name)
+
+    def _forget_left(self, name: str) -> None:
+        left = [gate for gate in self._left.pop(name, ()) if gate.in_flight]
         if left:
             self._left[name] = left
 
@@ -201,6 +221,7 @@ class Bare:
 
     def on_idle(self, replica_id: str) -> None:
         """The last request has left a replica that is shut, or gone."""
+        self._forget_left(replica_id)
         shut = self._shut.get(replica_id)
         if shut is not None:
             for asker, number in shut.leases.holders(now()).items():
@@ -240,9 +261,14 @@ class Bare:
 
     def _inside(self, name: str) -> int:
         """What was passed to another gateway is inside by its word."""
-        gates = list(self._left.get(name, ()))
+        gates: list[Gate] = list(self._left.get(name, ()))
         gates += [here[name].gate for here in self._here.values() if name in here]
         return sum(gate.in_flight for gate in gates if isinstance(gate, SharedGate))
+
+    @property
+    def remembered(self) -> int:
+        """Replicas that are known no more, with requests inside."""
+        return len(self._left)
 
 
 def _is_same(one: BareReplica, other: BareReplica) -> bool:

@@ -72,6 +72,10 @@ class SharedGate(Gate):
         self.in_flight += 1
         return True
 
+    def close(self) -> None:
+        super().close()
+        self._drop_spare()
+
     def leave(self) -> None:
         super().leave()
         if self._locked > self.in_flight + self._has_spare:

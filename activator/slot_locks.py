@@ -20,9 +20,10 @@ def slot_file() -> int:
 
 
 class SlotLocks:
-    """The slots of one replica. `uid` is its own, the same in all processes."""
+    """The slots of one replica. `uid` is its own, the same in all processes. One for each replica and process: the
+    kernel gives a process again what it has."""
 
-    __slots__ = ("_begin", "_file", "_taken")
+    __slots__ = ("__weakref__", "_begin", "_file", "_taken")
 
     def __init__(self, file: int, uid: str) -> None:
         self._file = file

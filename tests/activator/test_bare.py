@@ -37,14 +37,14 @@ SHORT = b"GET /echo HTTP/1.1\r\nHost: a\r\n\r\n"
 class Gateway:
     """What a worker is made of where replicas have no sidecar; `port` takes requests."""
 
-    def __init__(self, **policy: Any) -> None:
+    def __init__(self, *, shares: bool = True, **policy: Any) -> None:
         loop = asyncio.get_running_loop()
         self.nursery, self.sweep = Nursery(), Sweep(loop)
         self.holds = Holds(
             self, sweep=self.sweep, nursery=self.nursery, choose=lambda _: 0, call_later=loop.call_later, clock=now
         )  # fmt: skip
         self.file = slot_file()
-        self.bare = Bare(self.holds, sweep=self.sweep, nursery=self.nursery, slot_file=self.file)
+        self.bare = Bare(self.holds, sweep=self.sweep, nursery=self.nursery, slot_file=self.file if shares else None)
         self.telling = self.make_telling(Target(addresses=(), source="g", kind="gateway"))
         self.holds.amend({"chat": Policy(**policy)}, ())
         self.hold = self.holds["chat"]
@@ -101,8 +101,8 @@ class Place:
     def pod(self, **more: Any) -> BareReplica:
         return BareReplica(name=POD, uid="uid", address=Address("127.0.0.1", self.port), **more)
 
-    async def gateway(self, **policy: Any) -> Gateway:
-        one = Gateway(**policy)
+    async def gateway(self, *, shares: bool = True, **policy: Any) -> Gateway:
+        one = Gateway(shares=shares, **policy)
         await one.listener.start()
         self.gateways.append(one)
         return one
@@ -272,6 +272,41 @@ async def test_what_is_inside_one_that_is_known_no_more_is_inside_still(place: P
     async with asyncio.timeout(10):
         while gateway.words[-1] != Quiesced("x", 1, len(gateway.words), 0, POD):
             await asyncio.sleep(0.005)
+
+
+async def test_one_that_is_ready_again_has_no_more_slots_than_before(place: Place) -> None:
+    gateway = await place.gateway(concurrency_limit=1)
+    gateway.show(place.pod(slots=1))
+    stream = await place.send(gateway, STREAM)
+    gateway.show()
+    gateway.show(place.pod(slots=1))
+    waiting = await place.send(gateway, SHORT, is_in=False)
+    await gateway.until(in_flight=1, held=1)
+    stream.abort()
+    assert (await waiting.until(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
+
+
+async def test_an_activator_gives_one_that_is_ready_again_no_more_slots_than_before(place: Place) -> None:
+    activator = await place.gateway(shares=False, concurrency_limit=1)
+    activator.show(place.pod(slots=1))
+    stream = await place.send(activator, STREAM)
+    activator.show()
+    activator.show(place.pod(slots=1))
+    waiting = await place.send(activator, SHORT, is_in=False)
+    await activator.until(in_flight=1, held=1)
+    stream.abort()
+    assert (await waiting.until(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
+
+
+async def test_one_that_is_gone_is_forgotten_with_its_last_request(place: Place) -> None:
+    gateway = await place.gateway(concurrency_limit=1)
+    gateway.show(place.pod(slots=1))
+    stream = await place.send(gateway, STREAM)
+    gateway.show()
+    assert gateway.bare.remembered == 1
+    stream.abort()
+    await gateway.until(in_flight=0)
+    assert gateway.bare.remembered == 0
 
 
 async def test_orders_to_sidecars_are_not_for_gateways(place: Place) -> None:

@@ -96,6 +96,18 @@ def test_nothing_enters_a_gate_that_is_shut() -> None:
     assert (gate.try_enter(), gate.may_release, gate.try_release()) == (False, False, False)
 
 
+def test_a_gate_that_is_shut_keeps_no_slot_that_it_only_looked_at() -> None:
+    table, turn = Table(), Turn()
+    one, other = shared(table, turn, slots=1), shared(table, turn, slots=1)
+    assert one.may_release
+    one.close()
+    assert other.try_enter()
+    turn.go()
+    assert not one.in_flight
+    other.leave()
+    assert not table.owner
+
+
 def test_all_is_passed_to_who_has_slots_unless_the_gate_is_shut() -> None:
     gate = PassGate(Meter())
     gate.configure(limit=1, release_limit=1)
