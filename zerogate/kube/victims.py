@@ -46,6 +46,8 @@ class Victims:
         """Since when each victim is to take nothing new."""
         self._marked: dict[str, None] = {}
         """Whose cost was asked to be written: the watch may not show it yet."""
+        self._unmarked: dict[str, None] = {}
+        """Whose cost was asked to be taken back: the watch still shows it."""
         self._leaving: dict[str, _Victim] = {}
         """Taken by a write, and not yet seen to be deleted; empty, unless somebody came in after all."""
         self._is_rolling = False
@@ -80,6 +82,7 @@ class Victims:
         """Another one goes on with them."""
         self._victims.clear()
         self._closed_s.clear()
+        self._unmarked.clear()
         self._leaving = dict.fromkeys(self._leaving, _Victim.CLOSING)
 
     def on_members(self, members: Sequence[Member], *, is_rolling: bool) -> None:
@@ -93,6 +96,8 @@ class Victims:
             del self._leaving[gone]
         for gone in [id_ for id_ in self._marked if id_ not in self.members]:
             del self._marked[gone]
+        for done in [id_ for id_ in self._unmarked if id_ not in self.members or not self._shows_cost(id_)]:
+            del self._unmarked[done]
 
     def on_idle(self, id_: str) -> None:
         """Its gate says: closed, and nothing inside."""
@@ -125,8 +130,9 @@ class Victims:
             self._leaving.clear()
 
     def choose(self, number: int, wanted: Scale) -> tuple[str, ...]:
-        """Whom the next writes take: those the controller would take in any case, then those named, then the youngest
-        of the ready. A pod that is missing is taken first by every controller, so it needs no victim."""
+        """Whom the next writes take: those the controller would take in any case (so also those that have a victim's
+        cost already, whoever wrote it), then those named, then the youngest of the ready. A pod that is missing is
+        taken first by every controller, so it needs no victim."""
         here = [member for member in self.members.values() if member.id not in self._leaving]
         count = max(0, number - wanted.replicas - max(0, number - len(here)))
         if wanted.replicas == 0:
@@ -138,6 +144,9 @@ class Victims:
         begun = list(self._victims)
         ready = [member.id for member in reversed(here) if member.state is ReplicaState.READY]
         forced = [id_ for id_ in starting if id_ in named]
+        if self._order is Order.BY_COST:
+            # left behind by an earlier leader, or written by a person
+            forced += [id_ for id_ in sorted(ready, key=lambda one: self.members[one].cost) if self._shows_cost(id_)]
         return tuple(dict.fromkeys([*forced, *named, *begun, *ready]))[:count]
 
     def is_another_starting(self, chosen: Sequence[str], number: int) -> bool:
@@ -180,9 +189,14 @@ class Victims:
 
     def _has_cost(self, id_: str) -> bool:
         """Its cost is seen, or it needs none."""
-        return not self._needs_cost(id_) or self.members[id_].cost <= VICTIM_COST
+        return not self._needs_cost(id_) or (self._shows_cost(id_) and id_ not in self._unmarked)
+
+    def _shows_cost(self, id_: str) -> bool:
+        return self.members[id_].cost <= VICTIM_COST
 
     def _mark(self, id_: str) -> None:
+        if id_ in self._unmarked:
+            return
         if self._victims[id_] is _Victim.EMPTY:
             self._victims[id_] = _Victim.MARKED
         elif self._victims[id_] is _Victim.MARKED or id_ in self._marked:
@@ -201,6 +215,8 @@ class Victims:
         del self._victims[id_]
         self._closed_s.pop(id_, None)
         self._acts.append(ReopenGate(id_))
-        if id_ in self._marked or self.members[id_].cost <= VICTIM_COST:
+        if id_ in self._marked or self._shows_cost(id_):
             self._marked.pop(id_, None)
+            if self._shows_cost(id_):
+                self._unmarked[id_] = None
             self._acts.append(SetCost(id_, 0))
