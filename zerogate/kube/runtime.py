@@ -168,6 +168,7 @@ class KubernetesRuntime:
         self._leads = leads
         self._inherits_until_s = self._clock() + _INHERITED_S
         if not leads:
+            self._writes.give_up_costs()
             for fleet in self._fleets.values():
                 self._tell_steering(fleet)
         return list(self._fleets)
@@ -299,4 +300,5 @@ class KubernetesRuntime:
     def _release(self, fleet: Fleet) -> None:
         self._forget_timer(fleet)
         self._heading.pop(fleet, None)
+        self._writes.give_up_costs(fleet)
         fleet.disband(self._clock())

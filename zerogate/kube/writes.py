@@ -41,6 +41,11 @@ class Writes:
         """Try no failed write again."""
         self._is_closed = True
 
+    def give_up_costs(self, fleet: Fleet | None = None) -> None:
+        """Try none of them again, of one fleet or of all: whoever writes by then decides anew."""
+        for one in [one for one in self._costs if fleet is None or one[0] is fleet]:
+            del self._costs[one]
+
     def start(self, fleet: Fleet, act: WriteScale | SetFloor | SetCost) -> None:
         """Write it, in a task of its own."""
         service = fleet.target.service
@@ -79,12 +84,11 @@ class Writes:
 
     async def _write_cost(self, fleet: Fleet, pod: str) -> None:
         written: int | None = None
-        while self._costs[fleet, pod] != written and not self._is_closed:
-            cost = self._costs[fleet, pod]
+        while (cost := self._costs.get((fleet, pod))) not in (None, written) and not self._is_closed:
             try:
                 await self._hands.write_cost(fleet.target, pod, cost)
                 written = cost
             except KubeError as error:
                 log.warning("%s: the deletion cost of %s could not be written: %s", fleet.target.service, pod, error)
                 await asyncio.sleep(error.retry_after_s or AGAIN_S)
-        del self._costs[fleet, pod]
+        self._costs.pop((fleet, pod), None)

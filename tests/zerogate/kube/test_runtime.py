@@ -245,6 +245,34 @@ class TestKubernetesRuntime(RuntimeContract):
         assert world.cluster.failures == []
         assert world.cluster.numbers["a"] == 1
 
+    async def test_a_cost_that_could_not_be_written_is_given_up_by_who_leads_no_more(
+        self, world: ClusterWorld, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("zerogate.kube.writes.AGAIN_S", 0.001)
+        old, _ = await world.ready("a", 2)
+        world.cluster.failures = [Unreachable(Asked(verb="patch"), "connection refused")] * 1000
+        world.scale("a", 1, victims=(old,))
+        await world.until_true(lambda: len(world.cluster.failures) < 999)
+        world.runtime.lead(False)
+        await turns()
+        left = len(world.cluster.failures)
+        await asyncio.sleep(0.05)
+        assert len(world.cluster.failures) >= left - 1
+
+    async def test_a_cost_of_a_workload_that_was_let_go_is_given_up(
+        self, world: ClusterWorld, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("zerogate.kube.writes.AGAIN_S", 0.001)
+        old, _ = await world.ready("a", 2)
+        world.cluster.failures = [Unreachable(Asked(verb="patch"), "connection refused")] * 1000
+        world.scale("a", 1, victims=(old,))
+        await world.until_true(lambda: len(world.cluster.failures) < 999)
+        world.runtime.configure({target.service: target for target in TARGETS if target.service != "a"})
+        await turns()
+        left = len(world.cluster.failures)
+        await asyncio.sleep(0.05)
+        assert len(world.cluster.failures) >= left - 1
+
     async def test_a_write_that_failed_is_tried_again(
         self, world: ClusterWorld, monkeypatch: pytest.MonkeyPatch
     ) -> None:
