@@ -1,7 +1,7 @@
 """What is done to workloads, and told of it where people look: the runtime's `Hands`, with an Event for each write.
 
-Before each write the lease is asked: a leader that cannot renew it is silent from its renew deadline on, whatever was
-decided before. What somebody else wrote is told to the deciding side too, which may take it over.
+Right before each write the lease is asked: a leader that cannot renew it is silent from its renew deadline on,
+whatever was decided before. What somebody else wrote is told to the deciding side too, which may take it over.
 """
 
 from collections.abc import Awaitable, Callable
@@ -55,6 +55,7 @@ class LeadersHands:
         """Replace the number on condition. Raises ReplicasDiffer, KubeError."""
         self._check(target, "scale")
         await self._before_write(target.kind, target.key)
+        self._check(target, "scale")
         why = self._why(target.service)
         try:
             version = await self._hands.write_scale(target, write)
@@ -69,6 +70,7 @@ class LeadersHands:
         """Move the floor of its HPA. Raises KubeError."""
         self._check(target, "floor")
         await self._before_write(target.kind, target.key)
+        self._check(target, "floor")
         why = self._why(target.service)
         floor = await self._hands.write_floor(target, replicas)
         await self._after_floor(target.kind, target.key)

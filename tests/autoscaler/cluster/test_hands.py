@@ -30,6 +30,7 @@ class Room:
 
     def __init__(self) -> None:
         self.leads = True
+        self.loses_lead_noting = False
         self.done: list[Any] = []
         self.failure: Exception | None = None
         self.events = Events()
@@ -45,6 +46,7 @@ class Room:
 
     async def _before(self, kind: str, key: tuple[str, str]) -> None:
         self.done.append(("before", kind, key))
+        self.leads = self.leads and not self.loses_lead_noting
 
     async def _after(self, kind: str, key: tuple[str, str]) -> None:
         self.done.append(("after", kind, key))
@@ -86,6 +88,16 @@ async def test_who_does_not_lead_any_more_writes_nothing_whatever_was_decided(ro
     with pytest.raises(NotLeadingError):
         await room.it.write_floor(room.target, 3)
     assert (room.done, room.events.told) == ([], [])
+
+
+@pytest.mark.parametrize("what", ["number", "floor"])
+async def test_who_loses_the_lead_while_that_is_noted_writes_nothing(room: Room, what: str) -> None:
+    room.loses_lead_noting = True
+    it, target = room.it, room.target
+    write = it.write_scale(target, WriteScale(1, 0)) if what == "number" else it.write_floor(target, 3)
+    with pytest.raises(NotLeadingError):
+        await write
+    assert (room.done, room.events.told) == ([("before", "Deployment", ("ml", "llama"))], [])
 
 
 async def test_a_write_that_failed_is_counted_and_not_told(room: Room) -> None:
