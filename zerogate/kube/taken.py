@@ -42,7 +42,7 @@ class Taken:
     def __init__(self, front: Front) -> None:
         self.front = front
         self.stands: dict[str, Stand] = {}
-        """By family."""
+        """By family; of one that its Service no longer has until nothing of it is left."""
         self._is_moving = False
         """Target ports are being written."""
         self._move_at_s = 0.0
@@ -53,6 +53,11 @@ class Taken:
     def is_wanted(self) -> bool:
         """The takeover is not to end."""
         return any(not stand.is_leaving for stand in self.stands.values())
+
+    @property
+    def present(self) -> list[Stand]:
+        """Those of the families that its Service has."""
+        return [stand for family, stand in self.stands.items() if family in self.front.families]
 
     def is_over(self, service: Service | None) -> bool:
         """Nothing of it is left to give back. `service`: as it stands."""
@@ -71,8 +76,9 @@ class Taken:
             if stand is None:
                 stand = self.stands[family] = Stand(self.front, family, ports, settle_s=settle_s)
                 stand.lead(True, now_s)
-                stand.head_for_zero(heads, now_s)
                 stand.on_slice(slices.named((self.front.key[0], slice_name(self.front, family))), now_s)
+            stand.stay()
+            stand.head_for_zero(heads, now_s)
             stand.configure(self.front, ports, now_s)
 
     def let_go(self, service: Service, now_s: float) -> None:

@@ -120,12 +120,12 @@ class TakeoverBook:
 
     def on_services(self, services: Mapping[str, Managed]) -> list[str]:
         """All workloads under zerogate. Gives back those that headed for zero and need no leave for it any more."""
+        for name in [name for name in self._named if name not in services]:
+            del self._named[name]
         workloads = {name: entry for name, entry in services.items() if entry.wanted.cluster.takeover}
         if workloads == self._workloads:
             return []
         self._workloads = workloads
-        for name in [name for name in self._named if name not in services]:
-            del self._named[name]
         free = [name for name in self._heading if name not in workloads]
         for name in free:
             del self._heading[name]
@@ -173,21 +173,21 @@ class TakeoverBook:
             f"Service {taken.front.key[1]} is not answered for at zero over {family}: no activator of {home} is ready "
             "with such an address."
             for taken in self.taken_of(service)
-            for family in taken.stands
+            for family in (stand.family for stand in taken.present)
             if not self._slices.activators(family)
         ]
         return (*(sentence_of(one) for one in self._refused.get(service, ())), *alone)
 
     def _head(self, service: str, now_s: float) -> None:
         for taken in self.taken_of(service):
-            for stand in taken.stands.values():
+            for stand in taken.present:
                 stand.head_for_zero(service in self._heading, now_s)
             self.plan(taken.front.key)
 
     def _is_prepared(self, service: str, now_s: float) -> bool:
         taken = self.taken_of(service)
         is_whole = bool(taken) and service not in self._portless
-        return is_whole and all(stand.may_zero(now_s) for one in taken for stand in one.stands.values())
+        return is_whole and all(stand.may_zero(now_s) for one in taken for stand in one.present)
 
     def taken_of(self, service: str) -> list[Taken]:
         """The workload's Services that are answered for."""
@@ -284,8 +284,6 @@ class TakeoverBook:
         self._list(taken)
         heads = front.service in self._heading
         taken.make_stands(ports, self._slices, now_s, settle_s=self._settle_s, heads=heads)
-        for stand in taken.stands.values():
-            stand.stay()
         return True
 
     def _let_go(self, service: Service, now_s: float) -> None:

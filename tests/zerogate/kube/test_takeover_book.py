@@ -4,10 +4,11 @@ from collections.abc import Sequence
 
 import msgspec
 
+from tests.zerogate.kube.pods import policy
 from tests.zerogate.kube.test_fronts import entry, service
 from zerogate.kube.catalog import Managed
 from zerogate.kube.event_book import Happening
-from zerogate.kube.objects import Key, PodTemplate, Service
+from zerogate.kube.objects import Key, Pod, PodTemplate, Service
 from zerogate.kube.port_ledger import REST_S
 from zerogate.kube.slice_book import SliceBook
 from zerogate.kube.takeover_book import Due, LookAgain, Perform, Retarget, Revisit, TakeoverBook
@@ -25,13 +26,15 @@ class Leader:
     def __init__(self, *services: Service, ports: tuple[int, int]) -> None:
         self.services: dict[Key, Service] = {one.key: one for one in services}
         self.book = TakeoverBook(self.services, SliceBook(("system", "activator")), ports=ports)
+        self.due: list[Due] = []
         self.book.lead(True, start=ports[0], recovers=True)
         self.book.on_services({"ns/llm": entry()})
 
     def show(self, found: Service, now_s: float) -> list[Due]:
         self.services[found.key] = found
         self.book.on_service(None, found)
-        return self.book.flush(now_s)
+        self.due = self.book.flush(now_s)
+        return self.due
 
     def delete(self, key: Key, now_s: float) -> list[Due]:
         self.book.on_service(self.services.pop(key), None)
@@ -101,6 +104,46 @@ def test_a_port_that_a_service_no_longer_has_is_anothers_when_it_has_rested() ->
     assert leader.ports() == {"llm": (20000,), "second": (20001,)}
 
 
+def test_a_family_that_a_service_no_longer_has_is_given_up_and_keeps_nobody_from_zero() -> None:
+    leader = Leader(service(ipFamilies=["IPv4", "IPv6"]), ports=(20000, 20001))
+    leader.book.flush(0.0)
+    leader.show(service(ipFamilies=["IPv4"]), 1.0)
+    leader.book.plan_whole()
+    leader.book.flush(2.0)
+    (taken,) = leader.book.taken_of("ns/llm")
+    assert {family: stand.is_leaving for family, stand in taken.stands.items()} == {"IPv4": False, "IPv6": True}
+    assert [stand.family for stand in taken.present] == ["IPv4"]
+    leader.show(service(ipFamilies=["IPv4", "IPv6"]), 3.0)
+    assert not any(stand.is_leaving for stand in taken.stands.values())
+
+
+def test_a_service_that_is_a_front_again_before_it_was_given_up_is_answered_for_as_before() -> None:
+    leader = Leader(service(), ports=(20000, 20001))
+    leader.book.flush(0.0)
+    leader.book.may_zero("ns/llm", 0.0)
+    leader.show(service(selector={"app": "other"}), 1.0)
+    leader.show(service(), 2.0)
+    (taken,) = leader.book.taken_of("ns/llm")
+    stand = taken.stands["IPv4"]
+    stand.pods_answer = True
+    assert not stand.is_leaving
+    assert stand.is_needed(1000.0), "its workload still heads for zero"
+
+
+def test_pods_of_a_workload_that_was_let_go_are_forgotten() -> None:
+    moved = service({"port": 80, "targetPort": 8000})
+    leader = Leader(moved, ports=(20000, 20001))
+    both = {"ns/llm": entry(), "ns/plain": msgspec.structs.replace(_other("plain"), wanted=policy(takeover="false"))}
+    leader.book.on_services(both)
+    leader.book.on_pod("ns/plain", _pod())
+    leader.book.on_services({"ns/llm": entry()})
+    leader.book.on_services({"ns/llm": entry(), "ns/plain": _other("plain")})
+    leader.show(service({"port": 80, "targetPort": 8000}, name="plain", selector={"app": "plain"}), 1.0)
+    (taken,) = leader.book.taken_of("ns/plain")
+    retargeted = [due.taken for due in leader.due if isinstance(due, Retarget)]
+    assert taken in retargeted, "that it had a pod without the port's name is long ago"
+
+
 def test_a_deleted_service_is_not_looked_at_again() -> None:
     leader = Leader(service(), ports=(20000, 20001))
     assert of(leader.book.flush(0.0), Perform)
@@ -155,3 +198,8 @@ def _other(name: str) -> Managed:
     return msgspec.structs.replace(
         entry(), service=f"ns/{name}", key=("ns", name), uid=name, template=msgspec.convert(labels, PodTemplate)
     )
+
+
+def _pod() -> Pod:
+    """One that slipped through without a sidecar."""
+    return msgspec.convert({"metadata": {"name": "p", "namespace": "ns"}, "status": {"phase": "Running"}}, Pod)
