@@ -88,7 +88,8 @@ class Identities:
         """Believed, and to be shown to the server yet, in this order."""
         self._is_doubt = asyncio.Event()
         self._wrong: OrderedDict[bytes, None] = OrderedDict()
-        """Digests of what was believed and the server has refused."""
+        """Digests of what was believed and the server has refused, without its signature, which can be written in more
+        than one way."""
         self._waiting = 0
         self._appointments = Appointments(Rates().review_rate)
         self._fault = ""
@@ -121,7 +122,7 @@ class Identities:
 
     def _proven_here(self, token: str, digest: bytes) -> Proven | Refused | None:
         """Without the server; None: it is to be asked first."""
-        if self._keys is None or digest in self._wrong:
+        if self._keys is None or _unsigned(token) in self._wrong:
             return None
         claims = self._keys.judge(token)
         if claims == FORGED:
@@ -212,11 +213,15 @@ class Identities:
                 await asyncio.sleep(_SERVER_AGAIN_S)
             else:
                 if isinstance(said, Refused):
-                    self._withdraw(digest, said)
+                    self._withdraw(digest, token, said)
 
-    def _withdraw(self, digest: bytes, why: Refused) -> None:
+    def _withdraw(self, digest: bytes, token: str, why: Refused) -> None:
         self.withdrawn += 1
-        self._wrong[digest] = None
+        self._wrong[_unsigned(token)] = None
         if len(self._wrong) > _MOST_REMEMBERED:
             self._wrong.popitem(last=False)
         self._on_withdrawn(digest, why)
+
+
+def _unsigned(token: str) -> bytes:
+    return hashlib.sha256(token.rpartition(".")[0].encode()).digest()

@@ -255,6 +255,19 @@ async def test_what_the_server_refuses_afterwards_is_taken_back_and_not_believed
     assert (keyed.it.reviews, keyed.it.withdrawn) == (2, 1)
 
 
+async def test_a_refused_token_is_not_believed_with_its_signature_written_in_another_way(keyed: KeyedRoom) -> None:
+    token = SIGNER.token()
+    assert isinstance(await keyed.it.authenticate(token), Identity)
+    keyed.server.status = {"authenticated": False}
+    async with asyncio.timeout(30), keyed.confirming():
+        await keyed.was_withdrawn.wait()
+    letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+    for bits in range(4):
+        other = token[:-1] + letters[letters.index(token[-1]) & ~3 | bits]
+        assert isinstance(await keyed.it.authenticate(other), Refused)
+    assert keyed.it.doubted == 0
+
+
 async def test_a_server_that_is_away_takes_nothing_back_and_is_asked_again(
     keyed: KeyedRoom, monkeypatch: pytest.MonkeyPatch
 ) -> None:
