@@ -224,6 +224,11 @@ class Gates:
         return len(self._shut)
 
     @property
+    def streams(self) -> int:
+        """Sources that can be spoken with."""
+        return len(self._streams)
+
+    @property
     def waiting(self) -> int:
         """Those of them that something is inside of, or that cannot be asked."""
         return sum(not shut.is_told for shut in self._shut.values())

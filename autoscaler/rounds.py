@@ -113,6 +113,9 @@ class Rounds:
 
     def forget_all(self) -> None:
         """Somebody else leads."""
+        for replica in self._shut:
+            for holder in self._streams:
+                self._gates.on_lost(_gate(replica, holder), self._looked_s)
         self._gates.forget_all()
         self._shut.clear()
         self._is_new = False
@@ -166,6 +169,11 @@ class Rounds:
     def shut(self) -> int:
         """Replicas that shall be shut."""
         return len(self._shut)
+
+    @property
+    def remembered(self) -> int:
+        """Pairs of a replica and a holder that something is known of: none where nothing shall be shut."""
+        return self._gates.streams
 
     @property
     def waiting(self) -> int:

@@ -127,6 +127,20 @@ def test_who_says_goodbye_has_nothing_inside() -> None:
     assert it.step() == [News(POD, is_idle=True)]
 
 
+def test_who_leads_no_more_remembers_no_replica() -> None:
+    it = Round("sys/a")
+    it.come("sys/a/1")
+    it.rounds.close(POD, it.now_s)
+    it.step()
+    it.rounds.forget_all()
+    assert it.rounds.remembered == 0
+    it.rounds.close(POD, it.now_s)
+    assert it.answer("sys/a/1") == [News(POD, is_idle=True)]
+    it.rounds.reopen(POD, it.now_s)
+    it.step()
+    assert it.rounds.remembered == 0
+
+
 def test_what_opens_again_is_told_to_all() -> None:
     it = Round("sys/a")
     it.come("sys/a/1")
