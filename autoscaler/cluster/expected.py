@@ -6,10 +6,15 @@ when they are first heard; until then the pod itself stands for them, and is sil
 """
 
 from itertools import islice
+from typing import Final
 
 import msgspec
 
 from zerogate.kube.objects import Key
+
+MOST_WORKERS: Final = 512
+"""Of one gateway's pod: more than a machine has cores. A worker that ends and is replaced has another name, and where
+that happens again and again, the one that was not heard for the longest time is expected no more."""
 
 
 class Changes(msgspec.Struct, frozen=True):
@@ -54,10 +59,18 @@ class Expected:
         namespace, _, rest = name.partition("/")
         pod, is_worker, _ = rest.partition("/")
         workers = self._workers.get((namespace, pod)) if is_worker else None
-        if workers is not None and name not in workers:
-            workers[name] = None
+        if workers is None:
+            return
+        is_new = name not in workers
+        workers.pop(name, None)
+        workers[name] = None  # who is heard goes to the end
+        if is_new:
             self.remove(f"{namespace}/{pod}")
             self.set(name, None)
+            if len(workers) > MOST_WORKERS:
+                longest_silent = next(iter(workers))
+                del workers[longest_silent]
+                self.remove(longest_silent)
 
     def take(self, most: int) -> Changes:
         """At most so many changes since the last time; without any, all are taken."""

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoscaler.cluster.expected import Expected
+from autoscaler.cluster.expected import MOST_WORKERS, Expected
 
 
 def test_what_came_and_went_before_it_was_told_is_not_told() -> None:
@@ -33,6 +33,21 @@ def test_a_gateways_pod_that_is_told_of_twice_keeps_its_workers() -> None:
     it.set_gateway(("system", "gw"))
     changes = it.take(10)
     assert (changes.added, changes.gone) == ({}, [])
+
+
+def test_of_workers_that_end_one_after_the_other_the_last_ones_are_expected() -> None:
+    it = Expected()
+    it.set_gateway(("system", "gw"))
+    told: dict[str, str | None] = {}
+    for number in range(3 * MOST_WORKERS):
+        it.hear("system/gw/first")
+        it.hear(f"system/gw/{number}")
+        changes = it.take(1000)
+        told.update(changes.added)
+        for name in changes.gone:
+            told.pop(name)
+    assert len(told) == MOST_WORKERS
+    assert {"system/gw/first", f"system/gw/{3 * MOST_WORKERS - 1}"} <= set(told)
 
 
 STEPS = st.one_of(
