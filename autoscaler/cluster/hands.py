@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from autoscaler.status import ServiceState
 from zerogate.errors import ZerogateError
 from zerogate.kube.acts import WriteScale
-from zerogate.kube.errors import Asked, KubeError
+from zerogate.kube.errors import Asked, KubeError, NotDue
 from zerogate.kube.event_book import About, Happening
 from zerogate.kube.foreign import ForeignWrite
 from zerogate.kube.happenings import Happenings
@@ -51,14 +51,16 @@ class LeadersHands:
         """Of numbers of replicas, that the API server accepted."""
         self.failures = 0
 
-    async def write_scale(self, target: Target, write: WriteScale) -> int:
+    async def write_scale(self, target: Target, write: WriteScale, is_due: Callable[[], bool]) -> int:
         """Replace the number on condition. Raises ReplicasDiffer, KubeError."""
         self._check(target, "scale")
         await self._before_write(target.kind, target.key)
         self._check(target, "scale")
         why = self._why(target.service)
         try:
-            version = await self._hands.write_scale(target, write)
+            version = await self._hands.write_scale(target, write, lambda: self._is_leader() and is_due())
+        except NotDue:
+            raise
         except ZerogateError:
             self.failures += 1
             raise

@@ -274,26 +274,15 @@ async def test_what_is_inside_one_that_is_known_no_more_is_inside_still(place: P
             await asyncio.sleep(0.005)
 
 
-async def test_one_that_is_ready_again_has_no_more_slots_than_before(place: Place) -> None:
-    gateway = await place.gateway(concurrency_limit=1)
+@pytest.mark.parametrize("shares", [True, False], ids=["a gateway's worker", "an activator"])
+async def test_one_that_is_ready_again_has_no_more_slots_than_before(place: Place, shares: bool) -> None:
+    gateway = await place.gateway(shares=shares, concurrency_limit=1)
     gateway.show(place.pod(slots=1))
     stream = await place.send(gateway, STREAM)
     gateway.show()
     gateway.show(place.pod(slots=1))
     waiting = await place.send(gateway, SHORT, is_in=False)
     await gateway.until(in_flight=1, held=1)
-    stream.abort()
-    assert (await waiting.until(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
-
-
-async def test_an_activator_gives_one_that_is_ready_again_no_more_slots_than_before(place: Place) -> None:
-    activator = await place.gateway(shares=False, concurrency_limit=1)
-    activator.show(place.pod(slots=1))
-    stream = await place.send(activator, STREAM)
-    activator.show()
-    activator.show(place.pod(slots=1))
-    waiting = await place.send(activator, SHORT, is_in=False)
-    await activator.until(in_flight=1, held=1)
     stream.abort()
     assert (await waiting.until(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
 

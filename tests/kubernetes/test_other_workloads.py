@@ -200,7 +200,7 @@ async def test_nobody_is_named_where_the_number_is_another(steered: Steered) -> 
     await steered.make("CloneSet", "llama", clone_set("llama", replicas=3))
     target = target_of(steered.services[f"{steered.namespace}/llama"])
     with pytest.raises(ReplicasDiffer) as raised:
-        await steered.hands.write_scale(target, WriteScale(2, 1, ("llama-abcde",)))
+        await steered.hands.write_scale(target, WriteScale(2, 1, ("llama-abcde",)), lambda: True)
     assert raised.value.found == 3
     after = await steered.until_number("CloneSet", "llama", 3)
     assert "scaleStrategy" not in after["spec"]

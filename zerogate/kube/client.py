@@ -205,11 +205,14 @@ class KubeClient:
         namespace: str = "",
         subresource: str = "",
         priority: Priority = Priority.WRITE,
+        is_due: Callable[[], bool] | None = None,
     ) -> T:
-        """RFC 6902. A `test` that fails is `Invalid`."""
+        """RFC 6902. A `test` that fails is `Invalid`. `is_due`: asked right before it is sent, else `NotDue`."""
         asked = _asked("patch", resource, namespace, name, subresource)
         path = resource.path(namespace=namespace, name=name, subresource=subresource)
-        return await self._write(resource, "PATCH", path, asked, operations, content=JSON_PATCH, priority=priority)
+        return await self._write(
+            resource, "PATCH", path, asked, operations, content=JSON_PATCH, priority=priority, is_due=is_due
+        )  # fmt: skip
 
     async def _write(
         self,
@@ -222,6 +225,7 @@ class KubeClient:
         content: str = "application/json",
         query: Mapping[str, str] | None = None,
         priority: Priority = Priority.WRITE,
+        is_due: Callable[[], bool] | None = None,
     ) -> T:
         call = Call(
             method,
@@ -231,6 +235,7 @@ class KubeClient:
             data=msgspec.json.encode(body),
             content=content,
             priority=priority,
+            is_due=is_due,
         )
         return await self._typed(resource, call)
 

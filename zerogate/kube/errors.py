@@ -68,6 +68,13 @@ class Unreachable(KubeError):  # noqa: N818 - the words of the API
         return f"{self.asked}: the Kubernetes API did not answer ({self.detail})"
 
 
+class NotDue(KubeError):  # noqa: N818
+    """It was not sent: while it waited for its turn it ceased to be wanted."""
+
+    def __str__(self) -> str:
+        return f"{self.asked}: not sent, because it is not wanted any more"
+
+
 class Silent(Unreachable):
     """A watch that was accepted says nothing, not even that nothing happens."""
 

@@ -3,6 +3,8 @@
 The real `zerogate.kube.target.Hands`. A write from zero goes before everything else that is written: somebody waits.
 """
 
+from collections.abc import Callable
+
 from zerogate.kube.acts import Order, WriteScale
 from zerogate.kube.catalog import version_number
 from zerogate.kube.client import KubeClient
@@ -27,17 +29,18 @@ class KubeHands:
         self._floors = Floors(client)
         self._happenings = happenings
 
-    async def write_scale(self, target: Target, write: WriteScale) -> int:
+    async def write_scale(self, target: Target, write: WriteScale, is_due: Callable[[], bool]) -> int:
         """Replace the number on condition. Raises ReplicasDiffer, KubeError."""
         namespace, name = target.key
         if target.order is Order.BY_NAME and write.victims and write.new < write.old:
             version = await self._scales.patch_naming(
-                target.resource, name, namespace=namespace, was=write.old, to=write.new, victims=write.victims
-            )
+                target.resource, name, namespace=namespace, was=write.old, to=write.new, victims=write.victims,
+                is_due=is_due,
+            )  # fmt: skip
             return version_number(version)
         written = await self._scales.patch(
             target.resource, name, namespace=namespace, was=write.old, to=write.new,
-            priority=Priority.WAKE if write.old == 0 else Priority.WRITE,
+            priority=Priority.WAKE if write.old == 0 else Priority.WRITE, is_due=is_due,
         )  # fmt: skip
         return version_number(written.metadata.resource_version)
 

@@ -1,11 +1,11 @@
 """The one way in which replica counts are written: a JSON Patch on `/scale`, valid only for the number that was seen.
 
 A CloneSet that is told whom to delete is the exception: names and number are one patch of the CloneSet itself, valid
-only for the number, too.Works for whatever has a `/scale` subresource: `Scales.find` looks a kind up in the
+only for the number, too. Works for whatever has a `/scale` subresource: `Scales.find` looks a kind up in the
 server's own list. Called by the Kubernetes runtime, and by gateways and activators that wake without an autoscaler.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -94,8 +94,9 @@ class Scales:
         was: int,
         to: int,
         priority: Priority = Priority.WRITE,
+        is_due: Callable[[], bool] | None = None,
     ) -> Scale:
-        """Write `to` where the number is still `was`; else `ReplicasDiffer`.
+        """Write `to` where the number is still `was`; else `ReplicasDiffer`. `is_due`: as of `KubeClient.json_patch`.
 
         After `Unreachable` nobody knows whether it was written: repeating it is safe, and says `ReplicasDiffer` with
         `found == to` where it had been.
@@ -109,6 +110,7 @@ class Scales:
                     namespace=namespace,
                     subresource="scale",
                     priority=priority,
+                    is_due=is_due,
                 )
             except Invalid as error:
                 refused = error
@@ -120,8 +122,9 @@ class Scales:
         raise refused
 
     async def patch_naming(
-        self, workload: Resource[Workload], name: str, *, namespace: str, was: int, to: int, victims: Sequence[str]
-    ) -> str:
+        self, workload: Resource[Workload], name: str, *, namespace: str, was: int, to: int, victims: Sequence[str],
+        is_due: Callable[[], bool] | None = None,
+    ) -> str:  # fmt: skip
         """Write `to` where the number is still `was`, and whom the controller of a CloneSet is to delete; the version
         since. Else `ReplicasDiffer`, and nobody was named: one who is deleted while the number stands is replaced, and
         when it falls then, another one goes.
@@ -133,7 +136,7 @@ class Scales:
         names: dict[str, Json] = {"podsToDelete": list(victims)}
         add: dict[str, Json] = {"op": "add", "path": "/spec/scaleStrategy/podsToDelete", "value": names["podsToDelete"]}
         try:
-            written = await self._client.json_patch(workload, name, [*number, add], namespace=namespace)
+            written = await self._client.json_patch(workload, name, [*number, add], namespace=namespace, is_due=is_due)
         except Invalid as error:
             found = await self.read(workload, name, namespace=namespace)
             if found.spec.replicas != was:
@@ -144,7 +147,9 @@ class Scales:
             # there is no scaleStrategy to add to; whoever adds one in between is not written over
             version = {"op": "test", "path": "/metadata/resourceVersion", "value": seen.metadata.resource_version}
             whole = {"op": "add", "path": "/spec/scaleStrategy", "value": names}
-            written = await self._client.json_patch(workload, name, [version, *number, whole], namespace=namespace)
+            written = await self._client.json_patch(
+                workload, name, [version, *number, whole], namespace=namespace, is_due=is_due
+            )  # fmt: skip
         return written.metadata.resource_version
 
 

@@ -177,6 +177,17 @@ class Steering:
             if found != self._number:
                 self._note_foreign(found, now_s)
 
+    def stands_by(self, write: WriteScale, now_s: float) -> bool:
+        """Whether a write that was made a while ago is still to be sent: a lower number only while nobody wants more,
+        and nobody has come into whom it takes."""
+        if write.new > write.old:
+            return self._leads
+        if not self._leads or self._wanted is None or self._wanted.replicas > write.new:
+            return False
+        if write.new == 0 and not self.may_zero:
+            return False
+        return self._victims.may_go(write.victims, now_s, is_pinned=self._is_pinned)
+
     def on_failed(self, retry_at_s: float) -> None:
         """The write did not come about, for a reason of the API server's or of the way there."""
         self._writing = None

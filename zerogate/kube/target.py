@@ -4,6 +4,7 @@ Nothing is done here. `Target`s come from the policies (`autoscaler.cluster.serv
 `StandIn` answers for services at zero.
 """
 
+from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
@@ -34,8 +35,9 @@ class Target(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 class Hands(Protocol):
     """What takes the API server. Errors are KubeError; `zerogate.kube.hands` is the real one."""
 
-    async def write_scale(self, target: Target, write: WriteScale) -> int:
-        """Replace the number on condition; the version that the workload has since. Raises ReplicasDiffer."""
+    async def write_scale(self, target: Target, write: WriteScale, is_due: Callable[[], bool]) -> int:
+        """Replace the number on condition; the version that the workload has since. `is_due`: asked right before it is
+        sent. Raises ReplicasDiffer, and NotDue where it was not sent."""
 
     async def write_cost(self, target: Target, pod: str, cost: int) -> None:
         """Write the pod's deletion cost; 0 takes it away. A pod that is gone is no error."""

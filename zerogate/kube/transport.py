@@ -22,6 +22,7 @@ from zerogate.kube.decoding import Lines, status_of
 from zerogate.kube.errors import (
     Asked,
     KubeError,
+    NotDue,
     Silent,
     TooManyRequests,
     Unauthorized,
@@ -57,6 +58,8 @@ class Call(msgspec.Struct, frozen=True):
     accept: str = ""
     """The type of the answer, where it is not JSON by name."""
     priority: Priority = Priority.READ
+    is_due: Callable[[], bool] | None = None
+    """Asked right before it is sent, which may be long after it was made: False is `NotDue`."""
 
 
 class WatchStream:
@@ -152,6 +155,8 @@ class Transport:
             response.close()
 
     async def _answer(self, call: Call) -> bytes:
+        if call.is_due is not None and not call.is_due():
+            raise NotDue(call.asked)
         async with await self._send(call) as response:
             if not 200 <= response.status < 300:
                 raise await _refused(call.asked, response)

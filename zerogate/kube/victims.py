@@ -66,6 +66,10 @@ class Victims:
         """Nothing is inside of any that no write has taken yet, or what is does not keep it."""
         return all(self._may_go(id_, now_s, is_pinned=is_pinned) for id_ in self._victims)
 
+    def may_go(self, ids: Sequence[str], now_s: float, *, is_pinned: bool) -> bool:
+        """The same of these, of whom some may have left by themselves."""
+        return all(self._may_go(id_, now_s, is_pinned=is_pinned) for id_ in ids if id_ in self._victims)
+
     def unwaited_s(self) -> list[float]:
         """When victims go for a pin, whatever is inside."""
         return [self._closed_s[id_] + PIN_S for id_ in self._victims if self._is_unwaited(id_)]

@@ -11,7 +11,7 @@ from typing import Final
 
 from zerogate.kube.acts import SetCost, SetFloor, WriteScale
 from zerogate.kube.catalog import version_number
-from zerogate.kube.errors import KubeError
+from zerogate.kube.errors import KubeError, NotDue
 from zerogate.kube.fleet import Fleet
 from zerogate.kube.scaling import ReplicasDiffer
 from zerogate.kube.target import Hands
@@ -62,9 +62,13 @@ class Writes:
     async def _write_scale(self, fleet: Fleet, write: WriteScale) -> None:
         steering = fleet.steering
         try:
-            version = await self._hands.write_scale(fleet.target, write)
+            version = await self._hands.write_scale(
+                fleet.target, write, lambda: not self._is_closed and steering.stands_by(write, self._clock())
+            )  # fmt: skip
         except ReplicasDiffer as difference:
             steering.on_conflict(difference.found, version_number(difference.version), self._clock())
+        except NotDue:
+            steering.on_failed(self._clock())
         except KubeError as error:
             log.warning("%s: the number of replicas could not be written: %s", fleet.target.service, error)
             steering.on_failed(self._clock() + (error.retry_after_s or AGAIN_S))

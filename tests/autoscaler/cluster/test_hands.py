@@ -1,5 +1,6 @@
 """What is written is told, by the leader alone, and what others wrote reaches the deciding side."""
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -10,7 +11,7 @@ from autoscaler.cluster.services import target_of
 from tests.zerogate.kube.test_catalog import catalog, workload
 from zerogate.errors import ZerogateError
 from zerogate.kube.acts import WriteScale
-from zerogate.kube.errors import Asked, Unreachable
+from zerogate.kube.errors import Asked, NotDue, Unreachable
 from zerogate.kube.event_book import Happening
 from zerogate.kube.foreign import ForeignWrite
 from zerogate.kube.happenings import Happenings
@@ -51,7 +52,9 @@ class Room:
     async def _after(self, kind: str, key: tuple[str, str]) -> None:
         self.done.append(("after", kind, key))
 
-    async def write_scale(self, target: Target, write: WriteScale) -> int:
+    async def write_scale(self, target: Target, write: WriteScale, is_due: Callable[[], bool]) -> int:
+        if not is_due():
+            raise NotDue(Asked(verb="patch"))
         if self.failure:
             raise self.failure
         self.done.append(write)
@@ -67,13 +70,17 @@ class Room:
         self.done.append((write.found, is_hands_off))
 
 
+def always() -> bool:
+    return True
+
+
 @pytest.fixture
 def room() -> Room:
     return Room()
 
 
 async def test_what_it_had_is_noted_before_the_number_and_the_number_is_told_after_it(room: Room) -> None:
-    assert await room.it.write_scale(room.target, WriteScale(0, 2)) == 7
+    assert await room.it.write_scale(room.target, WriteScale(0, 2), always) == 7
     assert room.done == [("before", "Deployment", ("ml", "llama")), WriteScale(0, 2)]
     (event,) = room.events.told
     assert (event.reason, event.note, event.about.name) == ("ScaledUp", "From 0 to 2.", "llama")
@@ -82,7 +89,7 @@ async def test_what_it_had_is_noted_before_the_number_and_the_number_is_told_aft
 async def test_who_does_not_lead_any_more_writes_nothing_whatever_was_decided(room: Room) -> None:
     room.leads = False
     with pytest.raises(NotLeadingError, match="this process does not lead"):
-        await room.it.write_scale(room.target, WriteScale(0, 1))
+        await room.it.write_scale(room.target, WriteScale(0, 1), always)
     with pytest.raises(NotLeadingError):
         await room.it.write_cost(room.target, "llama-1", -1000)
     with pytest.raises(NotLeadingError):
@@ -94,7 +101,7 @@ async def test_who_does_not_lead_any_more_writes_nothing_whatever_was_decided(ro
 async def test_who_loses_the_lead_while_that_is_noted_writes_nothing(room: Room, what: str) -> None:
     room.loses_lead_noting = True
     it, target = room.it, room.target
-    write = it.write_scale(target, WriteScale(1, 0)) if what == "number" else it.write_floor(target, 3)
+    write = it.write_scale(target, WriteScale(1, 0), always) if what == "number" else it.write_floor(target, 3)
     with pytest.raises(NotLeadingError):
         await write
     assert (room.done, room.events.told) == ([("before", "Deployment", ("ml", "llama"))], [])
@@ -103,8 +110,14 @@ async def test_who_loses_the_lead_while_that_is_noted_writes_nothing(room: Room,
 async def test_a_write_that_failed_is_counted_and_not_told(room: Room) -> None:
     room.failure = Unreachable(Asked(verb="patch"), "gone")
     with pytest.raises(Unreachable):
-        await room.it.write_scale(room.target, WriteScale(1, 0))
+        await room.it.write_scale(room.target, WriteScale(1, 0), always)
     assert (room.it.writes, room.it.failures, room.events.told) == (0, 1, [])
+
+
+async def test_a_write_that_is_not_wanted_any_more_is_no_failure(room: Room) -> None:
+    with pytest.raises(NotDue):
+        await room.it.write_scale(room.target, WriteScale(1, 0), lambda: False)
+    assert (room.it.writes, room.it.failures, room.events.told) == (0, 0, [])
 
 
 async def test_a_floor_is_told_as_it_became(room: Room) -> None:

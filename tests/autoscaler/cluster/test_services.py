@@ -28,7 +28,7 @@ class Hands:
     def __init__(self) -> None:
         self.writes: list[WriteScale] = []
 
-    async def write_scale(self, target: Any, write: WriteScale) -> int:
+    async def write_scale(self, target: Any, write: WriteScale, is_due: Any) -> int:
         self.writes.append(write)
         return 50
 

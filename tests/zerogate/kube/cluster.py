@@ -6,11 +6,13 @@ controller does: unready ones before ready ones, then by deletion cost. Every pi
 
 import asyncio
 import itertools
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
 from zerogate.kube.acts import WriteScale
+from zerogate.kube.errors import Asked, NotDue
 from zerogate.kube.foreign import ForeignWrite
 from zerogate.kube.lives import COST
 from zerogate.kube.objects import Meta, Pod, Scale, ScaleSpec
@@ -31,6 +33,8 @@ class Cluster:
         self.floors: list[int] = []
         self.failures: list[Exception] = []
         """Raised by the next writes, first ones first."""
+        self.turn: asyncio.Event | None = None
+        """What numbers that are written wait for, where there is much to be written."""
         self.ends_pods_at_once = True
         self._versions = itertools.count(10)
         self._names = itertools.count(1)
@@ -44,8 +48,12 @@ class Cluster:
             self.pods[target.service] = {}
             runtime.on_number(target.service, 0, next(self._versions))
 
-    async def write_scale(self, target: Target, write: WriteScale) -> int:
+    async def write_scale(self, target: Target, write: WriteScale, is_due: Callable[[], bool]) -> int:
         await asyncio.sleep(0)
+        if self.turn is not None:
+            await self.turn.wait()
+        if not is_due():
+            raise NotDue(Asked(verb="patch"))
         if self.failures:
             raise self.failures.pop(0)
         if self.numbers[target.service] != write.old:

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from tests.zerogate.kube.cluster import Cluster
-from tests.zerogate.runtime.contract import CEILINGS, GONE, READY, STARTING, RuntimeContract, World
+from tests.zerogate.runtime.contract import CEILINGS, DRAINING, GONE, READY, STARTING, RuntimeContract, World
 from zerogate.clock import now
 from zerogate.kube.acts import Order, WriteScale
 from zerogate.kube.errors import Asked, Unreachable
@@ -245,33 +245,44 @@ class TestKubernetesRuntime(RuntimeContract):
         assert world.cluster.failures == []
         assert world.cluster.numbers["a"] == 1
 
-    async def test_a_cost_that_could_not_be_written_is_given_up_by_who_leads_no_more(
-        self, world: ClusterWorld, monkeypatch: pytest.MonkeyPatch
+    @pytest.mark.parametrize("is_let_go", [False, True], ids=["who leads no more", "whose workload was let go"])
+    async def test_a_cost_that_could_not_be_written_is_given_up(
+        self, world: ClusterWorld, monkeypatch: pytest.MonkeyPatch, is_let_go: bool
     ) -> None:
         monkeypatch.setattr("zerogate.kube.writes.AGAIN_S", 0.001)
         old, _ = await world.ready("a", 2)
         world.cluster.failures = [Unreachable(Asked(verb="patch"), "connection refused")] * 1000
         world.scale("a", 1, victims=(old,))
         await world.until_true(lambda: len(world.cluster.failures) < 999)
-        world.runtime.lead(False)
+        if is_let_go:
+            world.runtime.configure({target.service: target for target in TARGETS if target.service != "a"})
+        else:
+            world.runtime.lead(False)
         await turns()
         left = len(world.cluster.failures)
         await asyncio.sleep(0.05)
         assert len(world.cluster.failures) >= left - 1
 
-    async def test_a_cost_of_a_workload_that_was_let_go_is_given_up(
-        self, world: ClusterWorld, monkeypatch: pytest.MonkeyPatch
+    @pytest.mark.parametrize("what", ["somebody inside", "more wanted", "another leads"])
+    async def test_a_lower_number_that_waits_for_its_turn_is_not_written_when_it_is_not_wanted_any_more(
+        self, world: ClusterWorld, what: str
     ) -> None:
-        monkeypatch.setattr("zerogate.kube.writes.AGAIN_S", 0.001)
-        old, _ = await world.ready("a", 2)
-        world.cluster.failures = [Unreachable(Asked(verb="patch"), "connection refused")] * 1000
-        world.scale("a", 1, victims=(old,))
-        await world.until_true(lambda: len(world.cluster.failures) < 999)
-        world.runtime.configure({target.service: target for target in TARGETS if target.service != "a"})
+        (one,) = await world.ready("a", 1)
+        world.cluster.turn = asyncio.Event()
+        writes = len(world.cluster.writes)
+        world.scale("a", 0)
+        await world.until_true(lambda: world.runtime.replicas()[0].state is DRAINING)
         await turns()
-        left = len(world.cluster.failures)
-        await asyncio.sleep(0.05)
-        assert len(world.cluster.failures) >= left - 1
+        if what == "somebody inside":
+            world.runtime.on_busy(one)
+        elif what == "more wanted":
+            world.scale("a", 1)
+        else:
+            world.runtime.lead(False)
+        world.cluster.turn.set()
+        await turns()
+        assert world.cluster.writes[writes:] == []
+        assert world.cluster.numbers["a"] == 1
 
     async def test_a_write_that_failed_is_tried_again(
         self, world: ClusterWorld, monkeypatch: pytest.MonkeyPatch

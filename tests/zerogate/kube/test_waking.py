@@ -1,6 +1,7 @@
 """When a gateway writes a replica count itself."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -27,7 +28,7 @@ class Server(Scales):
 
     async def patch(
         self, workload: Resource[Workload], name: str, *, namespace: str, was: int, to: int,
-        priority: Priority = Priority.WRITE,
+        priority: Priority = Priority.WRITE, is_due: Callable[[], bool] | None = None,
     ) -> Scale:  # fmt: skip
         self.asked.append((namespace, name, priority))
         await asyncio.sleep(0)
