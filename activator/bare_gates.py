@@ -13,7 +13,7 @@ from zerogate.meter import Meter
 
 
 class Slots(Protocol):
-    """Slots that several processes share; see `activator.slot_locks`."""
+    """Slots of one replica, as one process takes them: `activator.slot_locks`, or a count where it is alone."""
 
     def take(self, most: int) -> int | None: ...
     def give_back(self) -> None: ...

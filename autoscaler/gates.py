@@ -13,7 +13,7 @@ A ready one that cannot be asked is never idle: somebody may be inside, and no a
 It goes when its sidecar is heard again, or when the platform ends it (a lost node's pods are deleted after minutes).
 
 Invariant: who is idle and was ready has its gate shut at that moment, whatever was lost, repeated or late.
-Called by `autoscaler.quiescer`.
+Called by `autoscaler.quiescer` and, for replicas without a sidecar, `autoscaler.rounds`.
 """
 
 from typing import Final

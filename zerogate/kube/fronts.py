@@ -2,7 +2,8 @@
 
 A Service can be taken over where somebody between client and pod chooses the pod for each connection (a cluster IP),
 where the pods' readiness decides whom that is, and where a TCP port leads to the model. The rest is refused with a
-sentence. Called by `zerogate.kube.takeovers`, and by the autoscaler for ways to a workload that nobody counts.
+sentence. Called for takeovers (`all_fronts.py`, `takeover_book.py`), and by the autoscaler for ways to a workload that
+nobody counts.
 """
 
 import json

@@ -5,7 +5,8 @@ name. Those that ran before the pod was made share its slots; where none of thes
 share grows only when a gateway has ended, and whoever comes later waits for nobody's requests.
 
 Invariants: shares are never more than the limit together; while gateways only end, none shrinks; who passes requests on
-passes them to an older one. Called by `gateway.cluster_book`; why: docs/decisions/027-pods-without-a-sidecar.md.
+passes them to an older one. Called by `gateway.cluster` (who there is) and `gateway.bare_book` (whose slots); why:
+docs/decisions/027-pods-without-a-sidecar.md.
 """
 
 from collections.abc import Iterable, Sequence
