@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Final, Protocol
 
 from autoscaler.gates import Gates, News
-from autoscaler.rounds import Rounds, pod_of
+from autoscaler.rounds import Rounds
 from zerogate.clock import now
 from zerogate.reporting.wire import Order, Quiesced
 from zerogate.runtime.interface import Quiescer, Replica, ReplicaState, RuntimeObserver
@@ -74,10 +74,8 @@ class SidecarQuiescer:
         """Replicas that were ready at any time."""
         self._streams: dict[str, str] = {}
         """Incarnations of the sources that can be spoken with."""
-        self._holders: dict[str, None] = {}
-        """Gateways' workers and activators that can be spoken with."""
         self._inside: dict[str, Mapping[str, int]] = {}
-        """What each of them has inside replicas without a sidecar, where it has any."""
+        """What gateways' workers and activators have inside replicas without a sidecar, where they have any."""
         self._in_flight: dict[str, int] = {}
         """By source, where its last report had any."""
 
@@ -172,28 +170,28 @@ class SidecarQuiescer:
 
     def set_holders(self, pods: Iterable[str]) -> None:
         """The pods of gateways and activators that run, NAMESPACE/POD."""
-        known = dict.fromkeys(pods)
-        self._rounds.set_pods(known, self._clock())
-        self._inside = {
-            one: inside for one, inside in self._inside.items() if one in self._holders or pod_of(one) in known
-        }
+        self._rounds.set_pods(pods, self._clock())
+        self._forget_ended()
         self._plan()
+
+    def _forget_ended(self) -> None:
+        for holder in [holder for holder in self._inside if not self._rounds.counts(holder)]:
+            del self._inside[holder]
 
     def on_holder(self, source: str, incarnation: str) -> None:
         """A gateway's worker, or an activator, has a stream."""
-        self._holders[source] = None
         self._rounds.on_stream(source, incarnation, self._clock())
         self._step()
+        self._forget_ended()
 
     def on_holder_lost(self, source: str) -> None:
         """Its stream is gone."""
-        self._holders.pop(source, None)
         self._rounds.on_lost(source, self._clock())
         self._step()
+        self._forget_ended()
 
     def on_holder_left(self, source: str) -> None:
         """It has said goodbye."""
-        self._holders.pop(source, None)
         self._inside.pop(source, None)
         self._rounds.on_left(source, self._clock())
         self._step()

@@ -87,6 +87,10 @@ class Rounds:
     def _holders(self) -> list[str]:
         return [*self._streams, *self._lost_s]
 
+    def counts(self, holder: str) -> bool:
+        """Whether it may have requests inside: it has a stream, or has lost it and has not ended as far as is known."""
+        return holder in self._streams or holder in self._lost_s
+
     # What is wanted
 
     def close(self, replica: str, now_s: float) -> None:

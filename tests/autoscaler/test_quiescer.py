@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from autoscaler.quiescer import SidecarQuiescer
+from autoscaler.rounds import ENDED_S
 from tests.autoscaler.sidecars import Fleet
 from tests.zerogate.kube.cluster import Cluster
 from zerogate.clock import now
@@ -332,5 +333,25 @@ async def test_who_is_busy_without_a_sidecar_is_known_from_all_gateways() -> Non
     quiescer.on_holder_lost("sys/b/1")
     assert quiescer.busy("r-ml/plain") == 1, "its last word"
     quiescer.set_holders(["sys/a"])
+    assert quiescer.busy("r-ml/plain") == 0
+    quiescer.close()
+
+
+async def test_what_a_worker_had_inside_that_has_ended_makes_nobody_busy() -> None:
+    now_s = 100.0
+    it = Fleet("ml/plain")
+    quiescer = SidecarQuiescer(
+        it, call_later=asyncio.get_running_loop().call_later, clock=lambda: now_s, is_bare=lambda _: True
+    )  # fmt: skip
+    quiescer.start(Mouth(quiescer))
+    it.all_ready()
+    quiescer.set_holders(["sys/a"])
+    quiescer.on_holder("sys/a/1", "i")
+    quiescer.on_inside("sys/a/1", {"ml/plain": 2})
+    quiescer.on_holder_lost("sys/a/1")
+    quiescer.on_holder("sys/a/2", "i")
+    assert quiescer.busy("r-ml/plain") == 2, "its last word"
+    now_s += ENDED_S
+    quiescer.on_holder("sys/a/3", "i")
     assert quiescer.busy("r-ml/plain") == 0
     quiescer.close()
