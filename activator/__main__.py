@@ -3,7 +3,19 @@
 import os
 import sys
 
-from activator.running import run
+from zerogate.signals import leave_already, leave_at_once
+
+
+def main() -> int:
+    """Run the activator; the exit code."""
+    leave_at_once()
+    from activator.running import run
+
+    try:
+        return run(sys.argv[1:], os.environ)
+    finally:
+        leave_already()
+
 
 if __name__ == "__main__":
-    sys.exit(run(sys.argv[1:], os.environ))
+    sys.exit(main())

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from activator.hold import Hold
 from activator.remote_gate import RemoteGate
-from activator.tries import ANSWER_S, Tries
+from activator.tries import ANSWER_S, Newcomers, Tries
 from zerogate.clock import now
 from zerogate.control import BEAT_S, PROTOCOL, SILENCE_S, ControlError, Demand, Lines, Terms, line, read_terms
 from zerogate.http.sweep import NEVER, Sweep
@@ -51,6 +51,7 @@ class Link:
         sweep: Sweep,
         nursery: Nursery,
         jitter: Callable[[], float],
+        newcomers: Newcomers,
     ) -> None:
         self.hold = hold
         self.gate = RemoteGate(limit=hold.policy.concurrency_limit, release_limit=hold.release_limit)
@@ -58,6 +59,7 @@ class Link:
         self.address = address
         self.sweep = sweep
         self._jitter = jitter
+        self._newcomers = newcomers
         pool = Pool(address, sweep, nursery, holder=name)
         self.gate.on_use = self._plan
         self._is_planned = False
@@ -136,7 +138,13 @@ class Link:
     # Connecting
 
     async def _stay_connected(self) -> None:
-        tries = Tries(now())
+        tries = Tries(now(), self._newcomers)
+        try:
+            await self._try_always(tries)
+        finally:
+            tries.close()
+
+    async def _try_always(self, tries: Tries) -> None:
         while True:
             began_s = now()
             try:

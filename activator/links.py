@@ -8,22 +8,26 @@ from collections.abc import Callable
 
 from activator.hold import Hold
 from activator.link import Link
+from activator.tries import Newcomers
 from zerogate.http.sweep import Sweep
 from zerogate.runtime.interface import Address
 from zerogate.tasks import Nursery
 
 
 class Links:
-    """See the module's text. `name`: this process's own, at most 64 letters, digits and `._-`, unlike any other's."""
+    """See the module's text. `name`: this process's own, at most 64 letters, digits and `._-`, unlike any other's.
+    `newcomers`: the one of the process."""
 
     def __init__(
-        self, hold: Hold, name: str, *, sweep: Sweep, nursery: Nursery, jitter: Callable[[], float]
+        self, hold: Hold, name: str, *, sweep: Sweep, nursery: Nursery, jitter: Callable[[], float],
+        newcomers: Newcomers,
     ) -> None:  # fmt: skip
         self._hold = hold
         self._name = name.encode("ascii")
         self._sweep = sweep
         self._nursery = nursery
         self._jitter = jitter
+        self._newcomers = newcomers
         self._links: dict[str, Link] = {}
         self._is_planned = False
         hold.on_waiting = self._plan
@@ -34,6 +38,7 @@ class Links:
             link = Link(
                 self._hold, replica_id, address, self._name,
                 sweep=self._sweep, nursery=self._nursery, jitter=self._jitter,
+                newcomers=self._newcomers,
             )  # fmt: skip
             self._links[replica_id] = link
             link.start()

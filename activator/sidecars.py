@@ -5,6 +5,7 @@ from collections.abc import Callable, Container, Mapping
 from activator.holds import Holds
 from activator.links import Links
 from activator.telling import Telling
+from activator.tries import Newcomers
 from zerogate.http.sweep import Sweep
 from zerogate.runtime.interface import Address
 from zerogate.tasks import Nursery
@@ -32,6 +33,7 @@ class Sidecars:
         self._nursery = nursery
         self._jitter = jitter
         self._telling = telling
+        self._newcomers = Newcomers()
         self._links: dict[str, Links] = {}
         self._replicas: dict[str, Replicas] = {}
 
@@ -47,7 +49,12 @@ class Sidecars:
         if links is None:
             hold = self._holds[service]
             links = self._links[service] = Links(
-                hold, self._name, sweep=self._sweep, nursery=self._nursery, jitter=self._jitter
+                hold,
+                self._name,
+                sweep=self._sweep,
+                nursery=self._nursery,
+                jitter=self._jitter,
+                newcomers=self._newcomers,
             )
             if self._telling is not None:
                 self._telling.watch(hold)

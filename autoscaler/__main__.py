@@ -3,12 +3,18 @@
 import os
 import sys
 
+from zerogate.signals import leave_already, leave_at_once
+
 
 def main() -> int:
     """Run the autoscaler of a cluster; the exit code."""
+    leave_at_once()
     from autoscaler.process import run
 
-    return run(sys.argv[1:], os.environ)
+    try:
+        return run(sys.argv[1:], os.environ)
+    finally:
+        leave_already()
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from typing import Final
 
 import msgspec
 
+from zerogate.errors import shown
 from zerogate.reporting.wire import Hello
 
 _MOST_NAME: Final = 253
@@ -56,7 +57,7 @@ def source_of(hello: Hello, identity: Identity) -> Source | Refused:
         if hello.kind != "sidecar":
             return Refused(f"{identity.name} may report {scope} as a sidecar, and not as {hello.kind}.")
         if hello.service and hello.service != scope:
-            return Refused(f"{identity.name} may report {scope}, and not {hello.service}.")
+            return Refused(f"{identity.name} may report {scope}, and not {shown(hello.service)}.")
     elif hello.kind == "sidecar":
         scope = hello.service or None
     if not identity.pod:

@@ -3,14 +3,20 @@
 import os
 import sys
 
+from zerogate.signals import leave_already, leave_at_once
+
 
 def main() -> int:
     """Run the gateway; the exit code."""
+    leave_at_once()
     # msgspec takes it for two names that `typing` has too: 5 MiB of each process
     sys.modules.setdefault("typing_extensions", None)  # type: ignore[arg-type]
     from gateway.running import run
 
-    return run(sys.argv[1:], os.environ)
+    try:
+        return run(sys.argv[1:], os.environ)
+    finally:
+        leave_already()
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import msgspec
 from activator.bare_replica import BareReplica
 from gateway.route_table import Route, route_for
 from gateway.router import Router
-from zerogate.errors import DefinitionError, DefinitionErrors, nearest, shown
+from zerogate.errors import UNREADABLE, DefinitionError, DefinitionErrors, nearest, shown
 from zerogate.flags import ip_and_port
 from zerogate.policy import Policy
 from zerogate.policy_keys import KEYS, read_policy
@@ -76,7 +76,7 @@ def read_file(data: bytes, source: str) -> GatewayFile:
         file = reader.file(msgspec.json.decode(data))
         if not reader.errors:
             file.router()
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise DefinitionErrors([_syntax(data, error).at(source=source)]) from None
     except DefinitionError as error:
         reader.errors.append(error)
@@ -85,7 +85,7 @@ def read_file(data: bytes, source: str) -> GatewayFile:
     return file
 
 
-def _syntax(data: bytes, error: msgspec.DecodeError) -> DefinitionError:
+def _syntax(data: bytes, error: Exception) -> DefinitionError:
     place = re.search(r" \(byte ([0-9]+)\)$", str(error))
     at = int(place[1]) if place else len(data)
     problem = str(error)[: place.start()] if place else str(error)

@@ -12,6 +12,7 @@ from activator.hold import Hold
 from activator.holds import Holds
 from activator.links import Links
 from activator.obstacles import tell
+from activator.tries import Newcomers
 from gateway.file import EMPTY, GatewayFile, Service
 from zerogate.http.sweep import Sweep
 from zerogate.tasks import Nursery
@@ -33,6 +34,7 @@ class Fleet:
         self._jitter = jitter
         self._watch = watch
         self._bare = bare
+        self._newcomers = Newcomers()
         self._links: dict[str, Links] = {}
 
     def fit(self, file: GatewayFile) -> None:
@@ -61,7 +63,8 @@ class Fleet:
         links = self._links.get(name)
         if links is None:
             links = self._links[name] = Links(
-                self._holds[name], self._name, sweep=self._sweep, nursery=self._nursery, jitter=self._jitter
+                self._holds[name], self._name, sweep=self._sweep, nursery=self._nursery, jitter=self._jitter,
+                newcomers=self._newcomers,
             )  # fmt: skip
             self._watch(self._holds[name])
         for address in set(before.replicas if before is not None else ()).difference(service.replicas):

@@ -8,6 +8,7 @@ from typing import Final
 import msgspec
 
 from gateway.peeked import NAME_LIMIT_BYTES
+from zerogate.errors import UNREADABLE
 
 _WHOLE_LIMIT_BYTES: Final = 65_536
 """What one read brings; 0.03 ms for a chat of that size, 0.2 ms for empty arrays."""
@@ -31,6 +32,6 @@ def whole_name(body: bytes) -> str | None:
         return None
     try:
         name = _decode_whole(body).model
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE:
         return None
     return name if len(name) <= _WHOLE_NAME_LIMIT else None

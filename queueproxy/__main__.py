@@ -3,9 +3,12 @@
 import os
 import sys
 
+from zerogate.signals import leave_already, leave_at_once
+
 
 def main() -> int:
     """Run the sidecar; the exit code."""
+    leave_at_once()
     # msgspec takes it for two names that `typing` has too: 5 MiB and 20 ms of a process that is in every pod
     sys.modules.setdefault("typing_extensions", None)  # type: ignore[arg-type]
     from queueproxy.without_tls import leave_out
@@ -13,7 +16,10 @@ def main() -> int:
     leave_out()
     from queueproxy.running import run
 
-    return run(sys.argv[1:], os.environ)
+    try:
+        return run(sys.argv[1:], os.environ)
+    finally:
+        leave_already()
 
 
 if __name__ == "__main__":

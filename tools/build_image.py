@@ -19,6 +19,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 DOCKERFILE = ROOT / "deploy" / "Dockerfile"
 BUILDERS = ("docker", "podman", "buildah")
+_ANSWER_S = 30.0
+"""A docker whose daemon is elsewhere and away says nothing for minutes."""
 
 
 def command(name: str, builder: Sequence[str | Path], *, base: str = "", words: Sequence[str] = ()) -> list[str | Path]:
@@ -31,7 +33,12 @@ def command(name: str, builder: Sequence[str | Path], *, base: str = "", words: 
 
 def works(builder: str) -> bool:
     """Whether it is here and could build something."""
-    return shutil.which(builder) is not None and not subprocess.run([builder, "info"], capture_output=True).returncode
+    if shutil.which(builder) is None:
+        return False
+    try:
+        return not subprocess.run([builder, "info"], capture_output=True, timeout=_ANSWER_S).returncode
+    except subprocess.TimeoutExpired:
+        return False
 
 
 def version() -> str:
@@ -51,6 +58,9 @@ def main(arguments: Sequence[str]) -> int:
     builder = chosen.builder or next(filter(works, BUILDERS), None)
     if builder is None:
         print(f"None of {', '.join(BUILDERS)} works here. Install one; docker needs its daemon.", file=sys.stderr)
+        return 1
+    if shutil.which(builder) is None:
+        print(f"{builder} is not installed. Leave --with out to take what is here.", file=sys.stderr)
         return 1
     build = command(chosen.name, [builder], base=chosen.base, words=words)
     print("zerogate:", *build, flush=True)

@@ -23,7 +23,11 @@ _PORT: Final = {"type": "integer", "minimum": 1, "maximum": 65535}
 _HIGH_PORT: Final = {**_PORT, "minimum": 1024}
 _COUNT: Final = {"type": "integer", "minimum": 1, "maximum": 100}
 _SECONDS: Final = {"type": "integer", "minimum": 0, "maximum": 6 * 3600}
-_SIZE: Final = {"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)?([KMGT]i?)?$"}
+_MEMORY: Final = {
+    "type": "string",
+    "pattern": r"^([1-9][0-9]{0,5}(\.[0-9]+)?Mi|[1-9][0-9]{1,5}(\.[0-9]+)?M|[1-9][0-9]{0,2}(\.[0-9]+)?Gi?)$",
+}
+"""All of them are from 1Mi to 1Ti, as the flag wants it: a pod with another one would start again and again."""
 _QUANTITY: Final = {"type": "string", "pattern": r"^(none|[0-9]+(\.[0-9]+)?(m|[KMGT]i?)?)$"}
 _NAMES: Final = {
     "type": "array",
@@ -141,7 +145,7 @@ def _gateway() -> dict[str, Any]:
         tls=_object(secrets=_NAMES, port=_PORT),
         proxyProtocolFrom=_LINES,
         wakeNamespaces=_NAMES,
-        bodyMemory=_SIZE,
+        bodyMemory=_MEMORY,
     )
 
 

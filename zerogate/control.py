@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from zerogate.errors import ZerogateError
+from zerogate.errors import UNREADABLE, ZerogateError
 
 PROTOCOL: Final = b"zerogate-control/1"
 BEAT_S: Final = 5.0
@@ -70,7 +70,7 @@ def read_terms(text: bytes) -> Terms:
     """Raises ControlError."""
     try:
         terms = _terms.decode(text)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise ControlError(f"the sidecar said what has no meaning here: {error}") from error
     if not all(0 <= number <= MOST for number in (terms.allowance, terms.limit, terms.most)):
         raise ControlError(f"the sidecar spoke of numbers that are not from 0 to {MOST}")
@@ -81,7 +81,7 @@ def read_demand(text: bytes) -> Demand:
     """Raises ControlError."""
     try:
         demand = _demand.decode(text)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise ControlError(f"the gateway said what has no meaning here: {error}") from error
     if not (0 <= demand.waiting <= MOST and 0 <= demand.in_flight <= MOST):
         raise ControlError(f"the gateway spoke of a number that is not from 0 to {MOST}")

@@ -10,11 +10,16 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
+from typing import Final
 
 import msgspec
 
 _SHOWN = 60
 """Signs of a wrong value that an error repeats: enough to find it, too few to fill a terminal."""
+
+
+UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises for bytes that somebody else wrote: of no meaning, no UTF-8, nested deeper than the stack is."""
 
 
 def shown(value: object, *, longest: int = _SHOWN) -> str:

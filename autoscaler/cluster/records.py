@@ -17,6 +17,7 @@ import msgspec
 
 from autoscaler.decision import Pin
 from autoscaler.status import Saved
+from zerogate.errors import UNREADABLE
 from zerogate.kube.keys import RECORDS, REPLICAS
 from zerogate.kube.pins import PIN, read_pin
 from zerogate.kube.times import wall_time
@@ -63,7 +64,7 @@ def saved_of(notes: Notes) -> Saved:
     pin = pin_of(notes)
     try:
         learned = msgspec.json.decode((notes or {}).get(LEARNED, "{}"), type=_Learned)
-    except msgspec.MsgspecError:
+    except UNREADABLE:
         learned = _Learned()
     numbers = (*learned.boots_s, learned.run_s, learned.runs)
     if any(not 0.0 <= number < 1e9 for number in numbers):

@@ -12,7 +12,7 @@ import msgspec
 
 from autoscaler.identity import Refused
 from zerogate.clock import now, wall
-from zerogate.errors import shown
+from zerogate.errors import UNREADABLE, shown
 from zerogate.kube.client import KubeClient
 from zerogate.kube.decoding import decode
 from zerogate.kube.errors import Asked
@@ -115,5 +115,5 @@ def expires_in_s(token: str, wall_s: float) -> float:
         claims: Any = msgspec.json.decode(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
         ends_at = float(claims["exp"])
         return min(max(ends_at - wall_s, LEAST_S), ends_at - float(claims.get("iat", wall_s)))
-    except (IndexError, KeyError, TypeError, ValueError, msgspec.MsgspecError):
+    except (*UNREADABLE, IndexError, KeyError, TypeError, ValueError):
         return REMEMBERED_S

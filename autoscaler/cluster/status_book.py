@@ -11,6 +11,7 @@ from typing import Final
 import msgspec
 
 from autoscaler.status import ServiceState
+from zerogate.errors import UNREADABLE
 from zerogate.kube.times import second_time
 
 EACH_S: Final = 60.0
@@ -48,7 +49,7 @@ def is_news(status: Status, noted: str | None) -> bool:
     """Whether what stands on the object says something else."""
     try:
         return noted is None or msgspec.json.decode(noted, type=Status).gist != status.gist
-    except msgspec.MsgspecError:
+    except UNREADABLE:
         return True
 
 

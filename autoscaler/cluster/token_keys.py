@@ -9,11 +9,10 @@ import logging
 from collections.abc import Callable
 from typing import Final
 
-import msgspec
-
 from autoscaler.cluster.tokens import UNKNOWN, Claims, Issuer, Said, claims_of, read_issuer
 from autoscaler.words import count
 from zerogate.clock import now, wall
+from zerogate.errors import UNREADABLE
 from zerogate.kube.client import KubeClient
 from zerogate.kube.errors import Asked, Forbidden, KubeError, NotFound
 
@@ -71,7 +70,7 @@ class TokenKeys:
         try:
             discovery = await self._ask(DISCOVERY, "application/json")
             self._issuer = read_issuer(discovery, await self._ask(KEYS, _JWKS))
-        except (KubeError, msgspec.MsgspecError, ValueError) as error:
+        except (KubeError, *UNREADABLE, ValueError) as error:
             if isinstance(error, Forbidden | NotFound):
                 self._issuer = None
             self._say(

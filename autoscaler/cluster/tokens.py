@@ -18,6 +18,8 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
+from zerogate.errors import UNREADABLE
+
 MOST_KEYS: Final = 64
 """A server has two or three: the one it signs with, and those it has signed with."""
 _LEAST_RSA_BITS: Final = 2048
@@ -114,7 +116,7 @@ class _Body(msgspec.Struct, frozen=True):
 def read_issuer(discovery: bytes, jwks: bytes) -> Issuer:
     """Of what the server says at `/.well-known/openid-configuration` and `/openid/v1/jwks`.
 
-    Keys that are of no use here are left out. Raises msgspec.MsgspecError and ValueError where it says something else.
+    Keys that are of no use here are left out. Raises UNREADABLE and ValueError where it says something else.
     """
     name = msgspec.json.decode(discovery, type=_Discovery).issuer
     found = {one.kid: key for one in msgspec.json.decode(jwks, type=_Jwks).keys if (key := _key(one)) is not None}
@@ -133,7 +135,7 @@ def claims_of(token: str, issuer: Issuer, audience: str, wall_s: float) -> Claim
         if not key.is_by(_decoded(signature), said.encode("ascii")):
             return FORGED
         claims = msgspec.json.decode(_decoded(body), type=_Body)
-    except (msgspec.MsgspecError, ValueError):
+    except (*UNREADABLE, ValueError):
         return UNKNOWN
     return _judged(claims, issuer, audience, wall_s)
 

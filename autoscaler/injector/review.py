@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
-from zerogate.errors import ZerogateError
+from zerogate.errors import UNREADABLE, ZerogateError
 
 API_VERSION: Final = "admission.k8s.io/v1"
 _LONGEST_WARNING: Final = 256
@@ -68,7 +68,7 @@ def read_review(body: bytes) -> Request:
     """The request in a review. Raises MalformedReviewError."""
     try:
         review = _DECODER.decode(body)
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         raise MalformedReviewError(f"This is not an admission review: {error}.") from error
     if review.api_version != API_VERSION:
         raise MalformedReviewError(f"This is a review of another version than {API_VERSION}.")

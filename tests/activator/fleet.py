@@ -13,6 +13,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 from activator.hold import Hold
 from activator.links import Links
+from activator.tries import Newcomers
 from tests.queueproxy.world import Program, ended, start_sidecar, start_stub
 from tests.zerogate.http.rig import LONGEST_S, Clients
 from zerogate.clock import now
@@ -34,7 +35,9 @@ class Gateway:
         self.nursery = Nursery()
         chance = random.Random(name)
         self.hold = Hold("chat", policy, self, choose=chance.randrange, call_later=loop.call_later, clock=now)
-        self.links = Links(self.hold, name, sweep=self.sweep, nursery=self.nursery, jitter=chance.random)
+        self.links = Links(
+            self.hold, name, sweep=self.sweep, nursery=self.nursery, jitter=chance.random, newcomers=Newcomers()
+        )  # fmt: skip
         sock = bind(Address("127.0.0.1", 0), what="listen")
         self.port = int(sock.getsockname()[1])
         self.listener = Listener(Server(self.hold.place, self.sweep), sock)

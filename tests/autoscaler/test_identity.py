@@ -30,7 +30,7 @@ def test_a_source_is_named_and_limited_by_its_token(hello: Hello, identity: Iden
     [
         (Hello("chat-7", "i", "gateway"), POD, "may report team-a/chat as a sidecar, and not as gateway"),
         (Hello("chat-7", "i", "activator"), POD, "may report team-a/chat as a sidecar, and not as activator"),
-        (Hello("chat-7", "i", "sidecar", service="team-b/chat"), POD, "may report team-a/chat, and not team-b/chat"),
+        (Hello("chat-7", "i", "sidecar", service="team-b/chat"), POD, 'may report team-a/chat, and not "team-b/chat"'),
         (Hello("", "i", "gateway"), GATEWAY, "1 to 253"),
         (Hello("x" * 254, "i", "gateway"), ANYBODY, "1 to 253"),
         (Hello("x", "", "gateway"), ANYBODY, "1 to 253"),

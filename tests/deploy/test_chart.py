@@ -120,6 +120,10 @@ def test_large_numbers_in_the_policy_stay_whole() -> None:
         ({"autoscaler": {"replicas": 0}}, "/autoscaler/replicas"),
         ({"activator": {"ports": {"first": 80}}}, "/activator/ports/first"),
         ({"networkPolicy": {"adminFrom": [{}]}}, "/networkPolicy/adminFrom"),
+        ({"gateway": {"bodyMemory": "512"}}, "/gateway/bodyMemory"),
+        ({"gateway": {"bodyMemory": "10T"}}, "/gateway/bodyMemory"),
+        ({"activator": {"enabled": True, "ports": {"first": 25000}}}, "activator.ports: 25000 to 24999"),
+        ({"activator": {"enabled": True, "ports": {"first": 8000, "last": 9000}}}, "without 8081"),
     ],
     ids=lambda each: each if isinstance(each, str) else "",
 )

@@ -45,6 +45,22 @@ def test_without_any_builder_it_says_what_is_missing(programs: Path, capsys: pyt
     )
 
 
+def test_a_builder_that_is_asked_for_and_not_here_is_said(programs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    put(programs, "docker", "exit 0")
+    assert build_image.main(["--with", "podman"]) == 1
+    assert capsys.readouterr().err.startswith("podman is not installed.")
+
+
+def test_a_docker_whose_daemon_never_answers_is_passed_over(
+    programs: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(build_image, "_ANSWER_S", 0.2)
+    put(programs, "docker", "exec /bin/sleep 30")
+    put(programs, "buildah", '[ "$1" = info ] || echo "built"')
+    assert build_image.main([]) == 0
+    assert "built" in capfd.readouterr().out
+
+
 def test_the_builders_failure_is_ours(programs: Path) -> None:
     put(programs, "podman", '[ "$1" = info ] || exit 7')
     assert build_image.main(["--with", "podman"]) == 7

@@ -37,6 +37,7 @@ def test_fields_of_a_later_version_are_left_alone() -> None:
         b'{"waiting":1.5,"in_flight":0}',
         b'{"waiting":1000001,"in_flight":0}',
         b'{"waiting":0,"in_flight":"1"}',
+        b'{"waiting":0,"in_flight":0,"later":' + b"[" * 4000,
     ],
 )
 def test_a_demand_without_meaning_is_refused(text: bytes) -> None:
@@ -49,6 +50,11 @@ def test_terms_beyond_their_bounds_are_refused(allowance: int) -> None:
     text = b'{"ready":true,"detail":"","allowance":%d,"limit":4,"most":4}' % allowance
     with pytest.raises(ControlError):
         read_terms(text)
+
+
+def test_terms_that_are_no_text_are_refused() -> None:
+    with pytest.raises(ControlError):
+        read_terms(b'{"ready":true,"detail":"\xff","allowance":1,"limit":4,"most":4}')
 
 
 def test_however_long_the_reason_is_the_line_stays_within_its_bound() -> None:

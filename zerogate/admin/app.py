@@ -20,7 +20,7 @@ from zerogate.admin.guard import refusal
 from zerogate.admin.openapi import COUNT, FOLLOW, LINES, OPERATIONS, Parameter, document_text
 from zerogate.admin.problems import MalformedRequestError, RefusedRequestError, UnknownServiceError, problem_of
 from zerogate.admin.tail import Tail
-from zerogate.errors import ZerogateError
+from zerogate.errors import UNREADABLE, ZerogateError
 from zerogate.exposition import Dialect, preferred
 from zerogate.slices import Pace
 
@@ -227,7 +227,7 @@ async def _body(request: web.Request, kind: type[T]) -> T:
         raise MalformedRequestError(f"The body is {request.content_type}; send application/json.")
     try:
         return msgspec.json.decode(await request.read(), type=kind)
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         raise MalformedRequestError(f"The body cannot be read: {error}.") from error
 
 

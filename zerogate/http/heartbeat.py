@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
-from zerogate.errors import Refusal
+from zerogate.errors import UNREADABLE, Refusal
 from zerogate.http.answers import render
 from zerogate.http.heads import Field, RequestHead, ResponseHead, field_of
 from zerogate.http.memory import BufferMemory
@@ -53,7 +53,7 @@ def asks_for_stream(head: RequestHead, body: list[bytes] | None) -> bool:
         return False
     try:
         return msgspec.json.decode(b"".join(body), type=_Asked).stream is True
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return False
 
 

@@ -67,7 +67,10 @@ def _decoder(shape: Any) -> msgspec.json.Decoder[Any]:
 
 def decode(data: bytes | msgspec.Raw, shape: type[S]) -> S:
     """One object. `msgspec.DecodeError` (of which `ValidationError` is one) where it is not of that shape."""
-    decoded: S = _decoder(cast("Any", shape)).decode(data)
+    try:
+        decoded: S = _decoder(cast("Any", shape)).decode(data)
+    except (UnicodeDecodeError, RecursionError) as error:
+        raise msgspec.DecodeError(str(error)) from error
     return decoded
 
 

@@ -10,6 +10,7 @@ from typing import Final
 
 import msgspec
 
+from zerogate.errors import UNREADABLE
 from zerogate.kube.keys import RECORDS
 from zerogate.kube.times import second_time, wall_time
 
@@ -35,6 +36,6 @@ def read_pin(noted: str) -> Pin | None:
         pin = msgspec.json.decode(noted, type=Pin)
         if pin.until is not None:
             wall_time(pin.until)
-    except (msgspec.DecodeError, ValueError):
+    except (*UNREADABLE, ValueError):
         return None
     return None if pin.replicas is not None and not 0 <= pin.replicas < 1_000_000 else pin

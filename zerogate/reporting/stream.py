@@ -63,6 +63,8 @@ LONGEST_APPOINTMENT_S: Final = 30.0
 """Whoever says when to come again."""
 _LATE_S: Final = 0.1
 """At random, for those that were told the same."""
+_MOST_SHOWN: Final = 300
+"""Signs of a reason in the log; an autoscaler's own are a sentence."""
 SLICE: Final = 128
 """Messages in one callback, a few microseconds each: a loop that carries traffic stays smooth, whatever comes."""
 _LASTED_S: Final = 10.0
@@ -86,6 +88,11 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     name: str = ""
     """What its certificate has to be for."""
     key: "Key | None" = None
+
+
+def _one_line(reason: str) -> str:
+    """It may be anybody who says so."""
+    return "".join(sign if sign.isprintable() else " " for sign in reason[:_MOST_SHOWN])
 
 
 class Stream:
@@ -270,7 +277,7 @@ class Stream:
     def _make_appointment(self, message: TurnedAway) -> None:
         if message.is_passing and message.come_again_s > 0.0:
             self._come_again_s = min(max(message.come_again_s, FIRST_PAUSE_S), LONGEST_APPOINTMENT_S)
-        self._say(f"the autoscaler at {self.address} takes no reports from here: {message.reason}")
+        self._say(f"the autoscaler at {self.address} takes no reports from here: {_one_line(message.reason)}")
 
     def on_writable(self, can_write: bool) -> None:
         """The autoscaler has stopped or begun to read."""

@@ -15,7 +15,7 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
-from zerogate.errors import ZerogateError
+from zerogate.errors import UNREADABLE, ZerogateError
 from zerogate.stats import Stat
 
 PREAMBLE: Final = b"zerogate-stats/1\n"
@@ -208,7 +208,7 @@ def read_from_source(body: bytes) -> FromSource:
     """Raises WireError."""
     try:
         return _from_source.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         raise WireError(f"the source said what has no meaning here: {error}") from error
 
 
@@ -216,7 +216,7 @@ def read_to_source(body: bytes) -> ToSource:
     """Raises WireError."""
     try:
         return _to_source.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         raise WireError(f"the autoscaler said what has no meaning here: {error}") from error
 
 

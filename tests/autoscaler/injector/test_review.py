@@ -16,7 +16,17 @@ def test_a_review_is_read_as_the_api_server_writes_it() -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"{}", b"[]", b'{"request": {}}', b"\xff", posted({}).replace(b"/v1", b"/v1beta1")]
+    "body",
+    [
+        b"",
+        b"{}",
+        b"[]",
+        b'{"request": {}}',
+        b"\xff",
+        b'{"apiVersion": "\xff"}',
+        b'{"a": ' + b"[" * 50_000,
+        posted({}).replace(b"/v1", b"/v1beta1"),
+    ],
 )
 def test_what_is_no_review_is_refused(body: bytes) -> None:
     with pytest.raises(MalformedReviewError, match="This is"):

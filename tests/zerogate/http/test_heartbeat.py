@@ -100,13 +100,27 @@ def test_an_answer_that_is_not_the_stream_which_was_begun_arrives_as_an_error_ev
         (b'{"stream": false}', None),
         (b'{"stream": "true"}', None),
         (b'{"stream": true', None),
+        (b'{"stream": "\xff"}', None),
+        (b'{"stream": ' + b"[" * 5000, None),
         (CHAT, request("POST", body=len(CHAT), content_type="text/plain")),
         (CHAT, request("POST", body=len(CHAT), content_type="application/json", content_encoding="gzip")),
         (b'{"stream": true, "x": "%b"}' % (b"x" * PEEKED_BYTES), None),
         (b"", request("GET", accept="text/html")),
         (b"", WEBSOCKET),
     ],
-    ids=["none", "false", "a-string", "broken", "not-json", "compressed", "large", "a-page", "a-websocket"],
+    ids=[
+        "none",
+        "false",
+        "a-string",
+        "broken",
+        "no-text",
+        "deep",
+        "not-json",
+        "compressed",
+        "large",
+        "a-page",
+        "a-websocket",
+    ],
 )
 def test_who_does_not_ask_for_a_stream_waits_in_silence(body: bytes, head: RequestHead | None) -> None:
     sides = Sides()

@@ -2,6 +2,7 @@
 
 import json
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -25,6 +26,12 @@ def test_a_line_without_an_end_is_refused() -> None:
     lines.feed(b"x" * 100)
     with pytest.raises(ValueError, match="longer than 100"):
         lines.feed(b"x")
+
+
+@pytest.mark.parametrize("data", [b'{"metadata": {"name": "\xff"}}', b'{"spec": {"later": ' + b"[" * 50_000])
+def test_what_is_no_text_or_too_deep_is_one_object_that_cannot_be_read(data: bytes) -> None:
+    with pytest.raises(msgspec.DecodeError):
+        decode(data, Pod)
 
 
 def test_what_is_null_or_missing_has_its_default() -> None:

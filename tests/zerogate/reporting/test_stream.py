@@ -11,7 +11,7 @@ from tests.zerogate.http.rig import replica
 from zerogate.clock import now
 from zerogate.reporting import stream as streams
 from zerogate.reporting.proof import MASTER_BYTES, NONCE_BYTES, Session, new_key
-from zerogate.reporting.stream import LONGEST_APPOINTMENT_S, SLICE, Asked, Stream
+from zerogate.reporting.stream import FIRST_PAUSE_S, LONGEST_APPOINTMENT_S, SLICE, Asked, Stream
 from zerogate.reporting.wire import (
     PROVEN_PREAMBLE,
     Ack,
@@ -142,6 +142,24 @@ async def test_nobody_is_kept_away_for_longer_than_there_are_appointments(monkey
     door = Door(frame(TurnedAway("full", is_passing=True, come_again_s=float("inf"))))
     async with visiting(door), asyncio.timeout(10):
         assert await door.is_welcome.wait()
+
+
+@pytest.mark.parametrize("come_again_s", [float("nan"), float("-inf"), -5.0, 0.0, 1e-9])
+async def test_an_absurd_appointment_is_none_and_the_next_try_is_not_at_once(come_again_s: float) -> None:
+    door = Door(frame(TurnedAway("full", is_passing=True, come_again_s=come_again_s)), open_from=4)
+    async with visiting(door), asyncio.timeout(10):
+        assert await door.is_welcome.wait()
+    assert door.visits_s[-1] - door.visits_s[0] >= FIRST_PAUSE_S
+
+
+async def test_what_anybody_says_of_why_is_one_short_line_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    door = Door(frame(TurnedAway("no\nautoscaler: all is well\x1b[2J" + "x" * 10_000, is_passing=True)))
+    async with visiting(door), asyncio.timeout(10):
+        assert await door.is_welcome.wait()
+    (line,) = [record.getMessage() for record in caplog.records if "takes no reports" in record.getMessage()]
+    assert line.isprintable()
+    assert len(line) < 400
 
 
 async def test_what_follows_the_proof_in_one_packet_is_understood() -> None:

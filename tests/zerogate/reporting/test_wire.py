@@ -1,5 +1,7 @@
 """Frames and messages: what is said is what is read, whatever the pieces; and nothing is longer than it may be."""
 
+from collections.abc import Callable
+
 import msgspec
 import pytest
 from hypothesis import given
@@ -8,6 +10,7 @@ from hypothesis import strategies as st
 from zerogate.meter import Meter
 from zerogate.reporting.wire import (
     MOST_BYTES,
+    MOST_BYTES_OF_ONE,
     MOST_READINGS,
     Ack,
     Beat,
@@ -123,6 +126,19 @@ def test_what_has_no_meaning_is_a_wire_error_and_nothing_else(body: bytes) -> No
         except WireError:
             continue
         assert isinstance(message, messages)
+
+
+@pytest.mark.parametrize(
+    ("read", "known"),
+    [(read_from_source, [0, "chat-1", "a1", "sidecar", "", "chat"]), (read_to_source, [12, "No.", True, 0.0])],
+)
+def test_what_is_nested_deeper_than_anybody_can_follow_is_a_wire_error_too(
+    read: Callable[[bytes], object], known: list[object]
+) -> None:
+    body = bytearray(msgspec.msgpack.encode([*known, None]))
+    body[-1:] = b"\x91" * (MOST_BYTES_OF_ONE - len(body))
+    with pytest.raises(WireError):
+        read(bytes(body))
 
 
 def test_a_newer_source_may_say_more_than_is_known() -> None:
