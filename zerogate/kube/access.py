@@ -111,6 +111,7 @@ async def by_kubeconfig(path: Path | None = None, *, context: str | None = None)
     """
     from kubernetes_asyncio.client.configuration import Configuration
     from kubernetes_asyncio.config import ConfigException, load_kube_config
+    from yaml import YAMLError
 
     settings: Any = Configuration()
 
@@ -121,9 +122,15 @@ async def by_kubeconfig(path: Path | None = None, *, context: str | None = None)
 
     try:
         loader = await load()
-    except (ConfigException, OSError, ValueError, KeyError, TypeError) as error:
+    except (ConfigException, OSError, YAMLError, ValueError, LookupError, TypeError, AttributeError) as error:
         where = f"the kubeconfig {path}" if path else "KUBECONFIG or ~/.kube/config"
-        raise MachineError(f"No way into a cluster by {where}: {error}") from error
+        if isinstance(error, ConfigException | OSError):
+            why = str(error)
+        elif isinstance(error, YAMLError):
+            why = f"it is not YAML: {' '.join(str(error).split())}."
+        else:
+            why = "it is YAML, and not a kubeconfig. `kubectl config view` shows what one has to say."
+        raise MachineError(f"No way into a cluster by {where}: {why}") from error
 
     def token() -> str:
         return str(settings.api_key.get("BearerToken", "")).removeprefix("Bearer ")

@@ -66,11 +66,19 @@ def test_a_pod_without_a_token_is_told_so(tmp_path: Path) -> None:
 
 
 @pytest.mark.may_block("the first kubeconfig imports kubernetes_asyncio")
-@pytest.mark.parametrize("text", ["", "clusters: 5", "current-context: a\ncontexts: []\nclusters: []\nusers: []"])
-async def test_a_wrong_kubeconfig_is_said_without_a_traceback(tmp_path: Path, text: str) -> None:
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "not a kubeconfig"), ("- 1", "not a kubeconfig"), ("{", "it is not YAML"), ("\0", "it is not YAML"),
+        ("clusters: 5", "not a kubeconfig"), ("a: b", "current-context"),
+        ("current-context: a\ncontexts: 3\nclusters: []\nusers: []", "not a kubeconfig"),
+        ("current-context: a\ncontexts: []\nclusters: []\nusers: []", "contexts"),
+    ],
+)  # fmt: skip
+async def test_a_wrong_kubeconfig_is_said_without_a_traceback(tmp_path: Path, text: str, words: str) -> None:
     path = tmp_path / "config"
     path.write_text(text)
-    with pytest.raises(MachineError, match="No way into a cluster by the kubeconfig"):
+    with pytest.raises(MachineError, match=f"No way into a cluster by the kubeconfig .*{words}"):
         await by_kubeconfig(path)
     with pytest.raises(MachineError, match="No way into a cluster by the kubeconfig"):
         await by_kubeconfig(tmp_path / "absent")
