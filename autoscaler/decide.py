@@ -141,10 +141,11 @@ def _demand(
     """What traffic asks for in the end. What is over never wakes a service: from zero only a request does."""
     traffic, replicas_now = observation.traffic, observation.replicas
     is_active = bool(traffic.held or traffic.in_flight)
-    # the idle timeout keeps what runs; where all of it has died, or never came up, there is nothing to keep
+    # the idle timeout keeps what runs; where all of it has died, or never came up, there is nothing to keep. What is
+    # only not ready may come back: a whole node's pods are called so when nobody has heard of it for 40 s
     none_starts = replicas_now.starting <= replicas_now.overdue
     is_known = traffic.is_fresh and traffic.is_settled and not observation.is_behind
-    is_gone = none_starts and not replicas_now.ready and is_known
+    is_gone = none_starts and not replicas_now.ready and not replicas_now.draining and is_known
     if not is_active and (memory.granted == 0 or is_gone):
         return _Voice(candidate=Candidate(Ask.IDLE, 0, _why_nothing(replicas_now)))
     if zero.is_allowed:

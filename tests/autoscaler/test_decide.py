@@ -266,6 +266,15 @@ def test_what_the_cluster_has_not_shown_yet_is_unknown_and_not_gone(replicas: di
     assert once(Policy(), behind, granted(0)).desired == 0, "nothing was asked for"
 
 
+def test_replicas_that_are_only_not_ready_any_more_are_not_gone() -> None:
+    """As all pods of a node are called when the API server was away for longer than the node may be silent."""
+    between_two_requests = quiet(since_byte_s=0.1)
+    policy = Policy(max_replicas=4, idle_timeout_s=15.0)
+    assert once(policy, seen(between_two_requests, draining=4), granted(4)).desired > 0
+    assert once(policy, seen(between_two_requests), granted(4)).desired == 0, "these are gone"
+    assert once(policy, seen(quiet(since_byte_s=900.0), draining=4), granted(4)).desired == 0, "idle all the same"
+
+
 def test_a_replica_that_goes_because_it_never_came_is_said_to() -> None:
     decision = once(Policy(), seen(quiet(since_byte_s=0.0), starting=1, overdue=1))
     assert decision.why == "nothing is held, and 1 replica did not get ready within start-timeout"

@@ -10,10 +10,14 @@ from http.client import HTTPConnection
 
 import pytest
 
+from tests.deploy.chart import SYSTEM
 from tests.kubernetes.harness.node import Node
 from tests.kubernetes.harness.processes import until
 from tests.kubernetes.release import installed
 from tests.kubernetes.whole import ALL, LONG_S, Answered, Model, Stream, Whole, ask, watched
+from zerogate.clock import wall
+from zerogate.kube.peers import BEFORE_S
+from zerogate.kube.times import wall_time
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -21,7 +25,17 @@ pytestmark = pytest.mark.timeout(600)
 @pytest.fixture(scope="module")
 def whole(node: Node, helm: None) -> Iterator[Whole]:
     with installed(node, ALL), watched(node) as numbers:
-        yield Whole(node, numbers)
+        it = Whole(node, numbers)
+        until(lambda: _youngest_ran_s(it) > BEFORE_S + 1, within_s=LONG_S, what="gateways that were there before")
+        yield it
+
+
+def _youngest_ran_s(whole: Whole) -> float:
+    """For how long the gateway has run that was started last: one that is younger than a pod has no slot of it."""
+    pods = [whole.cluster.get(f"/api/v1/namespaces/{SYSTEM}/pods/{name}") for name in whole.pods("gateway")]
+    states = [state["state"] for pod in pods for state in pod["status"]["containerStatuses"]]
+    started = [wall_time(state["running"]["startedAt"]) for state in states]
+    return wall() - max(started)
 
 
 @pytest.fixture
