@@ -37,22 +37,19 @@ class MoveTargets(msgspec.Struct, frozen=True):
 class Taken:
     """See the module's text."""
 
-    __slots__ = ("_is_moving", "_move_at_s", "_name_again_s", "_retry_at_s", "front", "stands")
+    __slots__ = ("_is_let_go", "_is_moving", "_move_at_s", "_name_again_s", "_retry_at_s", "front", "stands")
 
     def __init__(self, front: Front) -> None:
         self.front = front
         self.stands: dict[str, Stand] = {}
         """By family; of one that its Service no longer has until nothing of it is left."""
+        self._is_let_go = False
+        """Its Service is no front any more."""
         self._is_moving = False
         """Target ports are being written."""
         self._move_at_s = 0.0
         """When those that are due may be; 0: none are."""
         self._retry_at_s = self._name_again_s = 0.0
-
-    @property
-    def is_wanted(self) -> bool:
-        """The takeover is not to end."""
-        return any(not stand.is_leaving for stand in self.stands.values())
 
     @property
     def present(self) -> list[Stand]:
@@ -69,6 +66,7 @@ class Taken:
         self, ports: tuple[int, ...], slices: SliceBook, now_s: float, *, settle_s: float, heads: bool
     ) -> None:
         """Answer on these ports. `heads`: the workload heads for zero."""
+        self._is_let_go = False
         for family in [family for family in self.stands if family not in self.front.families]:
             self.stands[family].retire(now_s)
         for family in self.front.families:
@@ -83,6 +81,7 @@ class Taken:
 
     def let_go(self, service: Service, now_s: float) -> None:
         """It is no front any more. Its slices go when its targets are what they were."""
+        self._is_let_go = True
         if not moves_to_number(service) and not self._is_moving:
             for stand in self.stands.values():
                 stand.retire(now_s)
@@ -126,7 +125,7 @@ class Taken:
         return MoveTargets(service, moves)
 
     def _moves(self, service: Service, named: Collection[bool] | None) -> tuple[Move, ...]:
-        if named is None or not self.is_wanted:
+        if named is None or self._is_let_go:
             return moves_to_number(service)
         if all(named):
             return moves_to_name(self.front)

@@ -18,7 +18,7 @@ from zerogate.kube.all_fronts import fronts_among, happening_of, sentence_of
 from zerogate.kube.catalog import Managed
 from zerogate.kube.event_book import Happening
 from zerogate.kube.fronts import Front, Refused, has_name, moves_to_number
-from zerogate.kube.objects import EndpointSlice, Key, Pod, Service
+from zerogate.kube.objects import EndpointSlice, Key, Pod, Service, ServiceSpec
 from zerogate.kube.port_ledger import Claim, PortLedger
 from zerogate.kube.slice_book import SliceBook, is_ours, service_key
 from zerogate.kube.taken import MoveTargets, Taken, claims_of, left_behind
@@ -197,7 +197,7 @@ class TakeoverBook:
 
     def on_service(self, old: Service | None, new: Service | None) -> None:
         """A Service has changed."""
-        if old is None or new is None or old.spec != new.spec or old.metadata.annotations != new.metadata.annotations:
+        if old is None or new is None or _gist(old) != _gist(new):
             self.plan_whole()
 
     def on_slice(self, seen: EndpointSlice, new: EndpointSlice | None, now_s: float) -> None:
@@ -347,3 +347,8 @@ class TakeoverBook:
             for one in ones:
                 if one not in before.get(service, ()):
                     self._due.append(happening_of(self._workloads[service], one))
+
+
+def _gist(service: Service) -> tuple[str, ServiceSpec, Mapping[str, str] | None]:
+    """What of it matters here; another one under the same name may have come unseen."""
+    return service.metadata.uid, service.spec, service.metadata.annotations

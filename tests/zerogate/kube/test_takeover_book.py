@@ -8,6 +8,7 @@ from tests.zerogate.kube.pods import policy
 from tests.zerogate.kube.test_fronts import entry, service
 from zerogate.kube.catalog import Managed
 from zerogate.kube.event_book import Happening
+from zerogate.kube.fronts import TARGETS
 from zerogate.kube.objects import Key, Pod, PodTemplate, Service
 from zerogate.kube.port_ledger import REST_S
 from zerogate.kube.slice_book import SliceBook
@@ -180,6 +181,34 @@ def test_target_ports_are_written_once_at_a_time() -> None:
     assert Revisit(("ns", "llm"), 5.0) in leader.book.flush(2.0)
     leader.book.plan(("ns", "llm"))
     assert of(leader.book.flush(5.0), Retarget)
+
+
+def test_a_service_that_is_a_front_no_longer_gets_its_numbers_back_though_its_workload_is_still_taken_over() -> None:
+    leader = Leader(service({"port": 80, "targetPort": 8000}), ports=(20000, 20001))
+    (due,) = of(leader.book.flush(0.0), Retarget)
+    assert isinstance(due, Retarget)
+    due.taken.on_moved(due.move, 1.0)
+    record = {TARGETS: '{"80": 8000}'}
+    unfit = service({"port": 80, "targetPort": "zg-http"}, annotations=record, publishNotReadyAddresses=True)
+    (back,) = of(leader.show(unfit, 2.0), Retarget)
+    assert isinstance(back, Retarget)
+    assert back.move.is_back
+    assert not any(stand.is_leaving for stand in back.taken.stands.values()), "the numbers come back first"
+    back.taken.on_moved(back.move, 3.0)
+    leader.show(service({"port": 80, "targetPort": 8000}, publishNotReadyAddresses=True), 4.0)
+    assert all(stand.is_leaving for stand in back.taken.stands.values())
+
+
+def test_another_service_under_the_name_of_one_that_was_deleted_unseen_gets_slices_of_its_own() -> None:
+    before = service()
+    leader = Leader(before, ports=(20000, 20001))
+    leader.book.flush(0.0)
+    again = msgspec.structs.replace(before, metadata=msgspec.structs.replace(before.metadata, uid="another"))
+    leader.services[again.key] = again
+    leader.book.on_service(before, again)
+    leader.book.flush(1.0)
+    (taken,) = leader.book.taken_of("ns/llm")
+    assert taken.front.uid == "another"
 
 
 def test_a_service_goes_over_to_the_workload_that_it_selects_by_now() -> None:
