@@ -141,7 +141,6 @@ class Worker:
         self._nursery.start(self._reporting.run(), name="reports")
         if self._telling is not None:
             self._telling.start()
-        # what lives as long as the process is not worth looking at in every collection
         set_aside()
         self._channel.say(Ready())
         await self._told_to_leave.wait()

@@ -17,9 +17,9 @@ from zerogate.kinds import Choice, Duration, Fragment, Kind, Raw, wrong
 PREFIX: Final = "zerogate.dev/"
 """Of what people write."""
 RECORDS: Final = "state.zerogate.dev/"
+"""Of what zerogate writes."""
 REPLICAS: Final = f"{RECORDS}replicas"
 """How many replicas a workload asked for when it was put under zerogate."""
-"""Of what zerogate writes."""
 
 _NAME: Final = r"(?=[a-z0-9-]*[a-z])(?!.*--)[a-z0-9](?:[a-z0-9-]{0,13}[a-z0-9])?"
 """Of a container's port, as Kubernetes has it: at most 15 characters, a letter among them."""
