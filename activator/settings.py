@@ -12,14 +12,12 @@ import msgspec
 from zerogate.errors import DefinitionError, DefinitionErrors, shown
 from zerogate.flags import Option, Program, ip_and_port, read_values, whole
 from zerogate.kinds import Size
-from zerogate.kube.cluster_flags import KINDS, ExtraKind
+from zerogate.kube.cluster_flags import HOME, KINDS, ExtraKind
 from zerogate.reporting.targets import parse_targets
 from zerogate.role_flags import ACCESS_LOG, STATS_CA_FILE, STATS_TOKEN_FILE, admin_changes, drain_options
 from zerogate.runtime.interface import Address
 
 PROG: Final = "python -m activator"
-HOME: Final = "zerogate-system"
-"""zerogate's own namespace, where POD_NAMESPACE does not say another one."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,7 +8,6 @@ only module here that loads the adapter, and loaded only where there is a cluste
 import asyncio
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Final
 
 import msgspec
 
@@ -22,7 +21,7 @@ from zerogate.kube.cluster_flags import ExtraKind
 from zerogate.kube.extra_kinds import ExtraKinds
 from zerogate.kube.feed import Feed
 from zerogate.kube.objects import ENDPOINT_SLICES, EndpointSlice, Key, Pod
-from zerogate.kube.obstacles import Obstacle, is_present
+from zerogate.kube.obstacles import Obstacle
 from zerogate.kube.scaling import Scales
 from zerogate.kube.takeover import MANAGED_BY, MANAGER, WORKLOAD
 from zerogate.kube.waking import Waker
@@ -32,8 +31,6 @@ from zerogate.runtime.interface import Address, Trouble
 from zerogate.tasks import Nursery
 
 log = logging.getLogger(__name__)
-
-_ENDED: Final = ("Failed", "Succeeded")
 
 
 class Shown(msgspec.Struct, frozen=True, kw_only=True):
@@ -209,7 +206,7 @@ class View:
         found: dict[str, Address] = {}
         for pod in self._pods.get(service, {}).values():
             port = sidecar_port(pod)
-            if pod.status.pod_ip and pod.status.phase not in _ENDED and port is not None:
+            if pod.status.pod_ip and not pod.has_ended and port is not None:
                 found[pod.metadata.uid] = Address(pod.status.pod_ip, port)
         return found
 
@@ -219,7 +216,7 @@ class View:
         policy = self._policies[service]
         for pod in self._pods.get(service, {}).values():
             meta, port = pod.metadata, model_port(pod, asked)
-            if sidecar_port(pod) is None and port is not None and pod.is_ready and is_present(pod):
+            if sidecar_port(pod) is None and port is not None and pod.is_ready and pod.is_present:
                 limit = policy.concurrency_limit
                 yield BareReplica(
                     name=f"{meta.namespace}/{meta.name}", uid=meta.uid, address=Address(pod.status.pod_ip, port),

@@ -13,7 +13,6 @@ from activator.bare_replica import BareReplica
 from zerogate.http.upstream import ReplicaProtocol
 from zerogate.kube.catalog import Managed, model_port, sidecar_port
 from zerogate.kube.objects import Pod
-from zerogate.kube.obstacles import is_present
 from zerogate.kube.peers import Peer, Share, seconds, share
 from zerogate.policy import Policy
 from zerogate.runtime.interface import Address
@@ -119,7 +118,7 @@ class BareBook:
 
 def _bare(entry: Managed, pods: Iterable[Pod]) -> Iterator[tuple[Pod, Address]]:
     for pod in pods:
-        if pod.status.pod_ip and is_present(pod) and sidecar_port(pod) is None:
+        if pod.status.pod_ip and pod.is_present and sidecar_port(pod) is None:
             port = model_port(pod, entry.wanted.cluster.port)
             if port is not None:
                 yield pod, Address(pod.status.pod_ip, port)

@@ -21,7 +21,7 @@ from gateway.http_routes import nowhere, stand_ins, wish_of_route
 from gateway.route_table import Route
 from zerogate.kube.catalog import Managed, sidecar_port
 from zerogate.kube.objects import Pod, Workload
-from zerogate.kube.obstacles import Obstacle, is_present
+from zerogate.kube.obstacles import Obstacle
 from zerogate.kube.route_book import RouteReading
 from zerogate.policy import Policy
 from zerogate.runtime.interface import Address
@@ -218,5 +218,5 @@ def _addresses(pods: Mapping[str, Pod]) -> Iterator[Address]:
     """Of sidecars."""
     for pod in pods.values():
         port = sidecar_port(pod)
-        if pod.status.pod_ip and is_present(pod) and port is not None:
+        if pod.status.pod_ip and pod.is_present and port is not None:
             yield Address(pod.status.pod_ip, port)

@@ -52,8 +52,8 @@ def _rights() -> Iterable[str]:
     for role in ROLES:
         for right in rights_of(role):
             where = "home" if right.at_home else "all"
-            group = "paths" if right.resources[0].startswith("/") else right.group or "core"
-            yield (f"| {role} | {group} | {_resources(right)} | {', '.join(right.verbs)} | {where} | {right.why} |")
+            group = "paths" if right.is_path else right.group or "core"
+            yield f"| {role} | {group} | {_resources(right)} | {', '.join(right.verbs)} | {where} | {right.why} |"
     yield ""
 
 

@@ -45,8 +45,7 @@ def _row(right: Right) -> str:
     where = "own" if right.at_home else "all"
     if right.names:
         where += f": {_words(right.names)}"
-    is_path = right.resources[0].startswith("/")
-    group = "paths" if is_path else f"`{right.group}`" if right.group else "core"
+    group = "paths" if right.is_path else f"`{right.group}`" if right.group else "core"
     return f"| {group} | {_words(right.resources)} | {_words(right.verbs)} | {where} | {right.why} |"
 
 

@@ -14,6 +14,7 @@ from zerogate.flags import VARIABLE_PREFIX, Option
 
 IN_POD: Final = "in-pod"
 HOME: Final = "zerogate-system"
+"""zerogate's own namespace, where nobody says another one."""
 _NAME: Final = "[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _DOWNWARD: Final = ("POD_NAMESPACE", "POD_NAME")
 """What the downward API gives to a pod, and which flags these stand for by their names."""

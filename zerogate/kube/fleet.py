@@ -58,7 +58,7 @@ class Fleet:
                 is_bare=sidecar_port(pod) is None,
             )
             for name, pod in self._pods.items()
-            if not pod.metadata.is_deleting and pod.status.phase not in ("Failed", "Succeeded")
+            if pod.is_present
         ]
 
     def is_rolling(self) -> bool:

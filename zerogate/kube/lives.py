@@ -154,7 +154,7 @@ def _ended(pod: Pod) -> Ended | None:
         ended = _container_ended(status)
         if ended is not None:
             return ended
-    if pod.status.phase in ("Failed", "Succeeded"):
+    if pod.has_ended:
         what = _sentence(pod.status.reason or pod.status.phase, pod.status.message).rstrip(".")
         return Ended(cause=EndCause.CRASHED, detail=f"Pod {pod.metadata.name} ended: {what}.")
     return None

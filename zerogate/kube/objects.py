@@ -289,6 +289,16 @@ class Pod(Kind, frozen=True, kw_only=True):
         ready = condition(self.status.conditions, "Ready")
         return ready is not None and ready.status == "True"
 
+    @property
+    def has_ended(self) -> bool:
+        """Nothing in it runs any more, or will."""
+        return self.status.phase in ("Failed", "Succeeded")
+
+    @property
+    def is_present(self) -> bool:
+        """Requests may be meant for it: it has not ended and is not being deleted."""
+        return not self.has_ended and not self.metadata.is_deleting
+
 
 class Selector(Wire, frozen=True, kw_only=True):
     match_labels: dict[str, str] | None = None

@@ -13,7 +13,6 @@ from zerogate.kube.lives import never_starts, trouble_of
 from zerogate.kube.objects import Pod, Workload, condition
 from zerogate.runtime.interface import Trouble
 
-_ENDED: Final = ("Failed", "Succeeded")
 _NO_POD: Final = ""
 """In the place of a UID: pods that were not even made."""
 
@@ -42,7 +41,7 @@ class Obstacle:
 
     def look(self, pods: Iterable[Pod], workload: Workload | None, *, timeout_s: float, now_s: float) -> Trouble | None:
         """Why none gets ready; None where one is ready, or may well be yet, or none is wanted."""
-        present = [pod for pod in pods if is_present(pod)]
+        present = [pod for pod in pods if pod.is_present]
         said = {pod.metadata.uid: None if pod.is_ready else trouble_of(pod) for pod in present}
         given_up = {uid for pod in present if never_starts(pod) and (uid := pod.metadata.uid) not in self._been_ready}
         if not present and (refused := refused_pods(workload)):
@@ -74,11 +73,6 @@ def refused_pods(workload: Workload | None) -> str:
     if failure is None or failure.status != "True":
         return ""
     return failure.message or failure.reason
-
-
-def is_present(pod: Pod) -> bool:
-    """Whether requests may be meant for it: it has not ended and is not being deleted."""
-    return not pod.metadata.is_deleting and pod.status.phase not in _ENDED
 
 
 def _last_end(pod: Pod) -> str:

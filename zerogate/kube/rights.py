@@ -28,6 +28,11 @@ class Right(msgspec.Struct, frozen=True, kw_only=True):
     names: tuple[str, ...] = ()
     at_home: bool = False
 
+    @property
+    def is_path(self) -> bool:
+        """Whether it is about paths."""
+        return self.resources[0].startswith("/")
+
 
 class Workloads(msgspec.Struct, frozen=True):
     """A kind that is scaled."""
@@ -195,7 +200,7 @@ def _takes_over() -> Iterator[Right]:
 def steps_of(right: Right, home: str) -> Iterator[Step]:
     """Each single thing that a rule allows."""
     for full in right.resources:
-        resource, _, sub = (full, "", "") if full.startswith("/") else full.partition("/")
+        resource, _, sub = (full, "", "") if right.is_path else full.partition("/")
         for verb in right.verbs:
             for name in right.names or ("",):
                 yield Step(

@@ -136,7 +136,7 @@ class TakeoverBook:
     def on_pod(self, service: str, pod: Pod) -> None:
         """A pod of the service is new or looks different."""
         pods = self._named.setdefault(service, {})
-        if pod.metadata.is_deleting or pod.status.phase in ("Failed", "Succeeded"):
+        if not pod.is_present:
             self.on_pod_gone(service, pod.metadata.name)
         elif pods.get(pod.metadata.name) is not has_name(pod):
             pods[pod.metadata.name] = has_name(pod)
