@@ -5,27 +5,25 @@ a key. Until then it is told nothing, and nothing that it says is done.
 
 What is kept is names of services, never reports: reports are cumulative, so the present one says all that is missing.
 Nothing is written to an autoscaler that does not read. Owned by `zerogate.reporting.sender`, which decides what is
-said.
+said; how bytes become messages: `zerogate.reporting.connection`.
 """
 
 import asyncio
 import logging
 import os
-from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import msgspec
 
 from zerogate.clock import now
+from zerogate.reporting.connection import Connection
 from zerogate.reporting.wire import (
-    MOST_BYTES_OF_ONE,
     PREAMBLE,
     PROVEN_PREAMBLE,
     SILENCE_S,
     Ack,
     Challenge,
-    Frames,
     FromSource,
     Hello,
     Order,
@@ -43,7 +41,7 @@ from zerogate.reporting.wire import (
 from zerogate.runtime.interface import Address
 
 if TYPE_CHECKING:
-    from zerogate.reporting.proof import Key, Session
+    from zerogate.reporting.proof import Key
     from zerogate.reporting.trust import Trust
 
 log = logging.getLogger(__name__)
@@ -65,8 +63,6 @@ _LATE_S: Final = 0.1
 """At random, for those that were told the same."""
 _MOST_SHOWN: Final = 300
 """Signs of a reason in the log; an autoscaler's own are a sentence."""
-SLICE: Final = 128
-"""Messages in one callback, a few microseconds each: a loop that carries traffic stays smooth, whatever comes."""
 _LASTED_S: Final = 10.0
 """A stream that lasted so long did work: the next try is soon."""
 
@@ -114,7 +110,7 @@ class Stream:
         self._owner = owner
         self._jitter = jitter
         self._told_token = ""
-        self._connection: _Connection | None = None
+        self._connection: Connection | None = None
         self._is_refused = False
         self._come_again_s = 0.0
         self._said = ""
@@ -157,12 +153,12 @@ class Stream:
         finally:
             connection.abort()
             self._connection = None
-            self.is_open = self.can_write = False
+            self.on_lost()
 
-    async def _connect(self) -> "_Connection":
+    async def _connect(self) -> Connection:
         """Raises OSError, also where the other side is not who it should be."""
         asked = self._asked
-        connection = _Connection(self)
+        connection = Connection(self)
         if asked.trust is None:
             await self._dial(lambda: connection)
             return connection
@@ -187,7 +183,7 @@ class Stream:
         transport, _ = await loop.create_connection(protocol, self.address.host, self.address.port)
         return transport
 
-    async def _ask_for_proof(self, connection: "_Connection", key: "Key") -> None:
+    async def _ask_for_proof(self, connection: Connection, key: "Key") -> None:
         """Raises OSError where it is not proved."""
         from zerogate.reporting.proof import NONCE_BYTES
 
@@ -229,7 +225,7 @@ class Stream:
         connection.close()
         await asyncio.wait((connection.lost,), timeout=within_s)
 
-    def on_message(self, connection: "_Connection", body: bytes) -> None:
+    def on_message(self, connection: Connection, body: bytes) -> None:
         """The autoscaler spoke."""
         message = read_to_source(body)
         if self._asked.key is not None and connection.session is None:
@@ -249,7 +245,7 @@ class Stream:
             self._owner.on_welcome(self)
             self._owner.on_ack(self, 0, is_leading=message.leading)
 
-    def _on_unproven(self, connection: "_Connection", message: ToSource) -> None:
+    def _on_unproven(self, connection: Connection, message: ToSource) -> None:
         if isinstance(message, Proof) and not connection.proven.done():
             self._on_proof(connection, message)
         elif isinstance(message, TurnedAway):
@@ -259,7 +255,7 @@ class Stream:
         else:
             raise WireError("it speaks before it has proved to be an autoscaler")
 
-    def _on_proof(self, connection: "_Connection", message: Proof) -> None:
+    def _on_proof(self, connection: Connection, message: Proof) -> None:
         """At once: what follows in the same packet has a code already."""
         from zerogate.reporting.proof import Session
 
@@ -285,103 +281,11 @@ class Stream:
         if self.can_write:
             self._owner.on_writable(self)
 
+    def on_lost(self) -> None:
+        """Nothing can be said any more."""
+        self.is_open = self.can_write = False
+
     def _say(self, what: str) -> None:
         if what != self._said:
             self._said = what
             log.info("%s", what)
-
-
-class _Connection(asyncio.Protocol):
-    """One connection of a stream."""
-
-    def __init__(self, stream: Stream) -> None:
-        loop = asyncio.get_running_loop()
-        self.welcomed: asyncio.Future[None] = loop.create_future()
-        self.lost: asyncio.Future[None] = loop.create_future()
-        self.made: asyncio.Future[None] = loop.create_future()
-        """Connected, and with TLS proved."""
-        self.nonce = b""
-        """Ours, of the challenge."""
-        self.proven: asyncio.Future[None] = loop.create_future()
-        self.failure: Exception | None = None
-        self.session: Session | None = None
-        """Codes of messages, from the proof on."""
-        self.heard_s = now()
-        self._stream = stream
-        self._frames = Frames(MOST_BYTES_OF_ONE)
-        self._bodies: deque[bytes] = deque()
-        """Messages that are not dealt with yet; nothing is read meanwhile."""
-        self._transport: Any = None
-
-    def take_tls(self, _: Any) -> asyncio.Protocol:
-        """The handshake is done, and the other side's name is right."""
-        return self
-
-    def fail(self, _: Any, failure: Exception | None) -> None:
-        """There is no connection."""
-        self.failure = failure
-        self.connection_lost(failure)
-
-    def connection_made(self, transport: Any) -> None:
-        self._transport = transport
-        if not self.made.done():
-            self.made.set_result(None)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._stream.is_open = self._stream.can_write = False
-        if not self.lost.done():
-            self.lost.set_result(None)
-
-    def data_received(self, data: bytes) -> None:
-        self.heard_s = now()
-        try:
-            self._bodies.extend(self._frames.feed(data))
-        except WireError as error:
-            self._wrong(error)
-        self._deal()
-        if self._bodies:
-            self._transport.pause_reading()
-            asyncio.get_running_loop().call_soon(self._go_on)
-
-    def _deal(self) -> None:
-        """With a slice of what was said."""
-        try:
-            for _ in range(min(SLICE, len(self._bodies))):
-                body = self._bodies.popleft()
-                self._stream.on_message(self, body if self.session is None else self.session.open(body))
-        except WireError as error:
-            self._wrong(error)
-
-    def _go_on(self) -> None:
-        self._deal()
-        if self._transport.is_closing():
-            return
-        if self._bodies:
-            asyncio.get_running_loop().call_soon(self._go_on)
-        else:
-            self._transport.resume_reading()
-
-    def _wrong(self, error: WireError) -> None:
-        log.warning("the autoscaler at %s: %s", self._stream.address, error)
-        self._bodies.clear()
-        self.abort()
-
-    def pause_writing(self) -> None:
-        self._stream.on_writable(False)
-
-    def resume_writing(self) -> None:
-        self._stream.on_writable(True)
-
-    def say(self, framed: bytes, greeting: bytes = b"") -> None:
-        self.write(greeting + (framed if self.session is None else self.session.seal(framed)))
-
-    def write(self, data: bytes) -> None:
-        # uvloop raises where it is closed already, as it is when one is turned away at once
-        if not self._transport.is_closing():
-            self._transport.write(data)
-
-    def close(self) -> None:
-        self._transport.close()
-
-    def abort(self) -> None:
-        self._transport.abort()

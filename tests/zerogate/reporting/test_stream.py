@@ -10,8 +10,9 @@ import pytest
 from tests.zerogate.http.rig import replica
 from zerogate.clock import now
 from zerogate.reporting import stream as streams
+from zerogate.reporting.connection import SLICE
 from zerogate.reporting.proof import MASTER_BYTES, NONCE_BYTES, Session, new_key
-from zerogate.reporting.stream import FIRST_PAUSE_S, LONGEST_APPOINTMENT_S, SLICE, Asked, Stream
+from zerogate.reporting.stream import FIRST_PAUSE_S, LONGEST_APPOINTMENT_S, Asked, Stream
 from zerogate.reporting.wire import (
     PROVEN_PREAMBLE,
     Ack,
