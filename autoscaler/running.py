@@ -10,7 +10,6 @@ import logging
 import os
 import socket
 from collections.abc import Sequence
-from typing import Final
 
 from autoscaler.certificates import certificates_of
 from autoscaler.cluster.bypasses import Bypasses
@@ -20,6 +19,7 @@ from autoscaler.cluster.hands import LeadersHands
 from autoscaler.cluster.identities import CONFIRMERS, Identities
 from autoscaler.cluster.metrics import Process
 from autoscaler.cluster.notes import Notes
+from autoscaler.cluster.reporters import Reporters
 from autoscaler.cluster.route_notes import RouteNotes
 from autoscaler.cluster.services import Services
 from autoscaler.cluster.token_keys import TokenKeys
@@ -47,11 +47,10 @@ from zerogate.kube.feed import Feed, Together
 from zerogate.kube.hands import KubeHands
 from zerogate.kube.happenings import Happenings
 from zerogate.kube.leases import Leadership
-from zerogate.kube.objects import PODS, Key, Pod, Workload
+from zerogate.kube.objects import Key, Workload
 from zerogate.kube.runtime import KubernetesRuntime
 from zerogate.kube.scaling import Scales
 from zerogate.kube.takeovers import Takeovers
-from zerogate.kube.watching import Change, Watched
 from zerogate.loop_lag import LoopLag
 from zerogate.process import usage
 from zerogate.slices import Pace
@@ -59,13 +58,6 @@ from zerogate.tasks import Nursery
 from zerogate.version import version
 
 log = logging.getLogger("autoscaler")
-
-REPORTERS: Final = "app.kubernetes.io/component in (gateway,activator)"
-"""Labels of the pods in zerogate's own namespace that report every service."""
-_EXPECT_AT_ONCE: Final = 500
-"""Of ten thousand sources after a start, or of a list after a 410: about half a millisecond."""
-_EXPECT_AFTER_S: Final = 1.0
-"""Pods that come and go together make one list of who should report; silence counts from 15 s."""
 
 
 class RunningAutoscaler:
@@ -85,7 +77,6 @@ class RunningAutoscaler:
         self.webhook = self._webhook(access)
         self._begin_to_show()
         self.is_synced = False
-        self._is_expect_due = False
         self._leading: asyncio.Task[None] | None = None
 
     def _begin_to_write(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -124,7 +115,7 @@ class RunningAutoscaler:
         self.services = Services(
             self.runtime, self.autoscaler, self.coverage,
             workload_of=lambda service: self.feed.workload_of(service),
-            tell=self._tell, on_sources=self._expect_soon, on_hpa=self._on_hpa,
+            tell=self._tell, on_hpa=self._on_hpa,
         )  # fmt: skip
         self.token_keys = TokenKeys(self.client, audience=settings.audience)
         self.identities = Identities(
@@ -160,7 +151,10 @@ class RunningAutoscaler:
             home=settings.namespace, namespace=settings.watch, on_workload=self._on_workload,
             on_namespace=self.route_notes.mark,
         )  # fmt: skip
-        self.reporters = Watched(self.client, PODS, namespace=settings.namespace, labels=REPORTERS)
+        self.reporters = Reporters(
+            self.client, self.coverage, namespace=settings.namespace, heard=lambda: self.receiver.of_all,
+            expect=self.autoscaler.expect, on_holders=self.quiescer.set_holders,
+        )  # fmt: skip
         self.enabling = Enabling(
             self.client, is_leader=self.leadership.is_leader,
             is_managed=self._is_managed, is_floored=self._is_floored,
@@ -236,21 +230,21 @@ class RunningAutoscaler:
             Scales(self.client), self.feed, self.settings.kinds, on_silent=lambda why: log.error("%s", why)
         )  # fmt: skip
         await kinds.find()
-        self.reporters.start(self._on_reporter)
         if self.takeovers is not None:
             self.takeovers.start()
         if self.webhook is not None:
             await self.webhook.start()
         self.nursery.start(self.certificates.run(), name="certificates")
         await asyncio.gather(
-            self.feed.start(), self.reporters.wait_synced(), self.bypasses.start(), self.token_keys.fetch()
+            self.feed.start(), self.reporters.start(), self.bypasses.start(), self.token_keys.fetch()
         )  # fmt: skip
         self.nursery.start(self.token_keys.run(), name="keys of tokens")
         for number in range(CONFIRMERS):
             self.nursery.start(self.identities.confirm(), name=f"judgement of tokens {number}")
         self.nursery.start(self.route_notes.run(), name="status of routes")
         self.nursery.start(kinds.find_missing(), name="kinds that are missing")
-        self._expect()
+        await self.reporters.tell()
+        self.nursery.start(self.reporters.run(), name="who should report")
         await self.receiver.start(self._sock)
         self.is_synced = True
         self.leadership.start(self._on_leadership)
@@ -380,28 +374,6 @@ class RunningAutoscaler:
     def _is_floored(self, kind: str, key: Key) -> bool:
         entry = self.feed.catalog.services().get("/".join(key))
         return entry is not None and entry.kind == kind and entry.wanted.cluster.hpa == "floor"
-
-    def _on_reporter(self, _: Change, old: Pod | None, new: Pod | None) -> None:
-        if new is not None:
-            runs = any(one.state.running is not None for one in new.status.container_statuses)
-            self.coverage.set_gateway(new.key, new.metadata.uid, runs=runs)
-        elif old is not None:
-            self.coverage.remove_gateway(old.key)
-        self.quiescer.set_holders(self.coverage.holders())
-        self._expect_soon()
-
-    def _expect_soon(self) -> None:
-        if not self._is_expect_due:
-            self._is_expect_due = True
-            asyncio.get_running_loop().call_later(_EXPECT_AFTER_S, self._expect)
-
-    def _expect(self) -> None:
-        self._is_expect_due = False
-        changes = self.coverage.take_expected(self.receiver.of_all, _EXPECT_AT_ONCE)
-        self.autoscaler.expect(changes.added, changes.gone)
-        if len(changes.added) + len(changes.gone) == _EXPECT_AT_ONCE:
-            self._is_expect_due = True
-            asyncio.get_running_loop().call_soon(self._expect)
 
     def _tell(self, happening: Happening) -> None:
         if self.leadership.is_leader():

@@ -36,7 +36,6 @@ class Services:
         *,
         workload_of: Callable[[str], Workload | None],
         tell: Callable[[Happening], None],
-        on_sources: Callable[[], None],
         on_hpa: Callable[[str], None],
         wall: Callable[[], float] = clocks.wall,
     ) -> None:
@@ -45,7 +44,6 @@ class Services:
         self._coverage = coverage
         self._workload_of = workload_of
         self._tell = tell
-        self._on_sources = on_sources
         self._on_hpa = on_hpa
         self.entries: Mapping[str, Managed] = {}
         self._targets: dict[str, Target] = {}
@@ -91,7 +89,6 @@ class Services:
         for name in [name for name in changed if name in before and _hpa(services[name]) != _hpa(before[name])]:
             self._on_hpa(name)
         self._tell_mistakes(changed)
-        self._on_sources()
 
     def on_number(self, service: str, number: int, version: int) -> None:
         """How many replicas the workload asks for."""
@@ -104,13 +101,11 @@ class Services:
         """A pod of the service is new or looks different."""
         self._coverage.set_pod(service, pod)
         self._runtime.on_pod(service, pod)
-        self._on_sources()
 
     def on_pod_gone(self, service: str, name: str) -> None:
         """The pod was deleted, or is nobody's any longer."""
         self._coverage.remove_pod(service, name)
         self._runtime.on_pod_gone(service, name)
-        self._on_sources()
 
     def begin_to_lead(self) -> None:
         """What the last leader told is told again: nobody knows how far it came."""

@@ -31,7 +31,7 @@ def rules(*, at_home: bool) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     for right in rights_of("autoscaler", has_webhook=False):
         if right.at_home is at_home:
-            if right.resources[0].startswith("/"):
+            if right.is_path:
                 found.append({"nonResourceURLs": list(right.resources), "verbs": list(right.verbs)})
                 continue
             rule: dict[str, Any] = {

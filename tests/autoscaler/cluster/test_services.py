@@ -57,7 +57,7 @@ class Room:
         self.catalog = Catalog()
         self.it = Services(
             self.runtime, self.autoscaler, Coverage(lambda _: False),
-            workload_of=self.seen.get, tell=self.told.append, on_sources=lambda: None,
+            workload_of=self.seen.get, tell=self.told.append,
             on_hpa=self.with_another_hpa.append, wall=lambda: WALL_S,
         )  # fmt: skip
 
