@@ -39,7 +39,6 @@ class PortLedger:
             return self._ports[claim] == port
         self._ports[claim] = port
         self._claims[port] = claim
-        self._rests_until_s.pop(port, None)
         return True
 
     def take(self, claim: Claim, now_s: float) -> int | None:

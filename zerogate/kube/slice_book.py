@@ -45,7 +45,7 @@ class SliceBook:
         """Those that are ready: node by address."""
         found: dict[str, str] = {}
         for one in self._slices.get(self.home, {}).values():
-            if one.address_type == family and not is_ours(one):
+            if one.address_type == family:
                 for endpoint in one.endpoints or ():
                     if endpoint.is_ready and endpoint.addresses:
                         found[endpoint.addresses[0]] = endpoint.node_name

@@ -259,6 +259,8 @@ class Stand:
             return None
         if self._slice.service != self.front.key[1] or self._ports() != self.ports:
             return None
+        if self._slice.metadata.label(MANAGED_BY) != MANAGER:
+            return None
         if not any(owner.uid == self.front.uid for owner in self._slice.metadata.owner_references):
             return None
         if self._slice.metadata.annotation(WORKLOAD) != self.front.service.partition("/")[2]:

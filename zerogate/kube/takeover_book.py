@@ -20,7 +20,7 @@ from zerogate.kube.event_book import Happening
 from zerogate.kube.fronts import Front, Refused, has_name, moves_to_number
 from zerogate.kube.objects import EndpointSlice, Key, Pod, Service, ServiceSpec
 from zerogate.kube.port_ledger import Claim, PortLedger
-from zerogate.kube.slice_book import SliceBook, is_ours, service_key
+from zerogate.kube.slice_book import SliceBook, service_key
 from zerogate.kube.taken import MoveTargets, Taken, claims_of, left_behind
 from zerogate.kube.takeover import SETTLE_S, Act, Stand
 
@@ -82,9 +82,8 @@ class TakeoverBook:
         """Those that are taken over."""
         self._named: dict[str, dict[str, bool]] = {}
         """By service and pod: whether the pod has the sidecar's own port name."""
-        self._heading: dict[str, None] = {}
-        self._may_zero: dict[str, bool] = {}
-        """As it was told last."""
+        self._heading: dict[str, bool] = {}
+        """Those that head for zero, and whether they may, as it was told last."""
         self._refused: dict[str, tuple[Refused, ...]] = {}
         self._taken: dict[Key, Taken] = {}
         self._keys_of: dict[str, dict[Key, None]] = {}
@@ -129,7 +128,6 @@ class TakeoverBook:
         free = [name for name in self._heading if name not in workloads]
         for name in free:
             del self._heading[name]
-            self._may_zero.pop(name, None)
         self.plan_whole()
         return free
 
@@ -152,16 +150,15 @@ class TakeoverBook:
         if service not in self._workloads:
             return True
         if service not in self._heading:
-            self._heading[service] = None
+            self._heading[service] = False
             self._head(service, now_s)
-        self._may_zero[service] = self._is_prepared(service, now_s)
-        return self._may_zero[service]
+        self._heading[service] = self._is_prepared(service, now_s)
+        return self._heading[service]
 
     def stay_up(self, service: str, now_s: float) -> None:
         """It does so no longer."""
         if service in self._heading:
             del self._heading[service]
-            self._may_zero.pop(service, None)
             self._head(service, now_s)
 
     def troubles(self, service: str) -> tuple[str, ...]:
@@ -205,7 +202,7 @@ class TakeoverBook:
         key = service_key(seen)
         if key == self._slices.home:
             self.plan_whole()
-        elif is_ours(seen) and key in self._taken:
+        elif key in self._taken:
             self._taken[key].on_slice(seen, new, now_s)
         self.plan(key)
 
@@ -334,9 +331,9 @@ class TakeoverBook:
         self._tell_may_zero(workload, now_s)
 
     def _tell_may_zero(self, service: str, now_s: float) -> None:
-        told = self._may_zero.get(service)
+        told = self._heading.get(service)
         if told is not None and told != self._is_prepared(service, now_s):
-            self._may_zero[service] = not told
+            self._heading[service] = not told
             self._due.append(MayZero(service))
 
     # What people are told

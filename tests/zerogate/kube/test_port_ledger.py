@@ -44,6 +44,13 @@ def test_the_search_begins_where_it_is_told_and_goes_round() -> None:
     assert [ledger.take(claim, 0.0) for claim in (A, B)] == [102, 100]
 
 
+def test_a_port_that_was_given_back_is_the_last_that_is_given_again() -> None:
+    ledger = PortLedger(100, 102)
+    ledger.take(A, 0.0)
+    ledger.give_back(A, 0.0)
+    assert [ledger.take(claim, REST_S) for claim in (A, B, C)] == [101, 102, 100]
+
+
 def test_of_several_claims_either_all_get_a_port_or_none() -> None:
     ledger = PortLedger(100, 102)
     assert ledger.take_all([A], 0.0) == (100,)

@@ -61,6 +61,12 @@ def test_pods_answer_only_for_all_ports() -> None:
     assert book(one, other).pods_answer(two, "IPv4")
 
 
+def test_nobody_knows_whether_pods_answer_for_a_front_without_ports() -> None:
+    """As an earlier leader's slice may describe it: it is given the time that is given to all."""
+    bare = msgspec.structs.replace(front(), ports=())
+    assert not book(a_slice("theirs", "llm", "10.0.0.1")).pods_answer(bare, "IPv4")
+
+
 def test_a_slice_that_goes_over_to_another_service_is_that_ones_alone() -> None:
     before, after = a_slice("s", "llm", ours=True), a_slice("s", "other", ours=True)
     it = book(before)
@@ -71,3 +77,4 @@ def test_a_slice_that_goes_over_to_another_service_is_that_ones_alone() -> None:
     it.on_slice(after, None)
     assert it.all_of_ours() == []
     assert it.named(("ns", "s")) is None
+    assert not it._slices, "of Services that are gone nothing is kept"

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
+import pytest
 from hypothesis import settings, strategies
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
@@ -13,8 +14,12 @@ from zerogate.kube.objects import EndpointSlice
 from zerogate.kube.takeover import (
     ASK_S,
     GIVE_BACK_S,
+    MANAGED_BY,
+    MANAGER,
+    SERVICE_NAME,
     SETTLE_S,
     WAIT_S,
+    WORKLOAD,
     WRITE_AGAIN_S,
     WRITE_S,
     Act,
@@ -99,6 +104,50 @@ def test_without_a_ready_activator_there_is_no_leave() -> None:
     assert stand.may_zero(1.0 + WAIT_S)
     stand.on_activators({}, 5.0)
     assert not stand.may_zero(60.0)
+
+
+def test_an_activator_that_comes_back_is_asked_again_whether_it_listens() -> None:
+    stand = stood()
+    stand.on_listening(ONE)
+    stand.on_activators({TWO: "node"}, 1.0)
+    stand.on_activators({ONE: "node", TWO: "node"}, 2.0)
+    stand.head_for_zero(True, 3.0)
+    assert stand.step(3.0) == [Ask(ONE, (20000,)), Ask(TWO, (20000,))]
+
+
+def test_who_listens_on_the_ports_of_before_is_asked_about_those_of_now() -> None:
+    stand = stood()
+    stand.on_listening(ONE)
+    stand.configure(FRONT, (20001,), 1.0)
+    stand.on_slice(seen(stand, version=2), 1.1)
+    stand.head_for_zero(True, 2.0)
+    assert stand.step(2.0) == [Ask(ONE, (20001,)), Ask(TWO, (20001,))]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({"ownerReferences": [{"kind": "Service", "name": "llm", "uid": "before"}]}, id="owner"),
+        pytest.param({"annotations": {WORKLOAD: "another"}}, id="workload"),
+        pytest.param({"labels": {SERVICE_NAME: "llm"}}, id="manager"),
+        pytest.param({"labels": {SERVICE_NAME: "another", MANAGED_BY: MANAGER}}, id="service"),
+    ],
+)
+def test_a_slice_that_somebody_has_changed_is_written_anew(changes: dict[str, Any]) -> None:
+    stand = stood(ONE)
+    stand.head_for_zero(True, 1.0)
+    assert written(stand.step(1.0)) == []
+    meta = {**slice_of(stand, ())["metadata"], "resourceVersion": "2", **changes}
+    stand.on_slice(seen(stand, ONE, version=2, metadata=meta), 1.0)
+    assert written(stand.step(1.0)) == [(ONE,)]
+
+
+def test_a_slice_that_has_a_port_more_is_written_anew() -> None:
+    stand = stood(ONE)
+    more = [*slice_of(stand, ())["ports"], {"name": "more", "port": 20001}]
+    stand.head_for_zero(True, 1.0)
+    stand.on_slice(seen(stand, ONE, version=2, ports=more), 1.0)
+    assert written(stand.step(1.0)) == [(ONE,)]
 
 
 def test_the_last_addresses_stay_when_no_activator_is_ready() -> None:

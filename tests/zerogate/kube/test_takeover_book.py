@@ -3,22 +3,28 @@
 from collections.abc import Sequence
 
 import msgspec
+import pytest
 
 from tests.zerogate.kube.pods import policy
 from tests.zerogate.kube.test_fronts import entry, service
+from tests.zerogate.kube.test_slice_book import HOME, a_slice
 from zerogate.kube.catalog import Managed
 from zerogate.kube.event_book import Happening
 from zerogate.kube.fronts import TARGETS
-from zerogate.kube.objects import Key, Pod, PodTemplate, Service
+from zerogate.kube.objects import EndpointSlice, Key, Pod, PodSpec, PodTemplate, Service
 from zerogate.kube.port_ledger import REST_S
 from zerogate.kube.slice_book import SliceBook
-from zerogate.kube.takeover_book import Due, LookAgain, Perform, Retarget, Revisit, TakeoverBook
+from zerogate.kube.taken import MOVE_AGAIN_S
+from zerogate.kube.takeover import GIVE_BACK_S, SETTLE_S, WAIT_S, Act, Ask, Stand, WriteSlice, slice_name, slice_of
+from zerogate.kube.takeover_book import Due, LookAgain, MayZero, Perform, Retarget, Revisit, TakeoverBook
 
 TWO = (
     {"name": "a", "port": 80, "targetPort": "http"},
     {"name": "b", "port": 81, "targetPort": "http"},
 )
 PORT = {"name": "http", "containerPort": 8000}
+SIDECAR = {"name": "zerogate-queueproxy", "ports": [{"name": "zg-http", "containerPort": 8012}]}
+INJECTED = msgspec.convert({"initContainers": [SIDECAR]}, PodSpec)
 
 
 class Leader:
@@ -26,7 +32,9 @@ class Leader:
 
     def __init__(self, *services: Service, ports: tuple[int, int]) -> None:
         self.services: dict[Key, Service] = {one.key: one for one in services}
-        self.book = TakeoverBook(self.services, SliceBook(("system", "activator")), ports=ports)
+        self.slices = SliceBook(HOME)
+        self.slices.on_slice(None, a_slice("activators", HOME[1], "10.0.0.1", namespace=HOME[0]))
+        self.book = TakeoverBook(self.services, self.slices, ports=ports)
         self.due: list[Due] = []
         self.book.lead(True, start=ports[0], recovers=True)
         self.book.on_services({"ns/llm": entry()})
@@ -40,6 +48,30 @@ class Leader:
     def delete(self, key: Key, now_s: float) -> list[Due]:
         self.book.on_service(self.services.pop(key), None)
         return self.book.flush(now_s)
+
+    def perform(self, now_s: float) -> list[Due]:
+        """Do what is due for slices until nothing is, as the shell does where all goes well; what else was due."""
+        self.book.plan_whole()
+        others: list[Due] = []
+        while due := self.book.flush(now_s):
+            others += [one for one in due if not isinstance(one, Perform)]
+            for one in of(due, Perform):
+                assert isinstance(one, Perform)
+                self._perform(one.stand, one.act, now_s)
+                self.book.plan(one.taken.front.key)
+        return others
+
+    def _perform(self, stand: Stand, act: Act, now_s: float) -> None:
+        before = self.slices.named((stand.front.key[0], slice_name(stand.front, stand.family)))
+        if isinstance(act, Ask):
+            stand.on_listening(act.address)
+            return
+        after = None
+        if isinstance(act, WriteSlice):
+            after = msgspec.convert(slice_of(stand, act.addresses), EndpointSlice)
+        self.slices.on_slice(before, after)
+        self.book.on_slice(after or before or pytest.fail("there was nothing to delete"), after, now_s)
+        stand.on_written(now_s)
 
     def ports(self) -> dict[str, tuple[int, ...]]:
         """Of the Services that are answered for."""
@@ -197,6 +229,102 @@ def test_a_service_that_is_a_front_no_longer_gets_its_numbers_back_though_its_wo
     back.taken.on_moved(back.move, 3.0)
     leader.show(service({"port": 80, "targetPort": 8000}, publishNotReadyAddresses=True), 4.0)
     assert all(stand.is_leaving for stand in back.taken.stands.values())
+
+
+def test_one_that_is_a_front_again_leads_to_the_sidecars_again() -> None:
+    number = {"port": 80, "targetPort": 8000}
+    leader = Leader(service(number, publishNotReadyAddresses=True), service(name="second"), ports=(20000, 20003))
+    left = a_slice("llm-zerogate-ipv4", "llm", ours=True, ports=({"name": "", "port": 20000},))
+    leader.slices.on_slice(None, left)
+    leader.book.flush(0.0)
+    (due,) = of(leader.show(service(number), 1.0), Retarget)
+    assert isinstance(due, Retarget)
+    assert not due.move.is_back
+
+
+def test_slices_wait_for_target_ports_that_are_being_written_when_their_service_is_a_front_no_longer() -> None:
+    leader = Leader(service({"port": 80, "targetPort": 8000}), ports=(20000, 20001))
+    (due,) = of(leader.book.flush(0.0), Retarget)
+    assert isinstance(due, Retarget)
+    (stand,) = due.taken.stands.values()
+    unfit = service({"port": 80, "targetPort": 8000}, publishNotReadyAddresses=True)
+    leader.show(unfit, 1.0)
+    assert not stand.is_leaving, "they may be the sidecars' name by now"
+    assert not due.taken.is_over(unfit)
+    due.taken.on_not_moved(2.0)
+    leader.show(unfit, 3.0)
+    assert stand.is_leaving
+
+
+def test_nothing_of_a_takeover_is_over_while_its_target_ports_are_being_written_back() -> None:
+    leader = Leader(service({"port": 80, "targetPort": 8000}), ports=(20000, 20001))
+    (due,) = of(leader.book.flush(0.0), Retarget)
+    assert isinstance(due, Retarget)
+    due.taken.stands.clear()
+    assert not due.taken.is_over(service({"port": 80, "targetPort": 8000})), "its record is yet to be taken away"
+    due.taken.on_moved(due.move, 1.0)
+    assert due.taken.is_over(service({"port": 80, "targetPort": 8000}))
+
+
+def test_while_some_pods_have_the_name_and_some_do_not_the_target_stays_what_it_is() -> None:
+    record = {TARGETS: '{"80": 8000}'}
+    leader = Leader(service({"port": 80, "targetPort": "zg-http"}, annotations=record), ports=(20000, 20001))
+    leader.book.on_pod("ns/llm", _pod())
+    with_sidecar = msgspec.structs.replace(_pod(), metadata=msgspec.structs.replace(_pod().metadata, name="q"))
+    leader.book.on_pod("ns/llm", msgspec.structs.replace(with_sidecar, spec=INJECTED))
+    assert not of(leader.book.flush(0.0), Retarget)
+    leader.book.on_pod_gone("ns/llm", "q")
+    (back,) = of(leader.book.flush(1.0), Retarget)
+    assert isinstance(back, Retarget)
+    assert back.move.is_back
+
+
+def test_somebody_who_writes_the_number_again_is_answered_once_a_minute() -> None:
+    leader = Leader(service({"port": 80, "targetPort": 8000}), ports=(20000, 20001))
+    (due,) = of(leader.book.flush(0.0), Retarget)
+    assert isinstance(due, Retarget)
+    due.taken.on_moved(due.move, 1.0)
+    again = leader.show(service({"port": 80, "targetPort": 8000}), 2.0)
+    assert not of(again, Retarget)
+    leader.perform(3.0)
+    assert Revisit(("ns", "llm"), 1.0 + MOVE_AGAIN_S) in leader.perform(30.0)
+    leader.book.plan(("ns", "llm"))
+    assert of(leader.book.flush(1.0 + MOVE_AGAIN_S), Retarget)
+
+
+def test_what_an_earlier_leader_left_as_it_has_to_be_is_not_written_again() -> None:
+    leader = Leader(service(), ports=(20000, 20001))
+    leader.perform(0.0)
+    leader.book.lead(True, start=20001, recovers=True)
+    assert [due.act for due in leader.book.flush(1.0) if isinstance(due, Perform)] == [Ask("10.0.0.1", (20000,))]
+    assert leader.ports() == {"llm": (20000,)}
+
+
+def test_a_family_that_is_gone_leaves_nothing_behind() -> None:
+    leader = Leader(service(ipFamilies=["IPv4", "IPv6"]), ports=(20000, 20001))
+    leader.perform(0.0)
+    leader.show(service(ipFamilies=["IPv4"]), 1.0)
+    leader.perform(1.0 + GIVE_BACK_S)
+    (taken,) = leader.book.taken_of("ns/llm")
+    assert list(taken.stands) == ["IPv4"]
+    assert [one.address_type for one in leader.slices.all_of_ours()] == ["IPv4"]
+
+
+def test_leave_for_zero_needs_all_services_and_is_told_to_who_asked_alone() -> None:
+    leader = Leader(service(), ports=(20000, 20000))
+    leader.slices.on_slice(None, a_slice("pods", "llm", "10.1.0.1"))
+    assert not of([*leader.perform(0.0), *leader.perform(SETTLE_S)], MayZero)
+    assert not leader.book.may_zero("ns/llm", SETTLE_S)
+    leader.perform(SETTLE_S)
+    told = of(leader.perform(SETTLE_S + WAIT_S), MayZero)
+    assert told == [MayZero("ns/llm")]
+    assert leader.book.may_zero("ns/llm", SETTLE_S + WAIT_S)
+    leader.show(service(name="second"), SETTLE_S + WAIT_S)
+    assert of(leader.due, MayZero) == [MayZero("ns/llm")]
+    assert not leader.book.may_zero("ns/llm", SETTLE_S + WAIT_S), "there is no port for the second one"
+    leader.book.stay_up("ns/llm", SETTLE_S + WAIT_S)
+    leader.delete(("ns", "second"), SETTLE_S + WAIT_S)
+    assert not of(leader.perform(2 * SETTLE_S), MayZero)
 
 
 def test_another_service_under_the_name_of_one_that_was_deleted_unseen_gets_slices_of_its_own() -> None:
