@@ -238,7 +238,7 @@ class Bare:
     def _apply(self, name: str, shut: _Shut, now_s: float) -> None:
         until_s = shut.leases.until_s(now_s)
         if until_s is not None:
-            self._sweep.watch(self, min(until_s, self.visit_s))
+            self._sweep.watch(self, until_s)
         for service, here in self._here.items():
             one, hold = here.get(name), self._holds.get(service)
             if one is None or hold is None or one.is_shut is (until_s is not None):

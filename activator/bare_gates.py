@@ -46,7 +46,6 @@ class SharedGate(Gate):
 
     def share(self, *, slots: int | None, release: int) -> None:
         """This gateway may have so many inside; None: no limit. What is inside stays."""
-        self._drop_spare()
         self.limit = slots or 0
         self.release_limit = release
 

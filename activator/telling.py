@@ -36,7 +36,7 @@ class Telling:
         self._bare = bare
         self._changed: dict[str, None] = {}
         self._arrivals: dict[str, int] = {}
-        """As told last, of services of which requests are passed to other gateways."""
+        """As told last."""
         self._sender = Sender(
             self, target,
             nursery=nursery, jitter=jitter, on_unacknowledged=on_unacknowledged, on_order=bare.on_order,
@@ -76,17 +76,21 @@ class Telling:
         meters = self._bare.meters(service)
         if meters is None:
             return replace(
-                stat, in_flight=0, running_s=0.0, completions=0, completed_run_s=0.0, bytes_in=0, bytes_out=0
-            )
+                stat, arrivals=self._arrived(service, stat.arrivals), in_flight=0, running_s=0.0, completions=0,
+                completed_run_s=0.0, bytes_in=0, bytes_out=0,
+            )  # fmt: skip
         inside = meters[0].read(now_s, service=service, source="", incarnation="")
         return replace(
-            stat, arrivals=self._arrived(service, stat.arrivals, meters[1]), in_flight=inside.in_flight,
+            stat, arrivals=self._arrived(service, stat.arrivals - _passed(meters[1])), in_flight=inside.in_flight,
             running_s=inside.running_s, completions=inside.completions, completed_run_s=inside.completed_run_s,
             bytes_in=0, bytes_out=0,
         )  # fmt: skip
 
-    def _arrived(self, service: str, arrivals: int, passed: Meter) -> int:
-        """Those that stay here; one that is passed on later than it was told of is made up for by the next."""
-        stay = arrivals - passed.completions - passed.in_flight
+    def _arrived(self, service: str, stay: int) -> int:
+        """What is told of those that stay here: one that is passed on after it was told is made up for by the next."""
         told = self._arrivals[service] = max(self._arrivals.get(service, 0), stay)
         return told
+
+
+def _passed(meter: Meter) -> int:
+    return meter.completions + meter.in_flight

@@ -127,7 +127,6 @@ class Rounds:
     def hear(self, holder: str, incarnation: str, word: Quiesced, now_s: float) -> None:
         """A holder says what it has inside."""
         self._gates.hear(_gate(word.replica, holder), incarnation, word, now_s)
-        self._is_new = True
 
     # What follows
 

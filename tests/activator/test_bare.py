@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from activator.bare import Bare
+from activator.bare import LOOK_S, Bare
 from activator.bare_replica import BareReplica
 from activator.holds import Holds
 from activator.slot_locks import slot_file
@@ -198,6 +198,7 @@ async def test_a_slot_that_another_process_gave_back_is_found(place: Place) -> N
     gateway.show(place.pod(slots=1))
     waiting = await place.send(gateway, SHORT, is_in=False)
     await gateway.until(held=1)
+    await asyncio.sleep(3 * LOOK_S)  # it is looked for again and again
     taker.kill()
     assert (await waiting.until(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
     await taker.wait()
@@ -216,6 +217,22 @@ async def test_who_has_no_slot_passes_requests_to_a_gateway_that_has_which_alone
     assert (await waiting.until(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
     await owner.until(in_flight=0, held=0)
     await other.until(in_flight=0, arrivals=0)
+
+
+async def test_one_that_is_passed_on_after_it_was_told_is_made_up_for_by_the_next(place: Place) -> None:
+    owner = await place.gateway(concurrency_limit=1)
+    other = await place.gateway(concurrency_limit=1)
+    owner.show(place.pod(slots=1))
+    waiting = await place.send(other, SHORT, is_in=False)
+    await other.until(held=1, arrivals=1)
+    other.show(place.pod(slots=0, via=Address("127.0.0.1", owner.port)))
+    assert (await waiting.until(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
+    await other.until(held=0, arrivals=1)
+    other.show()
+    await place.send(other, SHORT, is_in=False)
+    await other.until(held=1, arrivals=1)
+    await place.send(other, SHORT, is_in=False)
+    await other.until(held=2, arrivals=2)
 
 
 async def test_where_nobody_can_take_them_requests_wait(place: Place) -> None:
@@ -240,6 +257,7 @@ async def test_an_order_keeps_requests_away_and_is_told_when_nothing_is_inside(p
             await asyncio.sleep(0.005)
     assert gateway.told.held == 1, "it is kept away still"
     assert gateway.order(opens=True).inside == 1, "it goes in at once"
+    assert not gateway.bare.is_shut(POD)
     assert (await waiting.until(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
 
 
@@ -254,12 +272,56 @@ async def test_a_lease_that_ends_opens_the_gate(place: Place) -> None:
 
 async def test_one_that_is_shut_before_it_is_known_stays_shut(place: Place) -> None:
     gateway = await place.gateway()
-    assert gateway.order().inside == 0
-    gateway.show(place.pod())
     waiting = await place.send(gateway, SHORT, is_in=False)
     await gateway.until(held=1)
+    assert gateway.order().inside == 0
+    gateway.show(place.pod())
+    assert (gateway.told.held, gateway.told.in_flight, gateway.hold.ready) == (1, 0, 0)
     gateway.order(opens=True)
+    assert gateway.hold.ready == 1
     assert (await waiting.until(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
+
+
+async def test_who_waits_goes_in_at_once_when_there_are_more_slots_of_the_replica(place: Place) -> None:
+    gateway = await place.gateway(shares=False, concurrency_limit=2)
+    gateway.show(place.pod(slots=1))
+    stream = await place.send(gateway, STREAM)
+    waiting = await place.send(gateway, SHORT, is_in=False)
+    await gateway.until(in_flight=1, held=1)
+    gateway.show(place.pod(slots=2, release=2))
+    assert (await waiting.until(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
+    stream.abort()
+
+
+async def test_whoever_is_told_of_those_that_wait_is_told_still(place: Place) -> None:
+    gateway = await place.gateway(concurrency_limit=1)
+    told = asyncio.Event()
+    gateway.hold.on_waiting = told.set
+    gateway.show(place.pod(slots=1))
+    stream = await place.send(gateway, STREAM)
+    await place.send(gateway, SHORT, is_in=False)
+    await asyncio.wait_for(told.wait(), 30)
+    stream.abort()
+
+
+async def test_no_more_replicas_are_shut_than_are_kept_in_mind(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("activator.bare.MOST_SHUT", 1)
+    gateway = await place.gateway()
+    gateway.order()
+    gateway.bare.on_order(Quiesce("x", 2, 30.0, "ml/another"), gateway.words.append)
+    assert len(gateway.words) == 1, "who is not answered stops nothing"
+    assert not gateway.bare.is_shut("ml/another")
+
+
+async def test_what_was_measured_of_a_service_that_is_gone_is_forgotten(place: Place) -> None:
+    gateway = await place.gateway()
+    gateway.show(place.pod())
+    assert gateway.bare.meters("chat") is not None
+    gateway.show()
+    gateway.holds.amend({"another": Policy()}, ["chat"])
+    gateway.bare.set_replicas("another", [place.pod()])
+    assert gateway.bare.meters("chat") is None
+    gateway.bare.set_replicas("another", [])
 
 
 async def test_what_is_inside_one_that_is_known_no_more_is_inside_still(place: Place) -> None:

@@ -77,6 +77,14 @@ def test_without_a_limit_only_what_was_held_is_paced() -> None:
     assert [gate.try_release(), gate.try_release(), gate.try_enter()] == [True, False, True]
 
 
+def test_those_that_last_are_not_what_a_held_one_waits_for() -> None:
+    gate = shared(Table(), Turn(), slots=None, release=1)
+    assert gate.try_enter()
+    assert not gate.may_release
+    gate.lasting = 1
+    assert gate.may_release
+
+
 def test_who_came_without_a_limit_counts_when_there_is_one() -> None:
     table = Table()
     gate = shared(table, Turn(), slots=None)

@@ -80,3 +80,8 @@ def test_a_smaller_share_is_reached_by_giving_back_and_other_replicas_are_not_to
     assert locks.take(1) is None
     locks.give_back()
     assert [other.ask("take 1"), other.ask("take 2")] == ["None", "1"]
+
+
+def test_slots_of_another_replica_are_others(file: int, other: Other) -> None:
+    assert other.ask("take 1") == "0"
+    assert SlotLocks(file, "another").take(1) == 0

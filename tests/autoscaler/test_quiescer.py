@@ -322,6 +322,26 @@ async def test_a_gateway_that_is_not_heard_keeps_a_replica_without_a_sidecar() -
     quiescer.close()
 
 
+async def test_who_does_not_lead_any_more_keeps_no_replica_without_a_sidecar_shut() -> None:
+    it, quiescer, mouth = rounds("sys/a/1")
+    quiescer.close_gate("r-ml/plain")
+    assert quiescer.shut == 1
+    quiescer.lead(False)
+    assert (quiescer.shut, quiescer.waits("chat")) == (0, ())
+    await turns()
+    assert not it.idle
+    assert mouth.kinds("sys/a/1") == [Quiesce], "whoever leads now may want it shut"
+    quiescer.close()
+
+
+async def test_what_a_worker_had_inside_that_says_goodbye_makes_nobody_busy() -> None:
+    _, quiescer, _ = rounds("sys/a/1")
+    quiescer.on_inside("sys/a/1", {"ml/plain": 2})
+    quiescer.on_holder_left("sys/a/1")
+    assert quiescer.busy("r-ml/plain") == 0
+    quiescer.close()
+
+
 async def test_who_is_busy_without_a_sidecar_is_known_from_all_gateways() -> None:
     _, quiescer, _ = rounds("sys/a/1", "sys/b/1")
     assert quiescer.busy("r-ml/plain") == 0

@@ -95,6 +95,8 @@ def test_who_loses_its_stream_is_not_known_until_it_is_back_or_its_pod_is_gone()
     assert it.step() == []
     due_s = it.rounds.due_s
     assert due_s is None or due_s > it.now_s
+    assert it.rounds.counts("sys/a/1"), "no other one of its pod is heard, so perhaps only the way here is gone"
+    assert "What sys/a/1 has inside" in it.rounds.why_not_idle(POD, it.now_s)
     it.come("sys/a/1")
     assert it.answer("sys/a/1") == [News(POD, is_idle=True)]
     it.rounds.on_lost("sys/a/1", it.now_s)
@@ -115,6 +117,27 @@ def test_a_worker_that_is_silent_for_long_beside_others_of_its_pod_has_ended() -
     assert it.rounds.due_s is not None
     it.now_s += 1.0
     assert it.step() == [News(POD, is_idle=True)]
+
+
+def test_who_loses_its_stream_after_its_pod_is_gone_has_ended() -> None:
+    it = Round("sys/a", "sys/b")
+    for holder in ("sys/a/1", "sys/b/1"):
+        it.come(holder)
+    it.rounds.close(POD, it.now_s)
+    it.answer("sys/a/1")
+    it.rounds.set_pods(["sys/a"], it.now_s)
+    assert it.step() == [], "it speaks still"
+    it.rounds.on_lost("sys/b/1", it.now_s)
+    assert it.step() == [News(POD, is_idle=True)]
+
+
+def test_where_nothing_is_shut_there_is_nothing_to_look_at() -> None:
+    it = Round("sys/a")
+    it.come("sys/a/1")
+    it.step()
+    it.rounds.on_lost("sys/a/1", it.now_s)
+    it.step()
+    assert it.rounds.due_s is None
 
 
 def test_who_says_goodbye_has_nothing_inside() -> None:

@@ -180,6 +180,27 @@ def test_the_slots_of_a_pod_without_a_sidecar_are_split_between_gateways(
     assert (one.slots, one.via) == (slots, via)
 
 
+def test_a_pod_that_is_asked_again_after_a_while_has_to_answer_anew(shown: Shown) -> None:
+    shown.workload(ready_path="/up")
+    shown.pods(pod(sidecar=False, ready=True))
+    assert not shown.service.bare
+    shown.book.on_answer("uid-p", is_ready=True)
+    assert shown.service.bare
+    shown.workload()
+    assert shown.service.bare, "the kubelet's word counts now"
+    shown.workload(ready_path="/up")
+    assert not shown.service.bare
+
+
+def test_what_is_held_is_let_into_a_pod_without_a_limit_by_all_gateways_that_do_not_leave(shown: Shown) -> None:
+    shown.workload(target_concurrency="8")
+    shown.pods(pod(sidecar=False, ready=True))
+    there = (Peer(1.0, "a", "10.1.0.0"), Peer(2.0, "b", "10.1.0.1"), Peer(3.0, "c", "10.1.0.2", is_leaving=True))
+    shown.book.on_crowd(Crowd(me="a", peers=there, is_member=True, port=8080, workers=2))
+    (one,) = shown.service.bare
+    assert one.release == 2
+
+
 def test_gateways_that_come_and_go_make_a_difference_where_a_pod_has_no_sidecar(shown: Shown) -> None:
     shown.workload(concurrency_limit="2")
     shown.pods(pod())

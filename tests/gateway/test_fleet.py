@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from activator.bare import Bare
+from activator.bare_replica import BareReplica
 from activator.hold import Hold
 from activator.holds import Holds
 from gateway.file import GatewayFile, Service
@@ -68,6 +69,13 @@ async def test_a_hold_lives_as_long_as_its_service(fitted: Fitted) -> None:
     assert fitted.holds.get("b") is None
     fitted.show(b=service())
     assert fitted.watched == ["a", "b", "c", "b"]
+
+
+async def test_replicas_without_a_sidecar_are_those_of_a_service_that_comes_back(fitted: Fitted) -> None:
+    pod = BareReplica(name="ml/a-1", uid="u", address=Address("127.0.0.1", 9))
+    for services, ready in (({"a": Service(policy=Policy(), bare=(pod,))}, 1), ({}, 0)) * 2:
+        fitted.show(**services)
+        assert sum(hold.ready for hold in fitted.holds) == ready
 
 
 async def test_what_is_left_out_of_a_change_stays_as_it_is(fitted: Fitted) -> None:

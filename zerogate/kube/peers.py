@@ -97,7 +97,7 @@ def share(limit: int, made_s: float, me: str, peers: Sequence[Peer]) -> Share:
     slots = part(limit, mine, len(sharers)) if mine < len(sharers) else 0
     if slots:
         return Share(slots)
-    able = [one for one in sharers[: min(mine, limit)] if not one.is_leaving and one.host]
+    able = [one for one in sharers[:limit] if not one.is_leaving and one.host]
     return Share(0, able[mine % len(able)] if able else None)
 
 

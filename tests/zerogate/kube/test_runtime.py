@@ -297,8 +297,31 @@ class TestKubernetesRuntime(RuntimeContract):
     async def test_the_next_pod_of_a_stateful_set_is_another_replica(self, world: ClusterWorld) -> None:
         for uid in ("11111111", "22222222"):
             world.runtime.on_pod("b", msgspec.convert({"metadata": {"name": "b-0", "uid": uid}}, Pod))
-        assert world.seen.now["b-0.11111111"].state is GONE
+        gone = world.seen.now["b-0.11111111"]
+        assert gone.state is GONE
+        assert gone.ended is not None
+        assert gone.ended.cause is EndCause.STOPPED, "that it has gone is no failure"
         assert world.seen.ids("b", STARTING) == ["b-0.22222222"]
+
+    async def test_one_that_has_ended_in_a_pod_that_is_being_deleted_has_nobody_who_reports(
+        self, world: ClusterWorld
+    ) -> None:
+        container = {"name": "model", "restartCount": 0, "state": {"terminated": {"exitCode": 0}}}
+        body = {"metadata": {"name": "b-0", "uid": "11111111"}, "status": {"containerStatuses": [container]}}
+        world.runtime.on_pod("b", msgspec.convert({"metadata": {"name": "b-0", "uid": "11111111"}}, Pod))
+        world.runtime.on_pod("b", msgspec.convert(body, Pod))
+        assert world.runtime.source_of("b-0.11111111") == "ml/b-0", "the kubelet may start it anew"
+        body["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+        world.runtime.on_pod("b", msgspec.convert(body, Pod))
+        assert world.runtime.source_of("b-0.11111111") is None
+
+    async def test_a_workload_that_is_let_go_on_its_way_to_zero_is_forgotten(self, world: ClusterWorld) -> None:
+        world.runtime.set_stand_in(Answers())
+        await world.ready("a", 1)
+        world.scale("a", 0)
+        await turns()
+        world.runtime.configure({target.service: target for target in TARGETS if target.service != "a"})
+        assert not world.runtime._heading
 
     async def test_a_workload_that_is_let_go_stays_as_it_is(self, world: ClusterWorld) -> None:
         (one,) = await world.ready("a", 1)

@@ -341,6 +341,85 @@ def test_a_pin_that_was_taken_back_leaves_no_right_to_stop_what_is_busy() -> Non
     assert steering.step(100.0) == [CloseGate("one")], "the time begins anew"
 
 
+def test_one_that_a_write_takes_that_is_on_its_way_is_not_opened_by_who_wants_more() -> None:
+    steering = leading(2, member("a", cost=VICTIM_COST), member("b"))
+    steering.want(scale(1, 1, "a"))
+    steering.step(1.0)
+    steering.on_idle("a")
+    (write,) = steering.step(1.0)
+    assert isinstance(write, WriteScale)
+    steering.want(scale(2, 2))
+    assert steering.step(1.1) == []
+    assert not steering.stands_by(write, 1.1)
+    steering.on_failed(1.1)
+    assert steering.step(1.1) == [ReopenGate("a"), SetCost("a", 0)]
+
+
+def test_zero_that_is_on_its_way_is_not_sent_when_leave_for_it_was_withdrawn() -> None:
+    steering = leading(1, member("a"))
+    steering.want(scale(0))
+    steering.step(9.0)
+    steering.on_idle("a")
+    (write,) = steering.step(9.0)
+    assert isinstance(write, WriteScale)
+    assert steering.stands_by(write, 9.0)
+    steering.may_zero = False
+    assert not steering.stands_by(write, 9.0)
+
+
+def test_who_leads_again_asks_again_about_one_that_a_write_took_and_the_controller_spared() -> None:
+    steering = leading(2, member("a", cost=VICTIM_COST), member("b"))
+    steering.want(scale(1, 1, "a"))
+    steering.step(1.0)
+    steering.on_idle("a")
+    assert steering.step(1.0) == [WriteScale(2, 1, ("a",))]
+    steering.on_written(2, 1.0)
+    steering.lead(False)
+    steering.lead(True)
+    steering.on_members([member("a", cost=VICTIM_COST)])
+    steering.want(scale(0, 2))
+    assert steering.step(9.0) == [CloseGate("a")], "what it said was said to the leader before"
+
+
+def test_a_pin_gives_one_that_the_controller_spared_its_time_anew() -> None:
+    steering = leading(2, member("a", cost=VICTIM_COST, is_bare=True), member("b", is_bare=True))
+    steering.want(scale(1, 1, "a"))
+    steering.step(1.0)
+    steering.on_idle("a")
+    assert steering.step(1.0) == [WriteScale(2, 1, ("a",))]
+    steering.on_written(2, 1.0)
+    steering.on_busy("a")
+    steering.on_members([member("a", cost=VICTIM_COST, is_bare=True)])
+    steering.want(pinned(0, 2))
+    assert steering.step(9.0) == [CloseGate("a")]
+    assert steering.revisit_at_s(9.0) == 9.0 + PIN_S
+    assert steering.step(9.0 + PIN_S) == [WriteScale(1, 0, ("a",))]
+
+
+def test_a_cost_that_was_to_be_taken_back_is_a_mark_again_when_that_was_given_up_with_the_lead() -> None:
+    steering = leading(2, member("a", cost=VICTIM_COST), member("b"))
+    steering.want(scale(1, 1, "a"))
+    steering.step(1.0)
+    steering.want(scale(2, 2))
+    assert steering.step(2.0) == [ReopenGate("a"), SetCost("a", 0)]
+    steering.lead(False)
+    steering.lead(True)
+    steering.want(scale(1, 3, "a"))
+    assert steering.step(3.0) == [CloseGate("a")]
+    steering.on_idle("a")
+    assert steering.step(3.0) == [WriteScale(2, 1, ("a",))]
+
+
+def test_a_conflict_that_is_older_than_what_the_watch_shows_is_no_foreign_write() -> None:
+    steering = leading(1)
+    steering.want(scale(3))
+    assert steering.step(1.0) == [WriteScale(1, 3)]
+    steering.on_number(1, 10, 1.0)
+    steering.on_conflict(2, 9, 1.0)
+    assert steering.number == 1
+    assert steering.step(1.0) == [WriteScale(1, 3)]
+
+
 def test_a_foreign_write_is_told_and_left_alone_for_a_minute() -> None:
     steering = leading(1, member("a"))
     steering.want(scale(1))
