@@ -7,7 +7,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import msgspec
 import pytest
+from websockets.asyncio.client import connect
+from websockets.asyncio.server import ServerConnection, serve
 
 from activator.bare import LOOK_S, Bare
 from activator.bare_replica import BareReplica
@@ -15,6 +18,7 @@ from activator.holds import Holds
 from activator.slot_locks import slot_file
 from activator.telling import Telling
 from tests.activator.test_slot_locks import TAKER
+from tests.e2e.harness import free_port
 from tests.queueproxy.world import Program, start_stub
 from tests.zerogate.http.rig import Client
 from zerogate.clock import now
@@ -233,6 +237,46 @@ async def test_one_that_is_passed_on_after_it_was_told_is_made_up_for_by_the_nex
     await other.until(held=1, arrivals=1)
     await place.send(other, SHORT, is_in=False)
     await other.until(held=2, arrivals=2)
+
+
+async def test_what_is_told_of_a_service_that_comes_back_begins_anew(place: Place) -> None:
+    gateway = await place.gateway(concurrency_limit=1)
+    gone = [await place.send(gateway, SHORT, is_in=False) for _ in range(2)]
+    await gateway.until(held=2, arrivals=2)
+    gateway.holds.amend({}, ["chat"])
+    assert gateway.telling.read("chat", now()) is None
+    for client in gone:
+        await client.until(b"\r\n\r\n")
+    gateway.holds.amend({"chat": Policy()}, ())
+    assert gateway.told.arrivals == 0
+
+
+async def test_one_that_could_not_be_sent_was_not_inside(place: Place) -> None:
+    gateway = await place.gateway()
+    gateway.show(msgspec.structs.replace(place.pod(), uid="dead", address=Address("127.0.0.1", free_port())))
+    waiting = await place.send(gateway, SHORT, is_in=False)
+    await gateway.until(held=1, in_flight=0)
+    gateway.show(place.pod())
+    assert (await waiting.until(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
+    await gateway.until(in_flight=0, completions=1)
+
+
+async def test_a_websocket_is_inside_while_it_is_not_quiet_until_it_is_closed(place: Place) -> None:
+    async def echo(ws: ServerConnection) -> None:
+        async for message in ws:
+            await ws.send(message)
+
+    async with serve(echo, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        gateway = await place.gateway(idle_websocket="quiet", idle_timeout_s=0.2)
+        gateway.show(msgspec.structs.replace(place.pod(), address=Address("127.0.0.1", port)))
+        async with connect(f"ws://127.0.0.1:{gateway.port}/", proxy=None) as ws:
+            await gateway.until(in_flight=1)
+            await gateway.until(in_flight=0, completions=1)
+            await ws.send("hello")
+            assert await ws.recv() == "hello"
+            assert gateway.told.in_flight == 1
+        await gateway.until(in_flight=0, completions=2)
 
 
 async def test_where_nobody_can_take_them_requests_wait(place: Place) -> None:

@@ -201,3 +201,6 @@ async def test_when_the_memory_is_short_the_answers_of_all_ports_wait_less_those
     assert [transport.get_write_buffer_limits()[1] for transport in transports] == [65536, 65536]
     for _, writer in lines:
         writer.close()
+    async with asyncio.timeout(30):
+        while len(world.doors._servers) > len(world.doors._doors):
+            await asyncio.sleep(0.01)

@@ -18,6 +18,7 @@ from zerogate.kube.feed import KINDS
 from zerogate.kube.objects import EndpointSlice, Pod
 from zerogate.kube.scaling import NotScalable
 from zerogate.kube.takeover import WORKLOAD
+from zerogate.runtime.interface import Address
 
 CLONE_SET = ExtraKind("CloneSet", "apps.kruise.io/v1alpha1")
 
@@ -92,6 +93,37 @@ def pod(name: str, ip: str) -> Pod:
     spec = {"initContainers": [{"name": "zerogate-queueproxy", "ports": ports}], "containers": []}
     meta = {"name": name, "namespace": "ml", "uid": f"uid-{name}"}
     return msgspec.convert({"metadata": meta, "spec": spec, "status": {"podIP": ip, "phase": "Running"}}, Pod)
+
+
+@pytest.mark.parametrize("limit", [0, 3], ids=["no limit", "a limit"])
+async def test_a_pod_without_a_sidecar_is_sent_to_while_the_kubelet_calls_it_ready_and_it_stays(
+    room: Room, limit: int
+) -> None:
+    meta = {"name": "s", "namespace": "ml", "annotations": {WORKLOAD: "llama"}}
+    one = msgspec.convert({"metadata": meta, "ports": [{"port": 20000}]}, EndpointSlice)
+    room.view._slices._items[one.key] = one
+    await room.view.start()
+    entry = Managed(
+        service="ml/llama", kind="Deployment", resource=KINDS["Deployment"], key=("ml", "llama"), uid="u",
+        wanted=policy(concurrency_limit=str(limit), target_concurrency="2"),
+    )  # fmt: skip
+    room.view.on_services({"ml/llama": entry})
+    shown = []
+    for is_ready, is_deleting in ((False, False), (True, False), (True, True)):
+        room.view.on_pod("ml/llama", bare(is_ready=is_ready, is_deleting=is_deleting))
+        shown.append((await room.until_shown()).bare["ml/llama"])
+    (found,) = shown[1]
+    assert (found.name, found.address, found.slots) == ("ml/b", Address("10.0.0.3", 8000), limit or None)
+    assert found.release == (limit or 2)
+    assert (shown[0], shown[2]) == ((), ())
+
+
+def bare(*, is_ready: bool, is_deleting: bool) -> Pod:
+    spec = {"containers": [{"name": "model", "ports": [{"name": "http", "containerPort": 8000}]}]}
+    meta = {"name": "b", "namespace": "ml", "uid": "uid-b", **({"deletionTimestamp": "now"} if is_deleting else {})}
+    conditions = [{"type": "Ready", "status": str(is_ready)}]
+    status = {"podIP": "10.0.0.3", "phase": "Running", "conditions": conditions}
+    return msgspec.convert({"metadata": meta, "spec": spec, "status": status}, Pod)
 
 
 async def test_pods_that_went_while_their_workload_was_not_ours_are_none_when_it_is_again(room: Room) -> None:

@@ -110,10 +110,11 @@ async def test_a_long_lived_token_is_asked_about_again_and_a_withdrawn_one_refus
         proven(audiences=["somebody-else"]),
         proven(audiences=[]),
         {**proven(), "user": {"username": "system:admin"}},
+        {**proven(), "user": {**proven()["user"], "username": "oidc:serviceaccount:ml:default"}},
         proven(pod=""),
         proven(pod="unknown"),
     ],
-    ids=["unknown", "other audience", "no audience", "a user", "no pod", "a pod of nothing"],
+    ids=["unknown", "other audience", "no audience", "a user", "a user with such a name", "no pod", "a pod of nothing"],
 )
 async def test_what_proves_nothing(room: Room, status: dict[str, Any]) -> None:
     room.server.status = status
@@ -361,6 +362,57 @@ async def test_a_key_that_is_not_known_is_asked_for_soon_and_not_each_time(
             await asyncio.sleep(0)
     await nursery.aclose()
     assert keyed.it.reviews == 1
+
+
+async def test_whoever_makes_keys_up_costs_few_requests(keyed: KeyedRoom, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("autoscaler.cluster.token_keys.AGAIN_S", 100.0)
+    made_up = signed.Signer("made up").token()
+    nursery = Nursery()
+    keyed.keys.judge(made_up)
+    nursery.start(keyed.keys.run(), name="keys")
+    before = keyed.server.fetched
+    for _ in range(100):
+        keyed.keys.judge(made_up)
+        await asyncio.sleep(0)
+    assert keyed.server.fetched == before
+    await nursery.aclose()
+
+
+async def test_one_unknown_key_is_asked_for_once(keyed: KeyedRoom, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("autoscaler.cluster.token_keys.AGAIN_S", 0.0)
+    nursery = Nursery()
+    nursery.start(keyed.keys.run(), name="keys")
+    before = keyed.server.fetched
+    keyed.keys.judge(signed.Signer("made up").token())
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert keyed.server.fetched == before + 2, "what is said of the issuer, and its keys"
+    await nursery.aclose()
+
+
+async def test_no_more_tokens_are_believed_before_the_server_has_judged_them_than_are_remembered(
+    keyed: KeyedRoom, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("autoscaler.cluster.identities._MOST_REMEMBERED", 2)
+    keyed.server.status = proven()
+    for number in range(3):
+        assert isinstance(await keyed.it.authenticate(SIGNER.token(jti=str(number))), Identity)
+    assert (keyed.it.doubted, keyed.it.reviews) == (2, 1), "the third was shown to it first"
+
+
+@pytest.mark.parametrize("remembered", ["_proven", "_wrong"])
+async def test_what_was_said_of_tokens_is_remembered_of_so_many_alone(
+    keyed: KeyedRoom, monkeypatch: pytest.MonkeyPatch, remembered: str
+) -> None:
+    monkeypatch.setattr("autoscaler.cluster.identities._MOST_REMEMBERED", 2)
+    keyed.server.status = proven() if remembered == "_proven" else {"authenticated": False}
+    async with asyncio.timeout(30), keyed.confirming():
+        for number in range(4):
+            await keyed.it.authenticate(SIGNER.token(jti=str(number)))
+            while keyed.it.doubted or keyed.it.reviews <= number:
+                await asyncio.sleep(0)
+            await asyncio.sleep(0.01)
+    assert len(getattr(keyed.it, remembered)) == 2
 
 
 async def test_for_whom_the_server_has_no_time_now_is_told_when_to_come_again(monkeypatch: pytest.MonkeyPatch) -> None:

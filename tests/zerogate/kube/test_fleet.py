@@ -1,5 +1,7 @@
 """What observers are told of a workload's pods, by a scripted clock."""
 
+import msgspec
+
 from tests.zerogate.kube.test_lives import CRASHED, pod
 from zerogate.kube.acts import Order
 from zerogate.kube.fleet import Fleet
@@ -65,6 +67,34 @@ def test_a_pod_that_something_known_keeps_from_starting_is_overdue_after_its_tim
     assert fleet.revisit_at_s(105.0) is None
     fleet.on_pod(pod(ready=True), 110.0)
     assert told.take() == [("chat-0", "ready", False)]
+
+
+def test_one_that_goes_while_something_keeps_it_from_starting_is_waited_for_no_more() -> None:
+    fleet, told, _ = a_fleet()
+    fleet.on_pod(pod(state=PULLING), 5.0)
+    fleet.on_pod_gone("chat-0", 6.0)
+    assert fleet.revisit_at_s(6.0) is None
+    told.take()
+    fleet.on_time(105.0)
+    assert told.take() == []
+
+
+def test_of_one_that_had_ended_when_it_was_first_seen_nothing_is_told() -> None:
+    fleet, told, _ = a_fleet()
+    fleet.on_pod(pod(state=CRASHED), 0.0)
+    assert told.take() == []
+    assert told.back_offs == []
+
+
+def test_only_replica_sets_share_a_number_while_there_are_two_templates() -> None:
+    for order, is_rolling in ((Order.BY_COST, True), (Order.BY_NAME, False)):
+        fleet, _, _ = a_fleet()
+        fleet.target = msgspec.structs.replace(fleet.target, order=order)
+        for template in ("before", "after"):
+            one = pod(ready=True)
+            meta = msgspec.structs.replace(one.metadata, name=template, labels={"pod-template-hash": template})
+            fleet.on_pod(msgspec.structs.replace(one, metadata=meta), 0.0)
+        assert fleet.is_rolling() is is_rolling
 
 
 def test_who_gives_it_more_time_meanwhile_is_heard() -> None:

@@ -307,11 +307,12 @@ class TestKubernetesRuntime(RuntimeContract):
         self, world: ClusterWorld
     ) -> None:
         container = {"name": "model", "restartCount": 0, "state": {"terminated": {"exitCode": 0}}}
-        body = {"metadata": {"name": "b-0", "uid": "11111111"}, "status": {"containerStatuses": [container]}}
-        world.runtime.on_pod("b", msgspec.convert({"metadata": {"name": "b-0", "uid": "11111111"}}, Pod))
+        meta = {"name": "b-0", "uid": "11111111"}
+        body = {"metadata": meta, "status": {"containerStatuses": [container]}}
+        world.runtime.on_pod("b", msgspec.convert({"metadata": meta}, Pod))
         world.runtime.on_pod("b", msgspec.convert(body, Pod))
         assert world.runtime.source_of("b-0.11111111") == "ml/b-0", "the kubelet may start it anew"
-        body["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+        meta["deletionTimestamp"] = "2026-01-01T00:00:00Z"
         world.runtime.on_pod("b", msgspec.convert(body, Pod))
         assert world.runtime.source_of("b-0.11111111") is None
 
