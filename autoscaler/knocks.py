@@ -97,4 +97,4 @@ class Knocks:
         """When somebody should who cannot be dealt with now. Who comes too often himself takes nobody's turn by it."""
         bucket = self._by_address.get(address)
         own_s = 0.0 if bucket is None else bucket.wait_s(now_s)
-        return min(own_s, LATEST_S) if own_s > SOONEST_S else self._appointments.next_s(now_s)
+        return own_s if own_s > SOONEST_S else self._appointments.next_s(now_s)

@@ -1,12 +1,14 @@
 """Services that lead clients to workloads past their sidecars, as a watch of all Services shows them.
 
-A workload looks only at those that may be its own (`zerogate.kube.fronts`). Made and asked by the autoscaler's
-composition root; what follows from them is said in `autoscaler.cluster.coverage`.
+A workload looks only at those that may be its own (`zerogate.kube.fronts`); which of them lead past is said in
+`zerogate.kube.bypass`. Made and asked by the autoscaler's composition root; what follows from them is said in
+`autoscaler.cluster.coverage`.
 """
 
+from zerogate.kube.bypass import Bypass, past_sidecar
 from zerogate.kube.catalog import Managed
 from zerogate.kube.client import KubeClient
-from zerogate.kube.fronts import Bypass, Selected, past_sidecar
+from zerogate.kube.fronts import Selected
 from zerogate.kube.objects import SERVICES, Service
 from zerogate.kube.watching import Change, Watched
 

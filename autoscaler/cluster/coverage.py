@@ -12,8 +12,8 @@ from typing import Final
 import msgspec
 
 from autoscaler.cluster.expected import Changes, Expected
+from zerogate.kube.bypass import Bypass
 from zerogate.kube.catalog import Managed, sidecar_port
-from zerogate.kube.fronts import Bypass
 from zerogate.kube.keys import PREFIX
 from zerogate.kube.objects import Key, Pod, condition
 from zerogate.kube.sidecar import PORT_NAME
@@ -117,7 +117,7 @@ class Coverage:
 
     def is_gateway(self, namespace: str, pod: str, uid: str) -> bool:
         """Whether this very pod is one."""
-        return bool(uid) and self._gateways.get((namespace, pod)) == uid
+        return self._gateways.get((namespace, pod)) == uid
 
     def take_expected(self, heard: Iterable[str], most: int) -> Changes:
         """At most so many changes of who should report. `heard`: sources with a stream that see all services."""

@@ -2,8 +2,8 @@
 
 A Service can be taken over where somebody between client and pod chooses the pod for each connection (a cluster IP),
 where the pods' readiness decides whom that is, and where a TCP port leads to the model. The rest is refused with a
-sentence. Called for takeovers (`all_fronts.py`, `takeover_book.py`), and by the autoscaler for ways to a workload that
-nobody counts.
+sentence. Called for takeovers (`all_fronts.py`, `takeover_book.py`) and routes, and for ways that nobody counts
+(`bypass.py`).
 """
 
 import json
@@ -151,52 +151,6 @@ def misfit(entry: Managed) -> str:
     return ""
 
 
-class Bypass(msgspec.Struct, frozen=True):
-    """A Service that leads to the model's own port. `is_open`: it is headless, and no targetPort changes that."""
-
-    name: str
-    is_open: bool = False
-
-
-def past_sidecar(entry: Managed, services: Iterable[Service]) -> tuple[Bypass, ...]:
-    """The Services that lead to the port of the model itself, where nobody counts who comes.
-
-    With takeover the names of ports lead to the sidecar; a number does so when it has been patched. Behind a headless
-    Service no port is translated: who knows its address and port comes to that port of the pod, whatever its target is.
-    """
-    template = entry.template
-    if template is None or template.metadata is None:
-        return ()
-    try:
-        model = model_port(msgspec.to_builtins(template), entry.wanted.cluster.port).number
-    except UnfitError:
-        return ()
-    labels = template.metadata.labels or {}
-    is_taken_over = entry.wanted.cluster.takeover and entry.wanted.cluster.inject
-    mine = (one for one in services if one.metadata.namespace == entry.key[0] and selects(one, labels))
-    found = (
-        Bypass(one.metadata.name, is_open)
-        for one in mine
-        if (is_open := _is_open(one, model))
-        or any(_is_past(port, template, model, is_taken_over) for port in one.spec.ports)
-    )
-    return tuple(found)
-
-
-def _is_open(service: Service, model: int) -> bool:
-    ports = service.spec.ports
-    return service.spec.cluster_ip == "None" and any(one.port == model and one.protocol == "TCP" for one in ports)
-
-
-def _is_past(port: ServicePort, template: PodTemplate, model: int, is_taken_over: bool) -> bool:
-    target = port.port if port.target_port is None else port.target_port
-    if port.protocol != "TCP" or target == PORT_NAME or _is_sidecars(target, template):
-        return False
-    if isinstance(target, str) and is_taken_over:
-        return False
-    return _number(target, template) == model
-
-
 def _namesakes(entry: Managed, services: Iterable[Service]) -> list[Refused]:
     """A Service that has the workload's name and leads nowhere that is known: its owner expects more of it."""
     return [
@@ -266,14 +220,14 @@ def _front_port(
     number = target if isinstance(target, int) else None
     if target == PORT_NAME:
         number = before.get(str(port.port))
-    elif _number(target, template) != model and not _is_sidecars(target, template):
+    elif target_number(target, template) != model and not is_sidecars(target, template):
         return None
     return FrontPort(
         name=port.name, port=port.port, index=index, target=target, number=number, app_protocol=port.app_protocol
     )
 
 
-def _number(target: int | str, template: PodTemplate) -> int | None:
+def target_number(target: int | str, template: PodTemplate) -> int | None:
     """As the EndpointSlice controller finds it before anything is injected: the first container that has the name."""
     if isinstance(target, int) or template.spec is None:
         return target if isinstance(target, int) else None
@@ -281,7 +235,7 @@ def _number(target: int | str, template: PodTemplate) -> int | None:
     return next((port.container_port for port in ports if port.name == target and port.protocol == "TCP"), None)
 
 
-def _is_sidecars(target: int | str, template: PodTemplate) -> bool:
+def is_sidecars(target: int | str, template: PodTemplate) -> bool:
     """Whether the template itself has the sidecar, and the name is one of its ports."""
     containers = template.spec.init_containers if template.spec is not None else ()
     return any(port.name == target for one in containers if one.name == SIDECAR for port in one.ports)

@@ -8,8 +8,8 @@ import pytest
 
 from autoscaler.cluster.coverage import Coverage
 from tests.zerogate.kube.test_catalog import catalog, workload
+from zerogate.kube.bypass import Bypass
 from zerogate.kube.catalog import Managed
-from zerogate.kube.fronts import Bypass
 from zerogate.kube.objects import Pod
 
 SIDECAR = {"name": "zerogate-queueproxy", "ports": [{"name": "zg-http", "containerPort": 8012}]}

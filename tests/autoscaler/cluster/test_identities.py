@@ -234,6 +234,20 @@ async def test_a_pod_that_is_there_is_believed_before_the_server_is_asked(keyed:
     assert keyed.it.doubted == 0, "what the server has said is remembered"
 
 
+async def test_a_clock_that_is_late_gives_a_token_no_longer_life_than_it_has(keyed: KeyedRoom) -> None:
+    keyed.wall_s = signed.WALL_S - 69.0
+    found = await keyed.it.authenticate(SIGNER.token())
+    assert isinstance(found, Identity)
+    assert found.expires_s - keyed.now_s <= 3660.0
+
+
+async def test_an_account_without_a_pod_is_refused_at_once(room: Room) -> None:
+    room.server.status = proven(pod="")
+    found = await room.it.authenticate(token())
+    assert isinstance(found, Refused)
+    assert "may not report" in found.reason
+
+
 async def test_who_shows_a_token_again_before_it_was_judged_costs_no_second_review(keyed: KeyedRoom) -> None:
     token = SIGNER.token()
     for _ in range(3):

@@ -18,6 +18,8 @@ from zerogate.tasks import Nursery
 
 RUNNING = {"name": "gateway", "state": {"running": {"startedAt": "2026-01-01T00:00:00Z"}}}
 
+ENDED = {"name": "gateway", "state": {"terminated": {"exitCode": 137}}}
+
 
 class World:
     """An autoscaler's view of its sources."""
@@ -74,6 +76,9 @@ async def test_those_whose_container_runs_hold_requests_until_their_pod_is_gone(
     assert not world.holders
     world.show(pod("gw", containerStatuses=[RUNNING]))
     assert world.holders == ["ml/gw"]
+    world.show(pod("gw", containerStatuses=[ENDED]))
+    assert not world.holders, "its container is started anew, with nothing inside"
+    world.show(pod("gw", containerStatuses=[RUNNING]))
     world.it.on_pod(Change.REMOVED, starting, None)
     await world.it.tell()
     assert not world.holders

@@ -43,6 +43,12 @@ def test_who_is_younger_than_the_pod_has_none_and_passes_requests_to_who_has_som
     assert share(4, NOW, "g2", there).via == there[0]
 
 
+def test_those_that_have_none_do_not_all_pass_to_the_same_one() -> None:
+    there = peers(1, 2, NOW, NOW + 1)
+    passed = {share(4, NOW, name, there).via for name in ("g2", "g3")}
+    assert passed == set(there[:2])
+
+
 def test_where_none_is_left_that_ran_before_the_pod_the_oldest_has_all() -> None:
     there = peers(NOW + 1, NOW + 2)
     assert slots(4, there) == {"g0": 4, "g1": 0}
@@ -72,7 +78,8 @@ def test_only_a_gateway_whose_container_runs_is_one() -> None:
         [
             pod("pending"), pod("waits", {"waiting": {"reason": "ImagePullBackOff"}}),
             pod("ended", {"terminated": {"exitCode": 0}}), pod("b", runs, deletionTimestamp="2026-01-01T00:01:00Z"),
-            pod("a", runs), pod("c", {"running": {"startedAt": "2026-01-01T00:00:05Z"}}),
+            pod("a", {"running": {"startedAt": "2026-01-01T00:00:00Z"}}, runs),
+            pod("c", {"running": {"startedAt": "2026-01-01T00:00:05Z"}}),
         ]
     )  # fmt: skip
     assert [(one.name, one.is_leaving) for one in found] == [("c", False), ("a", False), ("b", True)]
