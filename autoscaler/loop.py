@@ -36,7 +36,7 @@ _CROWD_GATHERS_S = 0.004
 """A crowd comes within milliseconds: waiting until nobody has come for so long makes one write to N of 0→1 and 1→N.
 Where there can be only one replica there is nothing to wait for."""
 _CROWD_AT_MOST_S = 0.02
-"""Then who is there counts. As long as that sources tell of a crowd that still comes (`zerogate.reporting.wakes`): a
+"""Then who is there counts. So long sources tell of a crowd that still comes (`zerogate.reporting.wakes`): a
 hundred requests by way of four workers on two busy cores took up to 15 ms, and what starts for them takes seconds."""
 _WAKES_TOGETHER_S = 0.1
 """Wakes behind the first one gather, so that who comes later gets its replicas in one further write."""

@@ -124,12 +124,11 @@ async def by_kubeconfig(path: Path | None = None, *, context: str | None = None)
         loader = await load()
     except (ConfigException, OSError, YAMLError, ValueError, LookupError, TypeError, AttributeError) as error:
         where = f"the kubeconfig {path}" if path else "KUBECONFIG or ~/.kube/config"
+        why = "it is YAML, and not a kubeconfig. `kubectl config view` shows what one has to say."
         if isinstance(error, ConfigException | OSError):
             why = str(error)
         elif isinstance(error, YAMLError):
             why = f"it is not YAML: {' '.join(str(error).split())}."
-        else:
-            why = "it is YAML, and not a kubeconfig. `kubectl config view` shows what one has to say."
         raise MachineError(f"No way into a cluster by {where}: {why}") from error
 
     def token() -> str:

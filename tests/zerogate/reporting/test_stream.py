@@ -188,3 +188,39 @@ async def test_what_follows_the_proof_in_one_packet_is_understood() -> None:
         await nursery.aclose()
         await asyncio.sleep(0)
     assert visits_s[1] - visits_s[0] >= 0.45
+
+
+@pytest.mark.parametrize("proves", [True, False], ids=["an autoscaler", "somebody else"])
+async def test_who_does_not_prove_to_be_an_autoscaler_is_told_nothing(proves: bool) -> None:
+    key = new_key(b"m" * MASTER_BYTES, "ns/chat", "s" * 22)
+    heard: asyncio.Queue[bytes] = asyncio.Queue()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readexactly(len(PROVEN_PREAMBLE))
+        length = int.from_bytes(await reader.readexactly(4), "big")
+        challenge = read_from_source(await reader.readexactly(length))
+        assert isinstance(challenge, Challenge)
+        session = Session(key, challenge.nonce, b"2" * NONCE_BYTES, is_source=False)
+        writer.write(frame(Proof(b"2" * NONCE_BYTES, session.proof if proves else b"3" * len(session.proof))))
+        try:
+            heard.put_nowait(await reader.read(1000))
+        except ConnectionError:
+            heard.put_nowait(b"")
+
+    nursery = Nursery()
+    async with replica(answer) as port:
+        nursery.start(Stream(Address("127.0.0.1", port), Owner(), lambda: 0.0, Asked(key=key)).run(), name="a stream")
+        async with asyncio.timeout(10):
+            said = await heard.get()
+        await nursery.aclose()
+        await asyncio.sleep(0)
+    assert bool(said) is proves
+
+
+async def test_who_is_refused_for_good_does_not_come_again_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "REFUSED_PAUSE_S", 1.0)
+    door = Door(frame(TurnedAway("no", is_passing=False)))
+    async with visiting(door), asyncio.timeout(10):
+        assert await door.is_welcome.wait()
+    first_s, second_s = door.visits_s
+    assert second_s - first_s >= 0.45
