@@ -396,6 +396,23 @@ def test_a_pin_gives_one_that_the_controller_spared_its_time_anew() -> None:
     assert steering.step(9.0 + PIN_S) == [WriteScale(1, 0, ("a",))]
 
 
+def test_one_that_the_controller_spared_and_that_is_busy_then_has_its_time_from_when_it_was_spared() -> None:
+    steering = leading(2, member("a", cost=VICTIM_COST, is_bare=True), member("b", is_bare=True))
+    steering.want(scale(1, 1, "a"))
+    steering.step(1.0)
+    steering.on_idle("a")
+    assert steering.step(1.0) == [WriteScale(2, 1, ("a",))]
+    steering.on_written(2, 1.0)
+    steering.on_members([member("a", cost=VICTIM_COST, is_bare=True)])
+    steering.want(pinned(0, 2))
+    assert steering.step(9.0) == [WriteScale(1, 0, ("a",))]
+    steering.on_failed(9.0)
+    steering.on_busy("a")
+    assert steering.revisit_at_s(9.0) == 9.0 + PIN_S
+    assert steering.step(9.0) == []
+    assert steering.step(9.0 + PIN_S) == [WriteScale(1, 0, ("a",))]
+
+
 def test_a_cost_that_was_to_be_taken_back_is_a_mark_again_when_that_was_given_up_with_the_lead() -> None:
     steering = leading(2, member("a", cost=VICTIM_COST), member("b"))
     steering.want(scale(1, 1, "a"))

@@ -14,12 +14,16 @@ from zerogate.reporting.connection import SLICE
 from zerogate.reporting.proof import MASTER_BYTES, NONCE_BYTES, Session, new_key
 from zerogate.reporting.stream import FIRST_PAUSE_S, LONGEST_APPOINTMENT_S, Asked, Stream
 from zerogate.reporting.wire import (
+    PREAMBLE,
     PROVEN_PREAMBLE,
+    SILENCE_S,
     Ack,
+    Beat,
     Challenge,
     Hello,
     Order,
     Proof,
+    Token,
     TurnedAway,
     Welcome,
     frame,
@@ -224,3 +228,66 @@ async def test_who_is_refused_for_good_does_not_come_again_soon(monkeypatch: pyt
         assert await door.is_welcome.wait()
     first_s, second_s = door.visits_s
     assert second_s - first_s >= 0.45
+
+
+async def test_a_stream_that_lasted_is_missed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "FIRST_PAUSE_S", 1000.0)
+    monkeypatch.setattr(streams, "_LASTED_S", 0.1)
+    visits = 0
+    third = asyncio.Event()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal visits
+        visits += 1
+        if visits == 2:
+            await asyncio.sleep(0.2)
+        elif visits == 3:
+            third.set()
+
+    nursery = Nursery()
+    async with replica(answer) as port:
+        nursery.start(Stream(Address("127.0.0.1", port), Owner(), lambda: 0.0).run(), name="a stream")
+        async with asyncio.timeout(30):
+            await third.wait()
+        await nursery.aclose()
+        await asyncio.sleep(0)
+
+
+async def test_a_token_is_said_when_it_is_another() -> None:
+    said: list[type] = []
+    has_all = asyncio.Event()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readexactly(len(PREAMBLE))
+        writer.write(frame(Welcome(True)))
+        while not has_all.is_set():
+            length = int.from_bytes(await reader.readexactly(4), "big")
+            said.append(type(read_from_source(await reader.readexactly(length))))
+            if said.count(Beat) == 3:
+                has_all.set()
+
+    nursery = Nursery()
+    async with replica(answer) as port:
+        stream = Stream(Address("127.0.0.1", port), Owner(), lambda: 0.0)
+        nursery.start(stream.run(), name="a stream")
+        async with asyncio.timeout(30):
+            while not stream.is_open:
+                await asyncio.sleep(0)
+            for token in ("one", "one", "two"):
+                stream.beat(Beat(), token, now())
+            await has_all.wait()
+        await nursery.aclose()
+        await asyncio.sleep(0)
+    assert said == [Hello, Token, Beat, Beat, Token, Beat]
+
+
+async def test_an_autoscaler_that_is_silent_for_too_long_is_left_and_looked_for_again() -> None:
+    door = Door(b"", open_from=1)
+    async with visiting(door) as stream, asyncio.timeout(30):
+        while not stream.is_open:
+            await asyncio.sleep(0)
+        stream.beat(Beat(), "", now() + SILENCE_S - 1.0)
+        assert stream.is_open
+        stream.beat(Beat(), "", now() + SILENCE_S + 1.0)
+        while len(door.visits_s) < 2:
+            await asyncio.sleep(0.01)
