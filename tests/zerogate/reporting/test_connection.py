@@ -63,7 +63,7 @@ async def test_nothing_more_is_read_while_messages_wait_to_be_dealt_with() -> No
 
 
 async def test_of_one_that_was_closed_meanwhile_no_more_is_read() -> None:
-    connection, stream, wire = await opened()
+    connection, _, wire = await opened()
     connection.data_received(frame(Ack(1, True)) * (SLICE + 1))
     wire.is_closed = True
     for _ in range(3):
