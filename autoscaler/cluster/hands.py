@@ -68,13 +68,13 @@ class LeadersHands:
         self._tell_scaled(target, write, why)
         return version
 
-    async def write_floor(self, target: Target, replicas: int) -> int:
+    async def write_floor(self, target: Target, replicas: int, is_due: Callable[[], bool]) -> int:
         """Move the floor of its HPA. Raises KubeError."""
         self._check(target, "floor")
         await self._before_write(target.kind, target.key)
         self._check(target, "floor")
         why = self._why(target.service)
-        floor = await self._hands.write_floor(target, replicas)
+        floor = await self._hands.write_floor(target, replicas, lambda: self._is_leader() and is_due())
         await self._after_floor(target.kind, target.key)
         note = f"The HPA keeps {floor} replicas at least{why}."
         self._happenings.tell(Happening(about=about(target), reason="FloorMoved", note=note))

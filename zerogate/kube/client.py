@@ -190,11 +190,16 @@ class KubeClient:
         namespace: str = "",
         subresource: str = "",
         priority: Priority = Priority.WRITE,
+        is_due: Callable[[], bool] | None = None,
     ) -> T:
-        """RFC 7396. With `metadata.resourceVersion` in it: only if nobody wrote since (else `Conflict`)."""
+        """RFC 7396. With `metadata.resourceVersion` in it: only if nobody wrote since (else `Conflict`).
+
+        `is_due`: as of `json_patch`."""
         asked = _asked("patch", resource, namespace, name, subresource)
         path = resource.path(namespace=namespace, name=name, subresource=subresource)
-        return await self._write(resource, "PATCH", path, asked, body, content=MERGE_PATCH, priority=priority)
+        return await self._write(
+            resource, "PATCH", path, asked, body, content=MERGE_PATCH, priority=priority, is_due=is_due
+        )  # fmt: skip
 
     async def json_patch(
         self,

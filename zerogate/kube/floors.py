@@ -5,7 +5,7 @@ Where a policy says `hpa: floor`, an HPA of the cluster's owner scales the workl
 An HPA acts at its next sync, every 15 s as a rule, and lowers after a window of its own.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from zerogate.kube.client import KubeClient
@@ -31,13 +31,14 @@ class Floors:
     def __init__(self, client: KubeClient) -> None:
         self._client = client
 
-    async def move(self, kind: str, key: Key, replicas: int) -> int:
-        """Let its HPA keep at least so many, as far as its `maxReplicas` goes; what it keeps now. Raises KubeError."""
+    async def move(self, kind: str, key: Key, replicas: int, *, is_due: Callable[[], bool]) -> int:
+        """Let its HPA keep at least so many, as far as its `maxReplicas` goes; what it keeps now. `is_due`: as of
+        `KubeClient.merge_patch`. Raises KubeError."""
         hpa = await self._find(kind, key)
         floor = max(1, min(replicas, hpa.spec.max_replicas))
         notes = {} if hpa.metadata.annotation(BEFORE) else {BEFORE: str(hpa.spec.min_replicas)}
         if floor != hpa.spec.min_replicas or notes:
-            await self._write(hpa, floor, notes)
+            await self._write(hpa, floor, notes, is_due)
         return floor
 
     async def give_back(self, kind: str, key: Key) -> None:
@@ -62,7 +63,11 @@ class Floors:
         scaled = ((hpa, hpa.spec.scale_target_ref) for hpa in found)
         return [hpa for hpa, target in scaled if (target.kind, target.name) == (kind, name)]
 
-    async def _write(self, hpa: Hpa, replicas: int, notes: Mapping[str, str | None]) -> None:
+    async def _write(
+        self, hpa: Hpa, replicas: int, notes: Mapping[str, str | None], is_due: Callable[[], bool] | None = None
+    ) -> None:
         namespace, name = hpa.key
         body = {"metadata": {"annotations": notes}, "spec": {"minReplicas": replicas}}
-        await self._client.merge_patch(HPAS, name, body, namespace=namespace, priority=Priority.WAKE)
+        await self._client.merge_patch(
+            HPAS, name, body, namespace=namespace, priority=Priority.WAKE, is_due=is_due
+        )  # fmt: skip

@@ -44,9 +44,9 @@ class KubeHands:
         )  # fmt: skip
         return version_number(written.metadata.resource_version)
 
-    async def write_floor(self, target: Target, replicas: int) -> int:
+    async def write_floor(self, target: Target, replicas: int, is_due: Callable[[], bool]) -> int:
         """Move the floor of its HPA. Raises KubeError."""
-        return await self._floors.move(target.kind, target.key, replicas)
+        return await self._floors.move(target.kind, target.key, replicas, is_due=is_due)
 
     async def write_cost(self, target: Target, pod: str, cost: int) -> None:
         """Write the pod's deletion cost; 0 takes it away. Raises KubeError; a pod that is gone is none."""

@@ -301,4 +301,6 @@ class KubernetesRuntime:
         self._forget_timer(fleet)
         self._heading.pop(fleet, None)
         self._writes.give_up_costs(fleet)
+        # what waits for its turn is not sent any more
+        fleet.steering.lead(False)
         fleet.disband(self._clock())

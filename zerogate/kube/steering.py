@@ -188,6 +188,10 @@ class Steering:
             return False
         return self._victims.may_go(write.victims, now_s, is_pinned=self._is_pinned)
 
+    def stands_by_floor(self, replicas: int) -> bool:
+        """The same of a floor: only while it is still the one that is wanted."""
+        return self._leads and self.is_floored and self._wanted is not None and self._wanted.replicas == replicas
+
     def on_failed(self, retry_at_s: float) -> None:
         """The write did not come about, for a reason of the API server's or of the way there."""
         self._writing = None

@@ -42,8 +42,9 @@ class Hands(Protocol):
     async def write_cost(self, target: Target, pod: str, cost: int) -> None:
         """Write the pod's deletion cost; 0 takes it away. A pod that is gone is no error."""
 
-    async def write_floor(self, target: Target, replicas: int) -> int:
-        """Write the `minReplicas` of its HPA; what it is now, which is `maxReplicas` at most."""
+    async def write_floor(self, target: Target, replicas: int, is_due: Callable[[], bool]) -> int:
+        """Write the `minReplicas` of its HPA; what it is now, which is `maxReplicas` at most. `is_due`: asked
+        right before it is sent. Raises NotDue where it was not."""
 
     def tell_foreign(self, target: Target, write: ForeignWrite, *, is_hands_off: bool) -> None:
         """Say where people look that somebody else writes the number."""

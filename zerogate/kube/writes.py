@@ -77,13 +77,18 @@ class Writes:
         self._again(fleet)
 
     async def _write_floor(self, fleet: Fleet, replicas: int) -> None:
+        steering = fleet.steering
         try:
-            await self._hands.write_floor(fleet.target, replicas)
+            await self._hands.write_floor(
+                fleet.target, replicas, lambda: not self._is_closed and steering.stands_by_floor(replicas)
+            )  # fmt: skip
+        except NotDue:
+            steering.on_floor_failed(self._clock(), "")
         except KubeError as error:
             log.warning("%s: the HPA's minReplicas could not be written: %s", fleet.target.service, error)
-            fleet.steering.on_floor_failed(self._clock() + (error.retry_after_s or AGAIN_S), str(error))
+            steering.on_floor_failed(self._clock() + (error.retry_after_s or AGAIN_S), str(error))
         else:
-            fleet.steering.on_floor(replicas)
+            steering.on_floor(replicas)
         self._again(fleet)
 
     async def _write_cost(self, fleet: Fleet, pod: str) -> None:

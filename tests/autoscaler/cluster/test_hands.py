@@ -32,6 +32,7 @@ class Room:
     def __init__(self) -> None:
         self.leads = True
         self.loses_lead_noting = False
+        self.loses_lead_waiting = False
         self.done: list[Any] = []
         self.failure: Exception | None = None
         self.events = Events()
@@ -53,6 +54,7 @@ class Room:
         self.done.append(("after", kind, key))
 
     async def write_scale(self, target: Target, write: WriteScale, is_due: Callable[[], bool]) -> int:
+        self.leads = self.leads and not self.loses_lead_waiting
         if not is_due():
             raise NotDue(Asked(verb="patch"))
         if self.failure:
@@ -63,7 +65,10 @@ class Room:
     async def write_cost(self, target: Target, pod: str, cost: int) -> None:
         self.done.append((pod, cost))
 
-    async def write_floor(self, target: Target, replicas: int) -> int:
+    async def write_floor(self, target: Target, replicas: int, is_due: Callable[[], bool]) -> int:
+        self.leads = self.leads and not self.loses_lead_waiting
+        if not is_due():
+            raise NotDue(Asked(verb="patch"))
         return min(replicas, 4)
 
     def tell_foreign(self, target: Target, write: ForeignWrite, *, is_hands_off: bool) -> None:
@@ -93,7 +98,7 @@ async def test_who_does_not_lead_any_more_writes_nothing_whatever_was_decided(ro
     with pytest.raises(NotLeadingError):
         await room.it.write_cost(room.target, "llama-1", -1000)
     with pytest.raises(NotLeadingError):
-        await room.it.write_floor(room.target, 3)
+        await room.it.write_floor(room.target, 3, always)
     assert (room.done, room.events.told) == ([], [])
 
 
@@ -101,10 +106,20 @@ async def test_who_does_not_lead_any_more_writes_nothing_whatever_was_decided(ro
 async def test_who_loses_the_lead_while_that_is_noted_writes_nothing(room: Room, what: str) -> None:
     room.loses_lead_noting = True
     it, target = room.it, room.target
-    write = it.write_scale(target, WriteScale(1, 0), always) if what == "number" else it.write_floor(target, 3)
+    write = it.write_scale(target, WriteScale(1, 0), always) if what == "number" else it.write_floor(target, 3, always)
     with pytest.raises(NotLeadingError):
         await write
     assert (room.done, room.events.told) == ([("before", "Deployment", ("ml", "llama"))], [])
+
+
+@pytest.mark.parametrize("what", ["number", "floor"])
+async def test_who_loses_the_lead_while_its_write_waits_for_its_turn_sends_nothing(room: Room, what: str) -> None:
+    room.loses_lead_waiting = True
+    it, target = room.it, room.target
+    write = it.write_scale(target, WriteScale(1, 0), always) if what == "number" else it.write_floor(target, 3, always)
+    with pytest.raises(NotDue):
+        await write
+    assert (it.failures, room.events.told) == (0, [])
 
 
 async def test_a_write_that_failed_is_counted_and_not_told(room: Room) -> None:
@@ -117,11 +132,13 @@ async def test_a_write_that_failed_is_counted_and_not_told(room: Room) -> None:
 async def test_a_write_that_is_not_wanted_any_more_is_no_failure(room: Room) -> None:
     with pytest.raises(NotDue):
         await room.it.write_scale(room.target, WriteScale(1, 0), lambda: False)
+    with pytest.raises(NotDue):
+        await room.it.write_floor(room.target, 3, lambda: False)
     assert (room.it.writes, room.it.failures, room.events.told) == (0, 0, [])
 
 
 async def test_a_floor_is_told_as_it_became(room: Room) -> None:
-    assert await room.it.write_floor(room.target, 9) == 4
+    assert await room.it.write_floor(room.target, 9, always) == 4
     assert [event.note for event in room.events.told] == ["The HPA keeps 4 replicas at least."]
     assert [step for step, *_ in room.done] == ["before", "after"]
 

@@ -34,7 +34,7 @@ class Hands:
 
     async def write_cost(self, target: Any, pod: str, cost: int) -> None: ...
 
-    async def write_floor(self, target: Any, replicas: int) -> int:
+    async def write_floor(self, target: Any, replicas: int, is_due: Any) -> int:
         return replicas
 
     def tell_foreign(self, target: Any, write: Any, *, is_hands_off: bool) -> None: ...

@@ -29,12 +29,14 @@ class Cluster:
         self.numbers: dict[str, int] = {}
         self.pods: dict[str, dict[str, dict[str, Any]]] = {}
         self.foreign: list[tuple[str, ForeignWrite, bool]] = []
+        self.sent = 0
+        """Numbers that were sent, whatever came of it."""
         self.writes: list[WriteScale] = []
         self.floors: list[int] = []
         self.failures: list[Exception] = []
         """Raised by the next writes, first ones first."""
         self.turn: asyncio.Event | None = None
-        """What numbers that are written wait for, where there is much to be written."""
+        """What numbers and floors that are written wait for, where there is much to be written."""
         self.ends_pods_at_once = True
         self._versions = itertools.count(10)
         self._names = itertools.count(1)
@@ -54,6 +56,8 @@ class Cluster:
             await self.turn.wait()
         if not is_due():
             raise NotDue(Asked(verb="patch"))
+        self.sent += 1
+        await asyncio.sleep(0)
         if self.failures:
             raise self.failures.pop(0)
         if self.numbers[target.service] != write.old:
@@ -63,8 +67,12 @@ class Cluster:
         self.writes.append(write)
         return self.set_number(target.service, write.new)
 
-    async def write_floor(self, target: Target, replicas: int) -> int:
+    async def write_floor(self, target: Target, replicas: int, is_due: Callable[[], bool]) -> int:
         await asyncio.sleep(0)
+        if self.turn is not None:
+            await self.turn.wait()
+        if not is_due():
+            raise NotDue(Asked(verb="patch"))
         if self.failures:
             raise self.failures.pop(0)
         self.floors.append(replicas)

@@ -116,6 +116,31 @@ class TestKubernetesRuntime(RuntimeContract):
         world.runtime.configure({target.service: target for target in TARGETS})
         assert world.runtime.floor_trouble("a") == ""
 
+    @pytest.mark.parametrize(
+        "what", ["another floor", "nothing wanted", "another leads", "no floor any more", "let go"]
+    )
+    async def test_a_floor_that_waits_for_its_turn_is_not_written_when_it_is_not_wanted_any_more(
+        self, world: ClusterWorld, what: str
+    ) -> None:
+        floored = {one.service: msgspec.structs.replace(one, is_floored=True) for one in TARGETS}
+        world.runtime.configure(floored)
+        world.cluster.turn = asyncio.Event()
+        world.scale("a", 1)
+        await turns()
+        if what == "another floor":
+            world.scale("a", 2)
+        elif what == "nothing wanted":
+            world.scale("a", 0)
+        elif what == "another leads":
+            world.runtime.lead(False)
+        elif what == "no floor any more":
+            world.runtime.configure({one.service: one for one in TARGETS})
+        else:
+            world.runtime.configure({name: one for name, one in floored.items() if name != "a"})
+        world.cluster.turn.set()
+        await turns()
+        assert world.cluster.floors == ([2] if what == "another floor" else [])
+
     async def test_a_pod_that_no_node_takes_is_overdue_after_the_start_timeout(self, world: ClusterWorld) -> None:
         assert world.cluster.runtime is not None
         hurried = [msgspec.structs.replace(target, start_timeout_s=0.05) for target in TARGETS]
@@ -263,7 +288,7 @@ class TestKubernetesRuntime(RuntimeContract):
         await asyncio.sleep(0.05)
         assert len(world.cluster.failures) >= left - 1
 
-    @pytest.mark.parametrize("what", ["somebody inside", "more wanted", "another leads"])
+    @pytest.mark.parametrize("what", ["somebody inside", "more wanted", "another leads", "let go"])
     async def test_a_lower_number_that_waits_for_its_turn_is_not_written_when_it_is_not_wanted_any_more(
         self, world: ClusterWorld, what: str
     ) -> None:
@@ -277,6 +302,8 @@ class TestKubernetesRuntime(RuntimeContract):
             world.runtime.on_busy(one)
         elif what == "more wanted":
             world.scale("a", 1)
+        elif what == "let go":
+            world.runtime.configure({target.service: target for target in TARGETS if target.service != "a"})
         else:
             world.runtime.lead(False)
         world.cluster.turn.set()
@@ -336,7 +363,7 @@ class TestKubernetesRuntime(RuntimeContract):
         monkeypatch.setattr("zerogate.kube.writes.AGAIN_S", 0.0)
         world.cluster.failures = [Unreachable(Asked(verb="patch"), "connection refused")]
         world.scale("a", 1)
+        await world.until_true(lambda: world.cluster.sent)
         world.runtime.configure({target.service: target for target in TARGETS if target.service != "a"})
         await turns()
-        assert world.cluster.failures == []
-        assert world.cluster.writes == []
+        assert (world.cluster.failures, world.cluster.sent, world.cluster.writes) == ([], 1, [])
