@@ -41,7 +41,7 @@ from zerogate.http.listener import bind
 from zerogate.http.sweep import Sweep
 from zerogate.kube.access import Access
 from zerogate.kube.client import KubeClient
-from zerogate.kube.event_book import Happening
+from zerogate.kube.event_book import About, Happening
 from zerogate.kube.extra_kinds import ExtraKinds
 from zerogate.kube.feed import Feed, Together
 from zerogate.kube.hands import KubeHands
@@ -365,7 +365,11 @@ class RunningAutoscaler:
             self._on_workload(entry.kind, workload)
 
     def _on_workload(self, kind: str, workload: Workload) -> None:
-        self.enabling.look(kind, self.feed.kinds[kind], workload)
+        resource, key = self.feed.kinds[kind], workload.key
+        self.enabling.look(kind, resource, workload)
+        if clash := self.feed.catalog.clash(kind, key):
+            about = About(resource.api_version, kind, *key, workload.metadata.uid)
+            self._tell(Happening(about=about, reason="NameTaken", note=clash, action="Configure", is_warning=True))
 
     def _is_managed(self, kind: str, key: Key) -> bool:
         entry = self.feed.catalog.services().get("/".join(key))

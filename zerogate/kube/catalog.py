@@ -72,10 +72,10 @@ class Catalog:
         self._namespaces: dict[str, Mapping[str, str]] = {}
         self._defaults = NO_DEFAULTS
         self._changed: dict[str, None] = {}
+        self._clashing: dict[tuple[str, Key], tuple[Resource[Workload], Workload]] = {}
+        """Workloads that are not taken up because another kind has the name."""
         self.mistakes: tuple[str, ...] = ()
         """What is wrong with the cluster's ConfigMap."""
-        self.clashes: dict[tuple[str, Key], str] = {}
-        """Workloads that are not taken up because another kind has the name: (kind, key) → a sentence."""
 
     @property
     def defaults(self) -> Defaults:
@@ -99,10 +99,7 @@ class Catalog:
             return
         known = self._workloads.get(service)
         if known is not None and known[0] != kind:
-            self.clashes[kind, workload.key] = (
-                f"{kind} {service} is not taken up: {known[0]} {service} has the same name and was there first. "
-                "Rename one of them."
-            )
+            self._clashing[kind, workload.key] = (resource, workload)
             return
         self._workloads[service] = (kind, resource, workload)
         self._read(service)
@@ -110,11 +107,13 @@ class Catalog:
     def remove_workload(self, kind: str, key: Key) -> None:
         """It is gone, or no longer under zerogate."""
         service = service_name(key)
-        self.clashes.pop((kind, key), None)
+        self._clashing.pop((kind, key), None)
         known = self._workloads.get(service)
         if known is not None and known[0] == kind:
             del self._workloads[service], self._entries[service]
             self._changed[service] = None
+            for other in [other for other in self._clashing if other[1] == key]:
+                self.set_workload(other[0], *self._clashing.pop(other))
 
     def set_namespace(self, name: str, annotations: Mapping[str, str] | None) -> None:
         """What a namespace says for all workloads in it; None: it is gone."""
@@ -132,6 +131,16 @@ class Catalog:
         self.mistakes = tuple(str(error) for error in errors)
         self._read_all(self._workloads)
 
+    def clash(self, kind: str, key: Key) -> str:
+        """Why a workload that asks to be taken up is not, as a sentence; empty: it is, or does not ask."""
+        if (kind, key) not in self._clashing:
+            return ""
+        service = service_name(key)
+        return (
+            f"{kind} {service} is not taken up: {self._workloads[service][0]} {service} has the same name and was "
+            "there first. Rename one of them."
+        )
+
     def service_of(self, pod: Pod) -> str | None:
         """Whose pod it is; None: nobody's here, or a worker of a group, which takes no requests."""
         owner = owner_of(pod)
@@ -148,6 +157,9 @@ class Catalog:
     def _read(self, service: str) -> None:
         kind, resource, workload = self._workloads[service]
         before = self._entries.get(service)
+        if before is not None and before.uid != workload.metadata.uid:
+            # deleted and made anew: what was valid of the one before is nothing to this one
+            before = None
         reading = self._reading(kind, workload)
         mistakes = tuple(str(mistake.error) for mistake in reading.mistakes)
         wanted = reading.policy

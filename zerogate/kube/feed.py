@@ -7,7 +7,7 @@ at once (a new default, the first list) come to the listener together. Used by a
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Final, Protocol
 
@@ -125,8 +125,8 @@ class Feed:
         """The service that each pod was told as."""
         self._owned: dict[str, dict[Key, None]] = {}
         """Pods by the name that their owner would have as a service, whether it is one or not."""
-        self._known: Set[str] = frozenset()
-        """Services that the listener was told of."""
+        self._known: Mapping[str, str] = {}
+        """Services that the listener was told of, with the uid of the workload that each was."""
         self._is_flush_due = False
         self._flushed_s = float("-inf")
 
@@ -223,7 +223,7 @@ class Feed:
             self.catalog.set_workload(kind, self.kinds[kind], new)
             service = service_name(new.key)
             entry = self.catalog.services().get(service)  # none where it says now that it is not under zerogate
-            if service in self._known and entry is not None and entry.kind == kind:
+            if entry is not None and entry.kind == kind and self._known.get(service) == entry.uid:
                 self._tell_number(service, new)
             self._on_each(kind, new)
         elif old is not None:
@@ -277,12 +277,16 @@ class Feed:
 
     def _tell_services(self) -> None:
         services = self.catalog.services()
-        self._listener.on_services(services)
-        added = services.keys() - self._known
-        for service in self._known - services.keys():
+        gone = [name for name, uid in self._known.items() if name not in services or services[name].uid != uid]
+        for service in gone:
             for key in self._owned.get(service, {}):
                 self._told.pop(key, None)
-        self._known = set(services)
+        if made_anew := {name for name in gone if name in services}:
+            # another workload, perhaps of another kind, has the name: nothing of the one before holds for it
+            self._listener.on_services({name: one for name, one in services.items() if name not in made_anew})
+        self._listener.on_services(services)
+        added = made_anew | (services.keys() - self._known.keys())
+        self._known = {name: entry.uid for name, entry in services.items()}
         for service in sorted(added):
             entry = services[service]
             self._tell_number(service, self._workloads[entry.kind].items[entry.key])

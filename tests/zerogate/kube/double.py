@@ -23,6 +23,8 @@ KINDS = {
     ("v1", "pods"): ("Pod", False),
     ("v1", "events"): ("Event", False),
     ("apps/v1", "deployments"): ("Deployment", True),
+    ("apps/v1", "statefulsets"): ("StatefulSet", True),
+    ("v1", "namespaces"): ("Namespace", False),
     ("coordination.k8s.io/v1", "leases"): ("Lease", False),
     ("events.k8s.io/v1", "events"): ("Event", False),
 }

@@ -8,12 +8,15 @@ import pytest
 from zerogate.kube.acts import Order
 from zerogate.kube.catalog import Catalog, model_port, number_of, owner_of, sidecar_port, version_number
 from zerogate.kube.objects import DEPLOYMENTS, STATEFUL_SETS, Pod, Workload
+from zerogate.policy import Policy
 
 
-def workload(name: str = "llama", *, template: dict[str, str] | None = None, **annotations: str) -> Workload:
+def workload(
+    name: str = "llama", *, template: dict[str, str] | None = None, uid: str = "u1", **annotations: str
+) -> Workload:
     body = {
         "metadata": {
-            "name": name, "namespace": "ml", "uid": "u1", "resourceVersion": "7",
+            "name": name, "namespace": "ml", "uid": uid, "resourceVersion": "7",
             "annotations": {f"zerogate.dev/{key.replace('_', '-')}": value for key, value in annotations.items()},
         },
         "spec": {
@@ -92,10 +95,34 @@ def test_two_kinds_of_one_name_are_not_one_service() -> None:
     made = catalog(workload(enabled="true"))
     made.set_workload("StatefulSet", STATEFUL_SETS, workload(enabled="true"))
     assert made.services()["ml/llama"].kind == "Deployment"
-    (clash,) = made.clashes.values()
-    assert "Rename one of them" in clash
+    assert made.clash("Deployment", ("ml", "llama")) == ""
+    assert made.clash("StatefulSet", ("ml", "llama")) == (
+        "StatefulSet ml/llama is not taken up: Deployment ml/llama has the same name and was there first. "
+        "Rename one of them."
+    )
     made.remove_workload("StatefulSet", ("ml", "llama"))
-    assert (made.clashes, len(made.services())) == ({}, 1)
+    assert (made.clash("StatefulSet", ("ml", "llama")), len(made.services())) == ("", 1)
+
+
+def test_who_waited_for_a_name_has_it_when_the_other_goes_or_is_let_go() -> None:
+    made = catalog(workload(enabled="true"))
+    for kind, resource, other in (
+        ("StatefulSet", STATEFUL_SETS, "Deployment"),
+        ("Deployment", DEPLOYMENTS, "StatefulSet"),
+    ):
+        made.set_workload(kind, resource, workload(enabled="true"))
+        made.take_changed()
+        made.remove_workload(other, ("ml", "llama"))
+        assert (made.services()["ml/llama"].kind, made.clash(kind, ("ml", "llama"))) == (kind, "")
+        assert made.take_changed() == ["ml/llama"]
+
+
+def test_what_was_valid_of_a_workload_is_nothing_to_the_next_one_of_its_name() -> None:
+    made = catalog(workload(uid="one", enabled="true", idle_timeout="1m"))
+    made.set_workload("Deployment", DEPLOYMENTS, workload(uid="two", enabled="true", idle_timeout="5"))
+    entry = made.services()["ml/llama"]
+    assert (entry.uid, entry.wanted.policy.idle_timeout_s) == ("two", Policy().idle_timeout_s)
+    assert entry.mistakes
 
 
 @pytest.mark.parametrize(
