@@ -1,16 +1,19 @@
 """The schema of the chart's values, `deploy/chart/values.schema.json`. Written by `tools/write_docs.py`.
 
-Generated because the policy keys in it are those of `zerogate/policy_keys.py` and `zerogate/kube/keys.py`: a typing
-error in the values is refused by `helm install`, before anything is made. Helm names the place of a wrong value rightly
-only where keys are listed one by one, so they are.
+Generated because the policy keys in it are those of `zerogate/policy_keys.py` and `zerogate/kube/keys.py`, with what
+their values may be: a typing error is refused by `helm install`, before anything is made. What is right for the parser
+is right here; ranges of what has a unit, and what contradicts what, only the parser knows (`kubectl zerogate doctor`).
+Helm names the place of a wrong value rightly only where keys are listed one by one, so they are.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from zerogate.kube.keys import CLUSTER_KEYS
-from zerogate.policy_keys import KEYS
+from zerogate.kinds import Choice, Kind
+from zerogate.kube.keys import CLUSTER_KEYS, SWITCH, ClusterKey
+from zerogate.kube.policies import ORDERED, is_of_one_workload
+from zerogate.policy_keys import KEYS, LATER_KEYS, Key
 
 Schema = Mapping[str, Any]
 
@@ -68,7 +71,7 @@ def _values() -> dict[str, Any]:
             pullPolicy=_word("Always", "IfNotPresent", "Never"),
         ),
         imagePullSecrets=_list(_object(name=_TEXT)),
-        policy=_object(dict.fromkeys(("default", "least", "most", "only"), _policy())),
+        policy=_policy(),
         extraWorkloads=_list(_workload()),
         listenHost=_word("0.0.0.0", "::"),
         runAsUser={"type": ["integer", "null"], "minimum": 1},
@@ -97,8 +100,36 @@ def _values() -> dict[str, Any]:
 
 
 def _policy() -> dict[str, Any]:
-    value = {"type": ["string", "number", "boolean", "array"], "items": _TEXT}
-    return _object(dict.fromkeys(sorted([*KEYS, *CLUSTER_KEYS]), value))
+    bounds = _of_keys(lambda key: isinstance(key.kind, ORDERED), _value)
+    neutral = {name: _word(later.neutral) for name, later in LATER_KEYS.items() if later.neutral is not None}
+    return _object(
+        default=_object({**_of_keys(lambda key: not is_of_one_workload(key), _value), **neutral}),
+        least=_object(bounds),
+        most=_object(bounds),
+        only=_object(_of_keys(lambda key: isinstance(key.kind, Choice), _words)),
+    )
+
+
+def _of_keys(chosen: Callable[[Key | ClusterKey], bool], value: Callable[[Kind], Schema]) -> dict[str, Schema]:
+    every: dict[str, Key | ClusterKey] = {**KEYS, **CLUSTER_KEYS}
+    return {name: value(key.kind) for name, key in sorted(every.items()) if chosen(key)}
+
+
+def _value(kind: Kind) -> Schema:
+    """As in a file of one box; a switch may be a boolean, which the template writes as text."""
+    return {"enum": [*kind.words, *_booleans(kind)]} if isinstance(kind, Choice) else kind.fragment()
+
+
+def _words(kind: Kind) -> Schema:
+    """Some of the words that there are: a list, or separated by commas."""
+    words = [*kind.words, *_booleans(kind)] if isinstance(kind, Choice) else []
+    one = "|".join(word for word in words if isinstance(word, str))
+    types = ["string", "array", *(["boolean"] if _booleans(kind) else [])]
+    return {"type": types, "pattern": f"^ *(?:{one}) *(?:, *(?:{one}) *)*$", "items": {"enum": words}, "minItems": 1}
+
+
+def _booleans(kind: Kind) -> list[bool]:
+    return [True, False] if kind == SWITCH else []
 
 
 def _workload() -> dict[str, Any]:

@@ -275,8 +275,8 @@ class Several(msgspec.Struct, frozen=True):
         return f"{self.separators[0]} ".join(self.item.shown_as(item) for item in value) or "–"
 
     def fragment(self) -> Fragment:
-        items = {"type": "array", "items": self.item.fragment(), "maxItems": _MOST_ITEMS, "uniqueItems": True}
-        return {"anyOf": [{"type": "string", "minLength": 1}, items]}
+        lists = {"items": self.item.fragment(), "maxItems": _MOST_ITEMS, "uniqueItems": True}
+        return {"type": ["string", "array"], "minLength": 1, **lists}
 
 
 def wrong(raw: Raw, allowed: str, hint: str = "") -> DefinitionError:

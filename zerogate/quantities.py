@@ -13,7 +13,11 @@ from zerogate.errors import DefinitionError, shown
 _NUMBER: Final = r"[0-9]{1,9}(?:\.[0-9]{1,3})?"
 _DURATION_BODY: Final = "(?=[0-9])" + "".join(rf"(?:{_NUMBER}{unit})?" for unit in ("d", "h", "m", "s"))
 
-DURATION_PATTERN: Final = f"^{_DURATION_BODY}$"
+_PARTS: Final = [rf"{_NUMBER}{unit}" for unit in ("d", "h", "m", "s")]
+DURATION_PATTERN: Final = "^(?:{})$".format(
+    "|".join(part + "".join(f"(?:{later})?" for later in _PARTS[place + 1 :]) for place, part in enumerate(_PARTS))
+)
+"""Without looking ahead, which Helm's regular expressions cannot (they are those of Go)."""
 SIZE_PATTERN: Final = rf"^{_NUMBER}(?:Ki|Mi|Gi|Ti|k|K|M|G|T)$"
 PERCENT_PATTERN: Final = rf"^{_NUMBER}%$"
 

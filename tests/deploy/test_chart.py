@@ -26,7 +26,9 @@ from tests.deploy.chart import (
     render,
 )
 from zerogate.kube.catalog import CONFIG_MAP
-from zerogate.kube.policies import read_defaults
+from zerogate.kube.keys import CLUSTER_KEYS, ClusterKey
+from zerogate.kube.policies import is_of_one_workload, read_defaults
+from zerogate.policy_keys import KEYS, Key
 
 pytestmark = [pytest.mark.usefixtures("helm"), pytest.mark.kubernetes, pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -105,9 +107,26 @@ def test_the_cluster_policy_reads_without_a_mistake() -> None:
 
 
 def test_large_numbers_in_the_policy_stay_whole() -> None:
-    policy = {"default": {"queue-limit": 20_000_000, "target-concurrency": 2.5}}
+    policy = {"default": {"queue-limit": 1_000_000, "target-concurrency": 2.5}}
     data = one(objects({"policy": policy}), "ConfigMap", CONFIG_MAP)["data"]
-    assert data == {"default.queue-limit": "20000000", "default.target-concurrency": "2.5"}
+    assert data == {"default.queue-limit": "1000000", "default.target-concurrency": "2.5"}
+
+
+def test_helm_takes_the_default_of_each_key() -> None:
+    keys: list[Key | ClusterKey] = [*KEYS.values(), *CLUSTER_KEYS.values()]
+    texts = {key.name: key.default_text() for key in keys if not is_of_one_workload(key) and key.default_text() != "–"}
+    data = one(objects({"policy": {"default": texts}}), "ConfigMap", CONFIG_MAP)["data"]
+    assert data == {f"default.{name}": text for name, text in texts.items()}
+
+
+def test_lists_and_switches_are_written_as_annotations_are() -> None:
+    hours = ["Mon-Fri 08:00-18:00 UTC = 1", "Sat 10:00-12:00 UTC = 1"]
+    policy = {"default": {"schedule": hours, "health-paths": ["/health", "/ready"], "takeover": True}}
+    data = one(objects({"policy": policy}), "ConfigMap", CONFIG_MAP)["data"]
+    assert data == {
+        "default.schedule": "; ".join(hours), "default.health-paths": "/health, /ready", "default.takeover": "true",
+    }  # fmt: skip
+    assert read_defaults(data, "values")[1] == []
 
 
 @pytest.mark.parametrize(
@@ -115,6 +134,11 @@ def test_large_numbers_in_the_policy_stay_whole() -> None:
     [
         ({"gateway": {"replicaz": 3}}, "replicaz"),
         ({"policy": {"default": {"idle-timout": "5m"}}}, "idle-timout"),
+        ({"policy": {"default": {"idle-timeout": "5"}}}, "/policy/default/idle-timeout"),
+        ({"policy": {"default": {"max-replicas": 0}}}, "/policy/default/max-replicas"),
+        ({"policy": {"default": {"hosts": "llm.example.org"}}}, "hosts"),
+        ({"policy": {"most": {"metric": "rps"}}}, "metric"),
+        ({"policy": {"only": {"protocol": ["http1", "http3"]}}}, "/policy/only/protocol"),
         ({"gateway": {"service": {"type": "ExternalName"}}}, "/gateway/service/type"),
         ({"image": {"digest": "latest"}}, "/image/digest"),
         ({"autoscaler": {"replicas": 0}}, "/autoscaler/replicas"),

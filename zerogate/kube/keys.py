@@ -90,21 +90,21 @@ class ClusterKey(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _DEFAULTS: Final[dict[str, Any]] = {field.name: field.default for field in msgspec.structs.fields(OnCluster)}
-_SWITCH: Final = Choice(("true", "false"))
+SWITCH: Final = Choice(("true", "false"))
 
 _ROWS: Final = (
     ClusterKey(
-        name="enabled", field="enabled", kind=_SWITCH, is_switch=True, of_one_workload=True,
+        name="enabled", field="enabled", kind=SWITCH, is_switch=True, of_one_workload=True,
         doc="Puts the workload under zerogate.",
         reason="Nothing is touched that was not named.",
     ),
     ClusterKey(
-        name="inject", field="inject", kind=_SWITCH, is_switch=True,
+        name="inject", field="inject", kind=SWITCH, is_switch=True,
         doc="Adds the sidecar to new pods. Without it gateways count what is inside, and share the slots evenly.",
         reason="The sidecar owns the slots and measures every path to the model.",
     ),
     ClusterKey(
-        name="takeover", field="takeover", kind=_SWITCH, is_switch=True,
+        name="takeover", field="takeover", kind=SWITCH, is_switch=True,
         doc="Answers for the workload's Service while it is at zero; the Service then leads to the sidecar.",
         reason="It moves the name of a port, which monitoring may know.",
     ),

@@ -21,7 +21,8 @@ from zerogate.policy_checks import contradictions, with_linked_defaults
 from zerogate.policy_keys import KEYS, LATER_KEYS, Key, key_for
 from zerogate.schedule_text import MOST_REPLICAS
 
-_ORDERED: Final = (Whole, Number, Duration, Size, Percent)
+ORDERED: Final = (Whole, Number, Duration, Size, Percent)
+"""Kinds whose values have a least and a most."""
 _NO_LIMIT: Final = float("inf")
 _DEFAULT, _LEAST, _MOST, _ONLY = "default", "least", "most", "only"
 _SECTIONS: Final = (_DEFAULT, _LEAST, _MOST, _ONLY)
@@ -161,10 +162,14 @@ class _Reader:
 
 def _key(name: str, layer: Layer) -> Key | ClusterKey:
     key = CLUSTER_KEYS.get(name) or KEYS[name]
-    of_one = key.of_one_workload if isinstance(key, ClusterKey) else key.routes
-    if of_one and not layer.is_of_one_workload:
+    if is_of_one_workload(key) and not layer.is_of_one_workload:
         raise not_of_several(name)
     return key
+
+
+def is_of_one_workload(key: Key | ClusterKey) -> bool:
+    """It makes no sense as a default for several."""
+    return key.of_one_workload if isinstance(key, ClusterKey) else key.routes
 
 
 def refuse_unknown(name: str, raw: str) -> None:
@@ -267,7 +272,7 @@ def _bounded(bound: Bound, section: str, key: Key | ClusterKey, text: str) -> Bo
             )
         words = tuple(word.strip() for word in text.split(","))
         return Bound(bound.least, bound.most, tuple(key.kind.parse(word) for word in words), texts)
-    if not isinstance(key.kind, _ORDERED):
+    if not isinstance(key.kind, ORDERED):
         raise DefinitionError("has no order, so there is neither least nor most", hint="Take it out.")
     value = _value_of(key, text)
     if section == _LEAST:
