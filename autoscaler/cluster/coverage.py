@@ -18,6 +18,7 @@ from zerogate.kube.keys import PREFIX
 from zerogate.kube.objects import Key, Pod, condition
 from zerogate.kube.sidecar import PORT_NAME
 
+_RESTARTABLE: Final = ("Deployment", "StatefulSet")
 _SHOWN: Final = 3
 
 
@@ -187,9 +188,19 @@ def source_of(service: str, pod: str) -> str:
 
 
 def restart(entry: Managed) -> str:
-    """The command that replaces the workload's pods by new ones."""
+    """The command that replaces the workload's pods by new ones. `kubectl rollout` knows the kinds of Kubernetes alone,
+    and refuses to restart what is paused."""
     namespace, name = entry.key
-    return f"kubectl rollout restart {entry.kind.lower()}/{name} -n {namespace}"
+    of = f"{entry.kind.lower()}/{name} -n {namespace}"
+    if entry.kind in _RESTARTABLE:
+        resume = f"kubectl rollout resume {of} && " if entry.is_paused else ""
+        return f"{resume}kubectl rollout restart {of}"
+    path = ("leaderWorkerTemplate", "workerTemplate") if entry.kind == "LeaderWorkerSet" else ("template",)
+    change: object = {"metadata": {"annotations": {"restartedAt": "NOW"}}}
+    for step in ("spec", *path)[::-1]:
+        change = {step: change}
+    patch = msgspec.json.encode(change).decode().replace("NOW", "'$(date +%s)'")
+    return f"kubectl patch {of} --type=merge -p '{patch}'"
 
 
 def _past(services: Sequence[Bypass], is_taken_over: bool) -> str:

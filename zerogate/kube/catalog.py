@@ -54,6 +54,8 @@ class Managed(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     wanted: WorkloadPolicy
     template: PodTemplate | None = None
     """Of the pods that serve."""
+    is_paused: bool = False
+    """Its owner has paused its rollouts; its number is written all the same."""
     mistakes: tuple[str, ...] = ()
     """What is wrong with what was asked for, a sentence each."""
 
@@ -173,6 +175,7 @@ class Catalog:
             uid=workload.metadata.uid,
             wanted=wanted,
             template=workload.template,
+            is_paused=workload.spec.paused,
             mistakes=mistakes,
         )
         if entry != before:

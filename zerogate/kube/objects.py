@@ -418,27 +418,6 @@ class EndpointSlice(Kind, frozen=True, kw_only=True):
         return self.metadata.label("kubernetes.io/service-name") or ""
 
 
-class Taint(Wire, frozen=True, kw_only=True):
-    key: str
-    effect: str = ""
-    value: str = ""
-
-
-class NodeSpec(Wire, frozen=True, kw_only=True):
-    unschedulable: bool = False
-    taints: tuple[Taint, ...] = ()
-
-
-class NodeStatus(Wire, frozen=True, kw_only=True):
-    conditions: tuple[Condition, ...] = ()
-    allocatable: dict[str, str | int | float] | None = None
-
-
-class Node(Kind, frozen=True, kw_only=True):
-    spec: NodeSpec = NodeSpec()
-    status: NodeStatus = NodeStatus()
-
-
 class LeaseSpec(Wire, frozen=True, kw_only=True):
     """Times are texts of the holder's clock: they are compared for being the same, never with a clock here."""
 
@@ -522,7 +501,6 @@ PODS = Resource("", "v1", "pods", Pod)
 SERVICES = Resource("", "v1", "services", Service)
 CONFIG_MAPS = Resource("", "v1", "configmaps", ConfigMap)
 NAMESPACES = Resource("", "v1", "namespaces", Namespace, namespaced=False)
-NODES = Resource("", "v1", "nodes", Node, namespaced=False)
 DEPLOYMENTS = Resource("apps", "v1", "deployments", Workload)
 STATEFUL_SETS = Resource("apps", "v1", "statefulsets", Workload)
 REPLICA_SETS = Resource("apps", "v1", "replicasets", Workload)

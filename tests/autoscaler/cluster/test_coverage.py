@@ -116,6 +116,33 @@ def test_pods_without_a_sidecar_are_named_with_the_command(seen: tuple[Pod, ...]
     assert bool(found) == bool(said)
 
 
+@pytest.mark.parametrize(
+    ("kind", "paused", "command"),
+    [
+        ("Deployment", False, "kubectl rollout restart deployment/llama -n ml"),
+        (
+            "Deployment", True,
+            "kubectl rollout resume deployment/llama -n ml && kubectl rollout restart deployment/llama -n ml",
+        ),
+        ("StatefulSet", False, "kubectl rollout restart statefulset/llama -n ml"),
+        (
+            "CloneSet", False,
+            "kubectl patch cloneset/llama -n ml --type=merge -p "
+            """'{"spec":{"template":{"metadata":{"annotations":{"restartedAt":"'$(date +%s)'"}}}}}'""",
+        ),
+        (
+            "LeaderWorkerSet", False,
+            """kubectl patch leaderworkerset/llama -n ml --type=merge -p '{"spec":{"leaderWorkerTemplate":"""
+            """{"workerTemplate":{"metadata":{"annotations":{"restartedAt":"'$(date +%s)'"}}}}}}'""",
+        ),
+    ],
+    ids=["deployment", "paused", "stateful set", "clone set", "groups"],
+)  # fmt: skip
+def test_the_command_that_is_named_is_one_that_works_for_the_kind(kind: str, paused: bool, command: str) -> None:
+    of_kind = msgspec.structs.replace(entry(), kind=kind, is_paused=paused)
+    assert coverage(pod(sidecar=False)).unmetered(of_kind).endswith(f"To give them one: {command}")
+
+
 def test_who_wants_no_sidecar_is_counted_by_gateways_as_long_as_no_service_leads_to_the_pods() -> None:
     assert not coverage(pod(sidecar=False)).unmetered(entry(inject="false"))
     it = Coverage(lambda _: False, lambda _: (Bypass("a"), Bypass("b", is_open=True)))

@@ -7,7 +7,7 @@ import tracemalloc
 import msgspec
 
 from zerogate.kube.decoding import decode
-from zerogate.kube.objects import DEPLOYMENTS, NODES, PODS, Pod
+from zerogate.kube.objects import DEPLOYMENTS, NAMESPACES, PODS, Pod
 
 PODS_MEASURED = 2000
 MOST_BYTES = 4096
@@ -126,4 +126,4 @@ def test_paths_are_those_of_the_api() -> None:
     assert PODS.path(namespace="models", name="one") == "/api/v1/namespaces/models/pods/one"
     scale = DEPLOYMENTS.path(namespace="models", name="llama", subresource="scale")
     assert scale == "/apis/apps/v1/namespaces/models/deployments/llama/scale"
-    assert NODES.path(namespace="ignored", name="gpu-1") == "/api/v1/nodes/gpu-1"
+    assert NAMESPACES.path(namespace="ignored", name="ml") == "/api/v1/namespaces/ml"
