@@ -393,6 +393,43 @@ async def test_a_kind_that_the_cluster_does_not_have_keeps_nothing_else_from_bei
     assert "The cluster has no apps.kruise.io/v1alpha1: is what defines CloneSet installed?" in said
 
 
+async def test_a_paused_deployment_is_scaled_as_others_are(place: Place) -> None:
+    service = place.deploy("llama", sidecar=False, min_replicas="1")
+    place.cluster.patch(place._path("apps/v1", "deployments", "llama"), {"spec": {"paused": True}})
+    one = place.autoscaler("one")
+    (pod,) = await place.until(lambda: place.pods("llama"))
+    place.make_ready(pod)
+    path = f"/api/services/{service.replace('/', '%2F')}"
+    command = f"kubectl rollout resume deployment/llama -n {place.namespace} && kubectl rollout restart "
+    await place.until(lambda: _status_with(one, path, command))
+
+
+async def test_of_two_kinds_with_one_name_the_other_one_is_told_and_taken_up_when_the_name_is_free(
+    place: Place,
+) -> None:
+    place.deploy("llama", min_replicas="1")
+    one = place.autoscaler("one")
+    await place.until(lambda: place.number("llama") == 1)
+    sets = place._path("apps/v1", "statefulsets")
+    spec = {**place.deployment("llama")["spec"], "replicas": 0, "serviceName": "llama"}
+    for of_deployments in ("strategy", "progressDeadlineSeconds"):
+        spec.pop(of_deployments, None)
+    spec["selector"] = {"matchLabels": {"app": "other"}}
+    spec["template"]["metadata"]["labels"] = {"app": "other"}
+    keys = {"zerogate.dev/enabled": "true", "zerogate.dev/min-replicas": "1"}
+    place.cluster.create(sets, {"metadata": {"name": "llama", "annotations": keys}, "spec": spec})
+    (note,) = await place.until(lambda: place.events("NameTaken"))
+    assert note == (
+        f"StatefulSet {place.namespace}/llama is not taken up: Deployment {place.namespace}/llama has the same name "
+        "and was there first. Rename one of them."
+    )
+    assert place.cluster.get(f"{sets}/llama")["spec"]["replicas"] == 0
+    place.cluster.delete(place._path("apps/v1", "deployments", "llama"))
+    await place.until(lambda: place.cluster.get(f"{sets}/llama")["spec"]["replicas"] == 1)
+    assert place.events("ForeignScale") == []
+    assert metric(one, "zerogate_scale_writes_total") == 2
+
+
 async def test_pods_that_are_not_even_made_are_in_the_status_with_the_reason(place: Place) -> None:
     quota = {"metadata": {"name": "few"}, "spec": {"hard": {"pods": "0"}}}
     place.cluster.create(place._path("v1", "resourcequotas"), quota)

@@ -22,6 +22,8 @@ pytestmark = pytest.mark.may_block("the client of the tests and their processes 
 HOOKS = "admissionregistration.k8s.io"
 HOOK = f"/apis/{HOOKS}/v1/mutatingwebhookconfigurations/zerogate"
 DEPLOYMENT = f"/apis/apps/v1/namespaces/{SYSTEM}/deployments/zerogate-gateway"
+MADE_BY_AUTOSCALERS = {"secret/zerogate-webhook", "lease.coordination.k8s.io/zerogate-autoscaler"}
+"""What is not the chart's own."""
 VALUES = {**EVERYTHING, "extraWorkloads": [], "metrics": {}}
 """All that needs no kinds of other projects."""
 
@@ -53,6 +55,18 @@ def release(plane: ControlPlane) -> Iterator[Release]:
     it.run("uninstall")
     assert plane.cluster.find(HOOK) is None
     assert plane.cluster.find(DEPLOYMENT) is None
+    assert _left(plane.cluster) <= MADE_BY_AUTOSCALERS
+    # as docs/deploying.md says
+    delete = ["delete", "-n", SYSTEM, "--ignore-not-found", *MADE_BY_AUTOSCALERS]
+    plane.cluster.kubectl(*delete)
+    assert not _left(plane.cluster)
+
+
+def _left(cluster: Cluster) -> set[str]:
+    kinds = "secrets,leases,configmaps,serviceaccounts,roles,rolebindings,services,deployments,networkpolicies"
+    names = cluster.kubectl("get", kinds, "-n", SYSTEM, "-o", "name").split()
+    cluster_wide = cluster.kubectl("get", "clusterroles,clusterrolebindings,priorityclasses", "-o", "name").split()
+    return {*names, *(name for name in cluster_wide if "zerogate" in name)}
 
 
 def test_everything_is_installed(plane: ControlPlane, release: Release) -> None:
