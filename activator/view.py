@@ -197,8 +197,7 @@ class View:
         if entry is None:
             return None
         return self._obstacles.setdefault(service, Obstacle()).look(
-            self._pods.get(service, {}).values(), self._feed.workload_of(service),
-            timeout_s=entry.wanted.cluster.start_timeout_s, now_s=now(),
+            self._pods.get(service, {}).values(), self._feed.workload_of(service), entry, now()
         )  # fmt: skip
 
     def _replicas(self, service: str) -> dict[str, Address]:

@@ -198,13 +198,12 @@ class ClusterBook:
     def _service(self, service: str, now_s: float) -> Service:
         pods = self._pods.get(service, {})
         entry, obstacle = self._entries[service], self._obstacles.setdefault(service, Obstacle())
-        timeout_s = entry.wanted.cluster.start_timeout_s
         return Service(
             policy=self._policies[service],
             replicas=tuple(_addresses(pods)),
             bare=self._bare.replicas(entry, pods.values()),
             routes=self._routes[service],
-            trouble=obstacle.look(pods.values(), self._workload_of(service), timeout_s=timeout_s, now_s=now_s),
+            trouble=obstacle.look(pods.values(), self._workload_of(service), entry, now_s),
         )
 
 

@@ -60,13 +60,16 @@ class Shown:
         self.file = GatewayFile({})
         self.now_s = 1000.0
 
-    def workload(self, name: str = "llama", *, replicas: int = 1, failure: str = "", **annotations: str) -> None:
+    def workload(
+        self, name: str = "llama", *, replicas: int = 1, failure: str = "", template: dict[str, Any] | None = None,
+        **annotations: str,
+    ) -> None:  # fmt: skip
         keys = {f"zerogate.dev/{key.replace('_', '-')}": value for key, value in annotations.items()}
         conditions = [{"type": "ReplicaFailure", "status": "True", "message": failure}] if failure else []
         body = {
             "metadata": {"name": name, "namespace": "ml", "creationTimestamp": "2026-01-01T00:00:00Z",
                          "annotations": {"zerogate.dev/enabled": "true", **keys}},
-            "spec": {"replicas": replicas}, "status": {"conditions": conditions},
+            "spec": {"replicas": replicas, "template": template}, "status": {"conditions": conditions},
         }  # fmt: skip
         one = msgspec.convert(body, Workload)
         self.workloads[f"ml/{name}"] = one
@@ -331,6 +334,29 @@ def test_what_is_in_the_way_for_too_long_is_waited_for_no_longer(shown: Shown) -
     assert not shown.book.on_time(5000.0), "it is told once"
     shown.pods(pod())
     assert shown.service.trouble is None
+
+
+NO_PORT = "no container has a TCP port called grpc (zerogate.dev/port)"
+
+
+@pytest.mark.parametrize(
+    ("asked", "pods", "trouble"),
+    [
+        ({"port": "grpc"}, [], Trouble(NO_PORT, True)),
+        ({"port": "grpc", "inject": "false"}, [pod(sidecar=False, ready=True)], Trouble(NO_PORT, True)),
+        ({"port": "grpc"}, [pod(ready=True)], None),
+        ({"port": "8000"}, [], None),
+        ({}, [], None),
+    ],
+    ids=["at zero", "a pod that nobody can reach", "one with a sidecar from before", "a number", "the first port"],
+)
+def test_a_port_that_is_not_there_is_told_at_once_to_who_asks(
+    shown: Shown, asked: dict[str, Any], pods: list[Pod], trouble: Trouble | None
+) -> None:
+    containers = [{"name": "model", "ports": [{"name": "http", "containerPort": 8000}]}]
+    shown.workload(template={"spec": {"containers": containers}}, **asked)
+    shown.pods(*pods)
+    assert shown.service.trouble == trouble
 
 
 def test_pods_that_are_not_even_admitted_are_told_in_the_controllers_words(shown: Shown) -> None:

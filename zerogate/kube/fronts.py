@@ -141,13 +141,20 @@ def fronts_of(entry: Managed, services: Collection[Service]) -> tuple[list[Front
 
 
 def misfit(entry: Managed) -> str:
-    """Why nobody knows the port of its model, as a sentence; empty: it is known."""
-    if entry.template is None or not entry.wanted.cluster.inject:
+    """What comes of it that nobody knows the port of its model, as a sentence; empty: it is known."""
+    unknown = unknown_port(entry)
+    what = "Its pods get no sidecar" if entry.wanted.cluster.inject else "Nobody knows where its pods take requests"
+    return f"{what}: {unknown}." if unknown else ""
+
+
+def unknown_port(entry: Managed) -> str:
+    """Why nobody knows the port of its model, as a clause; empty: it is known."""
+    if entry.template is None:
         return ""
     try:
         model_port(msgspec.to_builtins(entry.template), entry.wanted.cluster.port)
     except UnfitError as error:
-        return f"Its pods get no sidecar: {error}."
+        return str(error)
     return ""
 
 

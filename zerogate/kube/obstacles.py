@@ -1,14 +1,16 @@
 """Why none of a service's pods gets ready, in the cluster's own words, and whether waiting helps. Pure.
 
-Waiting does not help where the kubelet has tried and given up for now, and where something has been in the way for the
-workload's `start-timeout`, since it was first seen here: by the clock of whoever looks (`now_s`), since the stamps on a
-pod are of other clocks. Kept per service by gateways and activators, which tell clients.
+Waiting does not help where the kubelet has tried and given up for now, where nobody knows at which port pods take
+requests, and where something has been in the way for `start-timeout`, since it was first seen here: by the
+clock of whoever looks (`now_s`), since the stamps on a pod are of other clocks. Kept per service by gateways and
+activators, which tell clients.
 """
 
 from collections.abc import Iterable
 from typing import Final
 
-from zerogate.kube.catalog import number_of
+from zerogate.kube.catalog import Managed, number_of, port_of
+from zerogate.kube.fronts import unknown_port
 from zerogate.kube.lives import never_starts, trouble_of
 from zerogate.kube.objects import Pod, Workload, condition
 from zerogate.runtime.interface import Trouble
@@ -39,9 +41,13 @@ class Obstacle:
         """It was deleted."""
         self._been_ready.pop(pod.metadata.uid, None)
 
-    def look(self, pods: Iterable[Pod], workload: Workload | None, *, timeout_s: float, now_s: float) -> Trouble | None:
+    def look(self, pods: Iterable[Pod], workload: Workload | None, entry: Managed, now_s: float) -> Trouble | None:
         """Why none gets ready; None where one is ready, or may well be yet, or none is wanted."""
+        timeout_s, asked = entry.wanted.cluster.start_timeout_s, entry.wanted.cluster.port
         present = [pod for pod in pods if pod.is_present]
+        if not any(port_of(pod, asked) for pod in present) and (unknown := unknown_port(entry)):
+            self.due_s, self._since_s = float("inf"), {}
+            return Trouble(unknown, True)
         said = {pod.metadata.uid: None if pod.is_ready else trouble_of(pod) for pod in present}
         given_up = {uid for pod in present if never_starts(pod) and (uid := pod.metadata.uid) not in self._been_ready}
         if not present and (refused := refused_pods(workload)):

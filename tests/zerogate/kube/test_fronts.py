@@ -165,7 +165,9 @@ def test_a_port_that_no_container_has_is_said() -> None:
         "Its pods get no sidecar: no container has a TCP port called grpc (zerogate.dev/port)."
     )
     assert misfit(entry(port="http")) == ""
-    assert misfit(entry(port="grpc", inject="false")) == ""
+    assert misfit(entry(port="grpc", inject="false")) == (
+        "Nobody knows where its pods take requests: no container has a TCP port called grpc (zerogate.dev/port)."
+    )
 
 
 def test_a_workload_looks_at_services_that_may_be_its_own_and_at_no_others() -> None:
