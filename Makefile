@@ -50,7 +50,8 @@ soak: environment-dev ## the long runs (hours); their output is committed in ben
 
 soak-kubernetes: environment-dev ## losses and outages on a real node, for minutes each; needs root
 	@ZEROGATE_LONG=1 ZEROGATE_ROUNDS=20 $(BIN)/python -m pytest -s tests/kubernetes/test_losses.py \
-	  tests/kubernetes/test_autoscaler_faults.py tests/kubernetes/test_end_to_end.py $(ARGS)
+	  tests/kubernetes/test_autoscaler_faults.py tests/kubernetes/test_end_to_end.py \
+	  tests/kubernetes/test_cert_manager.py $(ARGS)
 
 cluster: environment-dev ## a Kubernetes node of its own and a shell with kubectl and helm; gone when the shell ends
 	@$(BIN)/python -m tests.kubernetes.harness $(ARGS)

@@ -33,6 +33,9 @@ from tests.kubernetes.harness.node import Node
 from tests.kubernetes.harness.processes import say
 
 HERE = Path(__file__).parent
+IS_LONG = os.environ.get("ZEROGATE_LONG", "") not in ("", "0")
+"""The long runs: `make soak-kubernetes`."""
+CERT_MANAGER = ("cert-manager", "cainjector")
 NEEDS: dict[str, Sequence[str]] = {
     "api_server": API_ONLY,
     "own_api_server": API_ONLY,
@@ -43,6 +46,7 @@ NEEDS: dict[str, Sequence[str]] = {
     "fake_nodes": [*WITH_CONTROLLERS, fake.PROGRAM],
     "node": nodes.PROGRAMS,
     "helm": ["helm"],
+    **({"cert_manager": CERT_MANAGER} if IS_LONG else {}),
 }
 """The programs behind each fixture."""
 
@@ -131,6 +135,15 @@ def fake_nodes(controllers: ControlPlane) -> Iterator[ControlPlane]:
 def helm() -> None:
     """The program is there."""
     _require("helm")
+
+
+@pytest.fixture(scope="session")
+def cert_manager() -> dict[str, Path]:
+    """Its programs by name. They take minutes to build, and a renewal takes one: not before each merge."""
+    if not IS_LONG:
+        pytest.skip("the real cert-manager runs in `make soak-kubernetes`")
+    _require("cert_manager")
+    return binaries.ensure(CERT_MANAGER)
 
 
 @pytest.fixture(scope="session")

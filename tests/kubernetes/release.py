@@ -29,12 +29,13 @@ def installed(node: Node, values: Mapping[str, Any] = AUTOSCALERS_ONLY) -> Itera
         pods = node.cluster.kubectl("logs", "-n", SYSTEM, "-l", "app.kubernetes.io/name=zerogate", "--tail=50")
         raise ClusterError(f"{error}\n{pods}") from error
     try:
-        until(lambda: _is_asked(node.cluster), within_s=30, what="the first question of the API server")
+        until(lambda: is_asked(node.cluster), within_s=30, what="the first question of the API server")
         yield
     finally:
         helm("uninstall", *where)
 
 
-def _is_asked(cluster: Cluster) -> bool:
+def is_asked(cluster: Cluster) -> bool:
+    """Whether API servers reach the webhook and believe it."""
     wrong = {"metadata": {"annotations": {"zerogate.dev/idle-timeout": "5"}}}
     return cluster.ask("PATCH", "/api/v1/namespaces/default?dryRun=All", wrong, kind=MERGE_PATCH).status == 422

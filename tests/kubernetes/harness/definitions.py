@@ -34,6 +34,14 @@ class Project(msgspec.Struct, frozen=True):
 
 
 PROJECTS = {
+    "cert-manager": Project(
+        "github.com/cert-manager/cert-manager",
+        "deploy/crds",
+        tuple(
+            f"crd-{kind}.yaml"
+            for kind in ("certificaterequests", "certificates", "challenges", "clusterissuers", "issuers", "orders")
+        ),
+    ),
     "gateway-api": Project(
         "sigs.k8s.io/gateway-api",
         "config/crd/standard",
@@ -54,7 +62,11 @@ def ensure(name: str) -> list[dict[str, Any]]:
         with alone():
             if not folder.exists():
                 _fetch(project, folder)
-    return [yaml.load((folder / file).read_text(), Loader=yaml.CSafeLoader) for file in project.files]
+    found = [yaml.load((folder / file).read_text(), Loader=yaml.CSafeLoader) for file in project.files]
+    for definition in found:
+        # cert-manager's are written by Helm
+        definition["metadata"].pop("labels", None)
+    return found
 
 
 def install(cluster: Cluster, names: Sequence[str]) -> None:
