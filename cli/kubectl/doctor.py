@@ -17,7 +17,8 @@ from rich.console import Console
 from cli.client import CommandError
 from cli.commands.doctor import Finding, Level, show_findings
 from cli.exits import ExitCode
-from cli.kubectl.way import SYSTEM, Answer, Api, ClusterAdmin, find_system
+from cli.kubectl.conflicts import conflicts
+from cli.kubectl.way import SYSTEM, Answer, Api, ClusterAdmin, find_system, unseen
 from zerogate.clock import wall
 from zerogate.kube.catalog import CONFIG_MAP
 from zerogate.kube.errors import Asked, Forbidden, KubeError, NotFound
@@ -71,6 +72,7 @@ def findings(api: Api, system: str | None, release: str) -> Iterator[Finding]:
     if "autoscaler" in roles:
         yield _lease(api, home, release)
         yield _admin_api(api, home, release)
+        yield from conflicts(api, ClusterAdmin(api, home, release))
     for role in roles:
         yield _rights(api, home, release, role, has_takeover="activator" in roles)
     yield from _policy(api, home)
@@ -104,7 +106,7 @@ def _process(api: Api, home: str, release: str, role: Role) -> Finding | None:
     except NotFound:
         return None
     except KubeError as error:
-        return Finding(Level.NOTE, role, _unseen(error))
+        return Finding(Level.NOTE, role, unseen(error))
     wanted = found["spec"].get("replicas", 1)
     ready = found.get("status", {}).get("readyReplicas", 0)
     runs = found["metadata"].get("labels", {}).get("app.kubernetes.io/version", "unknown")
@@ -125,7 +127,7 @@ def _releases(api: Api) -> Iterator[Finding]:
     try:
         found = api.get(f"/apis/apps/v1/deployments?labelSelector={labels}", asked).body["items"]
     except KubeError as error:
-        yield Finding(Level.NOTE, "releases", _unseen(error))
+        yield Finding(Level.NOTE, "releases", unseen(error))
         return
     places = sorted(f"{one['metadata']['namespace']}/{one['metadata']['name']}" for one in found)
     if len(places) > 1:
@@ -144,7 +146,7 @@ def _webhooks(api: Api, home: str, release: str) -> Iterator[Finding]:
         except NotFound:
             yield Finding(Level.NOTE, about, f"there is none: {without}. webhook.enabled in the chart's values.")
         except KubeError as error:
-            yield Finding(Level.NOTE, about, _unseen(error))
+            yield Finding(Level.NOTE, about, unseen(error))
         else:
             yield _hooks(about, found.get("webhooks") or [], f"{release}-autoscaler", home)
 
@@ -185,7 +187,7 @@ def _lease(api: Api, home: str, release: str) -> Finding:
     except NotFound:
         return Finding(Level.WRONG, "leader", f"nobody has ever led: there is no Lease {home}/{name}.")
     except KubeError as error:
-        return Finding(Level.NOTE, "leader", _unseen(error))
+        return Finding(Level.NOTE, "leader", unseen(error))
     holder, renewed = spec.get("holderIdentity"), spec.get("renewTime")
     if not holder or not renewed:
         return Finding(Level.WRONG, "leader", f"nobody leads (Lease {home}/{name}); nothing is scaled until one does.")
@@ -218,7 +220,7 @@ def _rights(api: Api, home: str, release: str, role: Role, *, has_takeover: bool
         missing = [step for step in steps if not _may(api, account, step)]
         elsewhere = _wake_namespaces(api) if role != "autoscaler" and missing else ()
     except Forbidden as error:
-        return Finding(Level.NOTE, about, _unseen(error))
+        return Finding(Level.NOTE, about, unseen(error))
     except KubeError as error:
         return Finding(Level.WRONG, about, str(error))
     narrow = [step for step in missing if step.subresource == "scale"] if elsewhere else []
@@ -284,7 +286,7 @@ def _policy(api: Api, home: str) -> Iterator[Finding]:
     except NotFound:
         return
     except KubeError as error:
-        yield Finding(Level.NOTE, "policy", _unseen(error))
+        yield Finding(Level.NOTE, "policy", unseen(error))
         return
     _, errors = read_defaults(data, f"ConfigMap {home}/{CONFIG_MAP}")
     for wrong in errors:
@@ -299,16 +301,10 @@ def _kinds(api: Api) -> Iterator[Finding]:
     try:
         groups = {one["name"] for one in api.get("/apis", asked).body.get("groups", ())}
     except KubeError as error:
-        yield Finding(Level.NOTE, "kinds", _unseen(error))
+        yield Finding(Level.NOTE, "kinds", unseen(error))
         return
     there = [name for group, name in _FURTHER.items() if group in groups]
     absent = [name for group, name in _FURTHER.items() if group not in groups]
     said = [f"there: {', '.join(there)}"] if there else []
     said += [f"not there, and not needed: {', '.join(absent)}"] if absent else []
     yield Finding(Level.OK, "further kinds", "; ".join(said))
-
-
-def _unseen(error: KubeError) -> str:
-    if isinstance(error, Forbidden) and error.rule:
-        return f"you may not look: {error.asked}. This rule would let you: {error.rule}"
-    return f"could not be looked at: {error}"

@@ -175,6 +175,13 @@ def _silent(server: str, why: str) -> UnreachableError:
     )
 
 
+def unseen(error: KubeError) -> str:
+    """What is said of something that could not be looked at."""
+    if isinstance(error, Forbidden) and error.rule:
+        return f"you may not look: {error.asked}. This rule would let you: {error.rule}"
+    return f"could not be looked at: {error}"
+
+
 def find_system(api: Api) -> str:
     """The namespace of zerogate itself, as its webhook says; where that cannot be read, the usual one."""
     asked = Asked(verb="get", group="admissionregistration.k8s.io", resource="mutatingwebhookconfigurations",

@@ -4,7 +4,10 @@ Nothing runs pods here, so the autoscaler is a fake box on this machine, with a 
 """
 
 import base64
+import os
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,7 +21,8 @@ from cli.kubectl.app import app
 from cli.kubectl.words import hoisted
 from tests.certificates import Authority
 from tests.cli.fake_box import CHAT, FakeBox, served
-from tests.deploy.chart import CHART, SYSTEM, helm
+from tests.deploy.chart import CHART, ROOT, SYSTEM, helm
+from tests.kubernetes.harness import binaries
 from tests.kubernetes.harness.control_plane import ControlPlane
 from zerogate.kube.pins import PIN, read_pin
 
@@ -253,6 +257,47 @@ def test_the_doctor_finds_no_leader_no_authority_a_wrong_policy_and_a_second_rel
         "second/other-autoscaler, zerogate-system/zerogate-autoscaler",
     ):
         assert said in done.output
+
+
+def test_the_doctor_names_an_hpa_that_scales_a_service_too(plane: ControlPlane, box: FakeBox) -> None:
+    del box
+    _stand_up(plane)
+    hpas = "/apis/autoscaling/v2/namespaces/team/horizontalpodautoscalers"
+    for name in ("chat", "other"):
+        target = {"apiVersion": "apps/v1", "kind": "Deployment", "name": name}
+        plane.cluster.create(
+            hpas, {"metadata": {"name": f"{name}-hpa"}, "spec": {"scaleTargetRef": target, "maxReplicas": 3}}
+        )
+    try:
+        done = zerogate(plane, "doctor")
+        assert done.exit_code == ExitCode.FAILED
+        said = "team/chat-hpa scales team/chat, and so does zerogate: each writes over the other."
+        assert said in done.output
+        assert "other-hpa" not in done.output
+        plane.cluster.patch(WORKLOAD, {"metadata": {"annotations": {"state.zerogate.dev/hpa": "floor"}}})
+        done = zerogate(plane, "doctor")
+        assert (done.exit_code, "whose floor zerogate moves" in done.output) == (0, True), done.output
+        eve = zerogate(plane, "doctor", kubeconfig=plane.access("eve", is_outside=True).kubeconfig)
+        assert '{apiGroups: ["autoscaling"], resources: ["horizontalpodautoscalers"], verbs: ["list"]}' in eve.output
+    finally:
+        plane.cluster.patch(WORKLOAD, {"metadata": {"annotations": {"state.zerogate.dev/hpa": None}}})
+        for name in ("chat", "other"):
+            plane.cluster.delete(f"{hpas}/{name}-hpa")
+
+
+def test_kubectl_finds_the_plugin_by_its_name(plane: ControlPlane, box: FakeBox, tmp_path: Path) -> None:
+    del box
+    plugin = tmp_path / "kubectl-zerogate"
+    plugin.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m cli.kubectl "$@"\n')
+    plugin.chmod(0o755)
+    env = {
+        **os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "KUBECONFIG": str(plane.cluster.kubeconfig),
+        "PYTHONPATH": str(ROOT),
+    }  # fmt: skip
+    kubectl = binaries.ensure(["kubectl"])["kubectl"]
+    for words in (["status"], ["explain", "chat", "-n", "team"]):
+        done = subprocess.run([kubectl, "zerogate", *words], env=env, capture_output=True, text=True, timeout=60)
+        assert (done.returncode, "team/chat" in done.stdout) == (0, True), done
 
 
 def test_the_doctor_says_what_somebody_may_not_look_at(plane: ControlPlane, box: FakeBox) -> None:

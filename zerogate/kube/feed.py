@@ -89,9 +89,8 @@ class Together:
 
 
 class Feed:
-    """See the module's text. `home`: zerogate's own namespace; `pod_labels`: which pods matter at all. `on_workload` is
-    told (kind, workload) of each that is seen or changed, whether it is under zerogate or not; `on_namespace`, that the
-    labels of one are others."""
+    """See the module's text. `home`: zerogate's own namespace. `on_workload` is told (kind, workload) of each that is
+    seen or changed, whether it is under zerogate or not; `on_namespace`, that the labels of one are others."""
 
     def __init__(
         self,
@@ -100,7 +99,6 @@ class Feed:
         *,
         home: str,
         kinds: Mapping[str, Resource[Workload]] = KINDS,
-        pod_labels: str = "",
         namespace: str = "",
         on_workload: Callable[[str, Workload], None] = lambda _kind, _workload: None,
         on_namespace: Callable[[], None] = lambda: None,
@@ -120,7 +118,7 @@ class Feed:
             self.add_kind(kind, resource)
         self._namespaces = Watched(client, NAMESPACES)
         self._config = Watched(client, CONFIG_MAPS, namespace=home, fields=f"metadata.name={CONFIG_MAP}")
-        self._pods = Watched(client, PODS, namespace=namespace, labels=pod_labels)
+        self._pods = Watched(client, PODS, namespace=namespace)
         self._told: dict[Key, str] = {}
         """The service that each pod was told as."""
         self._owned: dict[str, dict[Key, None]] = {}
