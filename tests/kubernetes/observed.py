@@ -143,7 +143,7 @@ class Observed(running.RunningAutoscaler):
         self._turns.leave_out(began)
 
     def _relists(self) -> dict[str, tuple[int, float]]:
-        watches: list[Watched[Any]] = [*self.feed.watches(), self.reporters]
+        watches: list[Watched[Any]] = [*self.feed.watches(), self.reporters._watched]
         return {one.name: (one.relists, one.relist_s) for one in watches}
 
 

@@ -42,7 +42,7 @@ class Hand:
             raise Unreachable(Asked(verb="patch"), "gone")
         self.costs.append((pod, cost))
 
-    async def write_floor(self, target: Target, replicas: int) -> int:
+    async def write_floor(self, target: Target, replicas: int, is_due: Callable[[], bool]) -> int:
         return replicas
 
     def tell_foreign(self, target: Target, write: ForeignWrite, *, is_hands_off: bool) -> None: ...

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -69,7 +69,7 @@ class World:
         self.sender = Sender(
             self.counters, target, nursery=self.nursery, jitter=lambda: 0.0, inside=lambda: dict(self.inside)
         )
-        self.stream: Any = Heard()
+        self.stream = cast(Any, Heard())
         self.sender._streams = {Address("10.0.0.1", 8090): self.stream}
 
     async def until(self, holds: Any) -> None:
