@@ -70,6 +70,12 @@ class Endings(Record):
             detail = f"The body is longer than {self.terms.body_limit_bytes} bytes, the most that is taken here."
             self.refuse(Refusal(status=413, code="body_over_limit", detail=detail, hopeless=True), now_s)
 
+    def withdraw(self) -> None:
+        """It turned out to be no request, before anybody was asked to place it: nobody is told."""
+        self._to(ENDED)
+        if self.chunks is not None:
+            self._forget_body()
+
     # Of a WebSocket
 
     def leave_tunnel(self, now_s: float) -> None:

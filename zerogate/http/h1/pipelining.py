@@ -50,6 +50,19 @@ class Pipelining(Leaving):
         self._pipelined.append(exchange)
         self._pause(PAUSED_PIPELINE)
 
+    def _unqueue(self, exchange: Exchange) -> None:
+        """The request that was read last has no meaning after all, and no turn."""
+        if self._pipelined and self._pipelined[-1] is exchange:
+            self._pipelined.pop().withdraw()
+
+    def _say_at_the_end(self, refusal: Refusal) -> None:
+        """What was read last has no meaning: say so once all that was asked before is answered."""
+        if self._current is None and not self._pipelined:
+            self._say_last_word(refusal)
+            return
+        self._last_word = refusal
+        self._pause(PAUSED_PIPELINE)
+
     def on_ended(self, exchange: Exchange) -> None:
         """The exchange is over: the next pipelined one, the next request, or the end of the connection."""
         self._current = None
@@ -83,7 +96,7 @@ class Pipelining(Leaving):
         if self._current is None and self._pipelined and self.state < CLOSING and not self._is_blocked:
             self._now_s = now()
             exchange = self._current = self._pipelined.popleft()
-            if not self._pipelined:
+            if not self._pipelined and self._last_word is None:
                 self._resume(PAUSED_PIPELINE | PAUSED_OUTPUT)
             self._server.place(exchange, self._now_s)
 

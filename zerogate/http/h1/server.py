@@ -23,7 +23,6 @@ from zerogate.http.h1.connection_states import (
 )
 from zerogate.http.h1.leaving import HEAD_GRACE_S
 from zerogate.http.h1.memo import END_BYTES, HEAD_END, KEPT_BYTES, HeadMemo, is_one_head
-from zerogate.http.h1.pausing import PAUSED_PIPELINE
 from zerogate.http.h1.pipelining import Pipelining
 from zerogate.http.h1.reader import NO_FIELDS, RequestReader
 from zerogate.http.h1.tunnel_ends import ClientEnd
@@ -254,16 +253,14 @@ class ServerConnection(Pipelining, asyncio.Protocol):
         self._server.bad_requests += 1
         refusal = Refusal(status=status, code="bad_request", detail=detail[0].upper() + detail[1:] + ".", hopeless=True)
         exchange, self._receiving = self._receiving, None
-        if exchange is not None and exchange is self._current and exchange.phase < ANSWERING:
+        if exchange is None or exchange is not self._current:
+            if exchange is not None:
+                self._unqueue(exchange)
+            self._say_at_the_end(refusal)
+        elif exchange.phase < ANSWERING:
             exchange.refuse(refusal, self._now_s)
-        elif exchange is not None:
-            # in the middle of a body whose answer has begun or is not at its turn: nothing can be said in order
-            self.reset()
-        elif self._current is not None:
-            self._last_word = refusal
-            self._pause(PAUSED_PIPELINE)
         else:
-            self._say_last_word(refusal)
+            self.reset()  # its answer has begun: nothing can be said any more
 
     # What an exchange asks for
 

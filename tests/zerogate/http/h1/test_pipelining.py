@@ -2,10 +2,13 @@
 
 import asyncio
 
-from tests.zerogate.http.rig import echo, rig
+import pytest
+
+from tests.zerogate.http.rig import Rig, Script, echo, read_request, rig
 from zerogate.counters import Result
 from zerogate.http.h1.pipelining import MAX_PIPELINED
 
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 GET = b"GET / HTTP/1.1\r\nHost: chat\r\n\r\n"
 
 
@@ -56,3 +59,56 @@ async def test_pipelined_requests_end_with_their_connection_and_give_their_memor
         client.abort()
         await it.end_of(1)
         assert it.server.memory.used_bytes == 0
+
+
+def _waiting_for(*latches: asyncio.Event) -> Script:
+    """Answers one request when each latch is open, and all others at once."""
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for latch in latches:
+            await read_request(reader)
+            await latch.wait()
+            writer.write(OK)
+        await echo(reader, writer)
+
+    return script
+
+
+async def _refused(it: Rig) -> None:
+    async with asyncio.timeout(30):
+        while not it.server.bad_requests:
+            await asyncio.sleep(0)
+
+
+BAD_BODY = b"POST / HTTP/1.1\r\nHost: chat\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\nno size\r\n"
+BAD_HEAD = b"GET / HTTP/1.1\r\nHost: chat\r\n%b\r\n" % (b"X: y\r\n" * 200)
+
+
+@pytest.mark.parametrize(("bad", "status"), [(BAD_BODY, 400), (BAD_HEAD, 431)], ids=["a body", "a head"])
+async def test_what_has_no_meaning_behind_good_requests_is_told_so_after_their_answers(bad: bytes, status: int) -> None:
+    latch = asyncio.Event()
+    async with rig(script=_waiting_for(latch)) as it:
+        client = await it.connect()
+        await client.send(GET + GET + bad)
+        await _refused(it)
+        latch.set()
+        assert [await client.answer(), await client.answer()] == [b"ok", b"/"]
+        assert (await client.rest()).startswith(b"HTTP/1.1 %d " % status)
+        assert it.server.memory.used_bytes == 0
+
+
+async def test_nothing_is_read_behind_what_has_no_meaning() -> None:
+    first, second = asyncio.Event(), asyncio.Event()
+    async with rig(script=_waiting_for(first, second)) as it:
+        client = await it.connect()
+        await client.send(GET + GET + BAD_HEAD)
+        await _refused(it)
+        first.set()
+        assert await client.answer() == b"ok"
+        client.writer.write(b"no request\r\n\r\n" * 9)
+        for _ in range(50):  # passes of the loop in which it could be read
+            await asyncio.sleep(0)
+        second.set()
+        assert await client.answer() == b"ok"
+        assert (await client.rest()).startswith(b"HTTP/1.1 431 ")
+        assert it.server.bad_requests == 1
