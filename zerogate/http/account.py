@@ -14,8 +14,8 @@ KEEP_BYTES: Final = 16 * 1024 * 1024
 """A held body of at most this length is read to its end, so that a client that goes away is seen; of a longer one, or
 one of unknown length, only the beginning is."""
 HEAD_OVERHEAD_BYTES: Final = 4096
-"""What a held request costs besides its body, its connection included: 4.2 KiB with the OpenAI client's head (18
-fields, 700 bytes), 3.0 where many send the very same one."""
+"""What a held request costs besides its fields and its body, its connection included: 4.2 KiB with the OpenAI client's
+head (18 fields, 700 bytes), 3.0 where many send the very same one."""
 
 
 def kept_bytes(exchange: Exchange) -> int:
@@ -25,9 +25,12 @@ def kept_bytes(exchange: Exchange) -> int:
 
 
 def held_bytes(exchange: Exchange) -> int:
-    """What the queue reckons with for it: reserved at once, so that the bound holds while the body comes in."""
-    coming = kept_bytes(exchange) if exchange.head.has_body and not exchange.is_request_done else 0
-    return HEAD_OVERHEAD_BYTES + max(exchange.buffered_bytes, coming)
+    """What the queue reckons with for it: reserved at once, so that the bound holds while the body comes in, or what
+    the client of a WebSocket says too early."""
+    head = exchange.head
+    is_coming = head.websocket_key is not None or (head.has_body and not exchange.is_request_done)
+    coming = kept_bytes(exchange) if is_coming else 0
+    return HEAD_OVERHEAD_BYTES + len(head.lines) + max(exchange.buffered_bytes, coming)
 
 
 def count(exchange: Exchange, meter: Meter, counters: ServiceCounters) -> None:

@@ -65,6 +65,8 @@ class AnswerReader:
         except HttpParserError as failure:
             cause = failure.__context__ if isinstance(failure.__context__, BadMessageError) else failure
             raise BadMessageError(f"the answer is not valid HTTP/1.1 ({cause})", 502) from failure
+        if len(self._fields) > MAX_FIELDS:  # before its end: one of 4 bytes takes 55 here
+            raise BadMessageError(f"the answer has more than {MAX_FIELDS} header fields or trailers", 502)
         return None
 
     def learn(self, raw: bytes, rest: bytes) -> bytes | None:

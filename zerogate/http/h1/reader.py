@@ -92,6 +92,8 @@ class RequestReader:
             elif self.head_bytes > MAX_HEAD_BYTES:
                 what = "head" if self.in_head else "trailer section"
                 raise BadMessageError(f"the {what} of the request is larger than {MAX_HEAD_BYTES} bytes", 431)
+            elif len(self._fields) > MAX_FIELDS:  # before its end: one of 4 bytes takes 55 here
+                raise BadMessageError(f"the request has more than {MAX_FIELDS} header fields or trailers", 431)
 
     def _feed(self, data: bytes) -> bytes:
         """Read until an offer to change the protocol, which is not taken; returns what lies behind it."""
