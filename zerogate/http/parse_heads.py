@@ -28,6 +28,12 @@ _NOT_PLAIN: Final = REQUEST_SPECIAL | LOOK_ALIKES | _LOOKED_AT
 _GRPC_TIMEOUT: Final = re.compile(rb"(?:(?<=\r\n)|\A)grpc-timeout: ([^\r\n]*)\r\n", re.IGNORECASE)
 _HOST: Final = re.compile(rb"[A-Za-z0-9._~%!$&'()*+,;=-]*(?::[0-9]*)?|\[[0-9A-Fa-f:.]+\](?::[0-9]*)?")
 _ABSOLUTE: Final = re.compile(rb"https?://([^/?#]+)([/?].*)?", re.IGNORECASE | re.DOTALL)
+_CONTROL: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+_ELSEWHERE: Final = frozenset(
+    {b"ANNOUNCE", b"DESCRIBE", b"FLUSH", b"GET_PARAMETER", b"PAUSE", b"PLAY", b"RECORD", b"REDIRECT", b"SET_PARAMETER",
+     b"SETUP", b"SOURCE", b"TEARDOWN"}
+)  # fmt: skip
+"""Methods of RTSP and of Icecast, which llhttp reads as well and tells apart from HTTP by the first line alone."""
 _WAIT: Final = re.compile(rb"(?:^|[,;\s])wait\s*=\s*\"?([0-9]{1,6})", re.IGNORECASE)
 
 
@@ -61,6 +67,8 @@ def parse_request(method: bytes, target: bytes, version: str, fields: list[Field
             _take_special(head, key, value)
     if method == b"CONNECT":
         raise BadMessageError("CONNECT is not served: this is not a forward proxy", 405)
+    if method in _ELSEWHERE:
+        raise BadMessageError(f"{method.decode()} is not a method of HTTP")
     _take_target(head, target, host)
     head.lines = b"".join(_without(lines, dropped) if dropped else lines)
     if is_grpc(head.content_type):
@@ -151,6 +159,8 @@ def parse_response(status: int, reason: bytes, version: str, fields: list[Field]
         raise BadMessageError(f"the replica answered in HTTP/{version}, and HTTP/1.1 was asked for", 502)
     if not 100 <= status <= 599:
         raise BadMessageError("the answer's status is not from 100 to 599 (RFC 9110 section 15)", 502)
+    if reason != b"OK" and _CONTROL.search(reason) is not None:
+        raise BadMessageError("the answer's reason has a control character", 502)
     lines: list[bytes] = []
     content_length: int | None = None
     chunked = not_sent = False

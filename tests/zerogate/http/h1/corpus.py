@@ -81,6 +81,8 @@ REFUSED: Final[dict[str, tuple[bytes, int]]] = {
     "tabs-in-the-first-line": (b"GET\t/\tHTTP/1.1\r\nHost: a\r\n\r\n", 400),
     "method-in-small-letters": (b"get / HTTP/1.1\r\nHost: a\r\n\r\n", 400),
     "method-with-a-control": (b"G\x01ET / HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+    "another-protocol": (b"DESCRIBE / RTSP/1.0\r\nHost: a\r\n\r\n", 400),
+    "another-protocol-of-casters": (b"SOURCE / ICE/1.0\r\nHost: a\r\n\r\n", 400),
     "connect": (b"CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n", 405),
     "target-with-a-space": (b"GET /a b HTTP/1.1\r\nHost: a\r\n\r\n", 400),
     "target-with-a-control": (b"GET /a\x01b HTTP/1.1\r\nHost: a\r\n\r\n", 400),

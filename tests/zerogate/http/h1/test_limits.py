@@ -9,10 +9,8 @@ from tests.zerogate.http.h1.reading import read
 from zerogate.http import server as shared
 from zerogate.http.exchange import Exchange
 from zerogate.http.h1 import server as h1
-from zerogate.http.h1.answer_reader import AnswerReader
 from zerogate.http.h1.leaving import HEAD_GRACE_S
 from zerogate.http.h1.server import ServerConnection
-from zerogate.http.heads import BadMessageError, Field, ResponseHead
 from zerogate.http.server import DRAIN_HEAD_S, HEAD_TIMEOUT_S, KEEP_ALIVE_S, ConnectionLimits, Server
 
 
@@ -169,18 +167,3 @@ def test_a_client_with_its_most_connections_does_not_keep_another_one_out(moment
 def test_many_small_fields_are_refused_before_their_end_has_come(before: bytes) -> None:
     seen = read(before + b"a:\r\n" * 200)
     assert (seen.status, seen.meanings) == (431, [])
-
-
-def test_many_small_fields_of_an_answer_are_refused_before_their_end_has_come() -> None:
-    reader = AnswerReader(Silent())
-    with pytest.raises(BadMessageError, match="more than 128"):
-        reader.feed(b"HTTP/1.1 200 OK\r\n" + b"a:\r\n" * 200)
-
-
-class Silent:
-    """Listens to an answer."""
-
-    def on_begin(self) -> None: ...
-    def on_head(self, head: ResponseHead, fields: list[Field]) -> None: ...
-    def on_body(self, data: bytes) -> None: ...
-    def on_end(self, trailers: list[Field], *, keep_alive: bool) -> None: ...
