@@ -237,7 +237,7 @@ class Exchange(KeptBody):
         connection, key = self.connection, self.head.websocket_key
         if self.phase != SENT or connection is None or key is None:
             raise IllegalTransitionError(f"an exchange that is {PHASES[self.phase]} cannot become a tunnel")
-        self.phase = TUNNEL
+        self._to(TUNNEL)
         if self.chunks is not None:
             self._forget_body()
         self.is_request_done = False

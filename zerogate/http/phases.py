@@ -28,7 +28,7 @@ NEXT: Final = (
     frozenset({ENDED}),
     frozenset[int](),
 )
-"""The phases that may follow, by phase."""
+"""The phases that may follow, by phase. Those of a warm request are set in line, behind a look at what is illegal."""
 
 
 class IllegalTransitionError(ZerogateError):

@@ -15,7 +15,7 @@ from zerogate.gate import Gate
 from zerogate.http.exchange import Exchange
 from zerogate.http.heads import Field, RequestHead, ResponseHead
 from zerogate.http.memory import BufferMemory
-from zerogate.http.phases import ANSWERING, CONNECTING, ENDED, HELD, ROUTING, SENT
+from zerogate.http.phases import ANSWERING, CONNECTING, ENDED, HELD, NEXT, PHASES, ROUTING, SENT
 from zerogate.http.sides import PLAIN, RequestTerms, TunnelClient
 
 REFUSAL = Refusal(status=503, code="x", detail="x")
@@ -143,6 +143,22 @@ class Replica:
         return self.connections[-1]
 
 
+class Watched(Exchange):
+    """Holds each change of its phase to the table, also those that are made in line."""
+
+    __slots__ = ("_phase",)
+
+    @property
+    def phase(self) -> int:
+        return self._phase
+
+    @phase.setter
+    def phase(self, phase: int) -> None:
+        before = getattr(self, "_phase", None)
+        assert before is None or phase in NEXT[before], f"{PHASES[before]} → {PHASES[phase]}"
+        self._phase = phase
+
+
 class ExchangeMachine(RuleBasedStateMachine):
     """The owner, the client, the replica and the clock, in any order."""
 
@@ -185,7 +201,7 @@ class ExchangeMachine(RuleBasedStateMachine):
         self.unsent = 0
         self.sidecar = sidecar
         self.connections: list[Connection] = []
-        self.exchange = Exchange(self.client, head, 0.0)
+        self.exchange: Exchange = Watched(self.client, head, 0.0)
         self.exchange.give_to(self)
         if not head.has_body:
             self.exchange.on_request_end([], 0.0)

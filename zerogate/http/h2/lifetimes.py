@@ -230,7 +230,6 @@ class Lifetimes(Outgoing):
                 self.reset(stream, f.CANCEL if stream.queue else f.NO_ERROR)
 
     def _forget(self, stream: Stream, cause: int) -> None:
-        stream.state = CLOSED
         stream.queue = None
         stream.queued_bytes = 0
         if stream.counted_bytes:
