@@ -64,11 +64,15 @@ class Endings(Record):
     def end_over_limit(self, now_s: float) -> None:
         """Refuse it for its length; an answer that has begun is cut."""
         if self.phase == ANSWERING:
-            self._drop_connection()
-            self._cut("body_over_limit", now_s)
+            self.break_off("body_over_limit", now_s)
         elif self.phase < ANSWERING:
             detail = f"The body is longer than {self.terms.body_limit_bytes} bytes, the most that is taken here."
             self.refuse(Refusal(status=413, code="body_over_limit", detail=detail, hopeless=True), now_s)
+
+    def break_off(self, code: str, now_s: float) -> None:
+        """Cut its answer, which has begun; `code`: why."""
+        self._drop_connection()
+        self._cut(code, now_s)
 
     def withdraw(self) -> None:
         """It turned out to be no request, before anybody was asked to place it: nobody is told."""

@@ -369,6 +369,22 @@ async def test_a_broken_chunk_in_a_held_body_is_refused_and_frees_the_queue() ->
         assert it.hold.queue.length == 0
 
 
+async def test_a_broken_chunk_behind_the_begin_of_an_answer_cuts_it_and_lets_go_of_the_replica() -> None:
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"hello\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
+        await reader.read()
+
+    async with rig(script=script) as it:
+        client = await it.connect()
+        await client.send(b"POST / HTTP/1.1\r\nHost: chat\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")
+        await client.until(b"abc\r\n")
+        await client.send(b"no size\r\n")
+        assert await client.rest() == b""
+        (exchange,) = await it.end_of(1)
+        assert (exchange.result, exchange.code) == (Result.CUT, "bad_request")
+
+
 async def test_garbage_behind_a_good_request_does_not_cost_the_good_one_its_answer() -> None:
     async with rig(script=echo) as it:
         client = await it.connect()

@@ -260,7 +260,7 @@ class ServerConnection(Pipelining, asyncio.Protocol):
         elif exchange.phase < ANSWERING:
             exchange.refuse(refusal, self._now_s)
         else:
-            self.reset()  # its answer has begun: nothing can be said any more
+            exchange.break_off(refusal.code, self._now_s)  # nothing can be said any more
 
     # What an exchange asks for
 
