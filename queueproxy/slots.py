@@ -30,11 +30,14 @@ from zerogate.http.exchange import Exchange
 from zerogate.http.kept_body import REPLAY_BYTES
 from zerogate.http.phases import CONNECTING
 from zerogate.http.requests import Requests
-from zerogate.http.sides import Destination, RequestTerms
+from zerogate.http.sides import Destination, RequestTerms, behind
 from zerogate.http.tunnel import Tunnel
 from zerogate.http.upstream import Choose, ReplicaPool
 
 LONGEST_RETRY_AFTER_S: Final = 60.0
+GRACE_S: Final = 1.0
+"""A gateway keeps the same timers and knows more about its request: it is to end it first, and to say so in its words.
+Twenty ticks of a sweep, and a slow line. Without it the two would race, and a timer look like a replica that fails."""
 
 
 class Bounds(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,6 +66,7 @@ class Slots(Requests):
         self.service = service
         self.bounds = bounds
         self.terms = terms
+        self._terms_behind = behind(terms, GRACE_S)
         self.gate = Gate(limit=bounds.limit, release_limit=bounds.limit or bounds.release_limit)
         self.gate.close()
         self.grants = Grants(self.gate)
@@ -197,8 +201,8 @@ class Slots(Requests):
         """Take a request: into a slot, into the queue, or back."""
         self.meter.arrive(now_s)
         self.grants.now_s = now_s
-        exchange.give_to(self)
         name = exchange.head.holder
+        exchange.give_to(self, None if name is None else self._terms_behind)
         if name is None:
             self.own_arrivals += 1
             way = self._ways.own

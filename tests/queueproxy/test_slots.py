@@ -9,7 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from msgspec.structs import replace
 
 from queueproxy.grants import KEPT_S
-from queueproxy.slots import Bounds, Slots
+from queueproxy.slots import GRACE_S, Bounds, Slots
 from tests.zerogate.http.dialogue import Sides, request, response
 from zerogate.counters import Result
 from zerogate.errors import Refusal
@@ -477,3 +477,39 @@ class AnyOrder(RuleBasedStateMachine):
 
 
 TestAnyOrder = AnyOrder.TestCase
+
+
+@pytest.mark.parametrize(
+    ("terms", "answered", "code"),
+    [
+        (RequestTerms(first_byte_s=50), False, "first_byte_timeout"),
+        (RequestTerms(idle_s=50), True, "idle_timeout"),
+        (RequestTerms(total_s=50), False, "total_timeout"),
+        (RequestTerms(), True, "deadline_exceeded"),
+    ],
+    ids=["first byte", "idle", "total", "the client's own"],
+)
+def test_a_gateways_timer_is_over_before_the_sidecars_own(terms: RequestTerms, answered: bool, code: str) -> None:
+    ended_s = []
+    each: list[dict[str, Any]] = [{}, {"zerogate_holder": "one"}]
+    for fields in each:
+        sides = Replica()
+        bounds = Bounds(limit=0, queue_limit=0, queue_bytes=1 << 20, hold_s=10.0)
+        slots = Slots(
+            "chat", bounds, terms, cast(Any, sides), on_empty=lambda: None, choose=lambda below: 0,
+            call_later=Later().call_later, clock=lambda: 0.0,
+        )  # fmt: skip
+        slots.set_ready(True, "it answers 200", 0.0)
+        slots.join(b"one", 0.0)
+        if code == "deadline_exceeded":
+            fields |= {"content_type": "application/grpc", "grpc_timeout": "50S"}
+        exchange = arrive(slots, sides, 0.0, **fields)
+        if answered:
+            exchange.on_response_head(response(200), 0.0)
+        now_s = 0.0
+        while exchange.phase != ENDED:
+            now_s += 0.5
+            exchange.due(now_s)
+        assert exchange.code == code
+        ended_s.append(now_s)
+    assert ended_s == [50.0, 50.0 + GRACE_S]

@@ -35,9 +35,10 @@ def running(exchange: "Exchange", now_s: float) -> float | Overdue:
         return Overdue("total_timeout", f"it did not end within {terms.total_s:g} s")
     allowed_s = exchange.head.timeout_s
     if allowed_s is not None:
-        if now_s >= exchange.received_s + allowed_s:
+        until_s = exchange.received_s + allowed_s + terms.grace_s
+        if now_s >= until_s:
             return exceeded(allowed_s)
-        total_s = min(total_s, exchange.received_s + allowed_s)
+        total_s = min(total_s, until_s)
     if exchange.phase == CONNECTING:
         if now_s >= exchange.deadline_s:
             return Overdue(NO_CONNECTION, f"no connection within {terms.connect_s:g} s")

@@ -30,7 +30,7 @@ from zerogate.http.phases import (
     IllegalTransitionError,
 )
 from zerogate.http.record import BUFFER_BYTES, NEVER
-from zerogate.http.sides import DEFAULT_TERMS, Destination, Owner, UpstreamConnection
+from zerogate.http.sides import DEFAULT_TERMS, Destination, Owner, RequestTerms, UpstreamConnection
 from zerogate.http.tunnel import Tunnel
 
 
@@ -41,10 +41,10 @@ class Exchange(KeptBody):
 
     # What an owner does with it
 
-    def give_to(self, owner: "Owner[Exchange]") -> None:
-        """From now on `owner` places it and is told of its end."""
+    def give_to(self, owner: "Owner[Exchange]", terms: RequestTerms | None = None) -> None:
+        """From now on `owner` places it and is told of its end; `terms`: other than its usual ones."""
         self.owner = owner
-        self.terms = owner.terms
+        self.terms = owner.terms if terms is None else terms
 
     def hold(self, ticket: object, *, deadline_s: float, now_s: float, keep_bytes: int = BUFFER_BYTES) -> None:
         """Wait for capacity until `deadline_s`, and keep so much of the body meanwhile."""

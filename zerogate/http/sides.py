@@ -37,6 +37,8 @@ class RequestTerms(msgspec.Struct, frozen=True, kw_only=True):
     """A WebSocket without a data frame for so long is told to the owner as quiet; None: it counts as busy for ever."""
     body_limit_bytes: int = sys.maxsize
     """Most bytes of a request's body."""
+    grace_s: float = 0.0
+    """Time beyond the deadline of a client of gRPC, where somebody in front keeps it too and is to be the first."""
 
 
 DEFAULT_TERMS: Final = RequestTerms()
@@ -63,6 +65,17 @@ def with_timeouts(terms: RequestTerms, timeouts: Timeouts) -> RequestTerms:
         first_byte_s=timeouts.first_byte_timeout_s,
         idle_s=timeouts.idle_stream_timeout_s,
         total_s=timeouts.total_timeout_s,
+    )
+
+
+def behind(terms: RequestTerms, grace_s: float) -> RequestTerms:
+    """The same for requests of somebody who keeps the same timers and is to be the first to end them."""
+    return replace(
+        terms,
+        first_byte_s=terms.first_byte_s + grace_s,
+        idle_s=terms.idle_s + grace_s,
+        total_s=terms.total_s + grace_s if terms.total_s is not None else None,
+        grace_s=grace_s,
     )
 
 

@@ -167,7 +167,8 @@ class ServerMachine(RuleBasedStateMachine):
     def on_unsent(self, exchange: Exchange, cause: str, now_s: float) -> None:
         exchange.refuse(REFUSAL, now_s)
 
-    on_turned_away = on_unsent
+    def on_turned_away(self, exchange: Exchange, now_s: float) -> None:
+        raise AssertionError("there is no sidecar")
 
     def on_hold_timeout(self, exchange: Exchange, now_s: float) -> None:
         exchange.refuse(REFUSAL, now_s)
