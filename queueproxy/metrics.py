@@ -60,9 +60,10 @@ FAMILIES: Final = (
 
 
 def text(
-    slots: Slots, usage: Usage, told: Told, memory: BufferMemory, *, connections: int, started_at: float
-) -> str:  # fmt: skip
-    """The whole text; some 60 lines, so it is made in one go. `started_at`: by the wall clock."""
+    slots: Slots, usage: Usage, told: Told, memory: BufferMemory, *, connections: int, refused: int, started_at: float
+) -> str:
+    """The whole text; some 60 lines, so it is made in one go. `refused`: connections that were one too many;
+    `started_at`: by the wall clock."""
     labels = f'service="{escaped(slots.service)}"'
     parts = []
     for family in FAMILIES:
@@ -75,6 +76,7 @@ def text(
         ("process_open_fds", "gauge", "Files and sockets that are open.", usage.open_files),
         ("process_max_fds", "gauge", "Files and sockets that may be open.", usage.most_open_files),
         ("zerogate_connections", "gauge", "Client connections that are open.", connections),
+        ("zerogate_connections_refused_total", "counter", "Client connections that were one too many.", refused),
         ("zerogate_body_bytes", "gauge", "Bytes of request bodies kept in memory now.", memory.body_bytes),
         ("zerogate_answer_bytes", "gauge", "Bytes of answers that wait for slow clients now.", memory.answer_bytes),
         ("zerogate_upload_bytes", "gauge", "Bytes of uploads that wait for a slow replica now.", memory.upload_bytes),

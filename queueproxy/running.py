@@ -25,7 +25,7 @@ from zerogate.http.listener import Listener, bind
 from zerogate.http.memory import BufferMemory
 from zerogate.http.pools import make_pool
 from zerogate.http.probe import Probe
-from zerogate.http.server import Server
+from zerogate.http.server import ConnectionLimits, Server
 from zerogate.http.sides import RequestTerms, with_timeouts
 from zerogate.http.sweep import Sweep
 from zerogate.process import usage
@@ -43,6 +43,9 @@ PATIENCE: Final = 3
 """Late answers in a row until a ready replica is not ready: the kubelet's own failureThreshold."""
 LOG_S: Final = 1.0
 """How often lines of the access log are written; a gateway's."""
+ADMIN_LIMITS: Final = ConnectionLimits(total=64, per_client=32)
+"""Of the admin port, which in a pod whoever reaches it can ask: a kubelet, a scraper and a gateway's drain need three.
+They have a number of their own, so that traffic does not make a replica look dead."""
 LAST_ANSWERS_S: Final = 1.0
 """For answers of the admin port that are on their way when everything else is over."""
 
@@ -77,10 +80,11 @@ class Sidecar:
         self.slots.on_unreachable = self._on_unreachable
         self.control = Control(self.slots, sweep)
         self._memory = BufferMemory(settings.body_memory_bytes)
-        server = Server(self.slots.place, sweep, memory=self._memory)
+        limits = ConnectionLimits(total=settings.max_connections, not_sent=True)
+        server = Server(self.slots.place, sweep, memory=self._memory, limits=limits)
         server.upgrades[PROTOCOL] = self.control.take
         self.traffic = Listener(server, traffic)
-        self.administration = Listener(Server(self.admin.place, sweep), admin)
+        self.administration = Listener(Server(self.admin.place, sweep, limits=ADMIN_LIMITS), admin)
         self.addresses = (_address(traffic), _address(admin))
         self._source = settings.stats_source or socket.gethostname()
         self._sender = self._make_sender() if settings.stats else None
@@ -205,11 +209,12 @@ class Sidecar:
 
     def metrics(self) -> str:
         """The text for Prometheus."""
-        connections = len(self.traffic.server.connections)
         told = self._sender.told() if self._sender is not None else Told()
+        server = self.traffic.server
         return metrics.text(
-            self.slots, usage(), told, self._memory, connections=connections, started_at=self._started_at
-        )
+            self.slots, usage(), told, self._memory,
+            connections=len(server.connections), refused=server.turned_away, started_at=self._started_at,
+        )  # fmt: skip
 
     def stat(self, now_s: float) -> Stat:
         """The next report."""

@@ -47,6 +47,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     queue_depth: int | None
     queue_bytes: int
     body_memory_bytes: int
+    max_connections: int
     protocol: Literal["http1", "h2c"]
     probe_path: str
     probe_interval_s: float
@@ -168,6 +169,11 @@ OPTIONS: Final = (
     Option(
         name="body-memory", field="body_memory_bytes", metavar="SIZE", parse=_memory, default="128Mi",
         says="most bytes of bodies and answers that are kept or wait, then 503; the queue's and as much on its way",
+    ),
+    Option(
+        name="max-connections", field="max_connections", metavar="N", parse=whole, default="768",
+        says="most connections at once, but for gateways' own; one more gets 503 as not sent; with the rest they fit "
+        "256 MiB at 132 KiB each, the most that is not counted; 0: no limit",
     ),
     Option(
         name="protocol", field="protocol", metavar="PROTOCOL", parse=_protocol, default="http1",

@@ -82,7 +82,11 @@ def _values() -> dict[str, Any]:
         ),
         webhook=_object(enabled=_SWITCH),
         certificates=_object(certManager=_object(enabled=_SWITCH, issuerRef=_FREE)),
-        sidecar=_object(cpu=_QUANTITY, memory=_QUANTITY, cpuLimit=_QUANTITY, memoryLimit=_QUANTITY),
+        sidecar=_object(
+            cpu=_QUANTITY, memory=_QUANTITY, cpuLimit=_QUANTITY, memoryLimit=_QUANTITY,
+            bodyMemory={"type": "string", "pattern": r"^(auto|[0-9]+(\.[0-9]+)?[KMG]i?)$"},
+            maxConnections={"type": ["integer", "string"], "pattern": "^(auto|[0-9]+)$", "minimum": 0},
+        ),
         priorityClass=_object(create=_SWITCH, name=_TEXT, value={"type": "integer", "maximum": 1_000_000_000}),
         podDisruptionBudget=_object(enabled=_SWITCH),
         networkPolicy=_object(

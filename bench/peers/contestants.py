@@ -185,6 +185,7 @@ def _aiohttp(setting: Setting) -> Launch:
 def _sidecar(setting: Setting) -> Launch:
     flags = {"upstream": setting.backend, "listen": setting.port, "admin": setting.admin}
     words = [word for name, value in flags.items() for word in (f"--{name}", str(value))]
+    words += ["--max-connections", "0"]  # the others have no bound either
     if setting.purpose is Purpose.HOLD:
         words += ["--concurrency-limit", "1", "--queue-depth", str(setting.held)]
     if setting.purpose is Purpose.GRPC:

@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 
+from activator.remote_gate import RemoteGate
 from tests.activator.fleet import Gateway, Replica, replica, sidecar_of
 from tests.queueproxy.world import Program, ended
 from tests.zerogate.http.rig import Client, Clients
@@ -204,3 +205,23 @@ async def test_a_plain_server_in_the_place_of_a_sidecar_is_trusted() -> None:
         await gateway.until_ready(2)
         gateway.links.remove("chat-0")
         assert (await gateway.get("/")).startswith(b"HTTP/1.1 200")
+
+
+async def test_a_gateway_is_told_its_slots_by_a_full_sidecar_and_what_finds_no_place_there_is_held_and_served() -> None:
+    async with fleet() as it:
+        one = await it.replica("--max-connections", "1", "--concurrency-limit", "4")
+        other = await it.stream(one.port)
+        gateway = await it.gateway(limit=4)
+        [upstream] = gateway.hold.replicas.values()
+        assert isinstance(upstream.gate, RemoteGate)
+        assert upstream.gate.is_told, "its control connection is one too many and got in"
+        asked = [asyncio.ensure_future(gateway.get("/sleep?ms=20")) for _ in range(4)]  # noqa: TID251 - ends with it
+
+        async def one_came_back() -> None:
+            while not gateway.hold.counters.retries:
+                await asyncio.sleep(0.005)
+
+        await asyncio.wait_for(one_came_back(), 10)
+        other.abort()
+        answers = await asyncio.gather(*asked)
+        assert [answer.split(b" ", 2)[1] for answer in answers] == [b"200"] * 4

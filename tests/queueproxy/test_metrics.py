@@ -34,13 +34,14 @@ def _text(service: str) -> str:
     memory.recount_answer(0, 11)
     memory.recount_upload(0, 22)
     memory.used_bytes += 44
-    return text(slots, usage, Told(streams=2, readings=7), memory, connections=2, started_at=1.0)
+    return text(slots, usage, Told(streams=2, readings=7), memory, connections=2, refused=5, started_at=1.0)
 
 
 def test_it_parses_whatever_the_service_is_called() -> None:
     families = {family.name: family for family in text_string_to_metric_families(_text('a"\\\nb'))}
     assert families["zerogate_refusals"].samples[0].labels == {"service": 'a"\\\nb', "code": "queue_full"}
     assert families["zerogate_connections"].samples[0].value == 2
+    assert families["zerogate_connections_refused"].samples[0].value == 5
     waiting = [families[f"zerogate_{kind}_bytes"].samples[0].value for kind in ("answer", "upload", "body")]
     assert waiting == [11, 22, 44]
     assert families["zerogate_report_streams"].samples[0].value == 2

@@ -94,6 +94,46 @@ async def test_answers_that_clients_do_not_take_turn_new_requests_away_before_th
         assert (await it.get("/v1/models"))[0] == 200
 
 
+async def test_one_connection_too_many_is_told_so_as_not_sent_and_a_gateway_gets_in_all_the_same() -> None:
+    async with world("--max-connections", "2") as it:
+        streams = await _occupy(it, 2)
+        status, head, body = await it.get("/v1/models")
+        assert (status, json.loads(body)["code"]) == (503, "too_many_connections")
+        assert "zerogate-not-sent: 1" in head
+        silent = [await it.connect() for _ in range(40)]
+        gateway = await it.connect()
+        await gateway.send(
+            b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: zerogate-control/1\r\n"
+            b"zerogate-holder: a\r\n\r\n"
+        )
+        assert (await gateway.until(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
+        assert json.loads(await gateway.until(b"\n"))["ready"] is True
+        assert b"too_many_connections" in await silent[0].rest(), "it made room for a later one"
+        metrics = await _metrics(it)
+        assert "zerogate_gateways 1" in re.sub(r"\{.*?\}", "", metrics)
+        assert "zerogate_connections_refused_total 10\n" in metrics
+        assert not any(stream.done() for stream in streams)
+        assert await it.admin("/healthz") == (200, {"status": "ok"})
+
+
+async def test_traffic_does_not_get_the_places_of_the_admin_port_nor_one_client_all_of_them() -> None:
+    async with world("--max-connections", "1") as it:
+        await _occupy(it)
+        many = [await it.connect(it.admin_port) for _ in range(40)]
+        assert b"too_many_connections" in await many[-1].rest()
+        many[0].abort()
+        for client in many[32:]:
+            client.abort()
+
+        async def is_free() -> bool:
+            try:
+                return (await it.admin("/readyz"))[0] == 200
+            except OSError:
+                return False
+
+        await it.until(is_free)
+
+
 async def test_a_waiting_client_that_goes_away_frees_its_place_in_the_queue() -> None:
     async with world("--concurrency-limit", "1", "--queue-depth", "1") as it:
         await _occupy(it)

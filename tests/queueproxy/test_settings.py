@@ -36,8 +36,11 @@ def test_timers_are_those_of_a_policy_that_says_nothing() -> None:
     assert it.probe_path == policy.ready_path
 
 
-def test_the_memory_for_buffers_fits_twice_into_what_an_injected_container_may_use() -> None:
+def test_the_memory_for_buffers_and_connections_fits_into_what_an_injected_container_may_use() -> None:
     assert 2 * settings().body_memory_bytes <= parse_size(SidecarTerms(image="zerogate").memory_limit)
+    assert settings().max_connections == 768
+    assert settings("--max-connections", "0").max_connections == 0
+    assert settings(ZEROGATE_MAX_CONNECTIONS="5").max_connections == 5
     assert settings("--body-memory", "1Mi").body_memory_bytes == 1 << 20
     with pytest.raises(DefinitionErrors, match='--body-memory: "1023Ki" is less than 1Mi'):
         settings("--body-memory", "1023Ki")

@@ -27,6 +27,9 @@ KEEP_ALIVE_S: Final = 75.0
 """Without a request. nginx's default; longer than the 60 s of the usual cloud balancer, which must close first."""
 DRAIN_HEAD_S: Final = 2.0
 """For heads that are on their way when the process leaves: three round trips of a slow line. Nobody waits for more."""
+MOST_HEARD: Final = 32
+"""Connections over the limit that may still say that they are something else: a control connection says so in its first
+packet, so that one which is pushed out by 32 later ones has been silent for longer than that takes."""
 
 
 class Connection(Protocol):
@@ -44,6 +47,9 @@ class Connection(Protocol):
     def squeeze(self, is_short: bool) -> None:
         """Let less, or as much as usual, of an answer wait for its client before its replica is read no further."""
 
+    def turn_away(self, refusal: Refusal) -> None:
+        """Say that it is one too many, where nothing was said yet, and close."""
+
     @property
     def buffered_bytes(self) -> int:
         """Bytes of answers that the client has not taken yet."""
@@ -55,6 +61,8 @@ class ConnectionLimits(msgspec.Struct, frozen=True, kw_only=True):
     total: int = 0
     per_client: int = 0
     """From one address. None by default: all clients of a balancer have its address."""
+    not_sent: bool = False
+    """Whether whoever is in front is told that it may send its request elsewhere."""
 
 
 NO_LIMITS: Final = ConnectionLimits()
@@ -100,7 +108,10 @@ class Server:
         self.accepted = 0
         """Connections taken so far."""
         self.turned_away = 0
-        """Of them, closed at once because there were too many."""
+        """Of them, closed because there were too many."""
+        self.heard: dict[Connection, Refusal] = {}
+        """Over the limit, but heard as far as their first head, with what they are told then; oldest first. Where no
+        protocol takes connections over (`upgrades`) there is none."""
 
     def enter(self, connection: Connection, client: bytes) -> Refusal | None:
         """A connection from this address is made; returns what it is told where it is one too many."""
@@ -108,11 +119,36 @@ class Server:
         self.connections.add(connection)
         count = self._by_client[client] = self._by_client.get(client, 0) + 1
         limits = self.limits
-        if limits.total and len(self.connections) > limits.total:
-            return self._too_many(f"{limits.total} connections are open, the most that are taken at once")
         if limits.per_client and count > limits.per_client:
+            self.turned_away += 1
             return self._too_many(f"{limits.per_client} connections from this address are open, the most it may have")
-        return None
+        if not self._is_over():
+            return None
+        refusal = self._too_many(f"{limits.total} connections are open, the most that are taken at once")
+        if self.upgrades:
+            self._hear(connection, refusal)
+            return None
+        self.turned_away += 1
+        return refusal
+
+    def _is_over(self) -> bool:
+        """Whether there are more connections than may be, those not counted that are only heard."""
+        return 0 < self.limits.total < len(self.connections) - len(self.heard)
+
+    def _hear(self, connection: Connection, refusal: Refusal) -> None:
+        if len(self.heard) >= MOST_HEARD:
+            oldest = next(iter(self.heard))
+            self.turned_away += 1
+            oldest.turn_away(self.heard.pop(oldest))
+        self.heard[connection] = refusal
+
+    def judge(self, connection: Connection) -> Refusal | None:
+        """One that was heard has asked for no other protocol: it is told this, or has a place that is free by now."""
+        refusal = self.heard.pop(connection, None)
+        if refusal is None or not self._is_over():
+            return None
+        self.heard[connection] = refusal  # until it is closed, so that there are not more of them
+        return refusal
 
     def _on_short(self, is_short: bool) -> None:
         say_short(self.memory, is_short)
@@ -124,13 +160,22 @@ class Server:
             connection.squeeze(is_short)
 
     def _too_many(self, what: str) -> Refusal:
-        self.turned_away += 1
-        detail = f"{what[0].upper()}{what[1:]}. Use kept-alive connections, or try again later."
-        return Refusal(status=503, code="too_many_connections", detail=detail, retry_after_s=1.0)
+        detail = f"{what}. Use kept-alive connections, or try again later."
+        not_sent = self.limits.not_sent
+        return Refusal(
+            status=503, code="too_many_connections", detail=detail, retry_after_s=1.0, not_sent=not_sent
+        )  # fmt: skip
+
+    def hand_over(self, connection: Connection, client: bytes) -> None:
+        """Another protocol has the connection now: it is none of these any more, over the limit or not."""
+        self.heard.pop(connection, None)
+        self.leave(connection, client)
 
     def leave(self, connection: Connection, client: bytes) -> None:
         """A connection from this address is lost."""
         self.connections.discard(connection)
+        if self.heard and self.heard.pop(connection, None) is not None:
+            self.turned_away += 1
         left = self._by_client.pop(client, 1) - 1
         if left:
             self._by_client[client] = left
@@ -140,6 +185,8 @@ class Server:
         """Another version of HTTP goes on with a connection: it is counted once."""
         self.connections.discard(old)
         self.connections.add(new)
+        if self.heard and (refusal := self.heard.pop(old, None)) is not None:
+            self.heard[new] = refusal
 
     def leave_soon(self) -> None:
         """Take requests as before, but let each answer be the last one of its connection."""

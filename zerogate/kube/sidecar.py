@@ -12,6 +12,7 @@ import msgspec
 
 from zerogate.kube.keys import PREFIX
 from zerogate.kube.policies import WorkloadPolicy
+from zerogate.kube.sidecar_memory import bounds_within, memory_bytes
 
 SIDECAR: Final = "zerogate-queueproxy"
 LABEL: Final = f"{PREFIX}sidecar"
@@ -47,7 +48,10 @@ class SidecarTerms(msgspec.Struct, frozen=True, kw_only=True):
     """Request and limit in a pod whose containers all have both alike: without a limit the pod would lose its class."""
     memory_request: str = "64Mi"
     memory_limit: str = "256Mi"
-    """28 MiB at rest, 64 MiB of requests that wait, and as much again for what is on its way."""
+    """Itself, 64 MiB of requests that wait and as much again for what is on its way, and 768 connections."""
+    body_memory: str | None = None
+    """Of bodies and answers; None: what fits the limit, and so for connections."""
+    max_connections: int | None = None
     run_as_user: int | None = 65532
     """None where the cluster gives users itself, as OpenShift does."""
     token_audience: str | None = None
@@ -108,7 +112,11 @@ def container_of(
 ) -> dict[str, Any]:
     """The container. `port_names`: all that Services may know the traffic's port by; `leads_services`: some do;
     `key`: autoscalers are known by it, where it is not empty."""
-    env = {**_from_policy(wanted), **_places(terms, placed, service, ready_path, leads_services=leads_services)}
+    env = {
+        **_from_policy(wanted),
+        **_within_memory(terms),
+        **_places(terms, placed, service, ready_path, leads_services=leads_services),
+    }
     if key:
         env["STATS_KEY"] = key
     container: dict[str, Any] = {
@@ -170,6 +178,16 @@ def _from_policy(wanted: WorkloadPolicy) -> dict[str, str]:
         "TOTAL_TIMEOUT": "none" if policy.total_timeout_s is None else _time(policy.total_timeout_s),
         "WEBSOCKET_QUIET_AFTER": quiet,
         "DRAIN_DEADLINE": _time(wanted.cluster.drain_deadline_s),
+    }
+
+
+def _within_memory(terms: SidecarTerms) -> dict[str, str]:
+    """By the limit also in a pod that has limits of its own as a whole: they are no smaller than those of its model."""
+    bounds = bounds_within(memory_bytes(terms.memory_limit))
+    connections = bounds.max_connections if terms.max_connections is None else terms.max_connections
+    return {
+        "BODY_MEMORY": terms.body_memory or bounds.body_memory,
+        "MAX_CONNECTIONS": str(connections),
     }
 
 

@@ -45,6 +45,35 @@ def test_nonsense_is_refused_with_its_place(words: list[str]) -> None:
         read([*ON, *words], {})
 
 
+@pytest.mark.parametrize(("words", "said"), [
+    (("--sidecar-memory-limit", "47Mi"),
+     '--sidecar-memory-limit: "47Mi" is too little memory for a sidecar, which takes up to 28Mi without any request. '
+     "Write 48Mi or more."),
+    (("--sidecar-memory-limit", "256"), '"256" is too little memory'),
+    (("--sidecar-memory-limit", "256m"), '"256m" is not a size in bytes'),
+    (("--sidecar-memory-limit", "48Mi"), '--sidecar-memory: "64Mi" is more than the limit, 48Mi'),
+    (("--sidecar-memory", "257Mi"), '--sidecar-memory: "257Mi" is more than the limit, 256Mi'),
+    (("--sidecar-body-memory", "229Mi"),
+     '--sidecar-body-memory: "229Mi" and the 28Mi of the process itself are more than its limit, 256Mi: it would be '
+     "killed in the middle of its streams. Write auto, which is 128Mi, or raise --sidecar-memory-limit."),
+    (("--sidecar-body-memory", "1023Ki"), '"1023Ki" is less than 1Mi'),
+    (("--sidecar-max-connections", "some"), '"some" is not a whole number'),
+])  # fmt: skip
+def test_a_sidecar_that_would_be_killed_for_its_memory_is_refused(words: tuple[str, ...], said: str) -> None:
+    with pytest.raises(DefinitionErrors) as caught:
+        read([*ON, *words], {})
+    assert said in str(caught.value)
+
+
+def test_the_memory_that_is_said_reaches_sidecars() -> None:
+    words = ("--sidecar-memory-limit", "48Mi", "--sidecar-memory", "32Mi")
+    made = terms(*words, "--sidecar-body-memory", "8Mi", "--sidecar-max-connections", "10")
+    assert (made.memory_limit, made.memory_request) == ("48Mi", "32Mi")
+    assert (made.body_memory, made.max_connections) == ("8Mi", 10)
+    made = terms(*words)
+    assert (made.body_memory, made.max_connections) == (None, None)
+
+
 def test_the_defaults_are_those_of_the_sidecars_terms() -> None:
     made = terms()
     assert made == SidecarTerms(image="zerogate:1", token_audience="zerogate-stats", extra_env=made.extra_env)

@@ -22,6 +22,8 @@ from tests.zerogate.kube.pods import (
 from zerogate.affinity import Affinity
 from zerogate.kube.injection import Injection, Refused, inject
 from zerogate.kube.sidecar import LABEL, SIDECAR, Placed, SidecarTerms, is_guaranteed, sidecar_of
+from zerogate.kube.sidecar_memory import CONNECTION_BYTES, ITSELF_BYTES, USEFUL_LIMIT_BYTES
+from zerogate.quantities import parse_size
 from zerogate.runtime.interface import Address
 
 
@@ -44,6 +46,28 @@ def test_the_sidecar_understands_what_it_is_told() -> None:
     assert (settings.hold_timeout_s, settings.total_timeout_s, settings.websocket_quiet_after_s) == (90, 3600, 120)
     assert (settings.protocol, settings.probe_path, settings.drain_deadline_s) == ("h2c", "/up", 150)
     assert settings.drain_token == "t" * 32
+
+
+@pytest.mark.parametrize(
+    ("limit", "body", "connections"),
+    [("48Mi", 11, 64), ("64Mi", 20, 96), ("128Mi", 56, 320), ("1Gi", 560, 3360), ("100G", 9200, 55488)],
+)
+def test_what_a_sidecar_keeps_and_takes_follows_from_its_limit(limit: str, body: int, connections: int) -> None:
+    settings = read((), env(injected(pod(), terms=SidecarTerms(image="x", memory_limit=limit))))
+    assert (settings.body_memory_bytes, settings.max_connections) == (body << 20, connections)
+    most = min(parse_size(limit), USEFUL_LIMIT_BYTES)
+    assert settings.body_memory_bytes + connections * CONNECTION_BYTES + ITSELF_BYTES <= most
+
+
+def test_with_the_usual_limit_a_sidecar_has_its_own_defaults() -> None:
+    settings, own = read((), env(injected(pod()))), read(("--upstream", "8000"), {})
+    assert (settings.body_memory_bytes, settings.max_connections) == (own.body_memory_bytes, own.max_connections)
+
+
+def test_who_says_how_much_a_sidecar_keeps_and_takes_has_the_last_word() -> None:
+    terms = SidecarTerms(image="x", memory_limit="64Mi", body_memory="16.5Mi", max_connections=0)
+    settings = read((), env(injected(pod(), terms=terms)))
+    assert (settings.body_memory_bytes, settings.max_connections) == (33 << 19, 0)
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,8 @@
     NEW ──► OPEN ──► TUNNEL
      │       ├─────────┴──► CLOSING ──► LINGERING
      │       └────────────────────────►    │            every state ──► OVER
-     └─────► CLOSING
+     ├─────► CLOSING
+     └─────► HEARD ──► OPEN, CLOSING
 
 The states of the requests on it are the exchanges' own (`zerogate.http.phases`): here is only whether bytes are read as
 requests, and how the connection ends.
@@ -15,27 +16,31 @@ from zerogate.errors import ZerogateError
 
 NEW: Final = 0
 """It is not clear yet that HTTP/1.1 is spoken."""
-OPEN: Final = 1
+HEARD: Final = 1
+"""It is one too many: a head is read, which may ask for another protocol."""
+OPEN: Final = 2
 """Requests are read."""
-TUNNEL: Final = 2
+TUNNEL: Final = 3
 """It is a WebSocket's."""
-CLOSING: Final = 3
+CLOSING: Final = 4
 """No further request is taken, and no answer begins; what was written is on its way."""
-LINGERING: Final = 4
+LINGERING: Final = 5
 """The last answer is sent and our side has ended; what still comes is dropped for a while."""
-OVER: Final = 5
+OVER: Final = 6
 """It is lost, or belongs to another protocol."""
-STATES: Final = ("new", "open", "a tunnel", "closing", "lingering", "over")
+STATES: Final = ("new", "heard", "open", "a tunnel", "closing", "lingering", "over")
 
 BEGIN: Final = 0
-SWITCH: Final = 1
-CLOSE: Final = 2
-LINGER: Final = 3
-LOSE: Final = 4
-EVENTS: Final = ("begin", "become a tunnel", "close", "linger", "be lost")
+HEAR: Final = 1
+SWITCH: Final = 2
+CLOSE: Final = 3
+LINGER: Final = 4
+LOSE: Final = 5
+EVENTS: Final = ("begin", "be heard", "become a tunnel", "close", "linger", "be lost")
 
 NEXT: Final[dict[int, dict[int, int]]] = {
-    NEW: {BEGIN: OPEN, CLOSE: CLOSING, LOSE: OVER},
+    NEW: {BEGIN: OPEN, HEAR: HEARD, CLOSE: CLOSING, LOSE: OVER},
+    HEARD: {BEGIN: OPEN, CLOSE: CLOSING, LOSE: OVER},
     OPEN: {SWITCH: TUNNEL, CLOSE: CLOSING, LINGER: LINGERING, LOSE: OVER},
     TUNNEL: {CLOSE: CLOSING, LINGER: LINGERING, LOSE: OVER},
     CLOSING: {SWITCH: CLOSING, CLOSE: CLOSING, LINGER: LINGERING, LOSE: OVER},

@@ -16,7 +16,7 @@ from zerogate.errors import Refusal
 from zerogate.http.answers import render
 from zerogate.http.h1 import peer
 from zerogate.http.h1.answer import UNTIL_CLOSE, own_answer
-from zerogate.http.h1.connection_states import CLOSE, CLOSING, LINGER
+from zerogate.http.h1.connection_states import CLOSE, CLOSING, LINGER, OPEN
 from zerogate.http.h1.linger import STALLED_S, Linger
 from zerogate.http.h1.pausing import Pausing
 from zerogate.http.h1.reader import RequestReader
@@ -72,6 +72,14 @@ class Leaving(Pausing):
         """Cut whatever is on its way."""
         self._step(CLOSE)
         self._transport.abort()
+
+    def turn_away(self, refusal: Refusal) -> None:
+        """Say that it is one too many, where nothing was said yet, and close."""
+        if self.state < OPEN:
+            self._say(refusal)
+            self._transport.close()
+        else:
+            self.abort()
 
     def close_if_idle(self) -> None:
         """Close unless a request is being read or answered; one that is read has until `Server.heads_until_s`, the

@@ -15,6 +15,8 @@ from zerogate.http.h1 import peer
 from zerogate.http.h1.connection_states import (
     BEGIN,
     CLOSING,
+    HEAR,
+    HEARD,
     LOSE,
     NEW,
     OPEN,
@@ -73,8 +75,7 @@ class ServerConnection(Pipelining, asyncio.Protocol):
         self._idle_since_s = self._made_s = now()
         refusal = self._server.enter(self, self.peer)
         if refusal is not None:
-            self._say(refusal)
-            self._transport.close()
+            self.turn_away(refusal)
             return
         self._server.sweep.watch(self, self._request_by_s())
 
@@ -94,7 +95,7 @@ class ServerConnection(Pipelining, asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self.state != OPEN:
-            data = self._first(data) if self.state == NEW else self._drop(data)
+            data = self._read_unopened(data)
             if not data:
                 return
         self._now_s = now_s = now()
@@ -129,6 +130,17 @@ class ServerConnection(Pipelining, asyncio.Protocol):
                     return
         self._feed(data)
 
+    def _read_unopened(self, data: bytes) -> bytes:
+        """What comes where requests are not read, or not yet; returns what is to be read as such."""
+        if self.state == NEW:
+            data = self._first(data)
+        if self.state == HEARD:
+            self._now_s = now()
+            if data:
+                self._feed(data)  # not by the memo: it asks nobody whether there is a place
+            return b""
+        return data if self.state == OPEN else self._drop(data)
+
     def _first(self, data: bytes) -> bytes:
         """The first bytes, to be read here; none where they are the preface of HTTP/2, or may still become it."""
         data = self._early + data
@@ -137,7 +149,7 @@ class ServerConnection(Pipelining, asyncio.Protocol):
                 self._early = data
                 return b""
             self._early = b""
-            self._step(BEGIN)
+            self._step(HEAR if self in self._server.heard else BEGIN)
             return data
         self._step(LOSE)
         self._server.sweep.forget(self)
@@ -207,6 +219,8 @@ class ServerConnection(Pipelining, asyncio.Protocol):
             raise BadMessageError("a request after the last one of its connection")
         if head.upgrade is not None and self._is_handed_over(head):
             return
+        if self.state == HEARD and not self._has_place():
+            return
         exchange = Exchange(self, head, self._now_s)
         if self._current is not None or self._is_blocked:
             self._queue(exchange)
@@ -214,6 +228,15 @@ class ServerConnection(Pipelining, asyncio.Protocol):
         else:
             self._current = self._receiving = exchange
             self._server.place(exchange, self._now_s)
+
+    def _has_place(self) -> bool:
+        """Whether one that was too many is none any more; if it still is, that was its only request."""
+        refusal = self._server.judge(self)
+        if refusal is None:
+            self._step(BEGIN)
+            return True
+        self._say_last_word(refusal)
+        return False
 
     def _is_handed_over(self, head: RequestHead) -> bool:
         """Whether the connection belongs to another protocol now, which was asked for with nothing else under way."""
@@ -225,7 +248,7 @@ class ServerConnection(Pipelining, asyncio.Protocol):
         self._step(LOSE)
         self._heir = protocol
         self._reader.ends_here()
-        self._server.leave(self, self.peer)
+        self._server.hand_over(self, self.peer)
         self._server.sweep.forget(self)
         self._transport.set_protocol(protocol)
         protocol.connection_made(self._transport)

@@ -9,6 +9,7 @@ import asyncio
 from typing import Any, Final
 
 from zerogate.clock import now
+from zerogate.errors import Refusal
 from zerogate.http.h1 import peer
 from zerogate.http.h1.linger import Linger
 from zerogate.http.h1.peer import address
@@ -32,6 +33,7 @@ GOAWAY_S: Final = 1.0
 PATIENCE_S: Final = 10.0
 """How long the word of leaving waits for an instant without a stream: clients by the Python library `h2`, httpx among
 them, take nothing after a GOAWAY and fail all streams that still run. Those that never rest (gRPC) need it to move."""
+_ONE_TOO_MANY: Final = "too many connections"
 
 
 class ServerConnection(asyncio.Protocol):
@@ -71,8 +73,8 @@ class ServerConnection(asyncio.Protocol):
     def connection_made(self, transport: Any) -> None:
         self.peer = self.peer or address(transport)
         self._begin(transport)
-        if self.server.enter(self, self.peer) is not None:
-            self.core.fail(f.ENHANCE_YOUR_CALM, "too many connections")
+        if self.server.enter(self, self.peer) is not None or self.server.judge(self) is not None:
+            self.core.fail(f.ENHANCE_YOUR_CALM, _ONE_TOO_MANY)
         self._flush()
 
     def take_over(self, old: AnyConnection, transport: Any, data: bytes) -> None:
@@ -80,6 +82,10 @@ class ServerConnection(asyncio.Protocol):
         transport.set_protocol(self)
         self.server.replace(old, self)
         self._begin(transport)
+        if self.server.judge(self) is not None:
+            self.core.fail(f.ENHANCE_YOUR_CALM, _ONE_TOO_MANY)
+            self._flush()
+            return
         self.data_received(data)
 
     def _begin(self, transport: Any) -> None:
@@ -175,6 +181,10 @@ class ServerConnection(asyncio.Protocol):
         """Cut whatever is on its way."""
         self._is_closing = True
         self._transport.abort()
+
+    def turn_away(self, refusal: Refusal) -> None:
+        """What was to be said was said as soon as it came."""
+        self.abort()
 
     def squeeze(self, is_short: bool) -> None:
         """Let less, or as much as usual, of each answer wait."""

@@ -1,6 +1,7 @@
 """How much of a process one client may take: connections, and time for a head."""
 
-from typing import Any
+import asyncio
+from typing import Any, cast
 
 import pytest
 
@@ -11,7 +12,10 @@ from zerogate.http.exchange import Exchange
 from zerogate.http.h1 import server as h1
 from zerogate.http.h1.leaving import HEAD_GRACE_S
 from zerogate.http.h1.server import ServerConnection
-from zerogate.http.server import DRAIN_HEAD_S, HEAD_TIMEOUT_S, KEEP_ALIVE_S, ConnectionLimits, Server
+from zerogate.http.h2 import frames as f
+from zerogate.http.h2.frames import PREFACE
+from zerogate.http.heads import RequestHead
+from zerogate.http.server import DRAIN_HEAD_S, HEAD_TIMEOUT_S, KEEP_ALIVE_S, MOST_HEARD, ConnectionLimits, Server
 
 
 class Transport:
@@ -27,6 +31,14 @@ class Transport:
 
     def close(self) -> None:
         self.is_closed = True
+
+    abort = close
+
+    def write_eof(self) -> None: ...
+    def set_protocol(self, protocol: Any) -> None: ...
+
+    def can_write_eof(self) -> bool:
+        return True
 
     def get_write_buffer_size(self) -> int:
         return 0
@@ -167,3 +179,94 @@ def test_a_client_with_its_most_connections_does_not_keep_another_one_out(moment
 def test_many_small_fields_are_refused_before_their_end_has_come(before: bytes) -> None:
     seen = read(before + b"a:\r\n" * 200)
     assert (seen.status, seen.meanings) == (431, [])
+
+
+PLAIN = GET + b"\r\n"
+ASK = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n"
+
+
+class Crowded:
+    """A server with its one place taken, which hands connections over to who asks for `x`."""
+
+    def __init__(self, moments: Moments) -> None:
+        self.placed: list[Exchange] = []
+        self.handed_over = 0
+        self.server = Server(
+            lambda exchange, now_s: self.placed.append(exchange),
+            cast(Any, moments), limits=ConnectionLimits(total=1, not_sent=True),
+        )  # fmt: skip
+        self.server.upgrades[b"x"] = self._take
+        self.first, _ = connect(self.server)
+
+    def _take(self, head: RequestHead) -> asyncio.Protocol:
+        self.handed_over += 1
+        return asyncio.Protocol()
+
+
+async def test_where_connections_are_handed_over_one_too_many_may_still_ask_for_that(moments: Moments) -> None:
+    it = Crowded(moments)
+    connection, transport = connect(it.server)
+    for piece in (ASK[:1], ASK[1:30], ASK[30:]):
+        assert (transport.written, transport.is_closed) == (b"", False)
+        connection.data_received(piece)
+    assert (it.handed_over, it.placed, transport.written, transport.is_closed) == (1, [], b"", False)
+    assert (len(it.server.connections), it.server.heard, it.server.turned_away) == (1, {}, 0)
+
+
+@pytest.mark.parametrize("before", [b"", b"\r\n", b"\r\n\r\n"], ids=["at once", "behind a line", "behind two"])
+@pytest.mark.parametrize("again", range(3), ids=["new", "seen", "known by heart"])
+def test_any_other_request_of_one_too_many_is_its_last_and_was_not_sent(
+    moments: Moments, again: int, before: bytes
+) -> None:
+    for _ in range(again):
+        connect(server(moments))[0].data_received(PLAIN)
+    it = Crowded(moments)
+    connection, transport = connect(it.server)
+    if before:
+        connection.data_received(before)
+    connection.data_received(PLAIN + PLAIN)
+    connection.data_received(PLAIN)
+    assert transport.written.count(b"HTTP/1.1 503 ") == 1
+    assert b"zerogate-not-sent: 1" in transport.written
+    assert b"too_many_connections" in transport.written
+    assert it.placed == []
+    connection.connection_lost(None)
+    assert (it.server.turned_away, it.server.heard) == (1, {})
+
+
+def test_one_that_was_too_many_has_the_place_that_is_free_when_its_request_comes(moments: Moments) -> None:
+    it = Crowded(moments)
+    connection, transport = connect(it.server)
+    it.first.connection_lost(None)
+    connection.data_received(PLAIN)
+    assert (len(it.placed), transport.written) == (1, b"")
+    late, told = connect(it.server)
+    late.data_received(PLAIN)
+    assert b"too_many_connections" in told.written, "the place is taken again"
+
+
+def test_of_those_that_are_one_too_many_the_oldest_goes_for_a_later_one(moments: Moments) -> None:
+    it = Crowded(moments)
+    answered, answered_transport = connect(it.server)
+    answered.data_received(PLAIN)
+    silent = [connect(it.server) for _ in range(MOST_HEARD)]
+    assert answered_transport.is_closed, "it was told, and had time to read it"
+    assert answered_transport.written.count(b"HTTP/1.1 503 ") == 1
+    assert not any(transport.is_closed for _, transport in silent)
+    connection, _ = connect(it.server)
+    assert [transport.is_closed for _, transport in silent] == [True] + [False] * (MOST_HEARD - 1)
+    assert b"too_many_connections" in silent[0][1].written
+    connection.data_received(ASK)
+    assert it.handed_over == 1
+    for one, _ in [(answered, None), *silent]:
+        one.connection_lost(None)
+    assert (it.server.turned_away, len(it.server.connections)) == (MOST_HEARD + 1, 1)
+
+
+async def test_one_too_many_that_speaks_http_2_is_told_so_in_its_terms(moments: Moments) -> None:
+    it = Crowded(moments)
+    connection, transport = connect(it.server)
+    connection.data_received(PREFACE + f.frame(f.SETTINGS, 0, 0, b""))
+    goaway = transport.written.rindex(b"too many connections")
+    assert int.from_bytes(transport.written[goaway - 4 : goaway], "big") == f.ENHANCE_YOUR_CALM
+    assert len(it.server.heard) == 1, "until it is closed"
