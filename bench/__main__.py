@@ -17,7 +17,20 @@ from pathlib import Path
 
 from bench.table import Figure, show, write
 
-PARTS = ("wake", "idle", "held", "websockets", "smooth", "sidecar", "statpath", "grants", "gateway", "http2", "warm")
+PARTS = (
+    "wake",
+    "idle",
+    "held",
+    "leaving",
+    "websockets",
+    "smooth",
+    "sidecar",
+    "statpath",
+    "grants",
+    "gateway",
+    "http2",
+    "warm",
+)
 RESULTS = Path(__file__).parent / "results"
 
 

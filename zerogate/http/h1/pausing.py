@@ -17,8 +17,9 @@ from zerogate.http.h1.connection_states import CLOSING, NEW, next_state
 from zerogate.http.server import Server
 from zerogate.http.sweep import NEVER
 
-PAUSED_S: Final = 0.05
-"""A connection that is not read for longer is watched for its client's end; most pauses are over before."""
+PAUSED_S: Final = 0.02
+"""A connection that is not read for longer is watched for its client's end; most pauses are over before. With a turn of
+the sweep behind it a client that goes is noticed within 70 ms, of 100 in which its place is to be free."""
 
 PAUSED_BODY: Final = 1
 """There is nowhere to go with the body."""
