@@ -7,6 +7,13 @@
 BIN := .venv/bin
 CODE = $(wildcard zerogate gateway activator queueproxy autoscaler cli bench tools tests)
 
+# Three for two cores: a third of what these tests take is waiting for timers.
+WORKERS ?= $(shell echo $$(( ($$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2) * 3 + 1) / 2 )))
+
+# Without compiled modules each process of each run compiles the tests anew: ten seconds of the minute. `make clean`
+# removes them.
+unexport PYTHONDONTWRITEBYTECODE
+
 # The first interpreter that is new enough: `python3` may be older than a python3.N beside it.
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
   "$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$p"; break; }; done)
@@ -22,7 +29,8 @@ test: environment-dev ## every test, the real model and the real cluster include
 	@$(BIN)/python -m pytest $(ARGS)
 
 test-fast: environment-dev ## the tests that need no real processes, on all cores, in a minute; FUZZ=1 tries more at random
-	@FUZZ=$(or $(FUZZ),0.2) $(BIN)/python -m pytest -m "not slow and not model and not kubernetes" -n auto --dist loadscope $(ARGS)
+	@FUZZ=$(or $(FUZZ),0.2) $(BIN)/python -m pytest -m "not slow and not model and not kubernetes" \
+	  -n $(WORKERS) --dist loadscope $(ARGS)
 
 fuzz: environment-dev ## the tests that try at random, for long: FUZZ=100 times what `make test` tries
 	@FUZZ=$(or $(FUZZ),100) $(BIN)/python -m pytest -m fuzz --timeout 0 $(ARGS)

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from zerogate.http.gone import GoneWatch
+from zerogate.http.h1.pausing import PAUSED_S
+from zerogate.http.sweep import TICK_S
 
 Pair = tuple["Transport", socket.socket]
 
@@ -108,6 +110,10 @@ async def test_a_late_word_about_a_descriptor_that_is_anothers_by_now_changes_no
     client.close()
     assert await told(events, 1) == ["new"]
     watch.close()
+
+
+def test_one_that_is_not_read_is_watched_soon_enough_for_a_place_that_is_free_within_a_tenth_of_a_second() -> None:
+    assert PAUSED_S + TICK_S <= 0.08
 
 
 async def test_a_transport_without_a_socket_is_left_alone() -> None:
