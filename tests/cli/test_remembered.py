@@ -77,7 +77,9 @@ async def test_writes_follow_each_other_and_the_last_one_wins(tmp_path: Path, mo
     nursery = Nursery()
     pinned = [{"chat": Saved(pin=Pin(replicas=count))} for count in range(1, 9)]
     saves = [nursery.start(remembered.save(one), name="save") for one in pinned]
-    await asyncio.sleep(0.1)  # the loop goes on meanwhile
+    async with asyncio.timeout(30):
+        while not under_way:
+            await asyncio.sleep(0.01)  # the loop goes on meanwhile
     saves[-1].cancel()  # as its owner does when the process leaves
     may_go_on.set()
     await asyncio.gather(*saves, return_exceptions=True)

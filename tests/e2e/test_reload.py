@@ -61,7 +61,7 @@ async def test_a_changed_command_replaces_the_replica_and_loses_no_request(tmp_p
                 group.create_task(client())
             stream = box.get("chat", "/sse?events=15&gap_ms=100")
             streaming = group.create_task(stream)
-            await asyncio.sleep(0.3)  # traffic before
+            await until(lambda: seen[200, "old"] > 20)
             box.write({"chat": stub("--models", "new", "--ready-after", "0.5", max_replicas=most)})
             await hang_up(box)
             await box.until("chat", lambda status: bool(pids(status)) and old_pid not in pids(status))

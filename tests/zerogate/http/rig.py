@@ -108,6 +108,16 @@ class Clients:
         await self.aclose()
 
 
+async def settled(amount: Callable[[], int], *, quiet_s: float = 0.2) -> int:
+    """What has begun to grow, once it has not grown for so long: every buffer on the way is full."""
+    async with asyncio.timeout(LONGEST_S):
+        before = -1
+        while (found := amount()) != before or not found:
+            before = found
+            await asyncio.sleep(quiet_s)
+    return found
+
+
 class Rig:
     """What a test needs of the whole: `hold`, `server`, the events of the listener, and `connect`."""
 

@@ -18,7 +18,7 @@ from websockets.exceptions import ConnectionClosed, ConnectionClosedError, Inval
 
 from tests.certificates import Authority
 from tests.zerogate.http.frames import BINARY, TEXT, closing, frame
-from tests.zerogate.http.rig import Rig, answering, read_request, rig
+from tests.zerogate.http.rig import Rig, answering, read_request, rig, settled
 from zerogate.clock import now
 from zerogate.counters import Result
 from zerogate.http.certificates import replica_context, server_contexts
@@ -341,13 +341,9 @@ async def test_a_client_that_does_not_read_stops_the_replica_and_nothing_piles_u
         wire = await one.connect()
         wire.writer.transport.pause_reading()  # type: ignore[attr-defined]
         await wire.send(OFFER)
-        before = -1
-        while sent != before:
-            before = sent
-            await asyncio.sleep(0.3)
+        assert await settled(lambda: sent) < 64
         (connection,) = one.server.connections
         assert connection.buffered_bytes < 1 << 20
-        assert sent < 64
         wire.abort()
         (exchange,) = await one.end_of(1)
         assert exchange.result == "abandoned"

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.zerogate.http.h1.corpus import REFUSED, REFUSED_BODIES
-from tests.zerogate.http.rig import Rig, answering, echo, read_request, replica, rig
+from tests.zerogate.http.rig import Rig, answering, echo, read_request, replica, rig, settled
 from zerogate.clock import now
 from zerogate.counters import Result
 from zerogate.errors import Refusal
@@ -264,13 +264,9 @@ async def test_memory_stays_flat_while_a_client_does_not_read() -> None:
         sock: Any = client.writer.get_extra_info("socket")
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
         await client.send(GET)
-        last = -1
-        while sent != last:
-            last = sent
-            await asyncio.sleep(0.2)
+        assert await settled(lambda: sent) < 64 << 20
         (connection,) = it.server.connections
         assert connection.buffered_bytes <= 2 * 65536 + 262144
-        assert sent < 64 << 20
 
 
 @pytest.mark.parametrize(("bad", "status"), REFUSED.values(), ids=REFUSED)

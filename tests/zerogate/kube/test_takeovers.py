@@ -27,8 +27,9 @@ async def test_a_service_for_which_no_port_was_left_gets_one_that_has_rested(mon
     it._services._items[front.key] = front
     it._book._ledger.take(("ns", "before", ""), it._clock())
     it.on_services({"ns/llm": entry()})
-    await asyncio.sleep(0.05)
-    assert "all ports" in it.troubles("ns/llm")[-1]
+    async with asyncio.timeout(30):
+        while not any("all ports" in why for why in it.troubles("ns/llm")):
+            await asyncio.sleep(0.01)
     it._book._ledger.give_back(("ns", "before", ""), it._clock())
     async with asyncio.timeout(30):
         while any("all ports" in why for why in it.troubles("ns/llm")):

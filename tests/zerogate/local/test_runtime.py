@@ -131,8 +131,7 @@ class TestStopping:
         world = await build("--term-after", "0.3")
         one = await started(world)
         world.scale("a", 0)
-        await asyncio.sleep(0.1)
-        assert world.replica(one).state is DRAINING
+        await world.seen.until(lambda: world.replica(one).state is DRAINING)
         ended = await gone(world, one)
         assert (ended.cause, ended.exit_code) == (EndCause.STOPPED, 0)
 

@@ -5,7 +5,6 @@ written, and each stream's queue from the first byte. On real sockets; `test_cli
 import asyncio
 import socket
 import struct
-from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -17,7 +16,7 @@ from tests.zerogate.http.h2.replica import Peer as Replica
 from tests.zerogate.http.h2.replica import rig_of
 from tests.zerogate.http.h2.test_server import asking
 from tests.zerogate.http.rig import Client as Line
-from tests.zerogate.http.rig import Rig, read_request, rig
+from tests.zerogate.http.rig import Rig, read_request, rig, settled
 from tests.zerogate.http.test_memory import LIMIT_BYTES, comes
 from tests.zerogate.http.test_memory_uploads import Gates, replica_of
 from tests.zerogate.http.test_memory_uploads import upload as upload_of
@@ -90,16 +89,6 @@ def lines(one: Rig) -> list[Http1Connection]:
     return [it for it in one.server.connections if isinstance(it, Http1Connection)]
 
 
-async def settles(what: Callable[[], int]) -> int:
-    """Its value once that does not change any more, and is not 0."""
-    async with asyncio.timeout(20):
-        before = -1
-        while (value := what()) != before or not value:
-            before = value
-            await asyncio.sleep(0.1)
-    return value
-
-
 async def status_of(client: Line) -> int:
     return int((await client.until(b"\r\n\r\n"))[9:12])
 
@@ -109,7 +98,7 @@ async def test_a_replica_that_does_not_read_turns_new_requests_away_and_pauses_a
     async with rig_of(gate, settings=gate.settings) as one:
         memory = one.server.memory
         uploads = [await upload(one, MIB) for _ in range(STREAMS)]
-        await settles(lambda: memory.upload_bytes)
+        await settled(lambda: memory.upload_bytes)
         (way,) = ways(one)
         assert way._counted_bytes >= in_connections(one) > 0  # the kernel may have taken a little since
         assert memory.upload_bytes == way._counted_bytes + way.state.queued_bytes
@@ -151,7 +140,7 @@ async def test_while_the_memory_is_short_hardly_anything_may_wait_for_a_replica(
     async with replica_of("2", gates) as one:
         memory = one.server.memory
         a, _, _ = await upload_of(one, "1.1", "/a")
-        before_bytes = await settles(lambda: memory.upload_bytes)
+        before_bytes = await settled(lambda: memory.upload_bytes)
         b, _, _ = await upload_of(one, "1.1", "/b")
         await comes(lambda: memory.upload_bytes > before_bytes)
         memory.limit_bytes = before_bytes
@@ -174,7 +163,7 @@ async def test_whatever_ends_a_shared_connection_or_its_streams_gives_back_what_
     async with rig_of(gate, settings=gate.settings, total_timeout_s=20.0) as one:
         memory = one.server.memory
         uploads = [await upload(one, MIB) for _ in range(STREAMS)]
-        await settles(lambda: memory.upload_bytes)
+        await settled(lambda: memory.upload_bytes)
         (way,) = ways(one)
         if end == "replica gone":
             way._transport.abort()
@@ -207,7 +196,7 @@ async def test_a_client_that_does_not_read_fills_the_memory_with_its_connection_
         peer.h2.update_settings({SettingCodes.INITIAL_WINDOW_SIZE: WINDOW_BYTES})
         peer.h2.increment_flow_control_window(WINDOW_BYTES)
         streams = [await peer.ask("/large") for _ in range(STREAMS)]
-        await settles(lambda: memory.answer_bytes)
+        await settled(lambda: memory.answer_bytes)
         (connection,) = one.server.connections
         assert isinstance(connection, ServerConnection)
         assert connection._counted_bytes >= connection._transport.get_write_buffer_size() > 0
@@ -254,7 +243,7 @@ async def test_a_client_that_goes_gives_back_what_it_has_not_read() -> None:
         peer.h2.increment_flow_control_window(WINDOW_BYTES)
         for _ in range(STREAMS):
             await peer.ask("/large")
-        assert await settles(lambda: memory.answer_bytes) > LIMIT_BYTES
+        assert await settled(lambda: memory.answer_bytes) > LIMIT_BYTES
         peer.writer.transport.abort()
         await comes(lambda: not memory.used_bytes)
         assert memory.answer_bytes == 0

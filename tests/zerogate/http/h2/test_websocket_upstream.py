@@ -15,7 +15,7 @@ from tests.zerogate.http.h2.replica import Asked, Peer, Replica
 from tests.zerogate.http.h2.test_server import asking
 from tests.zerogate.http.h2.test_websocket import MASK, send, until_body
 from tests.zerogate.http.h2.test_websocket import connect as open_stream
-from tests.zerogate.http.rig import Rig, replica, rig
+from tests.zerogate.http.rig import Rig, replica, rig, settled
 from zerogate.http.h2 import frames as f
 from zerogate.policy import Policy
 
@@ -298,12 +298,7 @@ async def test_a_client_that_does_not_read_holds_back_its_replica_and_no_other()
         await peer.until(h2.events.RemoteSettingsChanged)
         stream = await open_stream(peer)
         assert await until_body(peer, stream, 8) == frame(TEXT, b"beside")
-        before = -1
-        async with asyncio.timeout(20):
-            while sent != before:
-                before = sent
-                await asyncio.sleep(0.2)
-        assert sent < 16_000_000
+        assert await settled(lambda: sent) < 16_000_000
         assert len(await slow.recv()) == 16_000
 
 
