@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from tests.e2e.harness import Box, Latch, Service, soon, stub, zerogate
+from tests.extras import extra
 
-openai = pytest.importorskip("openai")
+openai = extra("openai")
 
 pytestmark = [pytest.mark.slow, pytest.mark.may_block("its imports and the beginning of processes take long")]
 

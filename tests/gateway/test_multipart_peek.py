@@ -12,6 +12,7 @@ from gateway import multipart_peek
 from gateway.body_peek import peek_for
 from gateway.multipart_peek import MultipartPeek, parse_parameters
 from gateway.peeked import NAME_LIMIT_BYTES, Peek, Peeked, Verdict
+from tests.extras import extra
 from zerogate.errors import Refusal
 
 cuts = st.lists(st.integers(0, 10_000), max_size=12)
@@ -73,7 +74,7 @@ def test_httpx_forms_give_their_model(
 
 @pytest.mark.parametrize("size", [0, 1, 70_000], ids=lambda size: f"{size} bytes of audio")
 def test_the_openai_client_s_transcription_gives_its_model(size: int) -> None:
-    openai = pytest.importorskip("openai")
+    openai = extra("openai")
     sent: list[tuple[bytes, bytes]] = []
 
     # openai 3 brings its own successor of httpx

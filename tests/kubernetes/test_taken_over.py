@@ -16,6 +16,7 @@ from websockets.sync.client import connect
 from cli.kubectl.app import app
 from cli.kubectl.words import hoisted
 from tests.deploy.chart import SYSTEM
+from tests.extras import extra
 from tests.kubernetes.harness import images
 from tests.kubernetes.harness.manifests import STUB, Object, container, service
 from tests.kubernetes.harness.node import Node
@@ -241,7 +242,7 @@ def _status(whole: Whole, namespace: str) -> str:
 @pytest.fixture
 def weights(node: Node) -> Path:
     """The model of the demonstration: its server in an image, its weights in this machine's cache."""
-    pytest.importorskip("xllamacpp")
+    extra("xllamacpp")
     image = images.zerogate(("kubernetes", "demo"))
     layers = [[file for file in layer if "gguf" not in file.path] for layer in image.layers]
     node.add_image(images.Image(image.name, layers, env=image.env, folder=image.folder))
@@ -252,7 +253,7 @@ def weights(node: Node) -> Path:
 def test_the_real_model_at_zero_streams_to_openais_client_by_its_services_address(
     whole: Whole, team: str, weights: Path
 ) -> None:
-    openai = pytest.importorskip("openai")
+    openai = extra("openai")
     of = container(
         "model", ["python3", "-c", LLM], port=8000, image=f"{images.ZEROGATE}-demo",
         volumeMounts=[{"name": "weights", "mountPath": "/weights.gguf", "readOnly": True}],

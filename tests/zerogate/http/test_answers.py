@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tests.extras import extra
 from zerogate.errors import Refusal
 from zerogate.http.answers import Answer, render
 
@@ -90,7 +91,7 @@ def test_any_detail_becomes_valid_json_of_bounded_length(openai_shape: bool) -> 
 
 
 def test_the_openai_client_raises_its_own_error_with_our_sentence() -> None:
-    openai = pytest.importorskip("openai")
+    openai = extra("openai")
     http = import_module(openai.DefaultHttpxClient.__base__.__module__)
     answer = render(refusal(404, code="model_not_found", detail="The model x does not exist."), openai_shape=True)
     transport = http.MockTransport(lambda _: http.Response(answer.status, headers=answer.headers, content=answer.body))

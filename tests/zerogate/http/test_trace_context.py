@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.extras import extra
 from zerogate.http.trace_context import (
     STATE_BYTES,
     STATE_MEMBERS,
@@ -135,7 +136,7 @@ def test_of_the_traces_that_begin_here_a_share_is_chosen_by_their_id(ratio: floa
 
 
 def test_everybody_who_samples_the_same_share_chooses_the_same_traces() -> None:
-    sampling = pytest.importorskip("opentelemetry.sdk.trace.sampling")
+    sampling = extra("opentelemetry.sdk.trace.sampling")
     other = sampling.TraceIdRatioBased(0.25)
     random_bits = random.Random(2)
     for _ in range(500):
