@@ -11,7 +11,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.queueproxy.world import World, start_sidecar, start_stub, world
-from tests.zerogate.http.rig import read_request, replica
+from tests.zerogate.http.rig import echo, read_request, replica
 
 pytestmark = [pytest.mark.slow, pytest.mark.uvloop]
 
@@ -216,6 +216,25 @@ async def test_f2_a_replica_killed_in_the_middle_of_a_stream_cuts_the_answer() -
         assert not rest.endswith(b"0\r\n\r\n"), "the end of a chunked answer would say that it is whole"
         await it.until_stat(in_flight=0)
         assert 'zerogate_requests_total{service="service",result="cut"} 1' in await _metrics(it)
+
+
+async def test_a_model_server_on_a_unix_socket_is_asked_and_served_like_any_other(tmp_path: Path) -> None:
+    path = str(tmp_path / "model.sock")
+    sidecar = await start_sidecar("--upstream", f"unix:{path}", *LEAST_FREE)
+    it = World()
+    try:
+        said = await sidecar.line_with("requests on")
+        it.port, it.admin_port = (int(number) for number in re.findall(r":([0-9]+)", said)[:2])
+        assert (await it.admin("/readyz"))[0] == 503
+        async with replica(echo, path=path):
+            await sidecar.line_with("is ready")
+            assert await it.admin("/readyz") == (200, {"ready": True, "detail": f"unix:{path}: it answers 200"})
+            status, _, body = await it.get("/v1/models")
+            assert (status, body) == (200, b"/v1/models")
+    finally:
+        await it.clients.aclose()
+        sidecar.signal(signal.SIGKILL)
+        await sidecar.end()
 
 
 async def test_r6_events_pass_as_they_come() -> None:

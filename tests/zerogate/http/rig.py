@@ -210,8 +210,10 @@ async def rig(
 
 
 @asynccontextmanager
-async def replica(script: Script | None, *, tls: ssl.SSLContext | None = None) -> AsyncIterator[int]:
-    """A server that runs `script` on each connection; its port."""
+async def replica(
+    script: Script | None, *, tls: ssl.SSLContext | None = None, path: str | None = None
+) -> AsyncIterator[int]:
+    """A server that runs `script` on each connection; its port, which is 0 for one on a Unix socket."""
     if script is None:
         yield 0
         return
@@ -231,9 +233,12 @@ async def replica(script: Script | None, *, tls: ssl.SSLContext | None = None) -
             tasks.discard(task)
             writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0, limit=1 << 20, ssl=tls)
+    if path is None:
+        server = await asyncio.start_server(serve, "127.0.0.1", 0, limit=1 << 20, ssl=tls)
+    else:
+        server = await asyncio.start_unix_server(serve, path)
     try:
-        yield server.sockets[0].getsockname()[1]
+        yield 0 if path is not None else server.sockets[0].getsockname()[1]
     finally:
         server.close()
         for task in list(tasks):

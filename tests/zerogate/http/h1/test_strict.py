@@ -1,9 +1,12 @@
 """One meaning or a refusal: the corpora, read whole and byte by byte."""
 
+from collections.abc import Callable
+
 import pytest
 
 from tests.zerogate.http.h1.corpus import REFUSED, REFUSED_BODIES, UNDERSTOOD, Meaning
 from tests.zerogate.http.h1.reading import read
+from zerogate.http.heads import MAX_FIELDS, MAX_HEAD_BYTES, MAX_TARGET_BYTES
 
 ALL_REFUSED = {**REFUSED, **REFUSED_BODIES}
 
@@ -22,3 +25,31 @@ def test_what_has_no_single_meaning_is_refused(data: bytes, status: int, size: i
 def test_what_has_one_meaning_is_understood(data: bytes, meanings: list[Meaning], size: int) -> None:
     seen = read(data, size)
     assert (seen.status, seen.meanings) == (None, meanings)
+
+
+def _with_target(size: int) -> bytes:
+    return b"GET /%b HTTP/1.1\r\nHost: a\r\n\r\n" % (b"x" * (size - 1))
+
+
+def _with_fields(count: int) -> bytes:
+    return b"GET / HTTP/1.1\r\nHost: a\r\n%b\r\n" % (b"X: y\r\n" * (count - 1))
+
+
+def _of_size(size: int) -> bytes:
+    head = b"GET / HTTP/1.1\r\nHost: a\r\nX: %b\r\n\r\n"
+    return head % (b"y" * (size - len(head) + 2))
+
+
+@pytest.mark.parametrize(
+    ("made", "most", "status"),
+    [(_with_target, MAX_TARGET_BYTES, 414), (_with_fields, MAX_FIELDS, 431), (_of_size, MAX_HEAD_BYTES, 431)],
+    ids=["target", "fields", "size"],
+)
+@pytest.mark.parametrize("size", [997, 1 << 20], ids=["in pieces", "whole"])
+def test_a_head_at_a_bound_is_taken_and_one_beyond_it_is_not(
+    made: Callable[[int], bytes], most: int, status: int, size: int
+) -> None:
+    at_bound = read(made(most), size)
+    assert (at_bound.status, len(at_bound.meanings)) == (None, 1)
+    beyond = read(made(most + (64 if made is _of_size else 1)), size)
+    assert (beyond.status, beyond.meanings) == (status, [])
