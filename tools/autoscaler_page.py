@@ -1,21 +1,20 @@
-"""`docs/autoscaler.md`: flags, metrics and rights of a cluster's autoscaler, from the tables that the code reads."""
+"""`docs/autoscaler.md`: flags and metrics of a cluster's autoscaler, from the tables that the code reads."""
 
 from collections.abc import Iterable
 
 from autoscaler.cluster.metrics import COUNTED, FAMILIES, SINGLE, SPECIAL
 from autoscaler.settings import OPTIONS, PROG
-from zerogate.kube.rights import ROLES, Right, rights_of
 
 _HEAD = f"""# The autoscaler of a cluster
 
-`{PROG}` is what the chart runs; what it does is told in [kubernetes.md](kubernetes.md). This page is written by
+`{PROG}` is what the chart runs; what it does is told in [kubernetes.md](kubernetes.md), what it may do in [rights.md](rights.md). This page is written by
 `make docs`.
 """
 
 
 def autoscaler_page() -> str:
     """The whole document."""
-    return "\n".join((_HEAD, *_flags(), *_metrics(), *_rights()))
+    return "\n".join((_HEAD, *_flags(), *_metrics()))
 
 
 def _flags() -> Iterable[str]:
@@ -42,24 +41,6 @@ def _metrics() -> Iterable[str]:
     for name, kind, says in [*SPECIAL, *((name, kind, says) for name, kind, says, _, _ in COUNTED)]:
         yield f"| `{name}` | {kind} | {_small(says)} |"
     yield ""
-
-
-def _rights() -> Iterable[str]:
-    yield "## Rights\n"
-    yield "What each role may do, as the chart gives it. *Home* is zerogate's own namespace, else all of them.\n"
-    yield "| role | group | resources | verbs | where | why |"
-    yield "|---|---|---|---|---|---|"
-    for role in ROLES:
-        for right in rights_of(role):
-            where = "home" if right.at_home else "all"
-            group = "paths" if right.is_path else right.group or "core"
-            yield f"| {role} | {group} | {_resources(right)} | {', '.join(right.verbs)} | {where} | {right.why} |"
-    yield ""
-
-
-def _resources(right: Right) -> str:
-    names = f" called {', '.join(f'`{name}`' for name in right.names)}" if right.names else ""
-    return ", ".join(f"`{one}`" for one in right.resources) + names
 
 
 def _small(says: str) -> str:

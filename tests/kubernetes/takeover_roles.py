@@ -1,4 +1,4 @@
-"""What the account of each process may do for takeover, as `docs/kubernetes.md` lists it."""
+"""What the account of each process may do for takeover, as `docs/rights.md` lists it."""
 
 from typing import Any
 

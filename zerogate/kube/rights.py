@@ -1,6 +1,6 @@
 """What each of zerogate's roles may do on a cluster, as RBAC has it. Pure.
 
-The chart's rules are these (a test compares), `docs/kubernetes.md` shows them, and `kubectl zerogate doctor` asks the
+The chart's rules are these (a test compares), `docs/rights.md` shows them, and `kubectl zerogate doctor` asks the
 API server about each and names the one that is missing. Nothing may be here that no role uses.
 """
 
