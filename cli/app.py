@@ -67,6 +67,19 @@ def program(name: str) -> typer.Typer:
     )
 
 
+def say_version(name: str | None) -> None:
+    """For the command and for the option."""
+    from zerogate.version import version as own
+
+    print(f"{name} {own()}")
+
+
+def _version_and_leave(ctx: typer.Context, wanted: bool) -> None:
+    if wanted:
+        say_version(ctx.command.name)
+        raise typer.Exit
+
+
 app = program("zerogate")
 
 Watch = Annotated[bool, typer.Option("--watch", "-w", help="Again every second, until Ctrl-C.")]
@@ -75,6 +88,9 @@ Replicas = Annotated[int, typer.Argument(metavar="N", min=0, help="Exactly so ma
 Length = Annotated[
     str | None, typer.Option("--for", metavar="LENGTH", help="30m, 2h, 1d; without it, until unpinned.")
 ]  # fmt: skip
+Version = Annotated[
+    bool, typer.Option("--version", is_eager=True, callback=_version_and_leave, help="As the command version.")
+]
 Service = Annotated[str, typer.Argument(metavar="SERVICE", help="A name under services: in the file.")]
 File = Annotated[Path, typer.Argument(metavar="FILE", help="The file that says what runs.")]
 DEFAULT_FILE = Path("zerogate.yaml")
@@ -86,6 +102,7 @@ def settings(
     admin: Annotated[
         str, typer.Option(metavar="URL", envvar="ZEROGATE_ADMIN", help="Where the running zerogate's admin API is.")
     ] = "http://127.0.0.1:8081",
+    version: Version = False,
 ) -> None:
     """A serverless gateway for GPU model servers: holds requests while a model starts, scales to zero."""
     ctx.obj = admin
@@ -217,12 +234,10 @@ def reload(ctx: typer.Context) -> None:
     ask(Admin(ctx.obj), out())
 
 
-@app.command()
-def version() -> None:
+@app.command("version")
+def show_version() -> None:
     """Say which zerogate this is."""
-    from zerogate.version import version as own
-
-    print(f"zerogate {own()}")
+    say_version(app.info.name)
 
 
 def show_status(admin_of: Callable[[], "Admin"], *, watch: bool, json: bool) -> None:

@@ -18,7 +18,7 @@ from zerogate.runtime.interface import Address
 
 
 class Command(msgspec.Struct, frozen=True, kw_only=True):
-    """A program to run. Paths are absolute; `argv` still holds `{port}`."""
+    """A program to run. Paths are absolute; `argv` and `env` still hold `{port}`."""
 
     argv: tuple[str, ...]
     env: dict[str, str]
@@ -28,6 +28,16 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     stop_grace_s: float
     log_file: str | None
     """None: one per service in the state folder."""
+
+    @property
+    def port_note(self) -> str:
+        """What has to be known of a command that is not told its port in so many words; empty where it is."""
+        if any("{port}" in word or "PORT" in word for word in (*self.argv, *self.env.values())):
+            return ""
+        return (
+            "neither its command nor its env has {port}: it must listen on the number that is in the variable PORT, "
+            "another one at each start"
+        )
 
 
 class Endpoint(msgspec.Struct, frozen=True):

@@ -5,7 +5,7 @@ Reads the parts, writes through their own methods, keeps nothing: every answer i
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from autoscaler.shown import back_off_status, ending, explanation, pin_status, plan_of, replica_status, state_word
@@ -20,7 +20,7 @@ from zerogate.clock import now, wall
 from zerogate.errors import DefinitionError, DefinitionErrors
 from zerogate.exposition import Dialect
 from zerogate.process import usage
-from zerogate.runtime.interface import Replica
+from zerogate.runtime.interface import Replica, ReplicaState
 from zerogate.version import version
 
 _STATES = ("ready", "starting", "draining")
@@ -97,7 +97,15 @@ class BoxView:
     def _notices(self, name: str) -> tuple[str, ...]:
         details = self._running.runtime.details()
         warnings = (one.warning for one in details if one.service == name and one.warning is not None)
-        return (*self._running.holds.notices(name), *warnings)
+        return (*self._running.holds.notices(name), *self._port_notes(name), *warnings)
+
+    def _port_notes(self, name: str) -> Iterator[str]:
+        """While it starts: of one that answered, or was told its port, there is nothing to say."""
+        command = self._definition(name).command
+        if command is not None and command.port_note:
+            starting = any(one.state is ReplicaState.STARTING for one in self._running.autoscaler.view(name).replicas)
+            if starting:
+                yield f"if this start takes for ever: {command.port_note}."
 
     def explain(self, name: str) -> api.Explanation:
         if self._definition(name).command is None:
@@ -180,7 +188,9 @@ class BoxView:
     async def pin(self, name: str, request: api.PinRequest) -> None:
         most = self._scaled(name).policy.max_replicas
         if request.replicas > most:
-            raise MalformedRequestError(f"{name} has max-replicas {most}: it cannot be pinned to {request.replicas}.")
+            raise MalformedRequestError(
+                f"{name} has max-replicas {most}: it cannot be pinned to {request.replicas}. Raise max-replicas first."
+            )
         until = wall() + request.for_s if request.for_s is not None else None
         self._running.autoscaler.pin(name, request.replicas, until_wall_s=until)
         await self._running.remember()

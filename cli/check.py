@@ -48,7 +48,7 @@ def account(box: BoxFile) -> RenderableType:
         f"{box.source}: right, {_count(len(box.services), 'service')}\n"
         f"traffic on {box.traffic}, administration on http://{box.admin}, state in {box.state_dir}\n"
     )
-    return Group(head, *_certificates(box), table)
+    return Group(head, *_certificates(box), *_ports(box), table)
 
 
 def _certificates(box: BoxFile) -> Iterator[Text]:
@@ -62,6 +62,12 @@ def _certificates(box: BoxFile) -> Iterator[Text]:
     for service in box.services.values():
         if service.tls is not None and not service.tls.verify:
             yield Text(f"warning: the certificate of {service.name} is not verified (verify: false)", style="yellow")
+
+
+def _ports(box: BoxFile) -> Iterator[Text]:
+    for service in box.services.values():
+        if service.command is not None and service.command.port_note:
+            yield Text(f"note: {service.name}: {service.command.port_note}", style="yellow")
 
 
 def print_errors(errors: DefinitionErrors, err: Console) -> None:

@@ -104,7 +104,8 @@ class Admin:
             return msgspec.json.decode(content, type=kind)
         except msgspec.MsgspecError as error:
             raise UnreachableError(
-                f"What answers at {self.url} is not zerogate, or one of another version: {error}."
+                f"What answers at {self.url} is not zerogate's administration, or one of another version. --admin URL "
+                f"or ZEROGATE_ADMIN says where it is; on the port of the traffic it is not."
             ) from error
 
     @contextmanager
@@ -151,7 +152,10 @@ class Admin:
     def _of_somebody_else(self, status: int, reason: str, content: bytes) -> CommandError:
         """What answered no is not zerogate."""
         del content
-        return UnreachableError(f"What answers at the admin address is not zerogate: it said {status} {reason}.")
+        return UnreachableError(
+            f"What answers at {self.url} is not zerogate's administration: it said {status} {reason}. --admin URL or "
+            "ZEROGATE_ADMIN says where it is; on the port of the traffic it is not."
+        )
 
 
 def _service(name: str, rest: str = "") -> str:

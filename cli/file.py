@@ -31,7 +31,9 @@ def read_box_file(path: Path, environ: Mapping[str, str] = os.environ) -> BoxFil
             content = file.read(LARGEST_BYTES + 1)
     except OSError as error:
         problem = f"cannot be read: {(error.strerror or str(error)).lower()}"
-        hint = "Give the path of a zerogate.yaml."
+        hint = "Write one (docs/getting-started.md has some to begin with), or give the path of yours."
+        if not isinstance(error, FileNotFoundError):
+            hint = "Give the path of a zerogate.yaml that may be read."
         raise DefinitionErrors([DefinitionError(problem, source=source, hint=hint)]) from error
     if len(content) > LARGEST_BYTES:
         problem = f"is larger than {LARGEST_BYTES >> 20} MiB"

@@ -21,6 +21,10 @@ _ADDRESS: Final = rf"(?:({_NAME})|\[([0-9A-Fa-f:.]{{2,45}})\]):({_PORT})"
 _UNIX: Final = r"unix:[^\x00-\x1f\x7f]{1,4096}"
 _URL: Final = rf"https?://(?:{_NAME}|\[[0-9A-Fa-f:.]{{2,45}}\])(?::{_PORT})?/?"
 _VARIABLE: Final = "[A-Za-z_][A-Za-z0-9_]*"
+_QUOTED: Final = re.compile(r"'[^']*'|\"(?:[^\"\\]|\\.)*\"|\\.", re.DOTALL)
+_ASSIGNMENT: Final = re.compile(rf"{_VARIABLE}=")
+_OPERATORS: Final = frozenset({"&&", "||", "|", "&", ";", "<", ">", ">>", "2>", "&>", "2>&1"})
+_EXPANDED: Final = re.compile(r"\$[A-Za-z_{(]|^~/")
 _LONGEST_COMMAND: Final = 65_536
 """Linux allows 128 KiB for one argument; nobody writes half of that by hand."""
 
@@ -113,10 +117,12 @@ class CommandLine(msgspec.Struct, frozen=True):
 
     def _split(self, text: str) -> list[str]:
         try:
-            return shlex.split(text)
+            words = shlex.split(text)
         except ValueError as error:
             hint = "Close the quote, or write the command as a list."
             raise DefinitionError(f"{shown(text)} cannot be split: {str(error).lower()}", hint=hint) from error
+        _refuse_shell_language(text)
+        return words
 
     def allowed(self) -> str:
         return "a command such as 'llama-server --port {port}', or a list of its words"
@@ -127,6 +133,19 @@ class CommandLine(msgspec.Struct, frozen=True):
     def fragment(self) -> Fragment:
         words = {"type": "array", "items": {"type": ["string", "number", "boolean"]}, "minItems": 1}
         return {"anyOf": [{"type": "string", "minLength": 1}, words]}
+
+
+def _refuse_shell_language(text: str) -> None:
+    """What only a shell understands would arrive at the program as it stands: `&&` as an argument, `$PORT` unread."""
+    words = _QUOTED.sub("''", text).split()
+    if words and _ASSIGNMENT.match(words[0]):
+        raise DefinitionError(f"{shown(words[0])} is a variable and no program", hint="Write it under env: instead.")
+    for word in words:
+        if word in _OPERATORS or word.endswith(";") or _EXPANDED.search(word):
+            hint = 'Write ["sh", "-c", "… exec SERVER …"], or a list of words where it is meant as it stands.'
+            if "$PORT" in word or "${PORT" in word:
+                hint = "Write {port}."
+            raise DefinitionError(f"{shown(word)} is for a shell, and commands are run without one", hint=hint)
 
 
 class Environment(msgspec.Struct, frozen=True):

@@ -14,7 +14,8 @@ from cli.box import BoxFile, Command, Endpoint, EndpointTls, ServiceDefinition
 from cli.file_conflicts import address_conflicts, route_conflicts
 from cli.file_keys import BOX_KEYS, ENVIRONMENT, SERVICE_KEYS, SERVICE_NAME_PATTERN, FileKey
 from cli.yaml_positions import Items, Node, Scalar, Table
-from zerogate.errors import DefinitionError, nearest, shown
+from zerogate.errors import DefinitionError, MachineError, nearest, shown
+from zerogate.home import home_folder
 from zerogate.http.entrance import NOBODY
 from zerogate.kinds import Raw
 from zerogate.policy import Policy
@@ -194,8 +195,12 @@ class BoxReader:
         self._lines[path] = parent.lines[name]
         if isinstance(node, Table):
             return node
-        what = "has nothing under it" if isinstance(node, Scalar) and node.value() is None else "is not a table of keys"
-        self.fail(DefinitionError(what, hint="Write its keys under it, indented."), path, parent.lines[name])
+        what, hint = "is not a table of keys", "Write its keys under it, indented."
+        if isinstance(node, Scalar) and node.value() is None:
+            what = "has nothing under it"
+        elif isinstance(node, Items):
+            hint = "Write NAME: and a value in each line under it, without hyphens and brackets."
+        self.fail(DefinitionError(what, hint=hint), path, parent.lines[name])
         return None
 
     def unknown(self, table: Table, path: str, known: list[str]) -> bool:
@@ -204,13 +209,8 @@ class BoxReader:
         for name in table.entries:
             if name in known:
                 continue
-            if path and (name in KEYS or name in LATER_KEYS):
-                problem, hint = "is a key of the policy", "Put it under policy: of the service."
-            else:
-                near = nearest(name, known)
-                problem = "is not a key of a service" if path else "is not a key of the file"
-                hint = f"Did you mean {near}?" if near else f"Known keys are {', '.join(known)}."
-            self.fail(DefinitionError(problem, hint=hint), f"{path}.{name}".lstrip("."), table.lines[name])
+            error = _unknown(name, table.entries[name], known, is_file=not path)
+            self.fail(error, f"{path}.{name}".lstrip("."), table.lines[name])
         return len(self.errors) > before
 
     def path(self, text: str, path: str) -> str:
@@ -226,7 +226,11 @@ class BoxReader:
 
         expanded = _VARIABLE.sub(variable, text)
         if expanded == "~" or expanded.startswith("~/"):
-            expanded = (self._environ.get("HOME") or str(Path("~").expanduser())) + expanded[1:]
+            try:
+                expanded = f"{home_folder(self._environ)}{expanded[1:]}"
+            except MachineError:
+                problem = "there is no home folder: this user has none, and HOME is not set"
+                self.fail(DefinitionError(problem, hint="Set HOME, or write a path without ~."), path, None)
         return str((self._folder / expanded).resolve() if ".." in expanded else self._folder / expanded)
 
     def note(self, path: str, line: int) -> None:
@@ -238,6 +242,19 @@ class BoxReader:
         self.errors.append(
             DefinitionError(error.problem, key=key, hint=error.hint, source=self._source, line=error.line or line)
         )
+
+
+def _unknown(name: str, node: Node, known: list[str], *, is_file: bool) -> DefinitionError:
+    """What a key that is not known was probably meant to be."""
+    if is_file and isinstance(node, Table) and not node.entries.keys().isdisjoint(("command", "endpoint")):
+        return DefinitionError("stands where keys of the file stand", hint="Put the service under services:, indented.")
+    hyphened = name.replace("_", "-")
+    if not is_file and (hyphened in KEYS or hyphened in LATER_KEYS):
+        right = "it" if hyphened == name else hyphened
+        return DefinitionError("is a key of the policy", hint=f"Put {right} under policy: of the service.")
+    near = nearest(name, known)
+    problem = "is not a key of the file" if is_file else "is not a key of a service"
+    return DefinitionError(problem, hint=f"Did you mean {near}?" if near else f"Known keys are {', '.join(known)}.")
 
 
 def _raw(node: Node) -> Raw:

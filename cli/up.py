@@ -74,3 +74,6 @@ def _greet(box: BoxFile) -> None:
     count = len(box.services)
     log.info("traffic on %s, administration on http://%s", box.traffic, box.admin)
     log.info("%d service%s, state in %s", count, "" if count == 1 else "s", box.state_dir)
+    for service in box.services.values():
+        if service.command is not None and service.command.port_note:
+            log.info("%s: %s", service.name, service.command.port_note)

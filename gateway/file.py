@@ -89,7 +89,8 @@ def _syntax(data: bytes, error: Exception) -> DefinitionError:
     place = re.search(r" \(byte ([0-9]+)\)$", str(error))
     at = int(place[1]) if place else len(data)
     problem = str(error)[: place.start()] if place else str(error)
-    return DefinitionError(f"is no JSON: {problem}", line=data.count(b"\n", 0, at) + 1)
+    hint = "The file of a gateway is JSON (docs/gateway.md); YAML is for `zerogate up`." if at == 0 else ""
+    return DefinitionError(f"is no JSON: {problem}", line=data.count(b"\n", 0, at) + 1, hint=hint)
 
 
 class _Reader:

@@ -20,6 +20,10 @@ def run(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
 
 def _told(arguments: Sequence[str], environ: Mapping[str, str]) -> tuple[Settings, GatewayFile, ListenerWatch | None]:
     settings = read(arguments, environ)
+    if settings.cluster and not settings.kubeconfig and not environ.get("KUBERNETES_SERVICE_HOST"):
+        # in a pod it is always set: who waits for it elsewhere waits for ever
+        problem = "this process does not run in a pod, since KUBERNETES_SERVICE_HOST is not set"
+        raise DefinitionErrors([DefinitionError(problem, key="--cluster", hint="Give --kubeconfig PATH.")])
     file = EMPTY if settings.file is None else read_file(_content(settings.file), settings.file)
     missing = what_is_missing("--trace-to", "leave it out") if settings.trace_to is not None else None
     if missing is not None:

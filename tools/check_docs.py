@@ -1,5 +1,5 @@
-"""Checks that what the documents point at exists: links and the headings they lead to, paths of the repository and names
-of modules in code spans, and that the index of decisions names every page.
+"""Checks that what the documents point at exists: links and the headings they lead to, paths of the repository and
+names of modules in code spans, and that the index of decisions names every page.
 
 Called by `make check`; prints one line per dead reference and exits with 1 when there is any.
 """
@@ -60,8 +60,10 @@ def _dead(line: str, text: str, folder: Path, root: Path) -> Iterator[str]:
         if not re.match(r"[a-z]+:", target) and not _leads_somewhere(target, text, folder):
             yield target
     for span in CODE_SPAN.findall(line):
-        is_path, is_module = REPOSITORY_PATH.fullmatch(span), MODULE.fullmatch(span)
-        if is_path and not _exists(root / span) or is_module and not is_path and not _is_module(span, root):
+        if REPOSITORY_PATH.fullmatch(span):
+            if not _exists(root / span):
+                yield span
+        elif MODULE.fullmatch(span) and not _is_module(span, root):
             yield span
 
 

@@ -159,7 +159,8 @@ def _parse_zone(text: str, zone: str | None) -> str:
             raise ValueError(zone)
         ZoneInfo(zone)
     except (ValueError, OSError, KeyError) as error:
-        near = nearest(zone, sorted(available_timezones()))
+        # CST is three zones: what is spelled like it among the names is none of them
+        near = nearest(zone, sorted(available_timezones())) if "/" in zone or not zone.isupper() else None
         hint = f"Did you mean {near}?" if near else "Write an IANA name, such as Europe/Berlin, Asia/Shanghai or UTC."
         raise DefinitionError(f"{shown(text)}: {shown(zone)} is not a known time zone", hint=hint) from error
     return zone

@@ -21,6 +21,7 @@ from cli.client import Admin, CommandError
 from cli.exits import ExitCode
 from zerogate.clock import wall
 from zerogate.errors import DefinitionErrors, MachineError
+from zerogate.home import home_folder
 from zerogate.http.listener import bind
 from zerogate.quantities import format_size
 from zerogate.runtime.interface import Address
@@ -55,7 +56,8 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     listen: Address = Address("127.0.0.1", 8080)
     admin: Address = Address("127.0.0.1", 8081)
     listen_tls: Address | None = None
-    state_dir: Path
+    state_dir: Path | None
+    """None where nobody knows one."""
 
 
 def doctor(file: Path | None, admin: Admin, console: Console, environ: Mapping[str, str] = os.environ) -> ExitCode:
@@ -123,8 +125,7 @@ def processes(proc: Path) -> Iterator[Finding]:
 
 def file_and_place(file: Path | None, environ: Mapping[str, str]) -> tuple[Place, Finding]:
     """Whether the file is right, and where it says that zerogate is."""
-    base = environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
-    place = Place(state_dir=Path(base) / "zerogate")
+    place = Place(state_dir=usual_state_folder(environ))
     path = file or DEFAULT_FILE
     if file is None and not path.exists():
         return place, Finding(Level.NOTE, "file", "no zerogate.yaml here; give its path to have it checked.")
@@ -142,6 +143,16 @@ def file_and_place(file: Path | None, environ: Mapping[str, str]) -> tuple[Place
     )
     count = len(box.services)
     return place, Finding(Level.OK, "file", f"{path} is right, {count} service{'' if count == 1 else 's'}")
+
+
+def usual_state_folder(environ: Mapping[str, str]) -> Path | None:
+    """Where state is kept if no file says otherwise; None for a user without a home."""
+    if base := environ.get("XDG_STATE_HOME"):
+        return Path(base) / "zerogate"
+    try:
+        return home_folder(environ) / ".local" / "state" / "zerogate"
+    except MachineError:
+        return None
 
 
 def certificates(file: Path, environ: Mapping[str, str]) -> Iterator[Finding]:
@@ -195,9 +206,13 @@ def _free(key: str, address: Address) -> Finding:
     return Finding(Level.OK, about, f"{address} is free")
 
 
-def state_folder(folder: Path) -> Iterator[Finding]:
+def state_folder(folder: Path | None) -> Iterator[Finding]:
     """Whether logs and pins can be written, and how many."""
-    existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+    if folder is None:
+        says = "this user has no home folder, and HOME is not set; set it, or choose a state-dir: in the file."
+        yield Finding(Level.WRONG, "state folder", says)
+        return
+    existing = next(parent for parent in (folder, *folder.absolute().parents) if os.path.exists(parent))
     if not (existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)):
         says = f"{folder} cannot be written; make {existing} writable, or choose another with state-dir: in the file."
         yield Finding(Level.WRONG, "state folder", says)
@@ -213,16 +228,16 @@ def state_folder(folder: Path) -> Iterator[Finding]:
 
 
 def gpu() -> Finding:
-    """Whether GPU memory can be read. Everything else works without."""
-    without = "everything but GPU memory works without it"
+    """How many there are, where that can be told. Nothing in this version depends on it."""
+    without = "nothing in this version depends on it"
     try:
         import pynvml
     except ImportError:
-        return Finding(Level.NOTE, "GPU", f"nvidia-ml-py is not installed (`pip install 'zerogate[gpu]'`); {without}.")
+        return Finding(Level.OK, "GPU", f"not counted, since nvidia-ml-py is not installed; {without}.")
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError as error:
-        return Finding(Level.NOTE, "GPU", f"no NVIDIA driver answers ({error}); {without}.")
+        return Finding(Level.OK, "GPU", f"no NVIDIA driver answers ({error}); {without}.")
     try:
         return Finding(Level.OK, "GPU", f"{pynvml.nvmlDeviceGetCount()} devices")
     finally:

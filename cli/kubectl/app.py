@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from cli.app import AsJson, Length, Replicas, Watch, program, show_status
+from cli.app import AsJson, Length, Replicas, Version, Watch, program, say_version, show_status
 from cli.kubectl.way import RELEASE, Api, ClusterAdmin, access_of, find_system
 from zerogate.errors import DefinitionError, shown
 
@@ -50,6 +50,7 @@ def settings(
         str | None, typer.Option(metavar="NAMESPACE", help="Where zerogate itself is; else as its webhook says.")
     ] = None,
     release: Annotated[str, typer.Option(metavar="NAME", help="The Helm release's name.")] = RELEASE,
+    version: Version = False,
 ) -> None:
     """Services of a Kubernetes cluster that zerogate scales: how they stand, why, and what a person says of them."""
     ctx.obj = Chosen(kubeconfig, context, namespace, system, release)
@@ -125,12 +126,10 @@ def doctor(ctx: typer.Context) -> None:
     raise typer.Exit(examine(api, chosen.system, chosen.release, out()))
 
 
-@app.command()
-def version() -> None:
+@app.command("version")
+def show_version() -> None:
     """Say which zerogate this command is of."""
-    from zerogate.version import version as own
-
-    print(f"kubectl-zerogate {own()}")
+    say_version(app.info.name)
 
 
 class _NamespacedAdmin(ClusterAdmin):

@@ -25,6 +25,7 @@ from cli.client import Admin, CommandError, UnreachableError, cause_of
 from zerogate.admin.api import PinRequest, PinStatus, ServiceStatus
 from zerogate.clock import wall
 from zerogate.errors import ZerogateError
+from zerogate.home import home_folder
 from zerogate.kube.access import Access, by_kubeconfig
 from zerogate.kube.decoding import status_of
 from zerogate.kube.errors import Asked, Forbidden, KubeError, Unreachable, refusal
@@ -72,7 +73,7 @@ def access_of(kubeconfig: Path | None, context: str | None) -> Access:
 def _usual_paths() -> list[Path]:
     """As kubectl has them."""
     named = [Path(part) for part in os.environ.get("KUBECONFIG", "").split(os.pathsep) if part]
-    return named or [Path.home() / ".kube" / "config"]
+    return named or [home_folder(os.environ) / ".kube" / "config"]
 
 
 class _Connection(http.client.HTTPSConnection):
@@ -214,7 +215,8 @@ class ClusterAdmin(Admin):
         status = self.service(name)
         if request.replicas > status.max_replicas:
             raise CommandError(
-                f"{name} has max-replicas {status.max_replicas}: it cannot be pinned to {request.replicas}."
+                f"{name} has max-replicas {status.max_replicas}: it cannot be pinned to {request.replicas}. "
+                "Raise max-replicas first."
             )
         until = wall() + request.for_s if request.for_s is not None else None
         self._note_pin(status, pin_text(request.replicas, until))

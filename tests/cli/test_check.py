@@ -41,6 +41,13 @@ services:
         assert said in out
 
 
+def test_a_command_that_is_not_told_its_port_is_noted(tmp_path: Path) -> None:
+    code, out, _ = check(tmp_path, "services: {a: {command: sh -x}, b: {command: 'sh {port}', models: m}}")
+    assert code == EXIT_OK
+    assert "note: a: neither its command nor its env has {port}" in out
+    assert "note: b" not in out
+
+
 def test_each_mistake_is_one_line_on_the_error_stream(tmp_path: Path) -> None:
     code, out, err = check(tmp_path, "services:\n  a: {command: sh, modls: x}\n  b: {}\n")
     assert (code, out) == (EXIT_WRONG, "")

@@ -265,7 +265,8 @@ def test_help_names_every_command_and_exit_code() -> None:
 
 
 def test_version_is_said() -> None:
-    assert re.fullmatch(r"zerogate \d\S+\n", run("version").stdout)
+    for words in ("version", "--version", "--version status"):
+        assert re.fullmatch(r"zerogate \d\S+\n", run(*words.split()).stdout)
 
 
 def _module(monkeypatch: pytest.MonkeyPatch, name: str, **functions: object) -> None:

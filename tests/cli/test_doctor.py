@@ -82,6 +82,35 @@ def test_the_room_for_logs_is_judged(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert finding.level is level
 
 
+def test_a_user_without_a_home_is_told_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody(_: Path) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "expanduser", nobody)
+    assert doctor.usual_state_folder({"XDG_STATE_HOME": "/s"}) == Path("/s/zerogate")
+    (finding,) = doctor.state_folder(doctor.usual_state_folder({}))
+    assert finding.level is Level.WRONG
+    assert "HOME is not set" in finding.says
+
+
+def test_a_state_folder_below_one_that_may_not_be_looked_into_is_wrong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hidden = tmp_path / "hidden"
+    hidden.mkdir()
+    real = os.stat
+
+    def stat(path: str | Path, **more: bool) -> os.stat_result:
+        if Path(path).is_relative_to(hidden / "state"):
+            raise PermissionError(13, "Permission denied")
+        return real(path, **more)
+
+    monkeypatch.setattr(os, "stat", stat)
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    (finding,) = doctor.state_folder(hidden / "state" / "zerogate")
+    assert (finding.level, str(hidden) in finding.says) == (Level.WRONG, True)
+
+
 def test_a_state_folder_that_is_a_file_is_wrong(tmp_path: Path) -> None:
     (tmp_path / "state").write_text("")
     (finding,) = doctor.state_folder(tmp_path / "state" / "zerogate")
@@ -135,8 +164,13 @@ def test_gpus_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (doctor.gpu().level, doctor.gpu().says) == (Level.OK, "2 devices")
 
 
-def test_no_driver_and_no_library_are_notes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_driver_and_no_library_are_nothing_to_mend(monkeypatch: pytest.MonkeyPatch) -> None:
     _nvml(monkeypatch, None)
-    assert doctor.gpu().level is Level.NOTE
+    for finding in (doctor.gpu(), _without_library(monkeypatch)):
+        assert finding.level is Level.OK
+        assert finding.says.endswith("nothing in this version depends on it.")
+
+
+def _without_library(monkeypatch: pytest.MonkeyPatch) -> Finding:
     monkeypatch.setitem(sys.modules, "pynvml", None)
-    assert "zerogate[gpu]" in doctor.gpu().says
+    return doctor.gpu()

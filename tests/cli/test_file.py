@@ -100,6 +100,15 @@ services:
         ("services:\n", "z.yaml:1: services: has nothing under it"),
         ("services: {}\n", "z.yaml:1: services: there is no service"),
         ("services: 3\n", "z.yaml:1: services: is not a table of keys"),
+        ("services: [{name: a}]\n", "services: is not a table of keys. Write NAME: and a value in each line"),
+        (
+            "services: {a: {command: x}}\nchat:\n  command: y\n",
+            "z.yaml:2: chat: stands where keys of the file stand. Put the service under services:",
+        ),
+        (
+            service("command: x\nmin_replicas: 1"),
+            "services.chat.min_replicas: is a key of the policy. Put min-replicas under policy:",
+        ),
         ("services:\n  chat:\n", "z.yaml:2: services.chat: has nothing under it"),
         ("services:\n  chat: x\n", "z.yaml:2: services.chat: is not a table of keys"),
         (
@@ -261,6 +270,28 @@ def test_a_missing_file_and_a_folder_are_said(tmp_path: Path) -> None:
         read_box_file(tmp_path / "none.yaml")
     with pytest.raises(DefinitionErrors, match="cannot be read: is a directory"):
         read_box_file(tmp_path)
+
+
+def test_a_user_without_a_home_is_told_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody(_: Path) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "expanduser", nobody)
+    (message,) = mistakes("services: {a: {command: x}}\n", {})
+    assert "state-dir: there is no home folder" in message
+    assert "Set HOME" in message
+
+
+def test_a_command_that_never_reads_its_port_is_known() -> None:
+    text = """\
+services:
+  told: {command: "serve --port {port}"}
+  by-env: {command: serve, env: {LISTEN: "127.0.0.1:{port}"}}
+  by-shell: {command: [sh, -c, "exec serve $PORT"]}
+  untold: {command: serve --port 8000}
+"""
+    untold = [name for name, one in box(text).services.items() if one.command is not None and one.command.port_note]
+    assert untold == ["untold"]
 
 
 def test_paths_are_seen_from_the_file(tmp_path: Path) -> None:

@@ -1,3 +1,5 @@
+import re
+
 import pytest
 
 from cli.box import Endpoint
@@ -58,10 +60,40 @@ def test_what_is_no_endpoint_is_refused(raw: str) -> None:
 
 
 def test_a_command_is_split_as_a_shell_splits_and_nothing_is_expanded() -> None:
-    assert CommandLine().parse("python -m 'a b' --port {port} $HOME *") == (
+    assert CommandLine().parse("python -m 'a b' --port {port} '$HOME' *") == (
         "python", "-m", "a b", "--port", "{port}", "$HOME", "*",
     )  # fmt: skip
     assert CommandLine().parse(["a b", "c"]) == ("a b", "c")
+
+
+@pytest.mark.parametrize(
+    ("raw", "said"),
+    [
+        ("cd x && serve", r'"&&" is for a shell, .* \["sh", "-c"'),
+        ("cd x; serve", '"x;" is for a shell'),
+        ("serve > log 2>&1", '">" is for a shell'),
+        ("serve --port $PORT", r'"\$PORT" is for a shell.* Write \{port\}\.'),
+        ("serve --model ~/m.gguf", '"~/m.gguf" is for a shell'),
+        ("serve --model ${HOME}/m", "is for a shell"),
+        (
+            "CUDA_VISIBLE_DEVICES=0 vllm serve",
+            '"CUDA_VISIBLE_DEVICES=0" is a variable and no program. Write it under env',
+        ),
+    ],
+)
+def test_what_only_a_shell_understands_is_refused_with_the_way_out(raw: str, said: str) -> None:
+    with pytest.raises(DefinitionError) as caught:
+        CommandLine().parse(raw)
+    assert re.search(said, str(caught.value))
+
+
+@pytest.mark.parametrize(
+    "raw",
+    ["sh -c 'cd x && exec serve --port $PORT'", 'sh -c "exec serve $PORT"', "serve --stop ^a$", "env A=1 serve a=b",
+     r"serve \$HOME", "serve --json '{\"a\": 1; }'"],
+)  # fmt: skip
+def test_what_stands_in_quotes_is_the_program_s_own_affair(raw: str) -> None:
+    assert CommandLine().parse(raw)
 
 
 @pytest.mark.parametrize("raw", ["", "  ", "''", "x 'y", [], [""], ["a", None], 3, "x" * 70_000])

@@ -44,6 +44,7 @@ def test_the_only_service_takes_every_request() -> None:
         (b'{"services": {\n"chat": {},\n}}', "gateway.json:3: is no JSON: JSON is malformed"),
         (b'{"services": "\xff"}', "gateway.json:1: is no JSON: 'utf-8' codec can't decode byte 0xff"),
         (b'{"services":\n' + b"[" * 50_000, "gateway.json:2: is no JSON:"),
+        (b"services:\n  chat: {}\n", "YAML is for `zerogate up`."),
         ([], "gateway.json: [] is not an object."),
         ({"servces": {}}, "servces: is not a key of this file. Did you mean services?"),
         ({"services": {"Chat": {}}}, 'services.Chat: "Chat" is not a name of a service.'),

@@ -54,6 +54,7 @@ def test_a_window_has_a_floor_and_perhaps_a_ceiling() -> None:
         ("daily 08:00-09:00 ../../etc/passwd = 1", "not a known time zone"),
         ("daily 08:00-09:00 /etc/localtime = 1", "not a known time zone"),
         ("daily 08:00-09:00 localtime = 1", "not a known time zone"),
+        ("daily 08:00-09:00 CST = 1", "not a known time zone. Write an IANA name"),
         ("cron(0 22 * *) for 4h UTC = 1", "five fields"),
         ("cron(0 0 22 * * *) for 4h UTC = 1", "five fields"),
         ("cron(61 22 * * *) for 4h UTC = 1", "Bad minute"),

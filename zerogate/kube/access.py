@@ -4,6 +4,7 @@ Inside a pod that is two environment variables and two files, read here. A kubec
 files merged: that is `kubernetes_asyncio`'s part, imported (1.2 s, 66 MiB) only where there is a kubeconfig to read.
 """
 
+import asyncio
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
@@ -88,7 +89,7 @@ def in_pod(environ: Mapping[str, str], folder: Path = POD_FOLDER) -> Access:
     if not host:
         raise MachineError(
             "This process does not run in a pod: KUBERNETES_SERVICE_HOST is not set. "
-            "Outside a cluster give a kubeconfig."
+            "Outside of a cluster give --kubeconfig PATH."
         )
     token = TokenFile(folder / "token")
     try:
@@ -109,6 +110,8 @@ async def by_kubeconfig(path: Path | None = None, *, context: str | None = None)
 
     MachineError says what is wrong. The first call holds the loop for the 1.2 s of the import.
     """
+    if path is not None and not await asyncio.to_thread(path.exists):
+        raise MachineError(f"No way into a cluster by the kubeconfig {path}: there is no such file.")
     from kubernetes_asyncio.client.configuration import Configuration
     from kubernetes_asyncio.config import ConfigException, load_kube_config
     from yaml import YAMLError

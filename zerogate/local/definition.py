@@ -29,7 +29,7 @@ class LocalDefinition(msgspec.Struct, frozen=True, kw_only=True):
     log_file: Path
     """Replicas that run beside the first write to `NAME.2.SUFFIX`, `NAME.3.SUFFIX` …"""
     env: Mapping[str, str] = {}
-    """Added to zerogate's own environment."""
+    """Added to zerogate's own environment; `{port}` in a value is replaced."""
     cwd: Path | None = None
     """None: zerogate's own."""
     protocol: Literal["http1", "h2c", "h2"] = "http1"
@@ -54,4 +54,5 @@ class LocalDefinition(msgspec.Struct, frozen=True, kw_only=True):
         servers that set their process title (vLLM's workers) overwrite the mark by which they are found.
         """
         defaults = {"PYTHONUNBUFFERED": "1", "SPT_NOENV": "1"}
-        return {**defaults, **base, **self.env, "PORT": str(port), REPLICA_MARK: mark}
+        own = {name: value.replace(PORT_PLACE, str(port)) for name, value in self.env.items()}
+        return {**defaults, **base, **own, "PORT": str(port), REPLICA_MARK: mark}

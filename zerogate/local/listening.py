@@ -7,7 +7,7 @@ Everything here blocks: called in the thread of `zerogate.local.processes.Scanne
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 import msgspec
@@ -19,8 +19,9 @@ FOR_OTHERS: Final = frozenset({"containerd", "dockerd", "ssh", "systemd"})
 connection, a socket unit. What they start for it (docker-proxy, conmon) is younger than the replica."""
 
 _LISTEN: Final = "0A"
-_V4: Final = frozenset({"0100007F", "00000000"})
-_V6: Final = frozenset({"0" * 32, "0000000000000000FFFF00000100007F", "0000000000000000FFFF000000000000"})
+_LOOPBACK: Final = frozenset(
+    {"0100007F", "00000000", "0" * 32, "0000000000000000FFFF00000100007F", "0000000000000000FFFF000000000000"}
+)
 """Local addresses, as the kernel prints them, on which a connection to 127.0.0.1 arrives."""
 
 
@@ -58,11 +59,20 @@ def stranger(port: int, members: Iterable[int], table: Table, *, since_ticks: in
     return Stranger(pid=None, name="", is_thief=False)
 
 
+def ports_of(pids: Iterable[int]) -> list[int]:
+    """All ports on which those processes listen, wherever on this machine."""
+    inodes = set().union(*map(_sockets, pids))
+    return sorted({port for _, port, inode in _all_listeners() if inode in inodes})
+
+
 def _listeners(port: int) -> set[str]:
     """Inodes of the sockets that take connections to that port on 127.0.0.1."""
-    wanted = f"{port:04X}"
-    found = set()
-    for path, addresses in (("/proc/net/tcp", _V4), ("/proc/net/tcp6", _V6)):
+    return {inode for address, number, inode in _all_listeners() if number == port and address in _LOOPBACK}
+
+
+def _all_listeners() -> Iterator[tuple[str, int, str]]:
+    """Address as the kernel prints it, port, and inode of each listening socket."""
+    for path in ("/proc/net/tcp", "/proc/net/tcp6"):
         try:
             with open(path, encoding="ascii") as lines:
                 next(lines)
@@ -71,11 +81,9 @@ def _listeners(port: int) -> set[str]:
                     if state != _LISTEN:
                         break  # the kernel prints all listeners first; connections may be ten thousands
                     address, _, number = local.partition(":")
-                    if number == wanted and address in addresses:
-                        found.add(f"socket:[{inode}]")
+                    yield address, int(number, 16), f"socket:[{inode}]"
         except (OSError, StopIteration):
             continue  # no IPv6, or no /proc/net here
-    return found
 
 
 def _sockets(pid: int) -> set[str]:

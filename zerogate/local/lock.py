@@ -18,15 +18,15 @@ class InstanceLock:
         self._path = state_dir / "lock"
         self._fd: int | None = None
 
-    def acquire(self, instance: str) -> None:
+    def acquire(self) -> None:
         """Raises MachineError where another process has it or the directory cannot be used."""
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise MachineError(
-                f"The state directory {self._path.parent} cannot be used ({error.strerror}). "
-                f"Make it writable or choose another."
+                f"The state folder {self._path.parent} cannot be used ({error.strerror}). "
+                "Make it writable, or choose another with state-dir: in the file."
             ) from error
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -34,8 +34,8 @@ class InstanceLock:
             holder = os.pread(fd, 200, 0).decode(errors="replace").strip() or "another process"
             os.close(fd)
             raise MachineError(
-                f"zerogate already runs for {instance}: {holder} holds {self._path}. "
-                f"Stop it, or give this one another state directory."
+                f"Another zerogate ({holder}) keeps its state in {self._path.parent}. "
+                "Stop it, or give this one a folder of its own with state-dir: in the file."
             ) from error
         self._fd = fd
         self._write(fd, f"pid {os.getpid()}\n")

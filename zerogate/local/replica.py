@@ -15,9 +15,9 @@ from typing import Final, Protocol
 from zerogate import clock
 from zerogate.http.probe import Probe
 from zerogate.local import logs
-from zerogate.local.definition import LocalDefinition
+from zerogate.local.definition import PORT_PLACE, LocalDefinition
 from zerogate.local.launch import Launched
-from zerogate.local.listening import Stranger, is_listening, stranger
+from zerogate.local.listening import Stranger, is_listening, ports_of, stranger
 from zerogate.local.mark import Mark
 from zerogate.local.members import Members
 from zerogate.local.processes import Handle, Scanner
@@ -192,13 +192,33 @@ class LocalReplica:
         return Ended(cause=EndCause.PORT_TAKEN, detail=detail, exit_code=code, last_lines=self._last_lines())
 
     def _on_start_timeout(self) -> None:
+        self._nursery.start(self._give_up(), name=f"give up {self.id}")
+
+    async def _give_up(self) -> None:
+        """It is not ready in time. Did it listen somewhere else?"""
+        ports = await self._ports()
+        if self._is_stopping or self._has_exited or self._was_ready:
+            return
         last = self._probe.last if self._probe is not None else ""
+        advice = "Raise start-timeout if it needs longer."
+        if ports and self.mark.port not in ports:
+            advice = f"It listens on {' and '.join(map(str, ports))} instead: {PORT_PLACE} in its command is its port."
         detail = (
             f"{self.id} was not ready within {self.definition.start_timeout_s:g} s: asked for "
-            f"{self.definition.ready_path} on port {self.mark.port}, {last}. Raise start-timeout if it needs longer."
+            f"{self.definition.ready_path} on port {self.mark.port}, {last}. {advice}"
         )
         self._fail(Ended(cause=EndCause.START_TIMEOUT, detail=detail, last_lines=self._last_lines()))
         self.stop()
+
+    async def _ports(self) -> list[int]:
+        """Where its processes listen; none where that cannot be found out."""
+        assert self._leader is not None
+        try:
+            table = await self._scanner.table()
+            members = [one.pid for one in table.members(mark=str(self.mark), leader=self._leader.pid)]
+            return await self._scanner.run(lambda: ports_of(members))
+        except OSError:
+            return []
 
     def _end_start(self) -> None:
         if self._probe is not None:

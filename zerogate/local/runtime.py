@@ -92,7 +92,7 @@ class LocalRuntime:
         """
         self._loop = asyncio.get_running_loop()
         check_kernel()
-        self._lock.acquire(self._instance)
+        self._lock.acquire()
         become_subreaper()
         leftovers = find_leftovers(await self._scanner.table(), self._instance)
         fit = await asyncio.gather(*(can_adopt(one, self._definitions.get(one.mark.service)) for one in leftovers))

@@ -238,6 +238,15 @@ class TestFailing:
         ended = await gone(world, one)
         assert ended.cause is EndCause.START_TIMEOUT
 
+    async def test_a_server_that_listens_elsewhere_is_told_its_port_is_another(self, build: Build) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as chosen:
+            port = chosen.getsockname()[1]
+        serve = f"import socket, time; one = socket.create_server(('127.0.0.1', {port})); time.sleep(60)"
+        world = await build(command=(sys.executable, "-c", serve), start_timeout_s=1.5)
+        ended = await failed(world)
+        assert ended.cause is EndCause.START_TIMEOUT
+        assert f"It listens on {port} instead: {{port}} in its command is its port." in ended.detail
+
     async def test_a_port_stolen_before_the_child_takes_it_suspends_nothing_and_the_next_start_has_another(
         self, build: Build, monkeypatch: pytest.MonkeyPatch
     ) -> None:
