@@ -90,4 +90,12 @@ def _next(service: ServiceStatus) -> str:
     if service.kind == "endpoint":
         return f"at {service.endpoint}, never scaled"
     pin = f"pinned to {service.pin.replicas}" if service.pin else ""
-    return ", ".join(part for part in (pin, service.next_change or "") if part)
+    return ", ".join(part for part in (pin, service.next_change or "", _failure(service)) if part)
+
+
+def _failure(service: ServiceStatus) -> str:
+    """At zero, how the last replica failed: the next request meets the same, most likely."""
+    last = service.last_ending
+    if service.state != "zero" or last is None or last.cause in ("stopped", "port-taken"):
+        return ""
+    return f"the last one failed: {last.detail.rstrip('.')}"

@@ -9,7 +9,9 @@ import sys
 import threading
 from pathlib import Path
 from types import ModuleType
+from typing import Literal
 
+import msgspec
 import pytest
 from rich.console import Console
 from typer.testing import CliRunner, Result
@@ -18,8 +20,8 @@ from cli.app import app
 from cli.client import Admin
 from cli.commands import status
 from cli.exits import ExitCode
-from tests.cli.fake_box import FakeBox
-from zerogate.admin.api import PinRequest
+from tests.cli.fake_box import BROKEN, FakeBox
+from zerogate.admin.api import Ending, PinRequest
 from zerogate.errors import DefinitionError
 
 
@@ -59,6 +61,24 @@ def test_status_as_json_is_the_api_s_answer(admin_url: str) -> None:
 def test_status_without_services_says_what_to_do(box: FakeBox, admin_url: str) -> None:
     box.statuses.clear()
     assert "Name one under services:" in run("status", admin=admin_url).stdout
+
+
+@pytest.mark.parametrize(
+    ("state", "cause", "is_said"),
+    [
+        ("zero", "start-failed", True),
+        ("zero", "crashed", True),
+        ("zero", "stopped", False),
+        ("ready", "crashed", False),
+    ],
+)
+def test_a_failure_is_still_said_when_starts_are_no_longer_suspended(
+    admin_url: str, box: FakeBox, state: Literal["zero", "ready"], cause: Literal["crashed", "stopped"], is_said: bool
+) -> None:
+    ended = Ending(cause=cause, detail="broken-1 ended with exit code 3.")
+    box.statuses = {"broken": msgspec.structs.replace(BROKEN, state=state, back_off=None, last_ending=ended)}
+    shown = " ".join(run("status", admin=admin_url).stdout.split())
+    assert ("the last one failed: broken-1 ended with exit code 3" in shown) is is_said
 
 
 def test_watching_goes_on_when_zerogate_goes_away_and_comes_back(admin_url: str, free_url: str) -> None:
