@@ -175,8 +175,8 @@ SERVICE_KEYS: Final = _table(
     FileKey(
         name="command",
         kind=CommandLine(),
-        doc="Program that serves the model; the port to listen on is {port} in it or in a value of env, and $PORT in its "
-        "environment.",
+        doc="Program that serves the model; the port to listen on is {port} in it or in a value of env, and $PORT in "
+        "its environment.",
         runs=True,
     ),
     FileKey(
