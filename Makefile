@@ -93,4 +93,6 @@ clean: ## remove the environment and every cache
 environment-demo environment-dev: environment-%:
 	@test -n "$(PYTHON)" || { echo "zerogate needs Python 3.11 or newer, and none was found on PATH."; \
 	  echo "Install one (for example: apt install python3.11 python3.11-venv), or say which: make PYTHON=/path/to/python3.12 ..."; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "zerogate needs Python 3.11 or newer, and $(PYTHON) is $$($(PYTHON) -V 2>&1)."; exit 1; }
 	@$(PYTHON) tools/environment.py $*

@@ -7,6 +7,8 @@ ends where it is, without the traceback of some import. Imports nothing but what
 import os
 import signal
 
+from zerogate.interpreter import check_interpreter
+
 INTERRUPTED = 130
 """As in `cli.exits`, which is not loaded yet: 128 and the number of SIGINT, as shells have it."""
 
@@ -14,6 +16,7 @@ INTERRUPTED = 130
 def main() -> None:
     """The entry of the console script and of `python -m cli`."""
     signal.signal(signal.SIGINT, leave)
+    check_interpreter()
     from cli.app import app
 
     try:

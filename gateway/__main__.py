@@ -3,11 +3,13 @@
 import os
 import sys
 
+from zerogate.interpreter import check_interpreter
 from zerogate.signals import leave_already, leave_at_once
 
 
 def main() -> int:
     """Run the gateway; the exit code."""
+    check_interpreter()
     leave_at_once()
     # msgspec takes it for two names that `typing` has too: 5 MiB of each process
     sys.modules.setdefault("typing_extensions", None)  # type: ignore[arg-type]

@@ -46,6 +46,8 @@ LOG_S: Final = 1.0
 ADMIN_LIMITS: Final = ConnectionLimits(total=64, per_client=32)
 """Of the admin port, which in a pod whoever reaches it can ask: a kubelet, a scraper and a gateway's drain need three.
 They have a number of their own, so that traffic does not make a replica look dead."""
+SAID_AFTER_S: Final = 5.0
+"""Without a word of a model server that is ready; who gave the wrong port still looks."""
 LAST_ANSWERS_S: Final = 1.0
 """For answers of the admin port that are on their way when everything else is over."""
 
@@ -98,6 +100,7 @@ class Sidecar:
         """Take requests, and ask the replica until it is ready."""
         await self.administration.start()
         self.probe.start()
+        asyncio.get_running_loop().call_later(SAID_AFTER_S, self._say_if_not_ready)
         await self.traffic.start()
         if self._sender is not None:
             self._sender.start()
@@ -140,6 +143,10 @@ class Sidecar:
         if not self.slots.is_closed:
             log.info("the model server is %s: %s", "ready" if is_ready else "not ready", self.probe.last)
         self.slots.set_ready(is_ready, self.probe.last, now())
+
+    def _say_if_not_ready(self) -> None:
+        if not (self.slots.is_ready or self._is_leaving):
+            log.info("the model server at %s is not ready yet: %s", self.settings.upstream, self.probe.last)
 
     def _on_unreachable(self, cause: str) -> None:
         self.probe.doubt(f"a request could not reach it: {cause}")

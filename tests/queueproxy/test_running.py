@@ -421,6 +421,16 @@ async def test_a_taken_port_is_said_in_a_sentence_and_ends_it_with_1() -> None:
             assert await second.end() == 1
 
 
+async def test_a_model_server_that_is_not_there_is_said_after_a_while() -> None:
+    sidecar = await start_sidecar("--upstream", "1", *LEAST_FREE)
+    await sidecar.line_with("requests on")
+    assert "the model server at 127.0.0.1:1 is not ready yet: Connection refused" in await sidecar.line_with(
+        "not ready"
+    )
+    sidecar.signal()
+    assert await sidecar.end() == 0
+
+
 async def test_a_wrong_setting_is_said_in_a_sentence_and_ends_it_with_2() -> None:
     sidecar = await start_sidecar(*LEAST_FREE, ZEROGATE_UPSTREAM="8000", ZEROGATE_HOLD_TIMEOUT="30")
     assert (await sidecar.rest()).splitlines() == [
