@@ -7,8 +7,6 @@ ends where it is, without the traceback of some import. Imports nothing but what
 import os
 import signal
 
-from zerogate.interpreter import check_interpreter
-
 INTERRUPTED = 130
 """As in `cli.exits`, which is not loaded yet: 128 and the number of SIGINT, as shells have it."""
 
@@ -16,6 +14,8 @@ INTERRUPTED = 130
 def main() -> None:
     """The entry of the console script and of `python -m cli`."""
     signal.signal(signal.SIGINT, leave)
+    from zerogate.interpreter import check_interpreter
+
     check_interpreter()
     from cli.app import app
 

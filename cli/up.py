@@ -17,8 +17,9 @@ from cli.box_view import BoxView
 from cli.runnable import read_runnable
 from cli.running import RunningBox
 from zerogate.admin.server import AdminServer
-from zerogate.errors import DefinitionErrors, ZerogateError
+from zerogate.errors import DefinitionErrors, MachineError, PortTakenError, ZerogateError
 from zerogate.garbage import set_aside
+from zerogate.local.listening import who_listens
 from zerogate.process import raise_open_files
 from zerogate.startup import told_to_leave
 
@@ -34,10 +35,13 @@ def run(path: Path) -> int:
 
 
 async def _main(path: Path, box: BoxFile) -> int:
-    running = RunningBox(box)
-    view = BoxView(running, path)
-    admin = AdminServer(view, box.admin)
-    admin.bind()
+    try:
+        running = RunningBox(box)
+        view = BoxView(running, path)
+        admin = AdminServer(view, box.admin)
+        admin.bind()
+    except PortTakenError as error:
+        raise MachineError(f"{error}{who_listens(error.port)}") from error
     left = told_to_leave(running.stop_at_once)
     _reload_on_signal(running, view)
     try:

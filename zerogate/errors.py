@@ -92,6 +92,14 @@ class MachineError(ZerogateError):
     """The machine refuses something that zerogate needs: a port, a folder, a program. `str` says what to do."""
 
 
+class PortTakenError(MachineError):
+    """A port that somebody else listens on: `port`, so that who can look whose it is may say so."""
+
+    def __init__(self, says: str, port: int) -> None:
+        self.port = port
+        super().__init__(says)
+
+
 class Refusal(msgspec.Struct, frozen=True, kw_only=True):
     """Why a request is not served, in the terms of HTTP.
 

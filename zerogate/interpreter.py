@@ -1,11 +1,10 @@
 """Whether this Python can run zerogate at all: new enough, and with its packages.
 
 Called first by each entry, so that the wrong interpreter is one sentence and no traceback of some import. Written for
-older versions too, and imports next to nothing.
+older versions too, and imports nothing.
 """
 
 import sys
-from importlib.machinery import PathFinder
 
 OLDEST = (3, 11)
 
@@ -15,7 +14,7 @@ def check_interpreter() -> None:
     if sys.version_info < OLDEST:
         have = ".".join(map(str, sys.version_info[:3]))
         sys.exit(f"zerogate needs Python 3.11 or newer, and {sys.executable} is {have}.")
-    if PathFinder.find_spec("msgspec") is None:
+    if not any(finder.find_spec("msgspec", None) for finder in sys.meta_path):
         sys.exit(
             f"zerogate's packages are not installed for {sys.executable}. Run `pip install .` in the checkout, or "
             "take the Python of the environment where that was done."

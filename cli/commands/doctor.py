@@ -20,9 +20,10 @@ from rich.table import Table
 from cli.client import Admin, CommandError
 from cli.exits import ExitCode
 from zerogate.clock import wall
-from zerogate.errors import DefinitionErrors, MachineError
+from zerogate.errors import DefinitionErrors, MachineError, PortTakenError
 from zerogate.home import home_folder
 from zerogate.http.listener import bind
+from zerogate.local.listening import who_listens
 from zerogate.quantities import format_size
 from zerogate.runtime.interface import Address
 
@@ -200,6 +201,8 @@ def _free(key: str, address: Address) -> Finding:
         return Finding(Level.WRONG, about, f"{address}: {folder} is no folder that can be written. Make it so.")
     try:
         sock = bind(address, what=key)
+    except PortTakenError as error:
+        return Finding(Level.WRONG, about, f"{error}{who_listens(error.port)}")
     except MachineError as error:
         return Finding(Level.WRONG, about, str(error))
     sock.close()

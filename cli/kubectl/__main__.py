@@ -4,12 +4,13 @@ import signal
 import sys
 
 from cli.__main__ import leave
-from zerogate.interpreter import check_interpreter
 
 
 def main() -> None:
     """As `cli.__main__.main`, for the other set of commands."""
     signal.signal(signal.SIGINT, leave)
+    from zerogate.interpreter import check_interpreter
+
     check_interpreter()
     from cli.kubectl.app import app
     from cli.kubectl.words import hoisted

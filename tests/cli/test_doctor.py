@@ -56,6 +56,7 @@ def test_a_taken_port_is_said_with_the_key_that_changes_it(tmp_path: Path) -> No
     assert (running.level, traffic.level, admin.level) == (Level.OK, Level.WRONG, Level.OK)
     assert f"127.0.0.1:{port}" in traffic.says
     assert "listen:" in traffic.says
+    assert f"(pid {os.getpid()})." in traffic.says
 
 
 def test_a_running_zerogate_is_named_and_its_ports_are_its_own(admin_url: str, tmp_path: Path) -> None:

@@ -114,6 +114,7 @@ async def test_a_port_that_is_taken_is_said_and_nothing_is_started(tmp_path: Pat
         code, said = await run_in_vain(tmp_path)
     assert (code, is_one_sentence(said)) == (1, True), said
     assert f"{what}: 127.0.0.1:{ports[what]} is taken" in said
+    assert f"(pid {os.getpid()})." in said, "whose it is"
     assert not (tmp_path / "state" / "logs").exists()
 
 

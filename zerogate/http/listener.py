@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final, Protocol
 
-from zerogate.errors import MachineError
+from zerogate.errors import MachineError, PortTakenError
 from zerogate.http.h1.server import ServerConnection
 from zerogate.http.server import Server
 from zerogate.runtime.interface import Address
@@ -83,7 +83,7 @@ def _bound(address: Address, what: str, example: str, *options: int) -> socket.s
         sock.bind((address.host, address.port))
     except OSError as error:
         sock.close()
-        raise MachineError(_why(error, address, what, example or f"{what}: HOST:PORT")) from error
+        raise _refused(error, address, what, example or f"{what}: HOST:PORT") from error
     sock.setblocking(False)
     return sock
 
@@ -93,7 +93,7 @@ def _listen(sock: socket.socket, address: Address, what: str, example: str) -> N
         sock.listen(BACKLOG)
     except OSError as error:
         sock.close()
-        raise MachineError(_why(error, address, what, example or f"{what}: HOST:PORT")) from error
+        raise _refused(error, address, what, example or f"{what}: HOST:PORT") from error
 
 
 def _bind_unix(path: str, what: str) -> socket.socket:
@@ -138,14 +138,17 @@ def _why_not_unix(error: OSError, path: str, what: str) -> str:
     return f"{what}: unix:{path} cannot be used: {error.strerror or error}."
 
 
-def _why(error: OSError, address: Address, what: str, example: str) -> str:
+def _refused(error: OSError, address: Address, what: str, example: str) -> MachineError:
     if error.errno == errno.EADDRINUSE:
-        return f"{what}: {address} is taken by another program. End it, or give another port (`{example}`)."
+        says = f"{what}: {address} is taken by another program. End it, or give another port (`{example}`)."
+        return PortTakenError(says, address.port)
     if error.errno == errno.EACCES:
-        return f"{what}: {address} needs more rights than zerogate has. Give a port above 1023."
+        return MachineError(f"{what}: {address} needs more rights than zerogate has. Give a port above 1023.")
     if error.errno == errno.EADDRNOTAVAIL:
-        return f"{what}: {address.host} is not an address of this machine. Use 127.0.0.1, or 0.0.0.0 for all."
-    return f"{what}: {address} cannot be used: {error.strerror}."
+        return MachineError(
+            f"{what}: {address.host} is not an address of this machine. Use 127.0.0.1, or 0.0.0.0 for all."
+        )
+    return MachineError(f"{what}: {address} cannot be used: {error.strerror}.")
 
 
 class WayIn(Protocol):

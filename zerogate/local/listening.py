@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from zerogate.local.processes import Table
+from zerogate.local.processes import Table, read_table
 
 FOR_OTHERS: Final = frozenset({"containerd", "dockerd", "ssh", "systemd"})
 """Programs older than the replica that open a port on its command's behalf: `docker run -p`, `ssh -L` over a master
@@ -57,6 +57,12 @@ def stranger(port: int, members: Iterable[int], table: Table, *, since_ticks: in
             is_thief = process.start_ticks < since_ticks and name not in FOR_OTHERS
             return Stranger(pid=process.pid, name=name, is_thief=is_thief)
     return Stranger(pid=None, name="", is_thief=False)
+
+
+def who_listens(port: int) -> str:
+    """A sentence that names who has the port; empty where nobody can be seen."""
+    found = stranger(port, (), read_table(), since_ticks=0)
+    return f" It is {found}." if found is not None else ""
 
 
 def ports_of(pids: Iterable[int]) -> list[int]:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import pytest
 
 from zerogate.local import listening
-from zerogate.local.listening import is_listening, ports_of, stranger
+from zerogate.local.listening import is_listening, ports_of, stranger, who_listens
 from zerogate.local.processes import Table, read_table
 
 NEVER = 1 << 60
@@ -35,6 +35,12 @@ def test_a_listener_is_seen_on_every_address_that_takes_loopback_connections(hos
         assert is_listening(os.getpid(), port)
         assert stranger(port, [os.getpid()], read_table(), since_ticks=NEVER) is None
     assert not is_listening(os.getpid(), port)
+
+
+def test_who_has_a_port_is_named() -> None:
+    with listener() as port:
+        assert f"(pid {os.getpid()})." in who_listens(port)
+    assert who_listens(port) == ""
 
 
 def test_all_ports_of_a_process_are_seen_and_nobody_elses() -> None:
