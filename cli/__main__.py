@@ -21,6 +21,10 @@ def main() -> None:
 
     try:
         app()
+    except OSError as error:
+        # help is printed before any command begins: onto a full disk, for one
+        os.write(2, f"zerogate: {error.strerror or error}\n".encode())
+        os._exit(1)
     finally:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # it leaves already
 

@@ -49,6 +49,10 @@ class Commands(TyperGroup):
         except Exception as error:
             if os.environ.get("ZEROGATE_DEBUG"):
                 raise
+            if isinstance(error, OSError) and error.strerror:
+                where = f" ({error.filename})" if error.filename else ""
+                _silence_stdout()
+                _fail(ctx, f"The machine refuses something: {error.strerror}{where}.", ExitCode.FAILED)
             says = f"zerogate failed in a way that nobody foresaw: {type(error).__name__}: {error}"
             _fail(ctx, f"{says}\nZEROGATE_DEBUG=1 shows where; please report it.", ExitCode.FAILED)
 
@@ -263,5 +267,5 @@ def _fail(ctx: Any, message: str, code: ExitCode) -> None:
 
 
 def _silence_stdout() -> None:
-    """The reader of our output went away (`| head`); Python would complain about it once more at its end."""
+    """Nobody takes our output (`| head`, a full disk); Python would complain about it once more at its end."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

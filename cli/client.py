@@ -179,4 +179,6 @@ def cause_of(error: Exception) -> str:
     """Why nobody answered, in a few words."""
     if isinstance(error, TimeoutError):
         return f"nothing came within {_TIMEOUT_S:.0f} s"
+    if isinstance(error, http.client.BadStatusLine) and not isinstance(error, http.client.RemoteDisconnected):
+        return "what answers there is no HTTP"
     return getattr(error, "strerror", None) or str(error) or type(error).__name__

@@ -247,12 +247,21 @@ def test_without_a_zerogate_everything_ends_with_3_and_says_what_to_do(free_url:
     assert "ZEROGATE_ADMIN" in done.stderr
 
 
-def test_something_else_at_the_address_is_said() -> None:
+@pytest.mark.parametrize(
+    ("says", "told"),
+    [
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi", "is not zerogate's administration"),
+        (b"HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\nhi", "it said 404 Not Found. --admin URL or"),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", "(what answers there is no HTTP). Start one"),
+    ],
+    ids=["another program", "another's refusal", "no HTTP"],
+)
+def test_something_else_at_the_address_is_said(says: bytes, told: str) -> None:
     def answer(server: socket.socket) -> None:
         connection, _ = server.accept()
         with connection:
             connection.recv(4096)
-            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi")
+            connection.sendall(says)
 
     with socket.create_server(("127.0.0.1", 0)) as server:
         other = threading.Thread(target=answer, args=(server,))
@@ -260,7 +269,8 @@ def test_something_else_at_the_address_is_said() -> None:
         done = run("status", admin=f"127.0.0.1:{server.getsockname()[1]}")
         other.join()
     assert done.exit_code == ExitCode.UNREACHABLE
-    assert "is not zerogate" in done.stderr
+    assert told in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 def test_reload_says_what_it_did(admin_url: str) -> None:

@@ -41,6 +41,15 @@ def test_ctrl_c_during_an_import_is_one_line_and_130(module: str, words: list[st
     assert (process.returncode, errors) == (130, b"zerogate: interrupted\n")
 
 
+@pytest.mark.parametrize("words", [["--help"], ["version"]])
+def test_an_output_that_takes_nothing_is_one_line_and_1(words: list[str]) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([sys.executable, "-m", "cli", *words], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 1
+    assert "No space left on device" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
 def test_the_module_that_hears_it_first_loads_nothing() -> None:
     code = "import os, signal, sys; before = set(sys.modules); import cli.__main__; print(set(sys.modules) - before)"
     seen = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path.cwd()).stdout
