@@ -401,7 +401,7 @@ async def test_a_paused_deployment_is_scaled_as_others_are(place: Place) -> None
     place.make_ready(pod)
     path = f"/api/services/{service.replace('/', '%2F')}"
     command = f"kubectl rollout resume deployment/llama -n {place.namespace} && kubectl rollout restart "
-    await place.until(lambda: _status_with(one, path, command))
+    assert await place.until(lambda: _status_with(one, path, command))
 
 
 async def test_of_two_kinds_with_one_name_the_other_one_is_told_and_taken_up_when_the_name_is_free(

@@ -106,5 +106,5 @@ async def test_who_waited_for_a_name_is_told_when_it_is_free(room: Room) -> None
     await room.workload("StatefulSet", replicas=2)
     await room.until(lambda: room.feed.catalog.clash("StatefulSet", ("ml", "llama")))
     await room.client.delete(DEPLOYMENTS, "llama", namespace="ml")
-    await room.until(lambda: room.heard.services.get("ml/llama", ("",))[0] == "StatefulSet")
     await room.until(lambda: room.heard.numbers == {"ml/llama": [2]})
+    assert room.heard.services["ml/llama"][0] == "StatefulSet"

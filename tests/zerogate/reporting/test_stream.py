@@ -251,6 +251,7 @@ async def test_a_stream_that_lasted_is_missed_at_once(monkeypatch: pytest.Monkey
             await third.wait()
         await nursery.aclose()
         await asyncio.sleep(0)
+    assert visits == 3
 
 
 async def test_a_token_is_said_when_it_is_another() -> None:
