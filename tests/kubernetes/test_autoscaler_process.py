@@ -404,6 +404,22 @@ async def test_a_paused_deployment_is_scaled_as_others_are(place: Place) -> None
     assert await place.until(lambda: _status_with(one, path, command))
 
 
+async def test_a_disruption_budget_keeps_pods_from_eviction_and_not_from_scale_in(place: Place) -> None:
+    service = place.deploy("llama", replicas=2, sidecar=False, inject="false")
+    spec = {"minAvailable": 2, "selector": {"matchLabels": {"app": "llama"}}}
+    place.cluster.create(place._path("policy/v1", "poddisruptionbudgets"), {"metadata": {"name": "all"}, "spec": spec})
+    one = place.autoscaler("one")
+    pods = await place.until(lambda: len(place.pods("llama")) == 2 and place.pods("llama"))
+    for pod in pods:
+        place.make_ready(pod)
+    name = pods[0]["metadata"]["name"]
+    eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name}}
+    assert place.cluster.ask("POST", place._path("v1", "pods", f"{name}/eviction"), eviction).status == 429
+    path = one.ask(f"/api/services/{service.replace('/', '%2F')}")[1]["api_path"]
+    _note_pin(place, path, pin_text(1, wall() + 600))
+    await place.until(lambda: place.number("llama") == 1 and len(place.pods("llama")) == 1, within_s=30)
+
+
 async def test_of_two_kinds_with_one_name_the_other_one_is_told_and_taken_up_when_the_name_is_free(
     place: Place,
 ) -> None:
