@@ -148,6 +148,8 @@ class ClusterView:
                 else "zerogate left it alone for a minute."
             )
             found.append(f"Somebody else changed the number from {write.before} to {write.found}. {then}")
+        if write_trouble := self._runtime.write_trouble(entry.service):
+            found.append(f"Its number of replicas cannot be written: {write_trouble}")
         if floor_trouble := self._runtime.floor_trouble(entry.service):
             found.append(floor_trouble)
         if self._age_s() > _STALE_S and (faults := self._faults()):

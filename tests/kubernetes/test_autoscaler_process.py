@@ -395,6 +395,8 @@ async def test_a_kind_that_the_cluster_does_not_have_keeps_nothing_else_from_bei
 
 async def test_a_paused_deployment_is_scaled_as_others_are(place: Place) -> None:
     service = place.deploy("llama", sidecar=False, min_replicas="1")
+    # of one that was paused before that its controller makes none
+    place.cluster.until(place._path("apps/v1", "replicasets"), lambda found: found["items"])
     place.cluster.patch(place._path("apps/v1", "deployments", "llama"), {"spec": {"paused": True}})
     one = place.autoscaler("one")
     (pod,) = await place.until(lambda: place.pods("llama"))
@@ -454,6 +456,24 @@ async def test_pods_that_are_not_even_made_are_in_the_status_with_the_reason(pla
     path = f"/api/services/{service.replace('/', '%2F')}"
     await place.until(lambda: _status_with(one, path, "A pod is not even made: "))
     assert _status_with(one, path, "exceeded quota: few")
+
+
+async def test_a_number_that_may_not_be_written_is_in_the_status_with_the_rule_that_is_missing(place: Place) -> None:
+    role = f"/apis/rbac.authorization.k8s.io/v1/clusterroles/{place.namespace}-zerogate-autoscaler"
+    allowed = place.cluster.get(role)["rules"]
+    place.cluster.patch(
+        role, {"rules": [one for one in allowed if "deployments/scale" not in one.get("resources", ())]}
+    )
+    service = place.deploy("llama", min_replicas="1")
+    one = place.autoscaler("one")
+    path = f"/api/services/{service.replace('/', '%2F')}"
+    says = "Its number of replicas cannot be written: patch deployments/scale.apps"
+    body = await place.until(lambda: _status_with(one, path, says))
+    (said,) = [notice for notice in body["notices"] if says in notice]
+    assert '{apiGroups: ["apps"], resources: ["deployments/scale"], verbs: ["patch"]}' in said
+    place.cluster.patch(role, {"rules": allowed})
+    await place.until(lambda: place.number("llama") == 1)
+    assert not _status_with(one, path, says)
 
 
 async def test_wrong_annotations_are_told_and_the_last_good_policy_stays(place: Place) -> None:

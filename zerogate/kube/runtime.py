@@ -233,6 +233,11 @@ class KubernetesRuntime:
         fleet = self._fleets.get(service)
         return fleet.steering.floor_trouble if fleet is not None and fleet.target.is_floored else ""
 
+    def write_trouble(self, service: str) -> str:
+        """Why the number that is wanted is not written; empty where it is, or another process has to."""
+        fleet = self._fleets.get(service)
+        return fleet.steering.write_trouble if fleet is not None and self._leads else ""
+
     def last_foreign_write(self, service: str) -> tuple[ForeignWrite, bool] | None:
         """(the last number that somebody else wrote, whether hands are off because of it)."""
         fleet = self._fleets.get(service)

@@ -62,6 +62,8 @@ class Steering:
         """When it had shown our last write."""
         self._writing: WriteScale | None = None
         self._retry_at_s = float("-inf")
+        self.write_trouble = ""
+        """Why the number that is wanted could not be written."""
         self._acts: list[Act] = []
         self._victims = Victims(order, self._acts)
         self.foreign = ForeignWrites()
@@ -111,6 +113,7 @@ class Steering:
         `inherits_until_s`: numbers that change until then may be the last leader's, of which the watch tells late.
         """
         self._leads = leads
+        self.write_trouble = ""
         self._inherits_until_s = inherits_until_s
         self._floor = self._floor_asked = None
         if not leads:
@@ -158,6 +161,7 @@ class Steering:
             raise ValueError("nothing is being written")
         self._writing = None
         self._retry_at_s = float("-inf")
+        self.write_trouble = ""
         self._number = write.new
         self._number_at_s = now_s
         self._version = max(self._version, version)
@@ -172,6 +176,7 @@ class Steering:
     def on_conflict(self, found: int, version: int, now_s: float) -> None:
         """The number was not what we thought."""
         self._writing = None
+        self.write_trouble = ""
         if version > self._version:
             self._version = version
             if found != self._number:
@@ -192,10 +197,12 @@ class Steering:
         """The same of a floor: only while it is still the one that is wanted."""
         return self._leads and self.is_floored and self._wanted is not None and self._wanted.replicas == replicas
 
-    def on_failed(self, retry_at_s: float) -> None:
-        """The write did not come about, for a reason of the API server's or of the way there."""
+    def on_failed(self, retry_at_s: float, why: str = "") -> None:
+        """The write did not come about, for a reason of the API server's or of the way there; without one it was not
+        wanted any more."""
         self._writing = None
         self._retry_at_s = retry_at_s
+        self.write_trouble = why
 
     def on_floor(self, replicas: int) -> None:
         """The HPA has this `minReplicas` now."""
@@ -230,6 +237,8 @@ class Steering:
     def step(self, now_s: float) -> list[Act]:
         """What is due now. Each act is given once; what comes of it is told by the methods above."""
         if self._leads and self._wanted is not None and self._number is not None:
+            if self._wanted.replicas == self._number:
+                self.write_trouble = ""
             self._victims.take_back_spared(self._number, now_s)
             if self.is_floored and self._wanted.replicas:
                 self._victims.keep_all(but=self._taken)

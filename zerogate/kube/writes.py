@@ -70,8 +70,9 @@ class Writes:
         except NotDue:
             steering.on_failed(self._clock())
         except KubeError as error:
-            log.warning("%s: the number of replicas could not be written: %s", fleet.target.service, error)
-            steering.on_failed(self._clock() + (error.retry_after_s or AGAIN_S))
+            if str(error) != steering.write_trouble:
+                log.warning("%s: the number of replicas could not be written: %s", fleet.target.service, error)
+            steering.on_failed(self._clock() + (error.retry_after_s or AGAIN_S), str(error))
         else:
             steering.on_written(version, self._clock())
         self._again(fleet)

@@ -10,7 +10,7 @@ from tests.zerogate.kube.cluster import Cluster
 from tests.zerogate.runtime.contract import CEILINGS, DRAINING, GONE, READY, STARTING, RuntimeContract, World
 from zerogate.clock import now
 from zerogate.kube.acts import Order, WriteScale
-from zerogate.kube.errors import Asked, Unreachable
+from zerogate.kube.errors import Asked, Forbidden, Unreachable
 from zerogate.kube.objects import DEPLOYMENTS, Pod
 from zerogate.kube.runtime import KubernetesRuntime
 from zerogate.kube.target import Target
@@ -320,6 +320,27 @@ class TestKubernetesRuntime(RuntimeContract):
         await world.seen.until(lambda: world.seen.ids("a", STARTING))
         assert world.cluster.failures == []
         assert world.cluster.numbers["a"] == 1
+
+    async def test_why_a_number_is_not_written_is_said_until_it_is_or_is_not_wanted_any_more(
+        self, world: ClusterWorld, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        monkeypatch.setattr("zerogate.kube.writes.AGAIN_S", 0.001)
+        refused = Forbidden(Asked(verb="patch", group="apps", resource="deployments/scale"), "x cannot patch")
+        for ends in ("written", "not wanted"):
+            caplog.clear()
+            world.cluster.failures = [refused] * 3 if ends == "written" else [refused] * 999
+            world.scale("a", 1 if ends == "written" else 2)
+            await world.until_true(lambda: "deployments/scale" in world.runtime.write_trouble("a"))
+            if ends == "not wanted":
+                await world.until_true(lambda: len(world.cluster.failures) < 995)
+                world.scale("a", 1)
+            await world.until_true(lambda: not world.runtime.write_trouble("a"))
+            assert len(caplog.records) == 1, "once, however often it is tried"
+        world.cluster.failures = [refused]
+        world.scale("a", 2)
+        await world.until_true(lambda: world.runtime.write_trouble("a"))
+        world.runtime.lead(False)
+        assert world.runtime.write_trouble("a") == ""
 
     async def test_the_next_pod_of_a_stateful_set_is_another_replica(self, world: ClusterWorld) -> None:
         for uid in ("11111111", "22222222"):
