@@ -188,6 +188,7 @@ async def test_who_proves_nothing_or_claims_too_much_is_not_heard(hello: Hello, 
         b"zerogate-stats/3\n",
         PREAMBLE + b"\xff\xff\xff\xff",
         PREAMBLE + frame(Beat()),
+        wire.PROVEN_PREAMBLE + frame(Hello("me", "i1", "sidecar", "chat")),
         PREAMBLE + b"\x00\x00\x00\x03abc",
         PREAMBLE + frame(Hello("me", "i1", "sidecar", "chat")) + frame(Hello("me", "i1", "sidecar", "chat")),
         PREAMBLE + frame(Hello("me", "i1", "sidecar", "x" * 20_000)),
@@ -267,6 +268,29 @@ async def test_a_source_whose_token_expires_and_that_reads_nothing_is_gone_after
         await it.until(lambda: not it.sources, 5)
         assert stream._transport.is_closing()
         assert it.receiver.streams == {}
+
+
+async def test_a_source_whose_token_expires_is_turned_away_though_it_speaks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(autoscaler.stream, "SILENCE_S", 0.2)
+    monkeypatch.setitem(TOKENS, "short", Identity(name="gateway", expires_s=now() + 1.0))
+    async with judged() as it, known(it, "short", "gateway") as source:
+        async with asyncio.timeout(LONGEST_S):
+            heard: ToSource | None = Ack(0, True)
+            while heard == Ack(0, True):
+                await source.say(Beat())
+                heard = await source.hear()
+                await asyncio.sleep(0.02)
+        assert heard == TurnedAway("The token has expired and no other one was sent.", is_passing=True)
+
+
+async def test_a_gateway_may_say_much_in_one_message_and_a_sidecar_may_not() -> None:
+    many = Readings(tuple(reading(f"{'n' * 63}/{'d' * 200}{number}") for number in range(MOST_READINGS)))
+    async with judged() as it, known(it, "gateway", "gateway") as source, known(it) as sidecar:
+        await source.say(many, Beat())
+        assert await source.hear() == Ack(0, True)
+        assert it.receiver.figures.reports == MOST_READINGS
+        await sidecar.say(many)
+        assert isinstance(await sidecar.hear(), TurnedAway)
 
 
 async def test_streams_are_bounded() -> None:

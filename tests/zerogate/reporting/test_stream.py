@@ -292,3 +292,28 @@ async def test_an_autoscaler_that_is_silent_for_too_long_is_left_and_looked_for_
         stream.beat(Beat(), "", now() + SILENCE_S + 1.0)
         while len(door.visits_s) < 2:
             await asyncio.sleep(0.01)
+
+
+async def test_whoever_speaks_before_it_has_proved_to_be_an_autoscaler_is_left() -> None:
+    key = new_key(b"m" * MASTER_BYTES, "ns/chat", "s" * 22)
+    is_left = asyncio.Event()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readexactly(len(PROVEN_PREAMBLE))
+        writer.write(frame(Welcome(True)))
+        try:
+            while await reader.read(1000):
+                pass
+        except ConnectionError:
+            pass
+        is_left.set()
+
+    nursery = Nursery()
+    async with replica(answer) as port:
+        stream = Stream(Address("127.0.0.1", port), Owner(), lambda: 0.0, Asked(key=key))
+        nursery.start(stream.run(), name="a stream")
+        async with asyncio.timeout(streams.ANSWER_S / 2):
+            await is_left.wait()
+        assert not stream.is_open
+        await nursery.aclose()
+        await asyncio.sleep(0)
