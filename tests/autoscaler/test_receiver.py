@@ -283,6 +283,26 @@ async def test_a_source_whose_token_expires_is_turned_away_though_it_speaks(monk
         assert heard == TurnedAway("The token has expired and no other one was sent.", is_passing=True)
 
 
+async def test_those_who_hold_requests_hear_first_who_leads() -> None:
+    async with judged() as it, known(it, "gateway", "gateway") as source, known(it) as sidecar:
+        it.leads = False
+        await it.receiver.say_who_leads(to_sidecars=False, pace=Pace())
+        assert await source.hear() == Ack(0, False)
+        it.leads = True
+        await it.receiver.say_who_leads(to_sidecars=True, pace=Pace())
+        assert await sidecar.hear() == Ack(0, True), "the other word was not for it"
+
+
+async def test_what_is_inside_others_is_heard_of_gateways_alone() -> None:
+    heard: list[str] = []
+    async with judged() as it, known(it, "gateway", "gateway") as source, known(it) as sidecar:
+        it.receiver.listener.on_inside = lambda source, inside: heard.append(source)  # type: ignore[method-assign]
+        for one in (sidecar, source):
+            await one.say(Beat({"ml/chat-1": 1}))
+            assert await one.hear() == Ack(0, True)
+    assert heard == ["zerogate-system/gateway-0/me"]
+
+
 async def test_a_gateway_may_say_much_in_one_message_and_a_sidecar_may_not() -> None:
     many = Readings(tuple(reading(f"{'n' * 63}/{'d' * 200}{number}") for number in range(MOST_READINGS)))
     async with judged() as it, known(it, "gateway", "gateway") as source, known(it) as sidecar:

@@ -410,3 +410,14 @@ def test_an_idle_service_has_no_ledger_and_one_that_was_busy_gives_its_windows_b
     at(made, 70.0)
     assert list(made._ledgers) == ["chat"]
     assert made._ledgers["chat"].windows is None
+
+
+def test_of_a_source_that_is_suspended_again_and_again_few_gaps_are_kept() -> None:
+    made = sources()
+    proxy = Proxy(made)
+    proxy.meter.arrive_and_enter(0.0)
+    for second in range(1, 40):
+        made.report(proxy.read(float(second)), START_S + 3.0 * second)
+    (view,) = made._ledgers["chat"].views.values()
+    assert 2 <= len(view.gaps) <= 8
+    assert sum(gap_s for gap_s, _ in view.gaps) == pytest.approx(2.0 * 38), "and nothing of them is forgotten"
