@@ -9,7 +9,6 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import Sequence
 
 from autoscaler.certificates import certificates_of
 from autoscaler.cluster.bypasses import Bypasses
@@ -29,6 +28,7 @@ from autoscaler.history import History
 from autoscaler.injector.manifests import Installation
 from autoscaler.injector.serving import ServedWebhook
 from autoscaler.injector.settings import terms_of
+from autoscaler.lead import Lead
 from autoscaler.loop import Autoscaler
 from autoscaler.quiescer import SidecarQuiescer
 from autoscaler.receiver import Receiver
@@ -53,7 +53,6 @@ from zerogate.kube.scaling import Scales
 from zerogate.kube.takeovers import Takeovers
 from zerogate.loop_lag import LoopLag
 from zerogate.process import usage
-from zerogate.slices import Pace
 from zerogate.tasks import Nursery
 from zerogate.version import version
 
@@ -76,8 +75,8 @@ class RunningAutoscaler:
         self._begin_to_see()
         self.webhook = self._webhook(access)
         self._begin_to_show()
+        self.lead = Lead(self)
         self.is_synced = False
-        self._leading: asyncio.Task[None] | None = None
 
     def _begin_to_write(self, loop: asyncio.AbstractEventLoop) -> None:
         """Who leads, and what a leader alone does."""
@@ -115,7 +114,7 @@ class RunningAutoscaler:
         self.services = Services(
             self.runtime, self.autoscaler, self.coverage,
             workload_of=lambda service: self.feed.workload_of(service),
-            tell=self._tell, on_hpa=self._on_hpa,
+            tell=self._tell, on_hpa=self.look_at_service,
         )  # fmt: skip
         self.token_keys = TokenKeys(self.client, audience=settings.audience)
         self.identities = Identities(
@@ -148,7 +147,7 @@ class RunningAutoscaler:
         self.feed = Feed(
             self.client,
             Together(self.services, self.route_notes, *(() if self.takeovers is None else (self.takeovers,))),
-            home=settings.namespace, namespace=settings.watch, on_workload=self._on_workload,
+            home=settings.namespace, namespace=settings.watch, on_workload=self.look_at,
             on_namespace=self.route_notes.mark,
         )  # fmt: skip
         self.reporters = Reporters(
@@ -247,7 +246,7 @@ class RunningAutoscaler:
         self.nursery.start(self.reporters.run(), name="who should report")
         await self.receiver.start(self._sock)
         self.is_synced = True
-        self.leadership.start(self._on_leadership)
+        self.leadership.start(self.lead.on_change)
 
     async def stop(self) -> None:
         """Leave in order: give the lead away, hear no more, close."""
@@ -316,55 +315,18 @@ class RunningAutoscaler:
 
     # What changes
 
-    def _on_leadership(self, leads: bool) -> None:
-        if self._leading is not None:
-            self._leading.cancel()
-        if leads:
-            self.enabling.begin_to_lead()
-        if self.takeovers is not None:
-            self.takeovers.lead(leads)
-        services = self.runtime.begin_to_lead(leads)
-        self.quiescer.lead(leads)
-        self._leading = self.nursery.start(self._go_on(services, leads), name="what follows from the lead")
-
-    async def _go_on(self, services: Sequence[str], leads: bool) -> None:
-        """With all services, as the one who leads or who does not. In slices: five thousand of them take 0.1 s."""
-        pace = Pace()
-        await self.receiver.say_who_leads(to_sidecars=False, pace=pace)
-        for service in services:
-            if leads:
-                self._prepare_to_lead(service)
-                self.notes.mark(service)
-            self.runtime.lead_one(service)
-            await pace.rest()
-        await self.receiver.say_who_leads(to_sidecars=True, pace=pace)
-        if not leads:
-            return
-        self.services.begin_to_lead()
-        self.route_notes.mark()
-        for kind, workload in list(self.feed.workloads()):
-            self._on_workload(kind, workload)
-            await pace.rest()
-
-    def _prepare_to_lead(self, service: str) -> None:
-        """What has to be known of a service before anything of it is written: what it had, what somebody asked for."""
-        entry, workload = self.services.entries.get(service), self.feed.workload_of(service)
-        if entry is not None and workload is not None:
-            self._on_workload(entry.kind, workload)
-        number = self.runtime.number(service)
-        if entry is not None and number is not None and entry.wanted.cluster.hpa != "floor":
-            self.autoscaler.adopt(service, number)
-
     def _on_decision(self, decision: Decision) -> None:
         self.history.on_decision(decision)
         self.notes.on_decision(decision)
 
-    def _on_hpa(self, service: str) -> None:
+    def look_at_service(self, service: str) -> None:
+        """Its workload may have to be noted, or given back."""
         entry, workload = self.services.entries.get(service), self.feed.workload_of(service)
         if entry is not None and workload is not None:
-            self._on_workload(entry.kind, workload)
+            self.look_at(entry.kind, workload)
 
-    def _on_workload(self, kind: str, workload: Workload) -> None:
+    def look_at(self, kind: str, workload: Workload) -> None:
+        """The same of a workload, whoever's it is; and one whose name another one has by now is told so."""
         resource, key = self.feed.kinds[kind], workload.key
         self.enabling.look(kind, resource, workload)
         if clash := self.feed.catalog.clash(kind, key):

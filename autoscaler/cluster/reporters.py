@@ -40,16 +40,16 @@ class Reporters:
         self._heard = heard
         self._expect = expect
         self._on_holders = on_holders
-        self._watched = Watched(client, PODS, namespace=namespace, labels=LABELS)
+        self.watched = Watched(client, PODS, namespace=namespace, labels=LABELS)
 
     async def start(self) -> None:
         """Returns when all of these pods are known."""
-        self._watched.start(self.on_pod)
-        await self._watched.wait_synced()
+        self.watched.start(self.on_pod)
+        await self.watched.wait_synced()
 
     async def aclose(self) -> None:
         """Watch no more."""
-        await self._watched.aclose()
+        await self.watched.aclose()
 
     def on_pod(self, _: Change, old: Pod | None, new: Pod | None) -> None:
         """A pod of a gateway or an activator is new, different or gone."""

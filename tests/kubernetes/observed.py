@@ -20,6 +20,7 @@ import msgspec
 
 from autoscaler import process, running
 from autoscaler.decision import Decision
+from autoscaler.lead import Lead
 from zerogate.clock import now
 from zerogate.kube.access import Access
 from zerogate.kube.watching import Watched
@@ -91,6 +92,20 @@ class Turns:
         self._timer = asyncio.get_running_loop().call_later(_TICK_S, self._tick)
 
 
+class ObservedLead(Lead):
+    """The real one, and when it changes."""
+
+    def __init__(self, parts: "Observed") -> None:
+        super().__init__(parts)
+        self._say = parts.say
+
+    def on_change(self, leads: bool) -> None:
+        self._say("before lead")
+        super().on_change(leads)
+        self._say("leads" if leads else "follows", takes_turns=False)
+        asyncio.get_running_loop().call_later(_LEAD_S, self._say, "led")
+
+
 class Observed(running.RunningAutoscaler):
     """The real one, and what it tells."""
 
@@ -98,17 +113,18 @@ class Observed(running.RunningAutoscaler):
 
     def __init__(self, settings: Any, access: Access) -> None:
         super().__init__(settings, access)
+        self.lead = ObservedLead(self)
         self._turns = Turns()
         self._has_decided = False
 
     async def start(self) -> None:
         loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGUSR1, self._say, "asked")
+        loop.add_signal_handler(signal.SIGUSR1, self.say, "asked")
         loop.add_signal_handler(signal.SIGUSR2, self._toggle)
         self._turns.start()
-        self._say("begun")
+        self.say("begun")
         await super().start()
-        self._say("synced")
+        self.say("synced")
 
     def _toggle(self) -> None:
         if self._turns.is_on:
@@ -116,19 +132,13 @@ class Observed(running.RunningAutoscaler):
         else:
             self._turns.start()
 
-    def _on_leadership(self, leads: bool) -> None:
-        self._say("before lead")
-        super()._on_leadership(leads)
-        self._say("leads" if leads else "follows", takes_turns=False)
-        asyncio.get_running_loop().call_later(_LEAD_S, self._say, "led")
-
     def _on_decision(self, decision: Decision) -> None:
         if not self._has_decided:
             self._has_decided = True
-            self._say("first decision", takes_turns=False)
+            self.say("first decision", takes_turns=False)
         super()._on_decision(decision)
 
-    def _say(self, what: str, *, takes_turns: bool = True) -> None:
+    def say(self, what: str, *, takes_turns: bool = True) -> None:
         began = now(), time.thread_time()
         turn_s, turn_cpu_s = self._turns.take() if takes_turns else (0.0, 0.0)
         told = Told(
@@ -143,7 +153,7 @@ class Observed(running.RunningAutoscaler):
         self._turns.leave_out(began)
 
     def _relists(self) -> dict[str, tuple[int, float]]:
-        watches: list[Watched[Any]] = [*self.feed.watches(), self.reporters._watched]
+        watches: list[Watched[Any]] = [*self.feed.watches(), self.reporters.watched]
         return {one.name: (one.relists, one.relist_s) for one in watches}
 
 
