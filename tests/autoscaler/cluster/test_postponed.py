@@ -27,6 +27,7 @@ def test_what_is_about_several_things_waits_for_the_last_of_them() -> None:
     it.on_failed("a", 0.0)
     it.on_failed("b", 5.0)
     assert it.until_s("a", "b", "c") == 5.0 + FIRST_S
+    assert it.is_due(FIRST_S), "the first of them"
 
 
 def test_what_succeeded_or_needs_no_write_begins_anew() -> None:

@@ -99,3 +99,17 @@ async def test_a_route_that_was_changed_is_tried_again_at_once(cluster: Cluster)
     cluster.notes.mark()
     await cluster.look(1)
     assert cluster.asked[BAD[0]] == 2
+
+
+async def test_what_was_refused_is_forgotten_when_it_is_written_or_gone(cluster: Cluster) -> None:
+    postponed = cluster.notes._postponed
+    cluster.errors = dict.fromkeys(BAD[:2], Invalid(ASKED, "no"))
+    await cluster.look(3)
+    assert len(postponed) == 2
+    del cluster.errors[BAD[0]]
+    await cluster.look(2 * 11)
+    assert (len(postponed), cluster.asked[BAD[0]]) == (1, 2)
+    del cluster.routes["ml", BAD[1]]
+    cluster.notes.mark()
+    await cluster.look(1)
+    assert len(postponed) == 0

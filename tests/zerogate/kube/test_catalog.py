@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from zerogate.kube.acts import Order
-from zerogate.kube.catalog import Catalog, model_port, number_of, owner_of, sidecar_port, version_number
+from zerogate.kube.catalog import Catalog, had, model_port, number_of, owner_of, sidecar_port, version_number
 from zerogate.kube.objects import DEPLOYMENTS, STATEFUL_SETS, Pod, Workload
 from zerogate.policy import Policy
 
@@ -208,3 +208,11 @@ def test_a_stateful_set_that_a_groups_controller_made_is_no_service_whatever_its
     catalog = Catalog()
     catalog.set_workload("StatefulSet", STATEFUL_SETS, msgspec.convert(body, Workload))
     assert not catalog.services()
+
+
+def test_a_workload_had_what_is_noted_on_it_whatever_it_asks_for_by_now() -> None:
+    one = workload(enabled="true")
+    assert had(one) == 1
+    for noted, count in (("3", 3), ("no number", 1), ("-2", 1), ("9" * 30, 1)):
+        meta = msgspec.structs.replace(one.metadata, annotations={"state.zerogate.dev/replicas": noted})
+        assert had(msgspec.structs.replace(one, metadata=meta)) == count

@@ -36,3 +36,13 @@ def test_who_speaks_is_bounded() -> None:
     for number in range(MOST_ASKERS + 5):
         leases.hear(Quiesce(f"asker-{number}", 1, 30.0), 0.0)
     assert len(leases.holders(1.0)) == MOST_ASKERS
+
+
+def test_who_spoke_longest_ago_is_forgotten_first() -> None:
+    leases = Leases()
+    for number in range(MOST_ASKERS):
+        leases.hear(Quiesce(f"asker-{number}", 1, 30.0), 0.0)
+    leases.hear(Quiesce("asker-0", 2, 30.0), 1.0)
+    leases.hear(Quiesce("another", 1, 30.0), 1.0)
+    assert "asker-0" in leases.holders(1.0)
+    assert "asker-1" not in leases.holders(1.0)
