@@ -303,6 +303,14 @@ async def test_what_is_inside_others_is_heard_of_gateways_alone() -> None:
     assert heard == ["zerogate-system/gateway-0/me"]
 
 
+async def test_a_gateways_worker_that_has_gone_is_heard_no_more() -> None:
+    async with judged() as it:
+        async with known(it, "gateway", "gateway"):
+            assert list(it.receiver.of_all) == ["zerogate-system/gateway-0/me"]
+        await it.until(lambda: not it.sources)
+        assert not it.receiver.of_all
+
+
 async def test_a_gateway_may_say_much_in_one_message_and_a_sidecar_may_not() -> None:
     many = Readings(tuple(reading(f"{'n' * 63}/{'d' * 200}{number}") for number in range(MOST_READINGS)))
     async with judged() as it, known(it, "gateway", "gateway") as source, known(it) as sidecar:
