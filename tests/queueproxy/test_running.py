@@ -409,6 +409,28 @@ async def test_hold_timeout_is_a_503_that_was_not_sent() -> None:
         assert (status, "zerogate-not-sent: 1" in head, json.loads(body)["code"]) == (503, True, "hold_timeout")
 
 
+async def test_a_model_server_that_does_not_begin_its_answer_in_time_is_a_504() -> None:
+    async with world("--first-byte-timeout", "1s") as it:
+        status, _, body = await it.get("/sleep?ms=60000")
+        assert (status, json.loads(body)["code"]) == (504, "first_byte_timeout")
+        await it.until_stat(in_flight=0)
+
+
+@pytest.mark.parametrize(
+    ("flag", "path"),
+    [("--idle-stream-timeout", "/sse?events=3&gap_ms=60000"), ("--total-timeout", "/sse?events=100000&gap_ms=20")],
+    ids=["idle", "total"],
+)
+async def test_a_stream_that_a_timer_ends_is_cut_so_that_its_client_can_tell(flag: str, path: str) -> None:
+    async with world(flag, "1s") as it:
+        client = await it.connect()
+        await client.send(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        answer = await client.rest()
+        assert answer.startswith(b"HTTP/1.1 200 ")
+        assert not answer.endswith(b"0\r\n\r\n")
+        await it.until_stat(in_flight=0)
+
+
 async def test_a_taken_port_is_said_in_a_sentence_and_ends_it_with_1() -> None:
     async with world() as it:
         for flag, other in (("--listen", "--admin"), ("--admin", "--listen")):
