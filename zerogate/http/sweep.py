@@ -120,6 +120,8 @@ class Sweep:
                 if self._count:
                     self._next = min(self._ticks) if len(self._ticks) <= FEW else self._last + 1
                     self._plan(now_s)
+                else:
+                    self._ticks.clear()  # those of what was forgotten: in time they would be past and never visited
                 return
             item = next(iter(self._turning))
             self.forget(item)

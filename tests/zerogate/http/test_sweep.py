@@ -46,9 +46,16 @@ class Turns:
     def __init__(self) -> None:
         self.now_s = 1000.0
         self.planned: list[Callable[[], None]] = []
+        self.delay_s = 0.0
+        """Of the last that was planned."""
 
-    def call_later(self, delay_s: float, act: Callable[[], None]) -> None:
+    def call_later(self, delay_s: float, act: Callable[[], None]) -> "Turns":
         self.planned.append(act)
+        self.delay_s = delay_s
+        return self
+
+    def cancel(self) -> None:
+        self.planned.pop()
 
     def turn(self, after_s: float) -> None:
         self.now_s += after_s
@@ -64,6 +71,23 @@ def test_after_a_gap_what_came_in_it_is_read_before_a_deadline_fires(monkeypatch
     assert not item.seen_s
     turns.turn(10 + TICK_S)  # once: a loop that is always late would otherwise have no timers
     assert item.seen_s == [turns.now_s]
+
+
+def test_what_was_forgotten_long_ago_does_not_keep_it_turning(monkeypatch: pytest.MonkeyPatch) -> None:
+    turns, forgotten, last, next_ = Turns(), Item(), Item(), Item(600)
+    monkeypatch.setattr(sweep_module, "now", lambda: turns.now_s)
+    sweep = Sweep(turns)  # type: ignore[arg-type]
+    sweep.watch(forgotten, turns.now_s + 3)
+    sweep.watch(last, turns.now_s + 1)
+    sweep.forget(forgotten)
+    turns.turn(1 + 2 * TICK_S)
+    assert last.seen_s
+    assert sweep.is_idle
+    turns.now_s += 60
+    sweep.watch(next_, turns.now_s + 1)
+    turns.turn(1 + 2 * TICK_S)
+    assert next_.seen_s
+    assert turns.delay_s == pytest.approx(600, abs=3 * TICK_S)
 
 
 async def test_an_item_says_when_it_wants_to_be_seen_again() -> None:
