@@ -108,7 +108,7 @@ def _zero(policy: Policy, observation: Observation, memory: Memory, now_s: float
         return _Zero(is_allowed=False, why="a replica is starting; the idle clock begins when it is ready")
     again = _Change(now_s + _UNKNOWN_CHECK_S)
     if observation.is_behind:
-        why = "the cluster has not shown yet what was asked of it last, and unknown is not zero"
+        why = "the cluster has not shown yet all that runs of it, and unknown is not zero"
         return _Zero(is_allowed=False, why=why, change=again)
     if traffic.mean_running_stable is None or not traffic.is_settled:
         return _Zero(is_allowed=False, why="no proxy was heard for long enough, and unknown is not zero", change=again)

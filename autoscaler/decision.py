@@ -66,7 +66,7 @@ class Observation(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """Why requests may reach the service that nobody counts, as a clause that says what to do; empty: all are counted.
     Zero is withheld as long as it is so."""
     is_behind: bool = False
-    """Replicas that were asked for may be there unseen: that none is seen says nothing then."""
+    """Replicas may be there unseen: that none is seen says nothing then."""
 
 
 class Memory(msgspec.Struct, frozen=True, gc=False, kw_only=True):

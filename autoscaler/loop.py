@@ -57,7 +57,7 @@ class Autoscaler:
     byte) now, where all of the service's requests are in this process, else None; it replaces what reports said, so a
     request that is just handed over counts once, and one that came and went since the last report counts at all.
     `unmetered(service)`: why requests may reach it that nobody counts; empty: all are counted. `is_behind(service)`:
-    the platform has not shown yet what was asked of it last.
+    the platform has not shown yet all that runs of it.
     `announce` is told of each decision that changes something. `record` gets each decision with all
     that it was made from, one JSON line each, for replays.
     """

@@ -109,7 +109,7 @@ class RunningAutoscaler:
         self.autoscaler = Autoscaler(
             self.runtime, loop=loop, busy=self.quiescer.busy, activity=lambda _: None,
             announce=self._on_decision, unmetered=lambda service: self.services.unmetered(service),
-            is_behind=self.runtime.is_behind,
+            is_behind=lambda service: self.runtime.is_behind(service) or self.feed.lacks_pods(service),
         )  # fmt: skip
         self.services = Services(
             self.runtime, self.autoscaler, self.coverage,

@@ -17,6 +17,8 @@ pytestmark = pytest.mark.may_block("the client of the tests and their processes 
 
 IS_LONG = os.environ.get("ZEROGATE_LONG", "") not in ("", "0")
 """With `make soak-kubernetes`: what takes minutes, too."""
+PODS = r"/api/v1/pods\?.*watch="
+"""The watch of them all."""
 
 
 @pytest.fixture
@@ -82,6 +84,30 @@ async def test_while_its_watches_only_seem_alive_it_wakes_and_it_sees_afterwards
         await place.until(lambda: place.number("llama") == 2)
         assert leads(one)
         assert place.events("ForeignScale") == place.events("ScaledDown") == []
+
+
+async def test_while_only_its_watch_of_pods_seems_alive_what_was_woken_is_not_taken_for_what_never_came(
+    place: Place, proxy: FaultProxy, one: Autoscaler
+) -> None:
+    """The workload's own status says that there is a pod."""
+    service = place.deploy("llama", idle_timeout="1s")
+    await place.until(lambda: place.notes("llama").get("state.zerogate.dev/replicas") == "0")
+    crowd = Crowd(service)
+    async with reporting(crowd, [one.stats], place.gateway_token) as sender:
+        await place.until(lambda: sender.leader_age_s < 60)
+        proxy.stall(PODS)
+        wake(crowd, sender)
+        await place.until(lambda: place.number("llama") == 1 and place.pods("llama"))
+        crowd.meter.unhold(now())
+        await asyncio.sleep(8)  # longer than what is not there is waited for, and than until the next look
+        status = one.ask(f"/api/services/{service.replace('/', '%2F')}")[1]
+        assert (status["replicas"], status["desired"], place.number("llama")) == ([], 1, 1)
+        assert "has not shown yet" in status["why"]
+        await asyncio.to_thread(proxy.resume)
+        await asyncio.to_thread(proxy.cut, PODS)
+        await place.until(lambda: one.ask(f"/api/services/{service.replace('/', '%2F')}")[1]["replicas"])
+        assert place.number("llama") == 1
+    assert place.events("ForeignScale") == place.events("ScaledDown") == []
 
 
 async def test_when_the_store_behind_the_api_server_starts_anew_nothing_goes_down(tmp_path: Path) -> None:

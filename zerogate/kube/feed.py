@@ -12,6 +12,7 @@ from functools import partial
 from typing import Final, Protocol
 
 from zerogate.clock import now
+from zerogate.kube.acts import Order
 from zerogate.kube.catalog import (
     CONFIG_MAP,
     Catalog,
@@ -200,6 +201,17 @@ class Feed:
         """The pods of a service."""
         owned = self._owned.get(service, {})
         return [pod for key in owned if self._told.get(key) == service and (pod := self._pods.items.get(key))]
+
+    def lacks_pods(self, service: str) -> bool:
+        """The workload's own status counts more pods than the watch of pods has shown: that one may be late, or only
+        seem alive, which takes it a minute to find out by itself."""
+        entry, workload = self.catalog.services().get(service), self.workload_of(service)
+        if entry is None or workload is None:
+            return False
+        # a StatefulSet counts pods that are on their way out, too; a ReplicaSet and a CloneSet do not
+        counts_all = entry.order is Order.BY_ORDINAL
+        seen = sum(counts_all or pod.is_present for pod in self.pods_of(service))
+        return workload.status.replicas > seen
 
     def _on_namespace(self, _: Change, old: Namespace | None, new: Namespace | None) -> None:
         seen = new or old

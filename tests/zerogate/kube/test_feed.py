@@ -108,3 +108,53 @@ async def test_who_waited_for_a_name_is_told_when_it_is_free(room: Room) -> None
     await room.client.delete(DEPLOYMENTS, "llama", namespace="ml")
     await room.until(lambda: room.heard.numbers == {"ml/llama": [2]})
     assert room.heard.services["ml/llama"][0] == "StatefulSet"
+
+
+def _store(room: Room, plural: str, *, counted: int) -> None:
+    """The workload, whose status counts so many pods."""
+    body = {
+        "metadata": {"annotations": {"zerogate.dev/enabled": "true"}},
+        "spec": {"replicas": 1},
+        "status": {"replicas": counted},
+    }
+    room.double.store("apps/v1", plural, ("ml", "llama"), body)
+
+
+def _store_pod(room: Room, plural: str, **about: Any) -> None:
+    owner = ("ReplicaSet", "llama-7d9f") if plural == "deployments" else ("StatefulSet", "llama")
+    owners = [{"kind": owner[0], "name": owner[1], "uid": "o", "controller": True}]
+    meta = {"labels": {"pod-template-hash": "7d9f"}, "ownerReferences": owners, **about}
+    room.double.store("v1", "pods", ("ml", "llama-0"), {"metadata": meta, "status": {"phase": "Running"}})
+
+
+def _counts(room: Room, count: int) -> bool:
+    workload = room.feed.workload_of("ml/llama")
+    return workload is not None and workload.status.replicas == count
+
+
+@pytest.mark.parametrize("plural", ["deployments", "statefulsets"])
+async def test_it_lacks_pods_that_the_workload_counts_while_their_own_watch_is_silent(room: Room, plural: str) -> None:
+    await room.feed.start()
+    _store(room, plural, counted=0)
+    await room.until(lambda: _counts(room, 0))
+    assert not room.feed.lacks_pods("ml/llama"), "there are none"
+    room.double.stall("/api/v1/pods")
+    _store_pod(room, plural)
+    _store(room, plural, counted=1)
+    await room.until(lambda: room.feed.lacks_pods("ml/llama"))
+    room.double.resume()
+    await room.until(lambda: not room.feed.lacks_pods("ml/llama"))
+    assert not room.feed.lacks_pods("ml/nobody"), "of which nothing is known"
+
+
+@pytest.mark.parametrize(
+    ("plural", "lacks"), [("deployments", True), ("statefulsets", False)], ids=["a ReplicaSet", "a StatefulSet"]
+)
+async def test_a_pod_that_is_being_deleted_hides_none_where_the_controller_does_not_count_it(
+    room: Room, plural: str, lacks: bool
+) -> None:
+    await room.feed.start()
+    _store(room, plural, counted=1)
+    _store_pod(room, plural, deletionTimestamp="2026-01-01T00:00:00Z")
+    await room.until(lambda: _counts(room, 1) and room.feed.pods_of("ml/llama"))
+    assert room.feed.lacks_pods("ml/llama") is lacks

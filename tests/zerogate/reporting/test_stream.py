@@ -249,7 +249,6 @@ async def test_a_stream_that_lasted_is_missed_at_once(monkeypatch: pytest.Monkey
         nursery.start(Stream(Address("127.0.0.1", port), Owner(), lambda: 0.0).run(), name="a stream")
         async with asyncio.timeout(30):
             await third.wait()
-        assert visits == 3
         await nursery.aclose()
         await asyncio.sleep(0)
     assert visits == 3
