@@ -41,6 +41,7 @@ ALL: Final[Mapping[str, Any]] = {
 }
 LONG_S: Final = 90
 """For what takes some seconds on an idle machine: a pod's start, a rollout."""
+_EVENT: Final = b"data: {"
 FITTING: Final = {
     "allowPrivilegeEscalation": False,
     "capabilities": {"drop": ["ALL"]},
@@ -205,11 +206,14 @@ class Whole:
         lines = self.admin(address, "/metrics").decode().splitlines()
         return next((float(line.rpartition(" ")[2]) for line in lines if line.startswith(f"{name} ")), 0.0)
 
-    def leader(self) -> str:
-        """The name of the autoscaler's pod that holds the Lease; empty where none does."""
+    def holder(self) -> str:
+        """Whose the Lease is: each life of an autoscaler's process has another identity; empty where nobody has it."""
         lease = self.cluster.find(f"/apis/coordination.k8s.io/v1/namespaces/{SYSTEM}/leases/zerogate-autoscaler")
-        holder = str((lease or {"spec": {}})["spec"].get("holderIdentity") or "")
-        return holder.rpartition("_")[0]
+        return str((lease or {"spec": {}})["spec"].get("holderIdentity") or "")
+
+    def leader(self) -> str:
+        """The name of the pod whose autoscaler leads; empty where none does."""
+        return pod_of(self.holder())
 
     def lose(self, pod: str) -> None:
         """End its container at once, as a fault does. Returns when the kubelet has started the next one and it is
@@ -264,6 +268,11 @@ class Whole:
         """The ends of the logs of a role's pods, for a failed test's message."""
         chosen = f"app.kubernetes.io/component={role}"
         return self.cluster.kubectl("logs", "-n", SYSTEM, "-l", chosen, "--tail=40", "--prefix")
+
+
+def pod_of(holder: str) -> str:
+    """The pod in a holder's identity."""
+    return holder.rpartition("_")[0]
 
 
 class Model:
@@ -435,10 +444,15 @@ class Stream:
         """Wait for its end."""
         self._thread.join(self._within_s)
 
+    def until_more(self, count: int) -> None:
+        """Until so many more events have come: it goes on."""
+        wanted = self._content.count(_EVENT) + count
+        until(lambda: self._content.count(_EVENT) >= wanted, within_s=LONG_S, what=f"{count} more events")
+
     @property
     def events(self) -> int:
         """How many have come; 0 of a stream that ended otherwise than it should."""
-        return self._content.count(b"data: {") if self._content.endswith(b"data: [DONE]\n\n") else 0
+        return self._content.count(_EVENT) if self._content.endswith(b"data: [DONE]\n\n") else 0
 
 
 class Load:
