@@ -6,6 +6,7 @@ Every wait is for an event and generously bounded; no time is asserted here (`ma
 import os
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection
 
 import pytest
@@ -14,12 +15,14 @@ from tests.kubernetes.harness.manifests import Object, service
 from tests.kubernetes.harness.node import Node
 from tests.kubernetes.harness.processes import until
 from tests.kubernetes.release import installed
-from tests.kubernetes.whole import ALL, LONG_S, AtOnce, Model, Stream, Whole, ask, watched
+from tests.kubernetes.whole import ALL, LONG_S, Answered, AtOnce, Model, Stream, Whole, ask, watched
 
 pytestmark = pytest.mark.timeout(600)
 
+AT_ONCE = 4
+"""So many services go round beside each other, because a round is mostly waiting for a pod;"""
 ROUNDS = int(os.environ.get("ZEROGATE_ROUNDS", "5"))
-"""About 10 s each. `ZEROGATE_ROUNDS=20` for as many as a release is to pass."""
+"""each of them so often, in about 12 s."""
 QUICKLY = "2s"
 NEVER = "1h"
 
@@ -130,13 +133,15 @@ def _waiting(whole: Whole, model: Model) -> float:
 
 
 def test_rounds_from_zero_and_back_without_an_error(whole: Whole, team: str) -> None:
-    model = Model(whole, team, "llama", idle_timeout="1s")
-    answers = []
-    for _ in range(ROUNDS):
-        answers.append(model.call())
-        model.until_gone()
-    assert [answered.status for answered in answers] == [200] * ROUNDS, answers
-    assert model.written() == [0, *[1, 0] * ROUNDS]
+    models = [Model(whole, team, f"llama-{number}", idle_timeout="1s") for number in range(AT_ONCE)]
+    answers: list[Answered] = []
+    with ThreadPoolExecutor(AT_ONCE) as clients:
+        for _ in range(ROUNDS):
+            answers += clients.map(Model.call, models)
+            for model in models:
+                model.until_gone()
+    assert [answered.status for answered in answers] == [200] * ROUNDS * AT_ONCE, answers
+    assert [model.written() for model in models] == [[0, *[1, 0] * ROUNDS]] * AT_ONCE
 
 
 def test_scale_in_takes_the_idle_replica_while_a_stream_goes_on(whole: Whole, team: str) -> None:
