@@ -48,6 +48,10 @@ ADMIN_LIMITS: Final = ConnectionLimits(total=64, per_client=32)
 They have a number of their own, so that traffic does not make a replica look dead."""
 SAID_AFTER_S: Final = 5.0
 """Without a word of a model server that is ready; who gave the wrong port still looks."""
+HEARS_S: Final = 20.0
+"""The first process of a container does not hear SIGTERM before it has said how it takes it, which a model server does
+when it has imported what it is made of, and which none can have missed that has answered. Told too early it would keep
+its GPU for the whole grace period."""
 LAST_ANSWERS_S: Final = 1.0
 """For answers of the admin port that are on their way when everything else is over."""
 
@@ -93,6 +97,8 @@ class Sidecar:
         self._access_log = self._make_access_log() if settings.access_log != "off" else None
         self._incarnation = os.urandom(8).hex()
         self._started_at = wall()
+        self._hears_s = now() + HEARS_S
+        self._has_been_ready = asyncio.Event()
         self._at_once = asyncio.Event()
         self._is_leaving = False
 
@@ -142,6 +148,8 @@ class Sidecar:
     def _on_change(self, is_ready: bool) -> None:
         if not self.slots.is_closed:
             log.info("the model server is %s: %s", "ready" if is_ready else "not ready", self.probe.last)
+        if is_ready:
+            self._has_been_ready.set()
         self.slots.set_ready(is_ready, self.probe.last, now())
 
     def _say_if_not_ready(self) -> None:
@@ -230,8 +238,10 @@ class Sidecar:
         )  # fmt: skip
 
     def drain(self, now_s: float, *, waits: bool = False) -> None:
-        """Close the gate for good; with `waits` readiness goes first, and the gate after `drain-wait`."""
-        if not waits or not self.settings.drain_wait_s or self.slots.is_closed:
+        """Close the gate for good; with `waits` readiness goes first, and the gate after `drain-wait`, and not before
+        the model server hears that it is to end."""
+        is_heard = self._has_been_ready.is_set() or now_s >= self._hears_s
+        if not waits or self.slots.is_closed or (is_heard and not self.settings.drain_wait_s):
             self._close_gate(now_s)
         elif not self._is_leaving:
             self._readiness_off()
@@ -239,6 +249,11 @@ class Sidecar:
 
     async def _close_gate_later(self) -> None:
         await self._wait_for_senders()
+        try:
+            async with asyncio.timeout(max(0.0, self._hears_s - now())):
+                await self._has_been_ready.wait()
+        except TimeoutError:
+            pass
         self._close_gate(now())
 
     def _close_gate(self, now_s: float) -> None:

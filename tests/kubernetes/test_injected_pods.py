@@ -146,6 +146,28 @@ def test_an_idle_pod_leaves_within_seconds(node: Node, team: str) -> None:
     assert not _complaints(node, team)
 
 
+def test_a_pod_that_is_deleted_before_its_model_hears_signals_does_not_stay_for_the_grace_period(
+    node: Node, team: str
+) -> None:
+    """A shell is the first process of its container until the server begins, and it does not hear SIGTERM."""
+    command = ["sh", "-c", 'sleep 5; exec "$@"', "-", *STUB]
+    model = container("model", command, port=8000, securityContext=FITTING)
+    node.cluster.apply(deployment("llm", model, annotations=KEYS), namespace=team)
+    pods = f"/api/v1/namespaces/{team}/pods"
+    node.cluster.until(pods, lambda found: any(_runs(pod) for pod in found["items"]))
+    (pod,) = node.cluster.get(pods)["items"]
+    path = f"{pods}/{pod['metadata']['name']}"
+    began_s = now()
+    node.cluster.delete(path)
+    until(lambda: node.cluster.find(path) is None, within_s=60, what="the pod's end")
+    assert now() - began_s > 3, "it proves nothing"
+    assert not _complaints(node, team)
+
+
+def _runs(pod: Object) -> bool:
+    return any("running" in one["state"] for one in pod["status"].get("containerStatuses", ()))
+
+
 def test_a_drain_without_the_pods_token_is_refused(node: Node, team: str) -> None:
     model = Deployed(node, team)
     model.until_sidecar_leads()

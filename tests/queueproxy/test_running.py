@@ -10,8 +10,11 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from queueproxy.running import Sidecar
+from queueproxy.settings import read
 from tests.queueproxy.world import World, start_sidecar, start_stub, world
 from tests.zerogate.http.rig import echo, read_request, replica
+from zerogate.clock import now
 
 pytestmark = [pytest.mark.slow, pytest.mark.uvloop]
 
@@ -287,6 +290,32 @@ async def test_a_drain_that_waits_is_not_ready_at_once_and_serves_until_senders_
         assert (await it.get("/"))[0] == 200
         assert (await drain.rest()).endswith(b'{"drained":true,"in_flight":0}')
         assert (await it.get("/"))[0] == 503
+
+
+async def test_a_drain_before_a_stop_is_answered_once_the_model_server_has_answered_and_so_hears_of_it(
+    tmp_path: Path,
+) -> None:
+    ready = tmp_path / "ready"
+    async with world(stub_flags=("--ready-file", str(ready)), ready=False) as it:
+        drain = await it.connect(it.admin_port)
+        await drain.send(b"GET /drain?wait HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
+        answer = asyncio.ensure_future(drain.rest())  # noqa: TID251 - a reader of one test
+        assert not (await asyncio.wait([answer], timeout=0.5))[0], "it was told to end before it could hear that"
+        ready.touch()
+        assert (await answer).endswith(b'{"drained":true,"in_flight":0}')
+
+
+async def test_a_model_server_that_never_answers_is_told_to_end_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("queueproxy.running.HEARS_S", 0.3)
+    sidecar = Sidecar(read(["--upstream", "1", *LEAST_FREE], {}))
+    await sidecar.start()
+    began_s = time.perf_counter()
+    sidecar.drain(now(), waits=True)
+    async with asyncio.timeout(30):
+        while not sidecar.slots.is_closed:
+            await asyncio.sleep(0.01)
+    assert time.perf_counter() - began_s >= 0.2
+    await sidecar.stop()
 
 
 async def test_with_a_token_nobody_drains_without_it() -> None:
