@@ -174,7 +174,7 @@ class Sleeper(Turns):
         super().__init__()
         self.timers: list[tuple[float, Callable[[], None]]] = []
 
-    def call_later(self, delay_s: float, act: Callable[[], None]) -> "Sleeper":  # type: ignore[override]
+    def call_later(self, delay_s: float, act: Callable[[], None]) -> "Sleeper":
         self.timers.append((self.now_s + delay_s, act))
         return self
 
