@@ -21,7 +21,9 @@ from zerogate.http.exchange import Exchange
 from zerogate.http.h1 import leaving, pausing, pipelining
 from zerogate.http.h1 import server as h1
 from zerogate.http.h1.connection_states import CLOSING, NEXT, STATES
+from zerogate.http.h1.memo import HeadMemo
 from zerogate.http.h1.server import ServerConnection
+from zerogate.http.heads import RequestHead
 from zerogate.http.phases import ANSWERING, ENDED, HELD, SENT
 from zerogate.http.server import Server
 from zerogate.http.sides import DEFAULT_TERMS
@@ -120,6 +122,9 @@ class ServerMachine(RuleBasedStateMachine):
         self.patches = pytest.MonkeyPatch()
         for module in (shared, h1, pausing, pipelining, leaving):
             self.patches.setattr(module, "now", lambda: self.now_s)
+        memo: HeadMemo[RequestHead] = HeadMemo()
+        self.patches.setattr(h1, "_HEADS", memo)  # what one run has learned would change the next
+        self.patches.setattr(h1, "_KNOWN", memo.known)
         self.soon: list[Any] = []
         loop = SimpleNamespace(call_soon=lambda call, *with_: self.soon.append(lambda: call(*with_)))
         self.patches.setattr(pipelining, "asyncio", SimpleNamespace(get_running_loop=lambda: loop))
