@@ -42,6 +42,15 @@ async def test_c12_who_was_held_for_the_hold_timeout_is_told_when_to_come_back(t
         assert (status["held"], status["in_flight"]) == (0, 0)
 
 
+async def test_a_start_whose_command_is_not_told_its_port_is_noted_while_it_lasts(tmp_path: Path) -> None:
+    untold: Service = {"command": ["sleep", "60"], "policy": {"min-replicas": 1}}
+    services = {"untold": untold, "told": stub("--never-ready", min_replicas=1)}
+    async with zerogate(services, tmp_path) as box:
+        for service, notices in (("untold", 1), ("told", 0)):
+            status = await box.until(service, lambda status: bool(status["replicas"]))
+            assert [note.endswith("another one at each start.") for note in status["notices"]] == [True] * notices
+
+
 async def test_c12_the_time_that_a_body_takes_to_name_its_model_is_no_hold(tmp_path: Path) -> None:
     service = stub("--never-ready", hold_timeout="1s", definition={"models": "big"})
     body = b'{"model": "big"}'
