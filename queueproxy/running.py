@@ -98,6 +98,7 @@ class Sidecar:
         self._incarnation = os.urandom(8).hex()
         self._started_at = wall()
         self._hears_s = now() + HEARS_S
+        """When the model server is taken to hear signals, ready or not."""
         self._has_been_ready = asyncio.Event()
         self._at_once = asyncio.Event()
         self._is_leaving = False
