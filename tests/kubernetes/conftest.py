@@ -46,9 +46,11 @@ NEEDS: dict[str, Sequence[str]] = {
     "fake_nodes": [*WITH_CONTROLLERS, fake.PROGRAM],
     "node": nodes.PROGRAMS,
     "helm": ["helm"],
-    **({"cert_manager": CERT_MANAGER} if IS_LONG else {}),
+    "cert_manager": CERT_MANAGER,
 }
 """The programs behind each fixture."""
+collect_ignore = [] if IS_LONG else ["test_cert_manager.py"]
+"""Its programs take a quarter of an hour to build, and a renewal a minute: not before each merge."""
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -139,9 +141,7 @@ def helm() -> None:
 
 @pytest.fixture(scope="session")
 def cert_manager() -> dict[str, Path]:
-    """Its programs by name. They take minutes to build, and a renewal takes one: not before each merge."""
-    if not IS_LONG:
-        pytest.skip("the real cert-manager runs in `make soak-kubernetes`")
+    """Its programs by name."""
     _require("cert_manager")
     return binaries.ensure(CERT_MANAGER)
 
