@@ -173,6 +173,12 @@ class Exchange(KeptBody):
         self.bytes_out += len(data)
         self.downstream.send_data(data)
 
+    def on_response_chunks(self, chunks: bytes, size: int, now_s: float) -> None:
+        """Whole chunks of the answer, for a client that takes them; `size`: bytes of the body in them."""
+        self.last_byte_s = now_s
+        self.bytes_out += size
+        self.downstream.send_chunks(chunks)
+
     def on_response_end(self, trailers: list[Field], now_s: float) -> None:
         """The answer is complete; the connection was already given back or closed by its own side."""
         self.connection = None

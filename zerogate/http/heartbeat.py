@@ -121,6 +121,13 @@ class HeldStream:
         self.send_data(body)
         self.send_end([])
 
+    @property
+    def takes_chunks(self) -> bool:
+        return self._error is None and self._client.takes_chunks
+
+    def send_chunks(self, chunks: bytes) -> None:
+        self._client.send_chunks(chunks)
+
     def flush(self) -> None:
         self._client.flush()
 

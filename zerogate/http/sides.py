@@ -115,6 +115,13 @@ class Downstream(Protocol[ExchangeT]):
     def send_informational(self, status: int, reason: bytes, lines: bytes) -> None: ...
     def send_head(self, head: ResponseHead, *, extra: bytes, has_body: bool) -> None: ...
     def send_data(self, data: bytes) -> None: ...
+    @property
+    def takes_chunks(self) -> bool:
+        """Whether the answer whose head was sent goes out in chunks of HTTP/1.1."""
+
+    def send_chunks(self, chunks: bytes) -> None:
+        """Write some, framed as they are; for one that takes them, and after `flush`."""
+
     def send_end(self, trailers: list[Field]) -> None: ...
     def send_whole(self, head: ResponseHead, body: bytes, extra: bytes) -> None:
         """`send_head`, `send_data` and `send_end` for an answer with a length whose body is all there."""

@@ -63,6 +63,11 @@ class Sides:
     def send_data(self, data: bytes) -> None:
         self.said.append(f"client: data {data.decode()}")
 
+    takes_chunks = False
+
+    def send_chunks(self, chunks: bytes) -> None:
+        self.said.append(f"client: chunks {chunks.decode()!r}")
+
     def send_end(self, trailers: list[Field]) -> None:
         self.said.append("client: end")
 

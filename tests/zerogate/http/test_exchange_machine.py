@@ -43,6 +43,11 @@ class Client:
     def send_data(self, data: bytes) -> None:
         assert self.state == "body"
 
+    takes_chunks = True
+
+    def send_chunks(self, chunks: bytes) -> None:
+        assert self.state == "body"
+
     def send_end(self, trailers: list[Field]) -> None:
         assert self.state == "body"
         self.state = "done"

@@ -36,7 +36,7 @@ class Listener(Protocol):
 class AnswerReader:
     """See the module's text."""
 
-    __slots__ = ("_fields", "_learned", "_listener", "_parser", "_reason", "head_bytes", "on_body")
+    __slots__ = ("_fields", "_learned", "_listener", "_parser", "_reason", "head_bytes", "is_between", "on_body")
 
     def __init__(self, listener: Listener) -> None:
         self._listener = listener
@@ -50,6 +50,8 @@ class AnswerReader:
         self.head_bytes = 0
         """Bytes read since the last that belonged to a body: of a head, of trailers, of a chunk's extensions. With a
         piece of a body the listener sets it back."""
+        self.is_between = False
+        """A chunk has ended, and nothing of the next one's line was read to its end."""
 
     def feed(self, data: bytes, rest: bytes = b"") -> bytes | None:
         """Read `data`, then `rest`; raises BadMessageError. Returns what lies behind a 101, and None without one."""
@@ -115,6 +117,12 @@ class AnswerReader:
         if head.status >= 200:
             self.head_bytes = 0
         self._listener.on_head(head, fields)
+
+    def on_chunk_header(self) -> None:
+        self.is_between = False
+
+    def on_chunk_complete(self) -> None:
+        self.is_between = True
 
     def _keep(self, head: ResponseHead) -> None:
         """The first head of this read is parsed; one behind an informational answer is another one."""

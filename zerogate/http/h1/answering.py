@@ -64,6 +64,13 @@ class Answering:
         else:
             self._out.append(data)
 
+    @property
+    def takes_chunks(self) -> bool:
+        return self._ending == CHUNKED
+
+    def send_chunks(self, chunks: bytes) -> None:
+        self._transport.write(chunks)
+
     def send_end(self, trailers: list[Field]) -> None:
         if self._ending == CHUNKED:
             self._out.append(trailer_bytes(trailers))

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 from zerogate.http.exchange import Exchange
 from zerogate.http.h1.answer_reader import HEADS, AnswerReader
 from zerogate.http.h1.asking import Asking, Keeper
+from zerogate.http.h1.chunks import whole_chunks
 from zerogate.http.h1.memo import END_BYTES, HEAD_END, KEPT_BYTES
 from zerogate.http.h1.turn_states import (
     ASKED,
@@ -54,7 +55,7 @@ _IN_ANSWER: Final = frozenset({HEAD, BODY, UNTIL_CLOSE})
 class Turns(Asking):
     """See the module's text."""
 
-    __slots__ = ("_body_left", "_is_last", "_now_s", "_reader", "_switch")
+    __slots__ = ("_body_left", "_is_last", "_is_relaying", "_now_s", "_reader", "_switch")
 
     def __init__(self, pool: Keeper) -> None:
         super().__init__(pool)
@@ -63,6 +64,8 @@ class Turns(Asking):
         """Of a body that is counted."""
         self._is_last = False
         """The answer to this HEAD is the last one of its connection."""
+        self._is_relaying = False
+        """The next byte is a chunk's first, and the client takes chunks as they are."""
         self._switch: ResponseHead | None = None
         """The 101 that opens a WebSocket."""
         self._now_s = 0.0
@@ -104,6 +107,12 @@ class Turns(Asking):
         elif state == COUNTED:
             self._take_counted(exchange, data)
             return
+        elif self._is_relaying:
+            size = whole_chunks(data)
+            if size:
+                exchange.on_response_chunks(data, size, now_s)
+                return
+            self._is_relaying = False
         self._read(exchange, data)
 
     def _begin_counted(self, exchange: Exchange, head: ResponseHead, data: bytes) -> None:
@@ -147,6 +156,9 @@ class Turns(Asking):
                 self._fail(f"the {what} of the answer is larger than {MAX_HEAD_BYTES} bytes")
             else:
                 exchange.downstream.flush()
+                if reader.is_between and state == BODY:
+                    # an end of line that belongs to the next chunk would have been told as its head
+                    self._is_relaying = data.endswith(b"\r\n") and exchange.downstream.takes_chunks
         elif state == HEADED:
             reader.renew()
             self._finish([], keep_alive=not self._is_last)

@@ -39,6 +39,9 @@ class TurnedAway:
     def on_response_data(self, data: bytes, now_s: float) -> None:
         """The refusal's words are for nobody."""
 
+    def on_response_chunks(self, chunks: bytes, size: int, now_s: float) -> None:
+        """Nor when they come in chunks."""
+
     def on_response_end(self, trailers: list[Field], now_s: float) -> None:
         self._exchange.on_turned_away(now_s)
 

@@ -153,6 +153,12 @@ class ServerStream(Stream):
             if self._messages is not None:
                 self._messages.feed(data)
 
+    takes_chunks = False
+    """They are HTTP/1.1's."""
+
+    def send_chunks(self, chunks: bytes) -> None:
+        """Never: see `takes_chunks`."""
+
     def send_end(self, trailers: list[Field]) -> None:
         if not self.has_sent_end:
             fields = [(name.lower(), value.strip(), False) for name, value in trailers if may_trail(name)]

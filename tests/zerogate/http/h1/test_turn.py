@@ -42,6 +42,7 @@ ANSWERS = {
     "empty": b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
     "chunked": CHUNKED + b"2\r\nok\r\n0\r\nX-T: 1\r\n\r\n",
     "without an end": CHUNKED + b"2\r\nok\r\n",
+    "another chunk": b"2\r\nok\r\n",
     "until the close": b"HTTP/1.1 200 OK\r\n\r\nok",
     "the last one": b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok",
     "no content": b"HTTP/1.1 204 No Content\r\n\r\n",
