@@ -8,7 +8,7 @@ its lock. `PassGate` leads to another gateway, which has slots of the replica. W
 from collections.abc import Callable
 from typing import Protocol
 
-from zerogate.gate import Gate
+from zerogate.gate import MOST_INSIDE, Gate
 from zerogate.meter import Meter
 
 
@@ -83,7 +83,7 @@ class SharedGate(Gate):
 
     def _take(self) -> bool:
         if not self.limit:
-            return True
+            return self.in_flight < MOST_INSIDE
         if self.in_flight >= self.limit:
             return False
         if self._has_spare:
@@ -115,9 +115,9 @@ class PassGate(Gate):
         return self._meter
 
     def configure(self, *, limit: int, release_limit: int) -> None:
-        """No bound applies here."""
+        """No bound of the service applies here."""
         self.limit, self.release_limit = 0, 1
 
     @property
     def may_release(self) -> bool:
-        return self.is_open
+        return self.is_open and self.in_flight < MOST_INSIDE

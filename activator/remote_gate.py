@@ -8,7 +8,7 @@ again.
 from collections.abc import Callable
 
 from zerogate.control import Terms
-from zerogate.gate import Gate
+from zerogate.gate import MOST_INSIDE, Gate
 
 
 def _unheard() -> None:
@@ -56,8 +56,8 @@ class RemoteGate(Gate):
         self.is_contended = False
 
     def try_enter(self) -> bool:
-        # a limit of 0 is none, an allowance of 0 is nothing
-        if not self.is_open or (self.limit and self.in_flight >= self.release_limit):
+        # an allowance of 0 is nothing; without a limit there is none
+        if not self.is_open or self.in_flight >= (self.release_limit if self.limit else MOST_INSIDE):
             return False
         self.in_flight += 1
         if self.is_contended:

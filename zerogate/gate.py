@@ -2,13 +2,20 @@
 
 Slots belong to the replica, so there is one gate per replica and it is the only one that counts who is inside.
 Two ways in, because a crowd that was held must not fall onto a fresh replica at once: `try_enter` for a warm
-request, bounded by the replica's hard limit (0: none), and `try_release` for a held one, bounded by the hard limit
-or else by the target concurrency. WebSockets stay for hours: the hard limit counts them, the pacing of a crowd does
-not, or a few of them would keep everybody else waiting. Whoever got in leaves exactly once, however the request ended.
+request, bounded by the replica's hard limit (0: none but `MOST_INSIDE`), and `try_release` for a held one, bounded by
+the hard limit or else by the target concurrency. WebSockets stay for hours: the hard limit counts them, the pacing of a
+crowd does not, or a few of them would keep everybody else waiting. Whoever got in leaves exactly once, however the
+request ended.
 """
+
+from typing import Final
 
 from zerogate.errors import ZerogateError
 from zerogate.meter import Meter
+
+MOST_INSIDE: Final = 16_384
+"""Inside one replica at once, where there is no limit: over HTTP/1.1 each has a connection of its own, for which Linux
+has 28,232 ports to one address, and this process a descriptor. Whoever comes beyond that waits."""
 
 
 class GateError(ZerogateError):
@@ -35,7 +42,7 @@ class Gate:
 
     def try_enter(self) -> bool:
         """Take a slot for a warm request; False where the gate is closed or full."""
-        if not self.is_open or (self.limit and self.in_flight >= self.limit):
+        if not self.is_open or self.in_flight >= (self.limit or MOST_INSIDE):
             return False
         self.in_flight += 1
         return True
@@ -50,7 +57,7 @@ class Gate:
     @property
     def may_release(self) -> bool:
         """Whether a held request may enter now."""
-        if not self.is_open or (self.limit and self.in_flight >= self.limit):
+        if not self.is_open or self.in_flight >= (self.limit or MOST_INSIDE):
             return False
         return self.in_flight - self.lasting < self.release_limit
 

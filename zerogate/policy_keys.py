@@ -98,7 +98,7 @@ _ROWS: Final = (
     ),
     Key(
         name="concurrency-limit", field="concurrency_limit", kind=Whole(0, 100_000),
-        doc="Most requests that a replica takes at once; the others wait. 0 is no limit.",
+        doc="Most requests that a replica takes at once; the others wait. 0: as many as come, up to 16,384.",
         reason="Engines that batch have a queue of their own.",
     ),
     Key(

@@ -2,10 +2,12 @@
 
 from collections.abc import Callable
 
+import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from activator.bare_gates import PassGate, SharedGate
+from zerogate.gate import MOST_INSIDE
 from zerogate.meter import Meter
 
 
@@ -75,6 +77,14 @@ def test_the_policys_limit_is_not_this_gateways_share() -> None:
 def test_without_a_limit_only_what_was_held_is_paced() -> None:
     gate = shared(Table(), Turn(), slots=None, release=1)
     assert [gate.try_release(), gate.try_release(), gate.try_enter()] == [True, False, True]
+
+
+@pytest.mark.parametrize("how", ["shared", "passed on"])
+def test_without_a_limit_there_is_one_all_the_same(how: str) -> None:
+    gate = shared(Table(), Turn(), slots=None) if how == "shared" else PassGate(Meter())
+    gate.reopen()
+    assert sum(gate.try_enter() for _ in range(MOST_INSIDE + 1)) == MOST_INSIDE
+    assert not gate.try_release()
 
 
 def test_those_that_last_are_not_what_a_held_one_waits_for() -> None:

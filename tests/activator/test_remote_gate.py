@@ -2,6 +2,7 @@
 
 from activator.remote_gate import RemoteGate
 from zerogate.control import Terms
+from zerogate.gate import MOST_INSIDE
 
 
 def gate(*, limit: int = 4, allowance: int = 2) -> RemoteGate:
@@ -30,6 +31,11 @@ def test_an_allowance_of_nothing_is_not_taken_for_no_limit() -> None:
 def test_without_a_limit_the_allowance_bounds_only_what_was_held() -> None:
     one = gate(limit=0, allowance=1)
     assert [one.try_release(), one.try_release(), one.try_enter()] == [True, False, True]
+
+
+def test_without_a_limit_there_is_one_all_the_same() -> None:
+    one = gate(limit=0)
+    assert sum(one.try_enter() for _ in range(MOST_INSIDE + 1)) == MOST_INSIDE
 
 
 def test_open_websockets_are_part_of_an_allowance_as_the_sidecar_counts_them() -> None:

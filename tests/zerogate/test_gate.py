@@ -2,7 +2,7 @@
 
 import pytest
 
-from zerogate.gate import Gate, GateError
+from zerogate.gate import MOST_INSIDE, Gate, GateError
 
 
 def entered(gate: Gate, *, held: bool, tries: int) -> int:
@@ -23,6 +23,14 @@ def test_the_limit_caps_all_and_the_release_limit_those_that_were_held(
 ) -> None:
     assert entered(Gate(limit=limit, release_limit=release_limit), held=False, tries=100) == warm
     assert entered(Gate(limit=limit, release_limit=release_limit), held=True, tries=100) == held
+
+
+def test_without_a_limit_no_more_enter_than_there_are_ways_to_one_address() -> None:
+    gate = Gate(limit=0, release_limit=MOST_INSIDE + 1)
+    assert entered(gate, held=False, tries=MOST_INSIDE + 1) == MOST_INSIDE
+    assert not gate.try_release()
+    gate.leave()
+    assert gate.try_enter()
 
 
 def test_a_place_is_free_again_after_somebody_left() -> None:
