@@ -1,4 +1,5 @@
-"""`make bench`: all figures, one after the other, as tables; of a whole run the same as JSON in `bench/results/`.
+"""`make bench`: all figures, one after the other, as tables; of a whole run also as JSON in `bench/results/`, and those
+of users in the README.
 
     python -m bench                 everything
     python -m bench wake idle       only these
@@ -15,7 +16,8 @@ import sys
 import time
 from pathlib import Path
 
-from bench.table import Figure, show, write
+from bench.page import filled
+from bench.table import Figure, machine, show, write
 
 PARTS = (
     "wake",
@@ -32,6 +34,7 @@ PARTS = (
     "warm",
 )
 RESULTS = Path(__file__).parent / "results"
+README = Path(__file__).parents[1] / "README.md"
 
 
 def main(arguments: list[str]) -> int:
@@ -44,16 +47,16 @@ def main(arguments: list[str]) -> int:
     if unknown:
         print(f"There is no benchmark {', '.join(unknown)}. There are: {', '.join(PARTS)}.", file=sys.stderr)
         return 2
-    figures: list[Figure] = []
+    found: dict[str, list[Figure]] = {}
     for number, part in enumerate(parts, 1):
         print(f"[{number}/{len(parts)}] {part} …", flush=True)
         began_s = time.monotonic()
-        found = importlib.import_module(f"bench.{part}").run()
-        show(f"{part} ({time.monotonic() - began_s:.0f} s)", found)
-        figures += found
+        found[part] = importlib.import_module(f"bench.{part}").run()
+        show(f"{part} ({time.monotonic() - began_s:.0f} s)", found[part])
     if not arguments:
         RESULTS.mkdir(exist_ok=True)
-        write(RESULTS / "latest.json", figures)
+        write(RESULTS / "latest.json", [figure for part in parts for figure in found[part]])
+        README.write_text(filled(README.read_text(), found, machine()))
     return 0
 
 
