@@ -344,7 +344,7 @@ async def test_whoever_is_told_of_those_that_wait_is_told_still(place: Place) ->
     gateway.show(place.pod(slots=1))
     stream = await place.send(gateway, STREAM)
     await place.send(gateway, SHORT, is_in=False)
-    await asyncio.wait_for(told.wait(), 30)
+    assert await asyncio.wait_for(told.wait(), 30)
     stream.abort()
 
 

@@ -160,19 +160,22 @@ def test_reports_that_came_together_after_a_stall_count_for_the_time_in_which_th
         begin_s += quiet_s
         ends_s[begin_s] = begin_s + length_s
         begin_s += float(int(length_s) + 1)
-    counts_as_it_was(made, ends_s)
+    assert counted(made, ends_s) == STEADY
 
 
-def counts_as_it_was(made: Sources, ends_s: Mapping[float, float]) -> None:
-    """`ends_s`: until when nothing arrives, by the report with which that begins."""
+STEADY = pytest.approx((1.0, 4.0), rel=0.001)
+
+
+def counted(made: Sources, ends_s: Mapping[float, float]) -> tuple[float | None, float | None]:
+    """(mean running, arrivals a second) of the steady service. `ends_s`: until when nothing arrives, by the report with
+    which that begins."""
     arrives_s = 0.0
     for written_s, stat in reports_of_a_steady_service(60):
         arrives_s = max(arrives_s, written_s, ends_s.get(written_s, 0.0))  # one stream: none overtakes another
         Proxy(made).beat(arrives_s)
         assert made.report(stat, START_S + arrives_s)
     traffic = at(made, 60.0)
-    assert traffic.mean_running_stable == pytest.approx(1.0, rel=0.001)
-    assert traffic.arrival_rate_stable == pytest.approx(4.0, rel=0.001)
+    return traffic.mean_running_stable, traffic.arrival_rate_stable
 
 
 @given(st.lists(st.tuples(st.integers(2, 45), st.floats(1.2, 8.0)), max_size=6))
@@ -182,7 +185,7 @@ def test_a_stall_that_begins_before_all_of_the_one_before_was_told_loses_nothing
 ) -> None:
     made = sources()
     Proxy(made).beat(0.0)
-    counts_as_it_was(made, {float(begin_s): begin_s + length_s for begin_s, length_s in stalls})
+    assert counted(made, {float(begin_s): begin_s + length_s for begin_s, length_s in stalls}) == STEADY
 
 
 def test_right_after_a_stall_the_short_mean_is_what_ran() -> None:
