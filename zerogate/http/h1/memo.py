@@ -20,6 +20,7 @@ SEEN_HEADS: Final = 2048
 """Heads that are remembered by their hash alone to have come once."""
 HEAD_END: Final = b"\r\n\r\n"
 END_BYTES: Final = len(HEAD_END)
+LINE_FEED: Final = HEAD_END[-1]
 
 Head = TypeVar("Head")
 

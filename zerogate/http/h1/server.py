@@ -24,7 +24,7 @@ from zerogate.http.h1.connection_states import (
     TUNNEL,
 )
 from zerogate.http.h1.leaving import HEAD_GRACE_S
-from zerogate.http.h1.memo import END_BYTES, HEAD_END, KEPT_BYTES, HeadMemo, is_one_head
+from zerogate.http.h1.memo import END_BYTES, HEAD_END, KEPT_BYTES, LINE_FEED, HeadMemo, is_one_head
 from zerogate.http.h1.pipelining import Pipelining
 from zerogate.http.h1.reader import NO_FIELDS, RequestReader
 from zerogate.http.h1.tunnel_ends import ClientEnd
@@ -104,6 +104,12 @@ class ServerConnection(Pipelining, asyncio.Protocol):
             if not data or self.state >= CLOSING:
                 return
         if self._current is None and self._reader.is_between and not self._is_blocked:
+            if data[-1] == LINE_FEED and len(data) <= KEPT_BYTES:
+                head = _KNOWN.get(data)
+                if head is not None and not head.has_body:  # the usual GET: one read, one head, no search for its end
+                    self._current = exchange = Exchange(self, head, now_s)
+                    self._server.place(exchange, now_s)
+                    return
             end = data.find(HEAD_END) + END_BYTES
             if END_BYTES <= end <= KEPT_BYTES:
                 raw = data[:end]
