@@ -105,7 +105,7 @@ class Pool:
         while at:
             at -= 1
             connection = self._idle[at]
-            if not connection.is_usable or connection.idle_since_s < oldest_s:
+            if connection.is_closing() or connection.idle_since_s < oldest_s:
                 del self._idle[at]
                 connection.close()
             elif is_idempotent or self._is_proven(connection, now_s):

@@ -29,7 +29,7 @@ class Connection:
 
     def __init__(self) -> None:
         self.idle_since_s = 0.0
-        self.is_usable = True
+        self.is_closed = False
         self.carries: Exchange | None = None
 
     def send_head(self, exchange: Exchange) -> None:
@@ -38,7 +38,10 @@ class Connection:
 
     def abort(self) -> None:
         self.carries = None
-        self.is_usable = False
+        self.is_closed = True
+
+    def is_closing(self) -> bool:
+        return self.is_closed
 
     def close(self) -> None:
         self.abort()
@@ -155,9 +158,9 @@ async def test_what_comes_for_nobody_is_kept_up_to_the_bound(world: World, monke
     for exchange in gone:
         exchange.on_downstream_gone(0.0)
     late = [await world.connected(number) for number in range(len(gone))]
-    assert sum(connection.is_usable for connection in late) == MAX_IDLE
+    assert sum(not connection.is_closed for connection in late) == MAX_IDLE
     world.pool.close()
-    assert not any(connection.is_usable for connection in late)
+    assert all(connection.is_closed for connection in late)
 
 
 async def test_who_waits_is_told_when_the_pool_is_closed(world: World) -> None:
@@ -165,7 +168,7 @@ async def test_who_waits_is_told_when_the_pool_is_closed(world: World) -> None:
     world.pool.close()
     assert world.told(one) == ["owner: unsent (the replica is not used any more)"]
     late = await world.connected(0)
-    assert not late.is_usable
+    assert late.is_closed
 
 
 STEPS = st.lists(

@@ -21,11 +21,14 @@ class Connection:
 
     def __init__(self, *, streamed: bool = False) -> None:
         self.idle_since_s = 0.0
-        self.is_usable = True
+        self.is_closed = False
         self.was_streamed = streamed
 
+    def is_closing(self) -> bool:
+        return self.is_closed
+
     def close(self) -> None:
-        self.is_usable = False
+        self.is_closed = True
 
 
 class World:
@@ -62,7 +65,7 @@ async def test_a_connection_that_was_idle_for_too_long_is_closed_instead(method:
     world = World()
     connection = world.idle(100.0)
     assert world.take(method, 100.0 + longest_s + 0.1) is None
-    assert not connection.is_usable
+    assert connection.is_closed
 
 
 async def test_a_post_does_not_follow_a_streamed_answer_before_its_connection_has_outlived_it() -> None:

@@ -11,6 +11,7 @@ Invariants: a closed connection counts for nothing; a request ends once, and onl
 the end of its last answer, takes the next.
 """
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from zerogate.http.exchange import Exchange
@@ -44,7 +45,7 @@ class Asking:
 
     __slots__ = (
         "_exchange", "_has_asked", "_is_chunked", "_is_tight", "_memory", "_pool", "_transport", "_waiting_bytes",
-        "idle_since_s", "is_full", "state", "was_streamed",
+        "idle_since_s", "is_closing", "is_full", "state", "was_streamed",
     )  # fmt: skip
 
     may_refuse = False
@@ -54,6 +55,8 @@ class Asking:
         self.state = IDLE
         self._pool = pool
         self._transport: Any = None
+        self.is_closing: Callable[[], bool]
+        """The transport's own, set with it: whether it is about to end, for the pool in which this one lies idle."""
         self._exchange: Exchange | TurnedAway | None = None
         self._is_chunked = False
         """The request's body is."""
@@ -146,11 +149,6 @@ class Asking:
     def abort(self) -> None:
         self._exchange = None
         self.close()
-
-    @property
-    def is_usable(self) -> bool:
-        """Whether a request may be sent on it now."""
-        return self.state != CLOSED and not self._transport.is_closing()
 
     def close(self) -> None:
         """End it at once; what it carries hears nothing."""

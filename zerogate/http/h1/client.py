@@ -24,6 +24,7 @@ class ClientConnection(Turns, asyncio.Protocol):
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
+        self.is_closing = transport.is_closing
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.on_lost(exc, now())
