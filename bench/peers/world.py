@@ -18,12 +18,12 @@ from bench.peers.processes import Cores, StartError
 
 
 class Extent(msgspec.Struct, frozen=True):
-    """How much of everything. A request costs some 10 µs: two seconds are a mean over 100,000 of them."""
+    """How much of everything. A request costs some 10 µs: a turn is a mean over 70,000 of them."""
 
-    turns: int = 2
+    turns: int = 4
     latency_turns: int = 5
     """A percentile of a second or two is bent by one pause of the machine; the median of five is not."""
-    seconds: float = 2.0
+    seconds: float = 1.5
     quiet_s: float = 10.0
     streams: int = 1000
     websockets: int = 1000
