@@ -107,6 +107,21 @@ def resets_of_closed_streams(talk: Talk, number: int) -> None:
     talk.send(f.reset_frame(1, f.CANCEL))
 
 
+def data_behind_a_reset(talk: Talk, number: int) -> None:
+    """What is on its way when its stream is reset is let pass, and does not go on for ever."""
+    if not number:
+        talk.headers(1, POST, end=False)
+        talk.send(f.window_frame(1, 0))
+    talk.data(1, b"")
+
+
+def heads_behind_a_reset(talk: Talk, number: int) -> None:
+    if not number:
+        talk.headers(1, POST, end=False)
+        talk.send(f.window_frame(1, 0))
+    talk.headers(1, [(b"x", b"y")])
+
+
 def goaways(talk: Talk, number: int) -> None:
     talk.send(f.goaway_frame(0, f.NO_ERROR))
 
@@ -114,7 +129,8 @@ def goaways(talk: Talk, number: int) -> None:
 FLOODS: list[Attack] = [
     rapid_reset, made_you_reset_by_a_window, made_you_reset_by_data,
     made_you_reset_by_overflow, made_you_reset_by_priority, empty_heads, settings, pings, priorities, unknown_frames,
-    empty_data, padding_alone, windows, dribble, resets_of_closed_streams, goaways,
+    empty_data, padding_alone, windows, dribble, resets_of_closed_streams, data_behind_a_reset, heads_behind_a_reset,
+    goaways,
 ]  # fmt: skip
 
 

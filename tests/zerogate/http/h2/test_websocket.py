@@ -137,11 +137,12 @@ async def test_frames_that_came_too_early_wait_for_the_replica() -> None:
         pytest.param(VERSION, "connect-udp", "501", id="another-protocol"),
     ],
 )
-async def test_a_wrong_offer_is_answered(more: Headers, protocol: str, status: str) -> None:
-    async with sockets() as (_, peer):
+async def test_a_wrong_offer_is_answered_and_reaches_no_replica(more: Headers, protocol: str, status: str) -> None:
+    async with sockets() as (one, peer):
         stream = await connect(peer, more=more, protocol=protocol)
         await peer.until(h2.events.ResponseReceived, stream)
         assert peer.head_of(stream)[":status"] == status
+        assert (one.server.bad_requests, one.hold.meter.arrivals) == (1, 0)
 
 
 async def test_a_replica_that_refuses_is_passed_on() -> None:
