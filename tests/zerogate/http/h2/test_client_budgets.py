@@ -1,7 +1,10 @@
-"""What a client of HTTP/2 bears from a server: resets and late frames of streams that it opened are no attack."""
+"""What a client of HTTP/2 bears from a server: resets and late frames of streams that it opened are no attack.
+
+What it does not bear: interim answers without end."""
 
 from tests.zerogate.http.h2.dialogue import Talk
 from zerogate.http.h2 import frames as f
+from zerogate.http.h2.limits import NOISE, WORTH
 
 GET = [(b":method", b"GET", False), (b":scheme", b"http", False), (b":path", b"/", False), (b":authority", b"c", False)]
 MANY = 3000
@@ -34,3 +37,15 @@ def test_answers_that_are_on_their_way_to_many_cancelled_streams_are_let_pass() 
     for stream in streams:
         talk.data(stream.id, b"x" * 10)
     assert talk.connection.failure is None
+
+
+def test_interim_answers_without_end_are_a_flood_although_they_say_nothing() -> None:
+    talk = Talk(is_server=False)
+    stream = talk.connection.open(GET, end=True)
+    for number in range(2 * NOISE[0]):
+        talk.headers(stream.id, [(b":status", b"100")], end=False)
+        if talk.connection.failure is not None:
+            break
+    assert NOISE[0] // 2 < number <= NOISE[0] + 2 * WORTH
+    assert talk.connection.failure is not None
+    assert talk.connection.failure.code == f.ENHANCE_YOUR_CALM

@@ -12,6 +12,7 @@ from websockets.asyncio.server import ServerConnection, serve
 from tests.zerogate.http.frames import BINARY, TEXT, closing, frame
 from tests.zerogate.http.h2.test_server import Headers, Peer, asking
 from tests.zerogate.http.rig import Rig, answering, rig
+from zerogate.http.h2.frames import DEFAULT_WINDOW
 
 pytestmark = pytest.mark.uvloop
 
@@ -127,6 +128,23 @@ async def test_frames_that_came_too_early_wait_for_the_replica() -> None:
             await asyncio.sleep(0.001)
         one.add_replica(server.sockets[0].getsockname()[1])
         assert await until_body(peer, stream, 7) == frame(TEXT, b"early")
+
+
+async def test_frames_that_come_too_early_are_no_more_than_a_window() -> None:
+    async with rig() as one, asking(one) as peer:
+        await peer.until(h2.events.RemoteSettingsChanged)
+        stream = await connect(peer)
+        sent = 0
+        while room := min(peer.h2.local_flow_control_window(stream), peer.h2.max_outbound_frame_size):
+            peer.h2.send_data(stream, bytes(room))
+            sent += room
+            peer.h2.ping(b"it is in")  # what comes back says that all before it was read
+            await peer.flush()
+            while not any(isinstance(event, h2.events.PingAckReceived) for event in peer.events):
+                await peer.more()
+            peer.events.clear()
+            assert sent <= DEFAULT_WINDOW
+        assert sent == DEFAULT_WINDOW
 
 
 @pytest.mark.parametrize(
