@@ -319,6 +319,20 @@ async def test_drain_puts_1001_between_frames_in_the_midst_of_a_stream_of_big_me
     assert told == [1001]
 
 
+async def test_one_that_opens_while_its_server_drains_is_told_to_go_at_once() -> None:
+    async with rig() as one, serve(echo, "127.0.0.1", 0) as server:
+        wire = await one.connect()
+        await wire.send(OFFER)
+        await until(lambda: one.hold.meter.held == 1)
+        one.server.drain()
+        one.add_replica(server.sockets[0].getsockname()[1])
+        assert (await wire.until(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
+        await wire.send(closing(1001, mask=MASK))
+        assert await wire.rest() == closing(1001)
+        (exchange,) = await one.end_of(1)
+        assert (exchange.result, exchange.code) == ("served", "going_away")
+
+
 async def test_no_timer_of_requests_ends_a_silent_socket() -> None:
     policy = Policy(first_byte_timeout_s=0.2, idle_stream_timeout_s=0.2, total_timeout_s=0.2)
     async with sockets(policy=policy) as one, client(one) as ws:

@@ -119,6 +119,21 @@ async def test_a_drain_puts_1001_between_frames_and_the_connection_ends() -> Non
         assert exchange.code == "going_away"
 
 
+async def test_one_that_opens_while_its_server_drains_is_told_to_go_at_once() -> None:
+    async with rig() as one, serve(echo, "127.0.0.1", 0) as server, asking(one) as peer:
+        await peer.until(h2.events.RemoteSettingsChanged)
+        stream = await connect(peer)
+        while not one.wakes:
+            await asyncio.sleep(0.001)
+        one.server.drain()
+        one.add_replica(server.sockets[0].getsockname()[1])
+        await peer.until(h2.events.StreamEnded, stream)
+        assert peer.head_of(stream)[":status"] == "200"
+        assert peer.body_of(stream) == closing(1001)
+        (exchange,) = await one.end_of(1)
+        assert exchange.code == "going_away"
+
+
 async def test_frames_that_came_too_early_wait_for_the_replica() -> None:
     async with rig() as one, serve(echo, "127.0.0.1", 0) as server, asking(one) as peer:
         await peer.until(h2.events.RemoteSettingsChanged)
