@@ -145,6 +145,24 @@ async def test_frames_that_came_too_early_wait_for_the_replica() -> None:
         assert await until_body(peer, stream, 7) == frame(TEXT, b"early")
 
 
+@pytest.mark.parametrize("how", ["end", "reset"])
+async def test_a_client_that_leaves_before_it_is_open_frees_its_place_in_the_queue(how: str) -> None:
+    async with rig() as one, asking(one) as peer:
+        await peer.until(h2.events.RemoteSettingsChanged)
+        stream = await connect(peer)
+        while not one.hold.meter.held:
+            await asyncio.sleep(0.001)
+        if how == "end":
+            peer.h2.end_stream(stream)
+            await peer.flush()
+            await peer.until(h2.events.StreamReset, stream)
+        else:
+            peer.h2.reset_stream(stream)
+            await peer.flush()
+        (exchange,) = await one.end_of(1)
+        assert (exchange.result, one.hold.meter.held) == ("abandoned", 0)
+
+
 async def test_frames_that_come_too_early_are_no_more_than_a_window() -> None:
     async with rig() as one, asking(one) as peer:
         await peer.until(h2.events.RemoteSettingsChanged)
