@@ -74,8 +74,13 @@ def test_a_start_that_fails_before_the_first_comment_keeps_its_status() -> None:
 
 @pytest.mark.parametrize(
     "head",
-    [answer(400, "application/json"), answer(200, "application/json"), answer(200, content_encoding="gzip")],
-    ids=["an-error", "not-a-stream", "compressed"],
+    [
+        answer(400, "application/json"),
+        answer(503),
+        answer(200, "application/json"),
+        answer(200, content_encoding="gzip"),
+    ],
+    ids=["an-error", "an-error-as-a-stream", "not-a-stream", "compressed"],
 )
 def test_an_answer_that_is_not_the_stream_which_was_begun_arrives_as_an_error_event(head: ResponseHead) -> None:
     sides = Sides()

@@ -8,6 +8,7 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, Final
 
 import h2.config
@@ -29,7 +30,7 @@ pytestmark = [
 
 Fields = list[tuple[str, str]]
 Heard = tuple[Any, ...]
-OWN: Final = ("x-", "link", "content-length")
+OWN: Final = ("x-", "link", "content-length", "content-type", "cache-control")
 """Fields that a test looks at; the others are the hop's own."""
 ANY_LENGTH: Final = bytes(range(256)) * 1024
 
@@ -230,8 +231,10 @@ ENDS: Final = {"1.1": Http1, "2": Http2}
 
 
 @asynccontextmanager
-async def between(down: str, up: str, **policy: Any) -> AsyncIterator[tuple[Rig, End, asyncio.Future[End]]]:
-    """A rig, a client, and the replica's end once it is asked."""
+async def between(
+    down: str, up: str, *, at_zero: bool = False, **policy: Any
+) -> AsyncIterator[tuple[Rig, End, asyncio.Future[End]]]:
+    """A rig, a client, and the replica's end once it is asked. `at_zero`: `rig.scripted` starts the replica."""
     asked: asyncio.Future[End] = asyncio.get_running_loop().create_future()
     over = asyncio.Event()
 
@@ -245,7 +248,9 @@ async def between(down: str, up: str, **policy: Any) -> AsyncIterator[tuple[Rig,
 
     known = Policy(protocol="h2c" if up == "2" else "http1", **policy)
     async with rig(known) as one, replica(serve) as port:
-        one.add_replica(port)
+        one.scripted = partial(one.add_replica, port)
+        if not at_zero:
+            one.scripted()
         line = await one.connect()
         try:
             yield one, ENDS[down](line.reader, line.writer, is_client=True), asked
@@ -402,7 +407,7 @@ async def test_a_client_that_goes_away_is_a_loss_for_its_replica(down: str, up: 
 
 @pytest.mark.parametrize("timer", ["idle_timeout", "total_timeout"])
 async def test_a_timer_behind_the_head_cuts_the_answer_on_both_sides(down: str, up: str, timer: str) -> None:
-    after: dict[str, float] = {"idle_stream_timeout_s" if timer == "idle_timeout" else "total_timeout_s": 0.2}
+    after: dict[str, Any] = {"idle_stream_timeout_s" if timer == "idle_timeout" else "total_timeout_s": 0.2}
     async with between(down, up, **after) as (one, client, asked):
         await client.ask("GET", end=True)
         server = await asked
@@ -421,7 +426,8 @@ async def test_a_timer_behind_the_head_cuts_the_answer_on_both_sides(down: str, 
 
 @pytest.mark.parametrize("timer", ["first_byte_timeout", "total_timeout"])
 async def test_a_timer_before_the_head_is_told_as_504_and_the_replica_is_let_go(down: str, up: str, timer: str) -> None:
-    async with between(down, up, **{f"{timer}_s": 0.2}) as (one, client, asked):
+    after: dict[str, Any] = {f"{timer}_s": 0.2}
+    async with between(down, up, **after) as (one, client, asked):
         await client.ask("GET", end=True)
         server = await asked
         await server.heard()
@@ -430,6 +436,66 @@ async def test_a_timer_before_the_head_is_told_as_504_and_the_replica_is_let_go(
         assert await server.heard() == ("cut",)
         (exchange,) = await one.end_of(1)
         assert (exchange.result, exchange.code) == (Result.REFUSED, timer)
+
+
+EVENTS: Fields = [("accept", "text/event-stream")]
+COMMENT: Heard = ("data", b": held\n\n")
+
+
+async def _held(client: End) -> None:
+    """It asks for a stream of events, and hears signs of life."""
+    await client.ask("GET", EVENTS, end=True)
+    early = {"content-type": "text/event-stream", "cache-control": "no-cache", "x-accel-buffering": "no"}
+    assert await client.heard() == ("head", 200, early)
+    assert [await client.heard() for _ in range(3)] == [COMMENT] * 3
+
+
+async def _behind_comments(client: End) -> Heard:
+    while (heard := await client.heard()) == COMMENT:
+        continue
+    return heard
+
+
+async def test_a_held_client_hears_comments_until_its_model_runs_and_none_from_then_on(down: str, up: str) -> None:
+    async with between(down, up, at_zero=True, hold_heartbeat_s=0.05) as (one, client, asked):
+        await _held(client)
+        one.scripted()
+        server = await asked
+        assert (await server.heard())[:2] == ("head", "GET")
+        assert await server.heard() == ("end", {})
+        await server.say(200, [("content-type", "text/event-stream")])
+        await server.send(b"data: 1\n\n")
+        assert await _behind_comments(client) == ("data", b"data: 1\n\n")
+        await asyncio.sleep(0.3)  # several beats, of which none may come
+        await server.send(b"data: 2\n\n")
+        assert await client.heard() == ("data", b"data: 2\n\n")
+        await server.end()
+        assert await client.heard() == ("end", {})
+        assert (await one.end_of(1))[0].result is Result.SERVED
+
+
+async def test_a_refusal_behind_comments_is_an_event_of_a_whole_stream(down: str, up: str) -> None:
+    async with between(down, up, at_zero=True, hold_heartbeat_s=0.05, hold_timeout_s=0.5) as (one, client, _):
+        await _held(client)
+        kind, event = await _behind_comments(client)
+        assert (kind, event.startswith(b"event: error\ndata: {"), b"hold_timeout" in event) == ("data", True, True)
+        assert await client.heard() == ("end", {})
+        assert (await one.end_of(1))[0].code == "hold_timeout"
+
+
+async def test_a_loss_behind_comments_is_cut_as_any_other(down: str, up: str) -> None:
+    async with between(down, up, at_zero=True, hold_heartbeat_s=0.05) as (one, client, asked):
+        await _held(client)
+        one.scripted()
+        server = await asked
+        await server.heard()
+        await server.heard()
+        await server.say(200, [("content-type", "text/event-stream")])
+        await server.send(b"data: 1\n\n")
+        assert await _behind_comments(client) == ("data", b"data: 1\n\n")
+        await server.cut()
+        assert await client.heard() == ("cut",)
+        assert (await one.end_of(1))[0].code == "replica_lost"
 
 
 def _expect_reset(client: End) -> None:
