@@ -23,6 +23,7 @@ from autoscaler.decision import Decision
 from autoscaler.lead import Lead
 from zerogate.clock import now
 from zerogate.kube.access import Access
+from zerogate.kube.relists import Relist
 from zerogate.kube.watching import Watched
 
 _TICK_S: Final = 0.001
@@ -40,8 +41,8 @@ class Told(msgspec.Struct, kw_only=True, omit_defaults=True):
     turn_s: float = 0.0
     turn_cpu_s: float = 0.0
     """The longest turns, by the wall and in processor time."""
-    relists: dict[str, tuple[int, float]] = {}
-    """By kind: how often a new list was needed, and how long the last one took."""
+    relists: dict[str, tuple[int, Relist]] = {}
+    """By kind, where a new list was needed: how often, and how long the last one took."""
     writes: int = 0
     doubted: int = 0
     """Tokens that are believed, and that the API server has not judged yet."""
@@ -152,9 +153,9 @@ class Observed(running.RunningAutoscaler):
             file.write(msgspec.json.encode(told) + b"\n")
         self._turns.leave_out(began)
 
-    def _relists(self) -> dict[str, tuple[int, float]]:
+    def _relists(self) -> dict[str, tuple[int, Relist]]:
         watches: list[Watched[Any]] = [*self.feed.watches(), self.reporters.watched]
-        return {one.name: (one.relists, one.relist_s) for one in watches}
+        return {one.name: (one.relists, one.relist) for one in watches if one.relist is not None}
 
 
 def main() -> int:

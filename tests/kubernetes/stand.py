@@ -75,7 +75,7 @@ class Observed(Autoscaler):
         """Its pods and Deployments were listed anew."""
         kinds = ("pods", "deployments")
         return await self.until(
-            lambda told: all(told.relists[kind][0] for kind in kinds), what="listed anew", within_s=within_s
+            lambda told: all(kind in told.relists for kind in kinds), what="listed anew", within_s=within_s
         )
 
     def signal(self, number: int) -> None:

@@ -2,8 +2,10 @@
 
 The first state comes by watch-list where the server serves it (one stream, nothing kept in between on either side) and
 else page by page; after it a watch goes on from its version, is resumed from the last one seen when it ends, and only
-a version that the server has forgotten (410) or never knew makes it start from the beginning. Whatever is repeated
-is repeated with growing, jittered pauses. What is known stays known meanwhile: unknown is not gone.
+a version that the server has forgotten (410) or never knew makes it start from the beginning. That new list comes by
+pages, which cost the server half as much and are there sooner; by watch-list where a page's token is forgotten, too.
+Whatever is repeated is repeated with growing, jittered pauses. What is known stays known meanwhile: unknown is not
+gone.
 
 Driven by `watching.py`, which performs the steps and tells what came of them. `chance` is a random number in [0, 1).
 """
@@ -12,7 +14,7 @@ from enum import Enum, auto
 
 import msgspec
 
-from zerogate.kube.errors import Forbidden, Gone, Invalid, KubeError, NotFound, Silent, Unauthorized, VersionTooLarge
+from zerogate.kube.errors import Gone, Invalid, KubeError, Silent, VersionTooLarge
 
 
 class ListPage(msgspec.Struct, frozen=True):
@@ -45,11 +47,11 @@ class Failure(Enum):
     """The version or token is not known to the server."""
     NOT_SERVED = auto()
     """The server does not understand the request: no watch-list."""
-    REFUSED = auto()
-    """Not permitted, or the kind does not exist: nothing changes that soon."""
     SILENT = auto()
     """A watch was accepted and nothing was read of it for long."""
     TROUBLE = auto()
+    """Anything else. A refusal, too: a server that has just started refuses for half a second what it permits then,
+    because it has not read its roles yet (seen on 1.34.4)."""
 
 
 def failure_of(error: KubeError) -> Failure:
@@ -59,8 +61,6 @@ def failure_of(error: KubeError) -> Failure:
             return Failure.GONE
         case Invalid():
             return Failure.NOT_SERVED
-        case Forbidden() | Unauthorized() | NotFound():
-            return Failure.REFUSED
         case Silent():
             return Failure.SILENT
         case _:
@@ -82,8 +82,7 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True):
     resume_spread_s: float = 0.25
     first_pause_s: float = 0.5
     longest_pause_s: float = 30.0
-    refused_pause_s: float = 30.0
-    """A person has to act, and should see soon that it helped."""
+    """Who has to act, such as to give a right, should see soon that it helped."""
 
 
 class Following:
@@ -98,7 +97,7 @@ class Following:
         self._watch_list = by_watch
         """The server is not known to lack it."""
         self._begin_by_watch = by_watch
-        """How the next beginning is made: after a try by watch-list that failed, by pages once."""
+        """How the next beginning is made: after a try that failed, the other way."""
         self._failures = 0
         self._gones = 0
         """How often in a row the server did not know our version."""
@@ -171,23 +170,23 @@ class Following:
             self._failures += 1
         grown_s = min(pace.first_pause_s * 2.0 ** min(self._failures - 1, 16), pace.longest_pause_s)
         if is_gone:
-            self._start_over()
+            self._start_over(by_watch=bool(self._token))
             # The first time only the spread counts; a server that says 410 again and again is asked ever less.
             self._pause = (0.0, pace.relist_spread_s) if self._failures == 1 else (grown_s / 2, grown_s / 2)
             return
         if not self._is_synced and not self._token:
             self._begin_by_watch = not self._begin_by_watch and self._watch_list
-        if failure is Failure.REFUSED:
-            grown_s = pace.refused_pause_s
-        self._pause = (retry_after_s or grown_s / 2, grown_s / 2)
+        sure_s = retry_after_s or grown_s / 2
+        # A server that names a time is there: who comes much later than that is blind for longer than it has to be.
+        self._pause = (sure_s, min(sure_s, grown_s / 2))
 
     def _synced(self, version: str) -> None:
         self._version = version
         self._token = ""
         self._is_synced = True
-        self._begin_by_watch = self._watch_list
 
-    def _start_over(self) -> None:
+    def _start_over(self, *, by_watch: bool) -> None:
+        self._begin_by_watch = by_watch and self._watch_list
         self._silences = 0
         self._version = ""
         self._token = ""

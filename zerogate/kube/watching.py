@@ -9,6 +9,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable, Mapping
+from contextlib import aclosing
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Generic, TypeVar
@@ -18,10 +19,12 @@ import msgspec
 from zerogate import slices
 from zerogate.clock import now
 from zerogate.kube.client import KubeClient
-from zerogate.kube.decoding import Status, WatchLine, decode
+from zerogate.kube.decoding import Page, Status, WatchLine, decode
 from zerogate.kube.errors import Asked, KubeError, Unreadable, refusal
 from zerogate.kube.following import Following, ListPage, Pace, Step, Wait, Watch, failure_of
 from zerogate.kube.objects import Key, Kind, Meta, Resource
+from zerogate.kube.pages import read_ahead
+from zerogate.kube.relists import Part, Relist, RelistClock
 from zerogate.kube.transport import WatchStream
 from zerogate.tasks import Nursery
 
@@ -78,9 +81,9 @@ class Watched(Generic[T]):
         """Objects that could not be decoded so far; each keeps the state it was last seen in."""
         self.relists = 0
         """How often everything was listed anew, because the server had forgotten where the watch stood (410)."""
-        self.relist_s = 0.0
-        """From the last such word of the server until the state was whole again, and told."""
-        self._lost_s: float | None = None
+        self.relist: Relist | None = None
+        """What the last of them took."""
+        self._relist_clock = RelistClock(clock)
 
     @property
     def name(self) -> str:
@@ -125,12 +128,13 @@ class Watched(Generic[T]):
                 was_whole = not self._following.is_collecting
                 self._following.on_failed(failure_of(error), error.retry_after_s)
                 if was_whole and self._following.is_collecting:
-                    self._lost_s = self._clock()
+                    self._relist_clock.lost()
 
     async def _perform(self, step: Step) -> None:
         match step:
             case Wait(seconds=seconds):
-                await asyncio.sleep(seconds)
+                with self._relist_clock.counted(Part.PAUSED):
+                    await asyncio.sleep(seconds)
             case ListPage(token=token):
                 await self._list(token)
             case Watch():
@@ -139,16 +143,24 @@ class Watched(Generic[T]):
     async def _list(self, token: str) -> None:
         if not token:
             self._collected = {}
-        page = await self._client.page(
+        async with aclosing(read_ahead(self._page, token)) as pages:
+            async for page in pages:
+                with self._relist_clock.counted(Part.COLLECTED):
+                    await self._collect_all(page)
+                if not page.metadata.continue_token:
+                    await self._replace()
+                self._following.on_page(page.metadata.resource_version, page.metadata.continue_token)
+
+    async def _page(self, token: str) -> Page:
+        return await self._client.page(
             self._resource, namespace=self._namespace, labels=self._labels, fields=self._fields, token=token
         )
+
+    async def _collect_all(self, page: Page) -> None:
         pace = slices.Pace()
         for raw in page.items or ():
             self._collect(raw)
             await pace.rest()
-        if not page.metadata.continue_token:
-            await self._replace()
-        self._following.on_page(page.metadata.resource_version, page.metadata.continue_token)
 
     async def _watch(self, step: Watch) -> None:
         if step.initial:
@@ -231,6 +243,16 @@ class Watched(Generic[T]):
 
     async def _replace(self) -> None:
         """Make the collected state the known one, by differences."""
+        with self._relist_clock.counted(Part.TOLD):
+            await self._tell_differences()
+        relist = self._relist_clock.whole()
+        if relist is not None:
+            self.relists, self.relist = self.relists + 1, relist
+            log.info("%s: %d objects listed anew in %.2f s", self.name, len(self._items), relist.took_s)
+        self._is_up_to_date()
+        self._synced.set()
+
+    async def _tell_differences(self) -> None:
         fresh, self._collected = self._collected, {}
         pace = slices.Pace()
         for found in list(fresh.values()):
@@ -239,11 +261,6 @@ class Watched(Generic[T]):
         for key in [key for key in self._items if key not in fresh]:
             self._remove(key)
             await pace.rest()
-        if self._lost_s is not None:
-            self.relists, self.relist_s, self._lost_s = self.relists + 1, self._clock() - self._lost_s, None
-            log.info("%s: %d objects listed anew in %.2f s", self.name, len(self._items), self.relist_s)
-        self._is_up_to_date()
-        self._synced.set()
 
     def _is_up_to_date(self) -> None:
         self._sign_s = self._clock()

@@ -37,7 +37,6 @@ QUICK = Pace(
     resume_spread_s=0.05,
     first_pause_s=0.05,
     longest_pause_s=0.2,
-    refused_pause_s=0.2,
 )
 TERMS = Terms(duration_s=2, renew_deadline_s=1.2, retry_s=0.2)
 

@@ -111,7 +111,7 @@ def test_a_version_that_is_gone_is_listed_anew_within_a_second() -> None:
     followed.on_failed(Failure.GONE)
     assert followed.is_collecting
     assert pause(followed) == 1.0
-    assert followed.next_step(0) == Watch("", True, 240, 10)
+    assert followed.next_step(0) == ListPage("")
 
 
 def test_a_server_that_was_away_for_long_and_forgot_the_version_is_listed_within_a_second() -> None:
@@ -156,7 +156,7 @@ def test_a_second_silent_watch_makes_the_version_doubtful() -> None:
     assert followed.next_step(0) == Watch("5", False, 240, 90)
     followed.on_failed(Failure.SILENT)
     pause(followed)
-    assert followed.next_step(0) == Watch("", True, 240, 10)
+    assert followed.next_step(0) == ListPage("")
 
 
 def test_a_bookmark_between_two_silences_clears_the_doubt() -> None:
@@ -172,6 +172,44 @@ def test_the_time_that_a_server_names_is_kept() -> None:
     followed = synced()
     followed.on_failed(Failure.TROUBLE, retry_after_s=7)
     assert 7 <= pause(followed, 0.0) <= 8
+
+
+def test_a_server_that_names_a_time_again_and_again_is_asked_within_twice_that_time() -> None:
+    followed = synced()
+    for _ in range(6):
+        followed.on_failed(Failure.TROUBLE, retry_after_s=1)
+        assert pause(followed) <= 2
+        followed.next_step(0)
+
+
+def test_a_list_anew_that_fails_is_tried_by_watch_list_next() -> None:
+    followed = synced()
+    followed.on_failed(Failure.GONE)
+    pause(followed)
+    assert followed.next_step(0) == ListPage("")
+    followed.on_failed(Failure.TROUBLE)
+    pause(followed)
+    assert followed.next_step(0) == Watch("", True, 240, 10)
+
+
+def test_a_list_anew_whose_token_is_gone_is_tried_by_watch_list_which_has_none() -> None:
+    followed = synced()
+    followed.on_failed(Failure.GONE)
+    pause(followed)
+    followed.on_page("7", "next")
+    followed.on_failed(Failure.GONE)
+    pause(followed)
+    assert followed.next_step(0) == Watch("", True, 240, 10)
+
+
+def test_a_refusal_by_a_server_that_has_just_started_costs_half_a_second_and_one_that_stays_half_a_minute() -> None:
+    followed = synced()
+    pauses = []
+    for _ in range(8):
+        followed.on_failed(failure_of(Forbidden(Asked(verb="watch"))))
+        pauses.append(pause(followed))
+        assert followed.next_step(0) == Watch("5", False, 240, 90)
+    assert (pauses[0], pauses[-1]) == (0.5, 30)
 
 
 @given(st.floats(0, 1, exclude_max=True))
@@ -208,8 +246,8 @@ def test_whatever_happens_it_never_watches_from_nowhere_and_never_stops(happened
     [
         (Gone, Failure.GONE),
         (Invalid, Failure.NOT_SERVED),
-        (Forbidden, Failure.REFUSED),
-        (NotFound, Failure.REFUSED),
+        (Forbidden, Failure.TROUBLE),
+        (NotFound, Failure.TROUBLE),
         (Unreachable, Failure.TROUBLE),
         (Silent, Failure.SILENT),
         (TooManyRequests, Failure.TROUBLE),
