@@ -8,23 +8,29 @@ import asyncio
 from typing import Any, Final
 
 from zerogate.clock import now
+from zerogate.http.exchange import Exchange
 from zerogate.http.h1.tunnel_ends import ReplicaEnd
 from zerogate.http.h1.turn import Turns
 from zerogate.http.h1.turn_states import CLOSED
+from zerogate.http.line import bear_with_a_slow_reader, notice_death
 from zerogate.http.tunnel import Tunnel
 
 FINISH_S: Final = 5.0
 """For a replica to take what was written before its connection is closed; one that hangs never would."""
+TAKEN_AT_ONCE_BYTES: Final = 16 * 1024
+"""Of a body: with a head of the usual size it fits into what kernels receive before their program reads (64 KiB)."""
 
 
 class ClientConnection(Turns, asyncio.Protocol):
     """See the module's text. `_exchange` and the rest of the state are the turns'."""
 
-    __slots__ = ()
+    __slots__ = ("_is_patient",)
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
         self.is_closing = transport.is_closing
+        self._is_patient = False
+        notice_death(transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.on_lost(exc, now())
@@ -41,7 +47,22 @@ class ClientConnection(Turns, asyncio.Protocol):
     def resume_writing(self) -> None:
         self.on_writable(True)
 
+    def send_whole(self, exchange: Exchange, body: bytes) -> None:
+        if len(body) > TAKEN_AT_ONCE_BYTES:
+            self._be_patient()
+        self.send_head(exchange, body)
+
+    def send_data(self, data: bytes) -> None:
+        if not self._is_patient:
+            self._be_patient()
+        super().send_data(data)
+
+    def _be_patient(self) -> None:
+        self._is_patient = True
+        bear_with_a_slow_reader(self._transport)
+
     def on_tunnel(self, tunnel: Tunnel) -> None:
+        self._be_patient()
         self._transport.set_protocol(ReplicaEnd(self, tunnel, self._pool))
 
     def finish(self) -> None:

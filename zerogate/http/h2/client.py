@@ -5,7 +5,6 @@ holds back the window of its own stream, never the connection's: the others go o
 """
 
 import asyncio
-import socket
 from typing import Any, Final, Protocol
 
 from zerogate.clock import now
@@ -17,17 +16,11 @@ from zerogate.http.h2.hpack import HpackField
 from zerogate.http.h2.limits import Limits
 from zerogate.http.h2.outgoing import HIGH_BYTES
 from zerogate.http.h2.streams import Stream
+from zerogate.http.line import notice_death
 from zerogate.http.memory import BufferMemory
 
 LIMITS: Final = Limits(connection_window_bytes=16 * 1024 * 1024)
 """The connection's window is never held back; it is so large that 256 streams can fill their own windows at once."""
-DEAD_AFTER_MS: Final = 30_000
-KEEP_ALIVE_IDLE_S: Final = 20
-KEEP_ALIVE_EVERY_S: Final = 5
-KEEP_ALIVE_PROBES: Final = 2
-"""A machine that is gone is found by the kernel's own questions, half a minute after its last word. PING is not used
-for it: a model server that computes on its loop answers late, and servers of gRPC take one in five minutes for an
-attack."""
 LEAVE_S: Final = 5.0
 """For a replica to take what was written before its connection is closed; HTTP/1.1's."""
 FINISH_S: Final = 1.0
@@ -91,7 +84,7 @@ class ClientConnection(asyncio.Protocol):
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
         self._is_open = True
-        _notice_death(transport.get_extra_info("socket"))
+        notice_death(transport)
         self.state = Connection(self, self._make, is_server=False, limits=LIMITS, now_s=now())
         tls = transport.get_extra_info("ssl_object")
         if tls is not None:
@@ -268,14 +261,3 @@ class ClientConnection(asyncio.Protocol):
         self.settled.set()
         self.state.close(f"it breaks the rules of HTTP/2: {error.reason}")
         self._close()
-
-
-def _notice_death(sock: Any) -> None:
-    """Let the kernel find out that the other machine is not there any more."""
-    if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
-        return
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEP_ALIVE_IDLE_S)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEP_ALIVE_EVERY_S)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEP_ALIVE_PROBES)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, DEAD_AFTER_MS)
