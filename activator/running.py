@@ -8,7 +8,6 @@ import random
 import socket
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import uvloop
@@ -57,7 +56,7 @@ _PATHS: Final = {b"/readyz": AdminPath(), b"/healthz": AdminPath(), b"/metrics":
 class Activator:
     """See the module's text. Make it on the loop it shall run on; `start` first, `stop` last. Raises MachineError."""
 
-    def __init__(self, settings: Settings, access: "Access", *, name: str, namespace: str = "") -> None:
+    def __init__(self, settings: Settings, access: "Access", *, name: str) -> None:
         # what a cluster needs is loaded here, so that a gateway may use the rest of this package without it
         from activator.view import View
         from zerogate.kube.client import KubeClient
@@ -92,7 +91,9 @@ class Activator:
         self.admin_port = int(admin.getsockname()[1])
         self._administration = Listener(Server(self._desk.place, sweep), admin)
         self._client = KubeClient(access)
-        self._view = View(self._client, self._on_shown, home=settings.home, namespace=namespace, kinds=settings.kinds)
+        self._view = View(
+            self._client, self._on_shown, home=settings.namespace, namespace=settings.watch, kinds=settings.kinds
+        )
         self._troubles: Mapping[str, Trouble] = {}
         self._ports = 0
         self._wakes = 0
@@ -277,10 +278,9 @@ def run(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
 
 
 async def _main(settings: Settings, environ: Mapping[str, str]) -> None:
-    from zerogate.kube.access import by_kubeconfig, in_pod
+    from zerogate.kube.access import way_in
 
-    path = settings.kubeconfig
-    access = in_pod(environ) if path is None else await by_kubeconfig(Path(path))
+    access = await way_in(settings.kubeconfig, environ)
     activator = Activator(settings, access, name=socket.gethostname())
     left = startup.told_to_leave(activator.stop_at_once)
     starts = Nursery()

@@ -11,10 +11,9 @@ import msgspec
 
 from zerogate.errors import DefinitionError, DefinitionErrors, shown
 from zerogate.flags import Option, Program, ip_and_port, read_values, whole
-from zerogate.kinds import Size
-from zerogate.kube.cluster_flags import HOME, KINDS, ExtraKind
+from zerogate.kube.cluster_flags import KINDS, KUBECONFIG, WATCH_NAMESPACE, ExtraKind, pod_namespace, with_downward
 from zerogate.reporting.targets import parse_targets
-from zerogate.role_flags import ACCESS_LOG, STATS_CA_FILE, STATS_TOKEN_FILE, admin_changes, drain_options
+from zerogate.role_flags import ACCESS_LOG, STATS_CA_FILE, STATS_TOKEN_FILE, admin_changes, body_memory, drain_options
 from zerogate.runtime.interface import Address
 
 PROG: Final = "python -m activator"
@@ -23,10 +22,15 @@ PROG: Final = "python -m activator"
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """The process's own settings; times in seconds. The reasons for the defaults are in `OPTIONS`."""
 
+    kubeconfig: str
+    """Empty: by the ServiceAccount of the pod."""
+    namespace: str
+    """zerogate's own."""
+    watch: str
+    """Empty: all namespaces."""
     listen_host: str
     admin: Address
     local_changes: bool
-    kubeconfig: str | None
     max_connections: int
     body_memory_bytes: int
     access_log: Literal["off", "sampled", "on"]
@@ -36,7 +40,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     stats_token_file: str
     stats_ca_file: str
     kinds: tuple[ExtraKind, ...]
-    home: str = HOME
 
 
 def _host(text: str) -> str:
@@ -46,11 +49,10 @@ def _host(text: str) -> str:
         raise DefinitionError(f"{shown(text)} is not an address", hint="Write 0.0.0.0, :: or an address.") from None
 
 
-def _path(text: str) -> str | None:
-    return None if text == "none" else text
-
-
 OPTIONS: Final = (
+    KUBECONFIG,
+    pod_namespace("its ConfigMap"),
+    WATCH_NAMESPACE,
     KINDS,
     Option(
         name="listen-host", field="listen_host", metavar="ADDRESS", parse=_host, default="0.0.0.0",
@@ -62,17 +64,12 @@ OPTIONS: Final = (
     ),
     admin_changes("/drain"),
     Option(
-        name="kubeconfig", field="kubeconfig", metavar="PATH", parse=_path, default="none",
-        says="how to reach the cluster from outside; none: as the pod's own account",
-    ),
-    Option(
         name="max-connections", field="max_connections", metavar="N", parse=whole, default="0",
         says="most connections of clients at once on each port; one more gets 503 and is closed; 0: no limit",
     ),
-    Option(
-        name="body-memory", field="body_memory_bytes", metavar="SIZE",
-        parse=Size(1024 * 1024, 1 << 40).parse, default="1Gi",
-        says="most bytes of bodies and answers that are kept or wait; beyond it new requests get 503 and uploads pause",
+    body_memory(
+        "1Gi",
+        "most bytes of bodies and answers that are kept or wait; beyond it new requests get 503 and uploads pause",
     ),
     ACCESS_LOG,
     *drain_options("what is in flight or waits", "nodes have noticed; in a cluster 5s"),
@@ -88,7 +85,7 @@ PROGRAM: Final = Program(
     prog=PROG,
     description="Answers for Services whose workloads are at zero: holds their requests until a replica is up.",
     epilog="Each flag may also be given as the variable named beside it; the flag wins. Times: 15s, 10m, 1h30m. "
-    "POD_NAMESPACE: zerogate's own namespace. SIGTERM: finish what runs, then exit 0; again: at once. "
+    "SIGTERM: finish what runs, then exit 0; again: at once. "
     "Exit codes: 0 left, 1 machine, 2 wrong setting.",
     options=OPTIONS,
 )
@@ -96,7 +93,7 @@ PROGRAM: Final = Program(
 
 def read(arguments: Sequence[str], environ: Mapping[str, str]) -> Settings:
     """The settings. Raises DefinitionErrors with all that is wrong."""
-    values, errors = read_values(PROGRAM, arguments, environ)
+    values, errors = read_values(PROGRAM, arguments, with_downward(environ))
     if errors:
         raise DefinitionErrors(errors)
-    return Settings(**values, home=environ.get("POD_NAMESPACE") or HOME)
+    return Settings(**values)

@@ -3,14 +3,13 @@
 import asyncio
 import logging
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import uvloop
 
 from autoscaler.running import RunningAutoscaler
 from autoscaler.settings import Settings, read
 from zerogate import startup
-from zerogate.kube.access import by_kubeconfig, in_pod
+from zerogate.kube.access import way_in
 
 log = logging.getLogger("autoscaler")
 
@@ -26,7 +25,7 @@ def run(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
 
 
 async def _main(settings: Settings, environ: Mapping[str, str]) -> None:
-    access = in_pod(environ) if not settings.kubeconfig else await by_kubeconfig(Path(settings.kubeconfig))
+    access = await way_in(settings.kubeconfig, environ)
     running = RunningAutoscaler(settings, access)
     left = startup.told_to_leave()
     starting = running.nursery.start(running.start(), name="start")

@@ -12,7 +12,6 @@ import signal
 import socket
 from collections.abc import Mapping
 from contextlib import suppress
-from pathlib import Path
 from typing import Final
 
 from gateway.bare_book import Crowd
@@ -25,7 +24,7 @@ from gateway.settings import Settings
 from zerogate.clock import now
 from zerogate.errors import MachineError
 from zerogate.garbage import set_aside
-from zerogate.kube.access import Access, by_kubeconfig, in_pod
+from zerogate.kube.access import Access, way_in
 from zerogate.kube.catalog import Managed
 from zerogate.kube.client import KubeClient
 from zerogate.kube.event_book import About, Happening
@@ -150,9 +149,7 @@ class Cluster:
     async def _access(self) -> Access:
         while True:
             try:
-                if not self._settings.kubeconfig:
-                    return in_pod(os.environ)
-                return await by_kubeconfig(Path(self._settings.kubeconfig))
+                return await way_in(self._settings.kubeconfig, os.environ)
             except MachineError as error:
                 self._complain_of(str(error))
             await asyncio.sleep(AGAIN_S)

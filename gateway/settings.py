@@ -26,7 +26,7 @@ from zerogate.flags import (
 from zerogate.http.certificate_files import ListenTls
 from zerogate.http.certificates import ClientCertificates, KeyPair
 from zerogate.http.entrance import NOBODY, TrustedSenders
-from zerogate.kinds import Percent, Size
+from zerogate.kinds import Percent
 from zerogate.kube.cluster_flags import (
     KINDS,
     KUBECONFIG,
@@ -43,6 +43,7 @@ from zerogate.role_flags import (
     STATS_TOKEN_FILE,
     admin_changes,
     admin_conflicts,
+    body_memory,
     drain_options,
 )
 from zerogate.runtime.interface import Address
@@ -206,10 +207,8 @@ OPTIONS: Final = (
         name="max-connections-per-client", field="max_connections_per_client", metavar="N", parse=whole, default="0",
         says="the same for each client address; 0: no limit, since all clients of a balancer have one address",
     ),
-    Option(
-        name="body-memory", field="body_memory_bytes", metavar="SIZE",
-        parse=Size(1024 * 1024, 1 << 40).parse, default="1Gi",
-        says="most bytes of bodies and answers that each worker keeps or that wait; beyond it new requests get 503",
+    body_memory(
+        "1Gi", "most bytes of bodies and answers that each worker keeps or that wait; beyond it new requests get 503"
     ),
     ACCESS_LOG,
     Option(

@@ -26,13 +26,12 @@ from zerogate.flags import (
 )
 from zerogate.flags import parser as parser_of
 from zerogate.reporting.targets import parse_targets
-from zerogate.role_flags import ACCESS_LOG, STATS_TOKEN_FILE, admin_conflicts, drain_options
+from zerogate.role_flags import ACCESS_LOG, STATS_TOKEN_FILE, admin_conflicts, body_memory, drain_options
 from zerogate.runtime.interface import Address
 
 PROG: Final = "python -m queueproxy"
 QUEUED_PER_SLOT: Final = 10
 """Depth of the queue for each slot where none is given; Knative's queue-proxy takes as many."""
-_LEAST_MEMORY_BYTES: Final = 1024 * 1024
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,13 +87,6 @@ def _at_least_one(text: str) -> int:
 
 def _depth(text: str) -> int | None:
     return None if text == "auto" else whole(text)
-
-
-def _memory(text: str) -> int:
-    size_bytes = size(text)
-    if size_bytes < _LEAST_MEMORY_BYTES:
-        raise DefinitionError(f"{shown(text)} is less than 1Mi", hint="Nobody would be served beside one that is slow.")
-    return size_bytes
 
 
 def _protocol(text: str) -> str:
@@ -166,9 +158,9 @@ OPTIONS: Final = (
         name="queue-bytes", field="queue_bytes", metavar="SIZE", parse=size, default="64Mi",
         says="most memory of those that wait, bodies included; four of the largest bodies that are kept whole",
     ),
-    Option(
-        name="body-memory", field="body_memory_bytes", metavar="SIZE", parse=_memory, default="128Mi",
-        says="most bytes of bodies and answers that are kept or wait, then 503; the queue's and as much on its way",
+    body_memory(
+        "128Mi",
+        "most bytes of bodies and answers that are kept or wait, then 503; the queue's and as much on its way",
     ),
     Option(
         name="max-connections", field="max_connections", metavar="N", parse=whole, default="768",

@@ -1,11 +1,13 @@
-"""Settings that several roles have, each said once: how they leave, their admin port, log and reports. Pure."""
+"""Settings that several roles have, each said once: how they leave, their admin port, memory, log and reports. Pure."""
 
 from collections.abc import Iterable
 from typing import Final
 
 from zerogate.errors import DefinitionError, shown
-from zerogate.flags import Option, duration_or_zero, one_of, overlap, token_file
+from zerogate.flags import Option, duration_or_zero, one_of, overlap, size, token_file
 from zerogate.runtime.interface import Address
+
+_LEAST_MEMORY_BYTES: Final = 1024 * 1024
 
 ACCESS_LOG: Final = Option(
     name="access-log", field="access_log", metavar="MODE", parse=one_of("off", "sampled", "on"), default="off",
@@ -35,6 +37,20 @@ def admin_changes(paths: str) -> Option:
         says=f"who may ask for {paths}, wherever the admin port listens: local, which is this machine or pod (in a "
         "cluster by kubectl port-forward, a matter of RBAC), or anybody who reaches it",
     )  # fmt: skip
+
+
+def _memory(text: str) -> int:
+    size_bytes = size(text)
+    if size_bytes < _LEAST_MEMORY_BYTES:
+        raise DefinitionError(f"{shown(text)} is less than 1Mi", hint="Nobody would be served beside one that is slow.")
+    return size_bytes
+
+
+def body_memory(default: str, says: str) -> Option:
+    """The bound of `zerogate.http.memory`."""
+    return Option(
+        name="body-memory", field="body_memory_bytes", metavar="SIZE", parse=_memory, default=default, says=says
+    )
 
 
 def drain_options(what: str, noticed: str) -> tuple[Option, Option]:

@@ -17,11 +17,11 @@ def settings(*flags: str, **variables: str) -> Settings:
 
 def test_nothing_has_to_be_given_in_a_pod() -> None:
     it = settings()
-    assert (it.listen_host, it.kubeconfig, it.home) == ("0.0.0.0", None, "zerogate-system")
+    assert (it.listen_host, it.kubeconfig, it.namespace) == ("0.0.0.0", "", "zerogate-system")
 
 
 def test_its_own_namespace_is_the_pods() -> None:
-    assert settings(POD_NAMESPACE="gpu").home == "gpu"
+    assert settings(POD_NAMESPACE="gpu").namespace == "gpu"
 
 
 @pytest.mark.parametrize(("text", "host"), [("::", "::"), ("[::1]", "::1"), ("127.0.0.1", "127.0.0.1")])

@@ -105,6 +105,11 @@ def in_pod(environ: Mapping[str, str], folder: Path = POD_FOLDER) -> Access:
     return Access(f"https://{address}:{port}", tls=tls, token=token, namespace=namespace, renew=token.renew)
 
 
+async def way_in(kubeconfig: str, environ: Mapping[str, str]) -> Access:
+    """By that file, or where none is named as the pod's own account: what `--kubeconfig` says. Raises MachineError."""
+    return await by_kubeconfig(Path(kubeconfig)) if kubeconfig else in_pod(environ)
+
+
 async def by_kubeconfig(path: Path | None = None, *, context: str | None = None) -> Access:
     """A context of a kubeconfig; without `path` that of `KUBECONFIG` or `~/.kube/config`.
 

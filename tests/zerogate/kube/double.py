@@ -27,6 +27,7 @@ KINDS = {
     ("v1", "namespaces"): ("Namespace", False),
     ("coordination.k8s.io/v1", "leases"): ("Lease", False),
     ("events.k8s.io/v1", "events"): ("Event", False),
+    ("discovery.k8s.io/v1", "endpointslices"): ("EndpointSlice", False),
 }
 """apiVersion and plural → kind, and whether it has `/scale`."""
 

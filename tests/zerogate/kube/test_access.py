@@ -8,7 +8,7 @@ import pytest
 
 from tests.certificates import Authority
 from zerogate.errors import MachineError
-from zerogate.kube.access import TOKEN_AGE_S, TokenFile, by_kubeconfig, in_pod
+from zerogate.kube.access import TOKEN_AGE_S, TokenFile, by_kubeconfig, in_pod, way_in
 
 IN_POD = {"KUBERNETES_SERVICE_HOST": "10.96.0.1", "KUBERNETES_SERVICE_PORT": "443"}
 
@@ -92,3 +92,10 @@ def test_the_adapter_is_loaded_without_the_generated_models() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
+
+
+async def test_the_way_in_is_the_kubeconfig_where_one_is_named_and_else_the_pods_account() -> None:
+    with pytest.raises(MachineError, match="the kubeconfig /nowhere: there is no such file"):
+        await way_in("/nowhere", IN_POD)
+    with pytest.raises(MachineError, match="KUBERNETES_SERVICE_HOST is not set"):
+        await way_in("", {})
