@@ -21,6 +21,7 @@ from zerogate.counters import Result
 from zerogate.http.certificates import server_contexts
 from zerogate.http.h1.server import ServerConnection as Http1Connection
 from zerogate.http.h2 import server as server_module
+from zerogate.http.h2.limits import Limits
 from zerogate.http.server import ConnectionLimits
 from zerogate.policy import Policy
 
@@ -123,10 +124,14 @@ async def asking(one: Rig) -> AsyncIterator[Peer]:
 
 
 @asynccontextmanager
-async def directly(one: Rig) -> AsyncIterator[tuple[str, int]]:
+async def directly(one: Rig, limits: Limits = server_module.LIMITS) -> AsyncIterator[tuple[str, int]]:
     """An address where every connection is HTTP/2 from its beginning."""
     loop = asyncio.get_running_loop()
-    listener = await loop.create_server(lambda: server_module.ServerConnection(one.server), "127.0.0.1", 0)
+
+    def connection() -> asyncio.Protocol:
+        return server_module.ServerConnection(one.server, limits=limits)
+
+    listener = await loop.create_server(connection, "127.0.0.1", 0)
     try:
         yield listener.sockets[0].getsockname()
     finally:
@@ -377,6 +382,28 @@ async def test_what_a_stream_has_not_taken_counts_against_the_memory_until_it_is
             while memory.used_bytes:
                 await asyncio.sleep(0.01)
         assert not memory.is_short
+
+
+async def test_an_answer_that_nobody_opens_a_window_for_is_given_up_and_its_memory_is_free(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its exchange has ended: no timer of a request is there any more."""
+    for name in ("HEAD_TIMEOUT_S", "LOOK_S"):
+        monkeypatch.setattr(server_module, name, 0.05)
+    body = bytes(100_000)
+    script = answering(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+    async with rig(script=script) as one, directly(one, Limits(stalled_s=0.2)) as address:
+        peer = await peer_of(one, address)
+        peer.acknowledges = False
+        stream = await peer.ask()
+        (exchange,) = await one.end_of(1)
+        assert exchange.result is Result.SERVED
+        assert one.server.memory.used_bytes > 0
+        reset = await peer.until(h2.events.StreamReset, stream)
+        assert isinstance(reset, h2.events.StreamReset)
+        assert reset.error_code == h2.errors.ErrorCodes.CANCEL
+        assert len(peer.body_of(stream)) == 65_535
+        assert one.server.memory.used_bytes == 0
 
 
 async def test_an_upload_for_a_replica_that_does_not_read_stops_at_its_window() -> None:
