@@ -1,3 +1,4 @@
+import ssl
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,25 @@ def test_a_certificate_says_whom_it_names_and_until_when(authority: Authority, t
     assert certificate.names == ("chat.test", "*.chat.test", "192.0.2.1")
     assert 11.9 * DAY < certificate.valid_until_at - wall() < 12.1 * DAY
     assert certificate.valid_from_at < wall()
+
+
+@pytest.mark.parametrize(
+    ("asked", "place"),
+    [("a.test", 0), ("A.Test", 0), ("x.wild.test", 1), ("X.WILD.test", 1), ("wild.test", 0), ("none", 0), (None, 0)],
+)
+def test_a_name_leads_to_its_certificate_whatever_its_case(
+    authority: Authority, tmp_path: Path, asked: str | None, place: int
+) -> None:
+    """As it stands in a client's hello: Python's own clients send small letters."""
+    pairs = [authority.issue(tmp_path, "a", names=["a.test"]), authority.issue(tmp_path, "b", names=["*.Wild.test"])]
+    contexts = server_contexts(pairs, None)
+    assert (contexts.of(asked) is contexts.default) == (place == 0)
+
+
+def test_a_client_may_not_have_the_handshake_repeated(authority: Authority, tmp_path: Path) -> None:
+    """OpenSSL 3 refuses that by itself; 1.1.1, which Python may be built with too, does not."""
+    context = server_contexts([authority.issue(tmp_path, "a")], None).default
+    assert context.options & ssl.OP_NO_RENEGOTIATION
 
 
 def test_an_expired_certificate_is_loaded_and_described(authority: Authority, tmp_path: Path) -> None:
