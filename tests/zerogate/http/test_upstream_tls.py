@@ -91,6 +91,18 @@ async def test_nothing_is_verified_where_the_file_says_so(tmp_path: Path) -> Non
     assert answer.endswith(b"/hello")
 
 
+@pytest.mark.parametrize("is_known", [True, False])
+async def test_without_a_file_of_its_own_the_authorities_of_the_system_are_trusted(
+    authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_known: bool
+) -> None:
+    tls = server_context(authority, tmp_path)
+    system = authority if is_known else Authority("Stranger")
+    monkeypatch.setenv("SSL_CERT_FILE", system.write(tmp_path / "system.crt"))
+    answer = await get(tls, Secured(replica_context(None, None, verify=True), "replica.test"))
+    assert answer.endswith(b"/hello") is is_known
+    assert (b"its certificate is not accepted: " in answer) is not is_known
+
+
 async def test_a_replica_may_be_trusted_by_its_own_certificate(authority: Authority, tmp_path: Path) -> None:
     tls = server_context(authority, tmp_path)
     own = replica_context(str(tmp_path / "replica.crt"), None, verify=True)

@@ -239,8 +239,9 @@ async def test_a_replica_that_goes_away_finishes_what_it_began_and_gets_nothing_
         await finish.wait()
         peer.answer(asked.stream, b"old")
         assert await peer.was_told_to_go() == f.NO_ERROR
+        gone.set()
 
-    left = asyncio.Event()
+    left, gone = asyncio.Event(), asyncio.Event()
 
     async with rig_of(script, echo) as it:
         old, new = await it.connect(), await it.connect()
@@ -251,6 +252,7 @@ async def test_a_replica_that_goes_away_finishes_what_it_began_and_gets_nothing_
         assert it.scripted.connections == 2
         finish.set()
         await old.until(b"old")
+        await asyncio.wait_for(gone.wait(), 10)  # it is closed then, and takes nobody's place
 
 
 async def test_no_more_streams_than_the_replica_allows() -> None:

@@ -21,6 +21,7 @@ from zerogate.counters import Result
 from zerogate.http.certificates import server_contexts
 from zerogate.http.h1.server import ServerConnection as Http1Connection
 from zerogate.http.h2 import server as server_module
+from zerogate.http.h2.frames import goaway_frame
 from zerogate.http.h2.limits import Limits
 from zerogate.http.server import ConnectionLimits
 from zerogate.policy import Policy
@@ -524,6 +525,24 @@ async def test_draining_lets_streams_finish_and_closes_then() -> None:
         last = [event for event in peer.events if isinstance(event, h2.events.ConnectionTerminated)]
         assert [event.last_stream_id for event in last] == [2**31 - 1, stream]
         await asyncio.wait_for(one.server.emptied().wait(), 10)
+
+
+async def test_a_client_that_goes_away_has_what_it_asked_for_and_its_connection_is_closed_then() -> None:
+    step, asked = asyncio.Event(), asyncio.Event()
+
+    async def slow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        asked.set()
+        await step.wait()
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+    async with rig(script=slow) as one, asking(one) as peer:
+        await peer.ask()
+        await asked.wait()
+        peer.writer.write(goaway_frame(0, h2.errors.ErrorCodes.NO_ERROR))
+        step.set()
+        # the library would take nothing behind the GOAWAY that answers its own
+        assert b"\0\0\2\0\1\0\0\0\1ok" in await asyncio.wait_for(peer.reader.read(), LONGEST_S)
 
 
 async def test_a_client_that_never_rests_is_told_of_a_drain_at_last(monkeypatch: pytest.MonkeyPatch) -> None:
