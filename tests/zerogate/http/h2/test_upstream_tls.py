@@ -17,7 +17,7 @@ from tests.e2e.servers.served import NGINX
 from tests.grpc_client import calls
 from tests.grpc_server import serve
 from tests.zerogate.http.h2.hypercorn_server import Echo, hypercorn
-from tests.zerogate.http.h2.replica import Replica, echo
+from tests.zerogate.http.h2.replica import Peer, Replica, echo
 from tests.zerogate.http.rig import Rig, replica, rig
 from zerogate.http.certificates import KeyPair, replica_context
 from zerogate.http.dial import Secured
@@ -129,6 +129,24 @@ async def test_a_replica_that_does_not_agree_to_http_2_is_refused_with_the_cause
         answer = await get(port, way(authority, tmp_path))
     assert answer.startswith(b"HTTP/1.1 502 ")
     assert said in answer
+
+
+async def test_the_request_itself_says_https_and_the_way_its_client_came(authority: Authority, tmp_path: Path) -> None:
+    """Servers tell their applications what they know of the connection, and not what the request says."""
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    pair = authority.issue(tmp_path, "replica", names=["replica.test"])
+    tls.load_cert_chain(pair.certificate, pair.key)
+    tls.set_alpn_protocols(["h2"])
+    seen: list[dict[str, str]] = []
+
+    async def script(peer: Peer) -> None:
+        asked = await peer.request()
+        seen.append(asked.fields)
+        peer.answer(asked.stream, b"ok")
+
+    async with replica(Replica(script), tls=tls) as port:
+        assert (await get(port, way(authority, tmp_path))).startswith(b"HTTP/1.1 200 ")
+    assert [(one[":scheme"], one["x-forwarded-proto"]) for one in seen] == [("https", "http")]
 
 
 async def test_new_certificates_are_used_by_the_next_connection(authority: Authority, tmp_path: Path) -> None:
