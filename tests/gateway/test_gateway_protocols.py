@@ -76,7 +76,7 @@ async def test_r4_a_unary_call_that_was_held_keeps_its_fields_and_trailers(tmp_p
         assert await client.unary(CHECK) == b"\x08\x01"
         with pytest.raises(grpc.aio.AioRpcError) as failed:
             await client.unary("Fail", b"5")
-        assert failed.value.code() is not grpc.StatusCode.OK
+        assert failed.value.code() is grpc.StatusCode.FAILED_PRECONDITION
 
 
 async def test_r4_streams_flow_in_both_directions_at_the_same_time(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from ipaddress import ip_network
 from pathlib import Path
 
 import h2.config
@@ -18,7 +19,8 @@ from tests.certificates import Authority
 from tests.zerogate.http.rig import LONGEST_S, Rig, answering, echo, read_request, replica, rig, settled
 from zerogate.clock import now
 from zerogate.counters import Result
-from zerogate.http.certificates import server_contexts
+from zerogate.http.certificates import ClientCertificates, server_contexts
+from zerogate.http.entrance import TrustedSenders
 from zerogate.http.h1.server import ServerConnection as Http1Connection
 from zerogate.http.h2 import server as server_module
 from zerogate.http.h2.frames import goaway_frame
@@ -248,6 +250,29 @@ async def test_an_answer_to_head_has_its_length_and_no_body() -> None:
         await peer.flush()
         head, body = await peer.answer(1)
         assert (head["content-length"], body) == ("1000", b"")
+
+
+@pytest.mark.parametrize(
+    "framing", [b"Content-Length: 0\r\n", b"Transfer-Encoding: chunked\r\n"], ids=["counted", "chunked"]
+)
+async def test_an_answer_of_grpc_without_a_message_has_its_status_where_clients_look(framing: bytes) -> None:
+    """With a length there is nothing behind the head; without one the status comes behind the body."""
+    status = b"grpc-status: 9\r\n"
+    answer = b"HTTP/1.1 200 OK\r\nContent-Type: application/grpc\r\n" + framing
+    answer += status + b"\r\n" if b"Length" in framing else b"\r\n0\r\n" + status + b"\r\n"
+    more = [("content-type", "application/grpc"), ("te", "trailers")]
+    async with rig(script=answering(*[answer] * 4)) as one, asking(one) as peer:
+        for _ in range(4):  # a head that comes again is not parsed again
+            stream = await peer.ask(body=b"", more=more)
+            await peer.until(h2.events.StreamEnded, stream)
+            fields = peer.head_of(stream)
+            if b"Length" not in framing:
+                trailers = await peer.until(h2.events.TrailersReceived, stream)
+                assert isinstance(trailers, h2.events.TrailersReceived)
+                fields = {str(name): str(value) for name, value in trailers.headers or ()}
+            assert fields["grpc-status"] == "9"
+            data = [event for event in peer.events if isinstance(event, h2.events.DataReceived)]
+            assert [event.stream_id for event in data] == []
 
 
 async def test_a_refusal_is_an_answer_with_its_retry_after() -> None:
@@ -654,6 +679,28 @@ async def test_over_tls_alpn_chooses_it_and_replicas_are_told_of_tls(tmp_path: P
         assert b"\r\nX-Forwarded-Proto: https\r\n" in body
         one.server.drain()
         await peer.until(h2.events.ConnectionTerminated)
+
+
+async def test_over_tls_replicas_are_told_whom_a_balancer_and_a_certificate_name(tmp_path: Path) -> None:
+    async def heads(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head, _ = await read_request(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(head), head))
+
+    authority = Authority()
+    clients = ClientCertificates(authority.write(tmp_path / "ca.crt"), required=True)
+    contexts = server_contexts([authority.issue(tmp_path, "server")], clients)
+    tls = authority.trusted(authority.issue(tmp_path, "job", uris=["spiffe://test/job"], is_client=True))
+    tls.set_alpn_protocols(["h2"])
+    balancers = TrustedSenders((ip_network("127.0.0.0/8"),))
+    async with rig(script=heads, contexts=contexts, trusted=balancers) as one:
+        client = await one.connect()
+        client.writer.write(b"PROXY TCP4 203.0.113.9 10.0.0.1 50000 443\r\n")
+        await client.writer.start_tls(tls, server_hostname="127.0.0.1")
+        peer = Peer(client.reader, client.writer)
+        await peer.flush()
+        _, head = await peer.answer(await peer.ask())
+        assert b"\r\nX-Forwarded-For: 203.0.113.9\r\n" in head
+        assert b"URI=spiffe://test/job" in head
 
 
 async def test_over_tls_the_preface_alone_does_not_choose_it(tmp_path: Path) -> None:
