@@ -115,6 +115,19 @@ class Kind(Wire, frozen=True, kw_only=True):
         return self.metadata.namespace, self.metadata.name
 
 
+class GlanceMeta(Wire, frozen=True, kw_only=True):
+    name: str = ""
+    namespace: str = ""
+    uid: str = ""
+    resource_version: str = ""
+
+
+class Glance(Wire, frozen=True, kw_only=True):
+    """Of an object only what says which one it is, in which state: less than half the work of a whole pod."""
+
+    metadata: GlanceMeta = GlanceMeta()
+
+
 Key = tuple[str, str]
 """Namespace (empty for what has none) and name."""
 

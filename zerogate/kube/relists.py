@@ -51,12 +51,10 @@ class RelistClock:
 
     @contextmanager
     def counted(self, part: Part) -> Iterator[None]:
-        """What is done in it belongs to this part."""
+        """What is done in it belongs to this part; what fails in it to none."""
         began_s = self._clock()
-        try:
-            yield
-        finally:
-            self._spent[part] = self._spent.get(part, 0.0) + self._clock() - began_s
+        yield
+        self._spent[part] = self._spent.get(part, 0.0) + self._clock() - began_s
 
     def whole(self) -> Relist | None:
         """The state is complete and told; None where it had not been lost, as for the first one."""

@@ -22,7 +22,7 @@ from zerogate.kube.client import KubeClient
 from zerogate.kube.decoding import Page, Status, WatchLine, decode
 from zerogate.kube.errors import Asked, KubeError, Unreadable, refusal
 from zerogate.kube.following import Following, ListPage, Pace, Step, Wait, Watch, failure_of
-from zerogate.kube.objects import Key, Kind, Meta, Resource
+from zerogate.kube.objects import Glance, Key, Kind, Meta, Resource
 from zerogate.kube.pages import read_ahead
 from zerogate.kube.relists import Part, Relist, RelistClock
 from zerogate.kube.transport import WatchStream
@@ -221,16 +221,28 @@ class Watched(Generic[T]):
             return Kind()
 
     def _collect(self, raw: msgspec.Raw, *, is_there: bool = True) -> None:
-        found = self._decoded(raw)
+        found = self._as_known(raw) or self._decoded(raw)
         if found is None:
-            key = self._head(raw).key
-            found = self._items.get(key)
+            found = self._items.get(self._head(raw).key)
         if found is None:
             return
         if is_there:
             self._collected[found.key] = found
         else:
             self._collected.pop(found.key, None)
+
+    def _as_known(self, raw: msgspec.Raw) -> T | None:
+        """The object that is known where it is in the same state still, as nearly all are after a 410."""
+        if not self._items:
+            return None
+        try:
+            seen = decode(raw, Glance).metadata
+        except msgspec.DecodeError:
+            return None
+        known = self._items.get((seen.namespace, seen.name))
+        if known is None or (known.metadata.uid, known.metadata.resource_version) != (seen.uid, seen.resource_version):
+            return None
+        return known
 
     def _decoded(self, raw: msgspec.Raw) -> T | None:
         """The object; None where it cannot be read: then it stays what it was last seen as."""

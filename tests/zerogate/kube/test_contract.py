@@ -3,18 +3,20 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, aclosing
-from typing import Any
+from typing import Any, ClassVar
 
+import msgspec
 import pytest
 
 from tests.zerogate.kube.contract import QUICK, AdapterContract, Told, config_map, deployment
 from tests.zerogate.kube.double import ApiDouble
 from zerogate.kube.client import KubeClient
-from zerogate.kube.objects import CONFIG_MAPS, DEPLOYMENTS
+from zerogate.kube.errors import Forbidden
+from zerogate.kube.objects import CONFIG_MAPS, DEPLOYMENTS, ConfigMap
 from zerogate.kube.rate import Priority
 from zerogate.kube.scaling import Scales
 from zerogate.kube.transport import AT_ONCE
-from zerogate.kube.watching import Watched
+from zerogate.kube.watching import Change, Watched
 
 
 class DoubledApi:
@@ -147,3 +149,53 @@ async def test_a_wake_does_not_wait_behind_requests_that_hang(api: DoubledApi) -
         await asyncio.sleep(0.1)
         assert not waiting.done()
         api.double.resume()
+
+
+class Counted(ConfigMap, frozen=True, kw_only=True):
+    """Knows which of them were decoded."""
+
+    decoded: ClassVar[list[str]] = []
+
+    def __post_init__(self) -> None:
+        self.decoded.append(self.metadata.name)
+
+
+async def test_of_a_list_anew_only_what_changed_is_decoded(api: DoubledApi) -> None:
+    client = await api.client()
+    for name in ("one", "two", "three"):
+        await client.create(CONFIG_MAPS, config_map(name), namespace="default")
+    watched = Watched(client, msgspec.structs.replace(CONFIG_MAPS, shape=Counted), pace=QUICK)
+    told = Told(watched)
+    watched.start(told.on_change)
+    await watched.wait_synced()
+    kept = watched.items["default", "one"]
+
+    await api.fault("answer", "limit=", 503)
+    await api.fault("tell_gone", "watch=")
+    await told.until(lambda: watched.fault is not None)
+    Counted.decoded.clear()
+    await client.merge_patch(CONFIG_MAPS, "two", {"data": {"a": "1"}}, namespace="default")
+    await client.delete(CONFIG_MAPS, "three", namespace="default")
+    await client.create(CONFIG_MAPS, config_map("three"), namespace="default")
+    await told.until(lambda: watched.relists)
+
+    assert sorted(Counted.decoded) == ["three", "two"]
+    assert watched.items["default", "one"] is kept
+    assert sorted(told.changes[3:]) == [(Change.ADDED, "three"), (Change.CHANGED, "two"), (Change.REMOVED, "three")]
+    await watched.aclose()
+
+
+async def test_a_watch_that_a_starting_server_refuses_goes_on_soon(api: DoubledApi) -> None:
+    """Pauses as in the product: half a minute without news would be what a restart of the API server costs."""
+    client = await api.client()
+    watched = Watched(client, CONFIG_MAPS)
+    told = Told(watched)
+    watched.start(told.on_change)
+    await watched.wait_synced()
+    await api.fault("answer", "watch=.*resourceVersion=", 403)
+    await api.fault("cut", "watch=")
+    await told.until(lambda: isinstance(watched.fault, Forbidden))
+    await api.fault("resume")
+    await client.create(CONFIG_MAPS, config_map("one"), namespace="default")
+    await told.until(lambda: told.changes, within_s=5)
+    await watched.aclose()
