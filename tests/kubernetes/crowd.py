@@ -1,11 +1,11 @@
 """Workloads by the thousand with their pods, in a real API server within seconds.
 
 One Deployment and one pod are made as they always are: by the API, and the pod gets ready on a fake node by kwok. What
-the API server made of them is copied under other names into etcd itself, with the owners
+the API server stored of them is copied under other names in etcd itself, with the owners
 and labels that controllers give. Written one by one through the API, 5,000 workloads and 10,000 pods took 100 s, and
 kwok another minute to make them ready. The API server lists, watches and patches the copies like any others; neither
 the controller manager nor the scheduler runs, whose own pace, on the cores that are measured here, is nobody's
-question.
+question. They are stored as the API server stores its own, in protobuf (`stored.py`).
 
 Every second workload is at zero, the others share the pods. All look as after an hour under zerogate: what it notes on
 a workload when it meets one is there already, so that what is measured is not the first hour. A pod has the size of a
@@ -30,6 +30,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
 from autoscaler.cluster.records import STATUS
 from autoscaler.cluster.status_book import Status
+from tests.kubernetes import stored
 from tests.kubernetes.autoscalers import AUDIENCE
 from tests.kubernetes.harness.access import Access
 from tests.kubernetes.harness.fake_nodes import TOLERATION
@@ -49,6 +50,11 @@ _TOGETHER = 50
 """Keys that are under way to etcd at once."""
 _PATTERN = "pattern"
 _SHOWN_S = 60
+_REPLICAS, _SELECTOR, _TEMPLATE = 1, 2, 3
+"""Of the spec of a Deployment."""
+_MATCH_LABELS = 1
+_NODE_NAME = 10
+_POD_IP, _POD_IPS = 6, 12
 _ANY = Asked(verb="create", group="", resource="crowd")
 _NO_LIMIT = Rates(rate=1e6, burst=1e6)
 
@@ -101,7 +107,7 @@ async def fast_client(access: Access) -> AsyncIterator[KubeClient]:
 class Maker:
     """Puts workloads and pods into the API server's store, and takes them out. Made by `maker`."""
 
-    def __init__(self, client: KubeClient, etcd: "_Etcd", nodes: Sequence[str], patterns: tuple[Body, Body]) -> None:
+    def __init__(self, client: KubeClient, etcd: "_Etcd", nodes: Sequence[str], patterns: tuple[bytes, bytes]) -> None:
         self._client = client
         self._etcd = etcd
         self._nodes = nodes
@@ -147,10 +153,9 @@ class Maker:
     async def _put_pods(self, one: Workload, numbers: range) -> list[Source]:
         sources = []
         for number in numbers:
-            made = _copied_pod(self._pod, one, number, self._nodes)
-            meta = made["metadata"]
-            await self._etcd.put(f"pods/{one.namespace}/{meta['name']}", made)
-            sources.append(Source(meta["name"], meta["uid"], one.service))
+            name, uid = pod_name(one, number), str(uuid.uuid4())
+            await self._etcd.put(f"pods/{one.namespace}/{name}", _copied_pod(self._pod, one, number, uid, self._nodes))
+            sources.append(Source(name, uid, one.service))
         return sources
 
 
@@ -159,13 +164,13 @@ async def maker(client: KubeClient, etcd_url: str, nodes: Sequence[str]) -> Asyn
     """One whose patterns the API server and kwok have made."""
     await _create(client, "/api/v1/namespaces", {"metadata": {"name": _PATTERN}})
     await _create(client, f"/api/v1/namespaces/{_PATTERN}/serviceaccounts", {"metadata": {"name": "default"}})
-    patterns = await _pattern(client, nodes[0])
     async with aiohttp.ClientSession() as session:
-        yield Maker(client, _Etcd(session, etcd_url), nodes, patterns)
+        etcd = _Etcd(session, etcd_url)
+        yield Maker(client, etcd, nodes, await _pattern(client, etcd, nodes[0]))
 
 
-async def _pattern(client: KubeClient, node: str) -> tuple[Body, Body]:
-    """A Deployment and a ready pod as the API server holds them, and holds them no longer."""
+async def _pattern(client: KubeClient, etcd: "_Etcd", node: str) -> tuple[bytes, bytes]:
+    """A Deployment and a ready pod as the API server stores them, and holds them no longer."""
     one = Workload(_PATTERN, _PATTERN, 1)
     deployments, pods = f"/apis/apps/v1/namespaces/{_PATTERN}/deployments", f"/api/v1/namespaces/{_PATTERN}/pods"
     await _create(client, deployments, deployment(one))
@@ -174,31 +179,41 @@ async def _pattern(client: KubeClient, node: str) -> tuple[Body, Body]:
         while not (await client.list(PODS, namespace=_PATTERN))[0][0].is_ready:
             await asyncio.sleep(0.1)
     found = []
-    for path in (f"{deployments}/{_PATTERN}", f"{pods}/{pod_name(one, 0)}"):
-        found.append(msgspec.json.decode(await client.request("GET", path, asked=_ANY), type=dict[str, Any]))
-        await client.request("DELETE", path, asked=_ANY, body={"gracePeriodSeconds": 0})
+    for kind, path, name in (("deployments", deployments, _PATTERN), ("pods", pods, pod_name(one, 0))):
+        found.append(await etcd.get(f"{kind}/{_PATTERN}/{name}"))
+        await client.request("DELETE", f"{path}/{name}", asked=_ANY, body={"gracePeriodSeconds": 0})
     return found[0], found[1]
 
 
-def _copied_deployment(pattern: Body, one: Workload) -> Body:
+def _copied_deployment(pattern: bytes, one: Workload) -> bytes:
     asked = deployment(one)
-    spec = {**pattern["spec"], "replicas": one.replicas, "selector": asked["spec"]["selector"]}
-    spec["template"] = {**spec["template"], "metadata": asked["spec"]["template"]["metadata"]}
-    return {**pattern, "metadata": _about(pattern, asked["metadata"], one), "spec": spec}
+    envelope, found = stored.opened(pattern)
+    spec = stored.part(found, stored.SPEC)
+    template = stored.part(spec, _TEMPLATE)
+    about = stored.metadata(stored.part(template, stored.METADATA), asked["spec"]["template"]["metadata"])
+    spec = stored.changed(spec, {
+        _REPLICAS: one.replicas,
+        _SELECTOR: stored.changed(b"", {_MATCH_LABELS: stored.texts(asked["spec"]["selector"]["matchLabels"])}),
+        _TEMPLATE: stored.changed(template, {stored.METADATA: about}),
+    })  # fmt: skip
+    about = stored.metadata(stored.part(found, stored.METADATA), _about(asked, one, str(uuid.uuid4())))
+    return stored.closed(envelope, stored.changed(found, {stored.METADATA: about, stored.SPEC: spec}))
 
 
-def _copied_pod(pattern: Body, one: Workload, number: int, nodes: Sequence[str]) -> Body:
+def _copied_pod(pattern: bytes, one: Workload, number: int, uid: str, nodes: Sequence[str]) -> bytes:
     asked = pod(one, number, nodes[number % len(nodes)])
     address = f"10.{64 + number % 64}.{hash(one.service) % 250}.{number % 250}"
-    status = {**pattern["status"], "podIP": address, "podIPs": [{"ip": address}]}
-    spec = {**pattern["spec"], "nodeName": asked["spec"]["nodeName"]}
-    return {**pattern, "metadata": _about(pattern, asked["metadata"], one), "spec": spec, "status": status}
+    envelope, found = stored.opened(pattern)
+    spec, status = stored.part(found, stored.SPEC), stored.part(found, stored.STATUS)
+    return stored.closed(envelope, stored.changed(found, {
+        stored.METADATA: stored.metadata(stored.part(found, stored.METADATA), _about(asked, one, uid)),
+        stored.SPEC: stored.changed(spec, {_NODE_NAME: asked["spec"]["nodeName"]}),
+        stored.STATUS: stored.changed(status, {_POD_IP: address, _POD_IPS: [stored.changed(b"", {1: address})]}),
+    }))  # fmt: skip
 
 
-def _about(pattern: Body, asked: Body, one: Workload) -> Body:
-    about = {**pattern["metadata"], **asked, "namespace": one.namespace, "uid": str(uuid.uuid4())}
-    del about["resourceVersion"]  # etcd's own word
-    return about
+def _about(asked: Body, one: Workload, uid: str) -> Body:
+    return {**asked["metadata"], "namespace": one.namespace, "uid": uid}
 
 
 class _Etcd:
@@ -211,9 +226,11 @@ class _Etcd:
         self._revision = 0
         self._waiting: list[tuple[str, Body]] = []
 
-    async def put(self, key: str, body: Body) -> None:
-        value = base64.b64encode(msgspec.json.encode(body)).decode()
-        await self._add("put", {"key": _key(key), "value": value})
+    async def get(self, key: str) -> bytes:
+        return base64.b64decode((await self._ask("range", {"key": _key(key)}))["kvs"][0]["value"])
+
+    async def put(self, key: str, value: bytes) -> None:
+        await self._add("put", {"key": _key(key), "value": base64.b64encode(value).decode()})
 
     async def delete(self, key: str) -> None:
         await self._add("deleterange", {"key": _key(key)})
