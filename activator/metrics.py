@@ -29,6 +29,7 @@ def text(holds: Iterable[Hold], usage: Usage, own: Mapping[str, float]) -> str:
         ("zerogate_body_bytes", "gauge", "Bytes of request bodies kept in memory now.", own["body_bytes"]),
         ("zerogate_answer_bytes", "gauge", "Bytes of answers that wait for slow clients now.", own["answer_bytes"]),
         ("zerogate_upload_bytes", "gauge", "Bytes of uploads that wait for slow replicas now.", own["upload_bytes"]),
+        ("zerogate_head_bytes", "gauge", "Bytes of begun heads, and of requests read ahead.", own["head_bytes"]),
         ("zerogate_activator_ports", "gauge", "Ports of Services that are to be open.", own["ports"]),
         ("zerogate_activator_closed_ports", "gauge", "Of them, those that could not be opened.", own["closed_ports"]),
         ("zerogate_activator_wakes_total", "counter", "Wakes of its own, where no leader answered.", own["wakes"]),

@@ -208,7 +208,7 @@ class Activator:
             "started_at": self._started_at, "connections": self.doors.connections, "ports": self._ports,
             "closed_ports": len(self.doors.faults), "wakes": self._wakes,
             "body_bytes": self._memory.body_bytes, "answer_bytes": self._memory.answer_bytes,
-            "upload_bytes": self._memory.upload_bytes,
+            "upload_bytes": self._memory.upload_bytes, "head_bytes": self._memory.head_bytes,
         }  # fmt: skip
         return metrics.text(self.holds, usage(), own)
 

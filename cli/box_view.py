@@ -159,6 +159,7 @@ class BoxView:
             body_bytes=self._running.server.memory.body_bytes,
             answer_bytes=self._running.server.memory.answer_bytes,
             upload_bytes=self._running.server.memory.upload_bytes,
+            head_bytes=self._running.server.memory.head_bytes,
             traces=self._running.tracing.fates if self._running.tracing is not None else {},
         )
 

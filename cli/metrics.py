@@ -68,6 +68,8 @@ class ProcessSample(msgspec.Struct, frozen=True, kw_only=True):
     """Bytes of answers that wait for slow clients now."""
     upload_bytes: int = 0
     """Bytes of uploads that wait for slow replicas now."""
+    head_bytes: int = 0
+    """Bytes of heads that have begun to come, and of requests read ahead, now."""
     traces: Mapping[str, int] = {}
     """Requests that were to be traced, by what became of their spans; empty where tracing is off."""
 
@@ -144,6 +146,12 @@ def process_text(process: ProcessSample, dialect: Dialect = Dialect.TEXT) -> str
         ("zerogate_body_bytes", "gauge", "Bytes of request bodies kept in memory now.", process.body_bytes),
         ("zerogate_answer_bytes", "gauge", "Bytes of answers that wait for slow clients now.", process.answer_bytes),
         ("zerogate_upload_bytes", "gauge", "Bytes of uploads that wait for slow replicas now.", process.upload_bytes),
+        (
+            "zerogate_head_bytes",
+            "gauge",
+            "Bytes of begun heads, and of requests read ahead.",
+            process.head_bytes,
+        ),
     )
     text = [f"{head(name, kind, says, dialect)}{name} {number(value)}\n" for name, kind, says, value in single]
     text.append(head("zerogate_build_info", "gauge", "Always 1; the label says which version runs.", dialect))

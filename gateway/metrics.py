@@ -31,6 +31,7 @@ _SUMMED: Final = (
     ("zerogate_body_bytes", "gauge", "Bytes of request bodies kept in memory now.", "body_bytes"),
     ("zerogate_answer_bytes", "gauge", "Bytes of answers that wait for slow clients now.", "answer_bytes"),
     ("zerogate_upload_bytes", "gauge", "Bytes of uploads that wait for slow replicas now.", "upload_bytes"),
+    ("zerogate_head_bytes", "gauge", "Bytes of begun heads, and of requests read ahead.", "head_bytes"),
     *((name, kind, says, TOLD + field) for name, kind, says, field in TOLD_FAMILIES),
 )
 """Families of the process: name, kind, what it says, and the name among the figures."""

@@ -86,5 +86,6 @@ class Reporting:
             "body_bytes": server.memory.body_bytes,
             "answer_bytes": server.memory.answer_bytes,
             "upload_bytes": server.memory.upload_bytes,
+            "head_bytes": server.memory.head_bytes,
         }
         return Figures(counters, gauges)

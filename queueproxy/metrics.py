@@ -80,6 +80,12 @@ def text(
         ("zerogate_body_bytes", "gauge", "Bytes of request bodies kept in memory now.", memory.body_bytes),
         ("zerogate_answer_bytes", "gauge", "Bytes of answers that wait for slow clients now.", memory.answer_bytes),
         ("zerogate_upload_bytes", "gauge", "Bytes of uploads that wait for a slow replica now.", memory.upload_bytes),
+        (
+            "zerogate_head_bytes",
+            "gauge",
+            "Bytes of begun heads, and of requests read ahead.",
+            memory.head_bytes,
+        ),
         *((name, kind, says, getattr(told, field)) for name, kind, says, field in TOLD_FAMILIES),
     ):
         parts.append(f"{head(name, kind, says)}{name} {number(amount)}\n")

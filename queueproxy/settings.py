@@ -165,7 +165,7 @@ OPTIONS: Final = (
     Option(
         name="max-connections", field="max_connections", metavar="N", parse=whole, default="768",
         says="most connections at once, but for gateways' own; one more gets 503 as not sent; with the rest they fit "
-        "256 MiB at 132 KiB each, the most that is not counted; 0: no limit",
+        "256 MiB at 132 KiB each, the most that one may cost; 0: no limit",
     ),
     Option(
         name="protocol", field="protocol", metavar="PROTOCOL", parse=_protocol, default="http1",

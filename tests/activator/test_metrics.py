@@ -11,7 +11,7 @@ from zerogate.process import Usage
 DOCS = Path(__file__).parents[2] / "docs"
 OWN = {
     "started_at": 1.0, "connections": 2, "ports": 3, "closed_ports": 4, "wakes": 5, "body_bytes": 6, "answer_bytes": 7,
-    "upload_bytes": 8,
+    "upload_bytes": 8, "head_bytes": 9,
 }  # fmt: skip
 
 
@@ -23,8 +23,8 @@ def test_what_waits_in_memory_is_shown_beside_the_process() -> None:
     shown = {
         family.name: family.samples[0].value for family in text_string_to_metric_families(_text()) if family.samples
     }
-    waiting = [shown[f"zerogate_{kind}_bytes"] for kind in ("body", "answer", "upload")]
-    assert waiting == [6, 7, 8]
+    waiting = [shown[f"zerogate_{kind}_bytes"] for kind in ("body", "answer", "upload", "head")]
+    assert waiting == [6, 7, 8, 9]
     assert shown["zerogate_connections"] == 2
 
 

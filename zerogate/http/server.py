@@ -166,6 +166,15 @@ class Server:
             status=503, code="too_many_connections", detail=detail, retry_after_s=1.0, not_sent=not_sent
         )  # fmt: skip
 
+    def no_room(self) -> Refusal:
+        """What a client is told whose head has come in part and cannot be kept."""
+        detail = (
+            "The head of the request did not come in one piece, and the memory for such heads is used up "
+            "(`body-memory`). Try again in a moment."
+        )
+        not_sent = self.limits.not_sent
+        return Refusal(status=503, code="memory_full", detail=detail, retry_after_s=1.0, not_sent=not_sent)
+
     def hand_over(self, connection: Connection, client: bytes) -> None:
         """Another protocol has the connection now: it is none of these any more, over the limit or not."""
         self.heard.pop(connection, None)

@@ -3,7 +3,8 @@
 It is not read while there is nowhere to go with its body, while requests read ahead wait for their turn, and while the
 client does not take its answers: each is a reason of its own, and reading goes on when the last one has passed. A
 transport that is not read shows no end of file, so after `PAUSED_S` the kernel is asked to tell of it (`gone`). What
-the client has not taken counts in the process's memory while it takes no more.
+the client has not taken counts in the process's memory while it takes no more, and so does what was read and is not a
+whole request, or has no turn yet.
 
 `server` subclasses this by way of `leaving`: a layer of its own would cost a call per piece.
 """
@@ -32,7 +33,17 @@ PAUSED_OUTPUT: Final = 4
 class Pausing(Answering, ABC):
     """See the module's text."""
 
-    __slots__ = ("_gone_watch", "_is_blocked", "_kept_bytes", "_paused", "memory", "state", "tick", "visit_s")
+    __slots__ = (
+        "_begun_bytes",
+        "_gone_watch",
+        "_is_blocked",
+        "_kept_bytes",
+        "_paused",
+        "memory",
+        "state",
+        "tick",
+        "visit_s",
+    )
 
     def __init__(self, server: Server) -> None:
         super().__init__(server)
@@ -45,6 +56,8 @@ class Pausing(Answering, ABC):
         """The client does not take what it is sent."""
         self._kept_bytes = 0
         """What it counts for in the memory because of that."""
+        self._begun_bytes = 0
+        """What it counts for because of what has come ahead of its turn: half a head, requests that wait for theirs."""
         self._gone_watch: int | None = None
         """The descriptor by which the client's end is watched for."""
 
@@ -98,6 +111,9 @@ class Pausing(Answering, ABC):
 
     def _count_kept(self, size: int) -> None:
         self._kept_bytes = self.memory.recount_answer(self._kept_bytes, size)
+
+    def _count_begun(self, size: int) -> None:
+        self._begun_bytes = self.memory.recount_head(self._begun_bytes, size)
 
     def squeeze(self, is_short: bool) -> None:
         """Let less, or as much as usual, of an answer wait."""

@@ -48,6 +48,7 @@ class RequestReader:
     """See the module's text."""
 
     __slots__ = (
+        "_body_bytes",
         "_early",
         "_fields",
         "_has_offer",
@@ -56,6 +57,7 @@ class RequestReader:
         "_offered",
         "_parser",
         "_target",
+        "doubt_bytes",
         "head_bytes",
         "in_head",
         "is_between",
@@ -67,7 +69,12 @@ class RequestReader:
         self._fields: list[Field] = []
         self._target = b""
         self.head_bytes = 0
-        """Bytes read since the last that belonged to a body: of a head, of trailers, of a chunk's extensions."""
+        """Bytes read since the last that belonged to a body or to another message: of a head, of trailers, of a chunk's
+        extensions, of what came too early behind an offer."""
+        self.doubt_bytes = 0
+        """Of a head that began behind a body in the same read: up to so many more, of which some were the body's."""
+        self._body_bytes = 0
+        """Of the body that was read last, its last piece."""
         self._offered: RequestHead | None = None
         """The head of a request with a body that offers to change the protocol."""
         self._is_behind_head = False
@@ -86,14 +93,26 @@ class RequestReader:
             if self._has_offer and self.is_between:
                 self._keep_early(data)
                 return
-            data = self._feed(data)
+            read = data
+            data = self._feed(read)
             if self.is_between:
-                self.head_bytes = 0
-            elif self.head_bytes > MAX_HEAD_BYTES:
+                self.head_bytes = self.doubt_bytes = 0
+                continue
+            if self.in_head and not self.head_bytes:
+                self._count_begun(read)
+            if self.head_bytes > MAX_HEAD_BYTES:
                 what = "head" if self.in_head else "trailer section"
                 raise BadMessageError(f"the {what} of the request is larger than {MAX_HEAD_BYTES} bytes", 431)
-            elif len(self._fields) > MAX_FIELDS:  # before its end: one of 4 bytes takes 55 here
+            if len(self._fields) > MAX_FIELDS:  # before its end: one of 4 bytes takes 55 here
                 raise BadMessageError(f"the request has more than {MAX_FIELDS} header fields or trailers", 431)
+
+    def _count_begun(self, data: bytes) -> None:
+        """A head began behind something else in the same read, and llhttp does not say where: it has no empty line, so
+        it is at most what lies behind the last one, and what of that is no body's is at least its."""
+        end = data.rfind(b"\r\n\r\n")
+        most = len(data) - end - 4 if end >= 0 else len(data)
+        self.head_bytes = max(1, most - self._body_bytes)
+        self.doubt_bytes = max(0, most - self.head_bytes)
 
     def _feed(self, data: bytes) -> bytes:
         """Read until an offer to change the protocol, which is not taken; returns what lies behind it."""
@@ -123,6 +142,7 @@ class RequestReader:
 
     def _keep_early(self, data: bytes) -> None:
         self._early += data
+        self.head_bytes = len(self._early)
         if len(self._early) > MOST_EARLY_BYTES:
             self._listener.on_flood()
 
@@ -133,7 +153,15 @@ class RequestReader:
     def take_early(self) -> bytes:
         """What came behind the offer of another protocol, which reads on."""
         early, self._early = self._early, b""
+        self.head_bytes = 0
         return early
+
+    def stop(self) -> None:
+        """Let go of what has come of a message; nothing more is to be read."""
+        self._parser = HttpRequestParser(self)
+        self._fields, self._target = [], b""
+        self.head_bytes = self.doubt_bytes = 0
+        self.in_head = self.is_between = False
 
     def close(self) -> None:
         """Let go of both sides: they call back, cycles that would keep all heads until the collector comes."""
@@ -170,7 +198,7 @@ class RequestReader:
         target, self._target = self._target, b""
         if len(fields) > MAX_FIELDS:
             raise BadMessageError(f"the request has more than {MAX_FIELDS} header fields", 431)
-        if self.head_bytes > MAX_HEAD_BYTES and head_size(fields) > MAX_HEAD_BYTES:
+        if self.head_bytes + self.doubt_bytes > MAX_HEAD_BYTES and head_size(fields) > MAX_HEAD_BYTES:
             raise BadMessageError(f"the head of the request is larger than {MAX_HEAD_BYTES} bytes", 431)
         method = parser.get_method()
         keep_alive = parser.should_keep_alive()
@@ -178,13 +206,14 @@ class RequestReader:
         if head.upgrade is not None:
             take_offer(head)
             self._has_offer = head.websocket_key is not None
-        self.head_bytes = 0
+        self.head_bytes = self.doubt_bytes = self._body_bytes = 0
         if head.has_body and parser.should_upgrade():
             self._offered = head
         self._listener.on_head(head)
 
     def on_body(self, data: bytes) -> None:
         self.head_bytes = 0
+        self._body_bytes = len(data)
         self._listener.on_body(data)
 
     def on_message_complete(self) -> None:
@@ -193,5 +222,6 @@ class RequestReader:
         if len(self._fields) > MAX_FIELDS:
             raise BadMessageError(f"the request has more than {MAX_FIELDS} trailers", 431)
         self.is_between = True
+        self.head_bytes = 0
         trailers, self._fields = self._fields, []
         self._listener.on_end(trailers)

@@ -83,6 +83,7 @@ class ServerConnection(Pipelining, asyncio.Protocol):
         self._step(LOSE)
         self._forget_gone()
         self._count_kept(0)
+        self._count_begun(0)
         self._server.leave(self, self.peer)
         self._server.sweep.forget(self)
         waiting, self._pipelined = self._pipelined, None
@@ -195,17 +196,30 @@ class ServerConnection(Pipelining, asyncio.Protocol):
 
     def _feed(self, data: bytes) -> bool:
         """Let the reader read; returns whether it found nothing wrong."""
+        if self._last_word is not None:
+            return False  # over TLS what was received already comes although nothing is read
+        reader = self._reader
         try:
-            self._reader.feed(data)
+            reader.feed(data)
         except BadMessageError as bad:
             if self.state < CLOSING:
                 self._refuse_message(bad.status, str(bad))
+            self._look_ahead(reader)
             return False
-        if self._heir is not None and (early := self._reader.take_early()):
+        if self._heir is not None and (early := reader.take_early()):
             self._heir.data_received(early)
-        if self._reader.in_head and self.visit_s > self._now_s + HEAD_TIMEOUT_S:
-            self._server.sweep.watch(self, self._now_s + HEAD_GRACE_S)
+        if reader.head_bytes or self._begun_bytes or self._pipelined:
+            self._look_ahead(reader)
         return True
+
+    def _look_ahead(self, reader: RequestReader) -> None:
+        """Count what has come and is not a whole request, or has no turn yet; without room it is let go of."""
+        self._count_begun(reader.head_bytes + reader.doubt_bytes + self._ahead_bytes)
+        if reader.in_head and self.visit_s > self._now_s + HEAD_TIMEOUT_S:
+            self._server.sweep.watch(self, self._now_s + HEAD_GRACE_S)
+        if (reader.in_head or self._pipelined) and self.memory.is_out_of_heads and self.state < CLOSING:
+            self._server.bad_requests += 1
+            self._drop_ahead(self._server.no_room())
 
     def eof_received(self) -> None:
         """The client has ended its side, which is how one that has gone looks: only an answer that is complete is still
@@ -311,6 +325,7 @@ class ServerConnection(Pipelining, asyncio.Protocol):
         transport.set_protocol(ClientEnd(self, tunnel, transport))
         peer.watch_line(transport)
         if early := self._reader.take_early():
+            self._count_begun(0)
             tunnel.on_client_data(early, now())
         if self._server.is_draining:
             exchange.leave_tunnel(now())

@@ -61,7 +61,7 @@ class Blocks(Lifetimes):
         self._block.append(payload)
         if flags & f.END_HEADERS:
             block, self._block = b"".join(self._block), []
-            self._block_stream = 0
+            self._block_stream = self._block_bytes = 0
             self.block_since_s = None
             self._on_block(stream_id, bool(self._block_flags & f.END_STREAM), block)
 

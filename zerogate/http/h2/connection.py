@@ -41,7 +41,8 @@ class Connection(Blocks):
     """See the module's text."""
 
     __slots__ = (
-        "_expects_preface", "_handlers", "_resets", "_rest", "has_settings", "peer_connect_protocol", "peer_head_bytes",
+        "_expects_preface", "_handlers", "_resets", "_rest", "begun_bytes", "has_settings",
+        "peer_connect_protocol", "peer_head_bytes",
     )  # fmt: skip
 
     def __init__(
@@ -58,6 +59,8 @@ class Connection(Blocks):
         """RFC 8441."""
         self._expects_preface = len(f.PREFACE) if is_server else 0
         self._rest = b""
+        self.begun_bytes = 0
+        """Of a frame and of a field block that have begun to come and are not whole."""
         self._resets = Budget(*RESETS, now_s)
         self._handlers: dict[int, Callable[[int, int, bytes], None]] = {
             f.DATA: self._on_data,
@@ -123,6 +126,7 @@ class Connection(Blocks):
                 return
             at = after
         self._rest = data[at:] if at < end else b""
+        self.begun_bytes = end - at + self._block_bytes
 
     def _read_preface(self, data: bytes) -> int:
         """Where the first frame begins (section 3.4)."""
@@ -310,6 +314,7 @@ class Connection(Blocks):
         self.failure = error
         self._rest = b""
         self._block = []
+        self.begun_bytes = 0
         self._emit(f.goaway_frame(self.last_stream, error.code, error.reason.encode()))
         self._sink.on_failed(error)
 

@@ -34,14 +34,16 @@ PATIENCE_S: Final = 10.0
 """How long the word of leaving waits for an instant without a stream: clients by the Python library `h2`, httpx among
 them, take nothing after a GOAWAY and fail all streams that still run. Those that never rest (gRPC) need it to move."""
 _ONE_TOO_MANY: Final = "too many connections"
+_NO_ROOM: Final = "no memory for a head that does not come in one piece"
+"""Said where nothing else runs: a head of HTTP/2 cannot be let go of without its connection."""
 
 
 class ServerConnection(asyncio.Protocol):
     """See the module's text."""
 
     __slots__ = (
-        "_counted_bytes", "_is_blocked", "_is_closing", "_leave_s", "_linger", "_loop", "_transport", "arrival", "core",
-        "peer", "server", "tick", "visit_s",
+        "_begun_bytes", "_counted_bytes", "_is_blocked", "_is_closing", "_leave_s", "_linger", "_loop", "_transport",
+        "arrival", "core", "peer", "server", "tick", "visit_s",
     )  # fmt: skip
 
     def __init__(self, server: Server, *, arrival: Arrival = PLAIN, peer: bytes = b"", limits: Limits = LIMITS) -> None:
@@ -55,6 +57,8 @@ class ServerConnection(asyncio.Protocol):
         self._is_blocked = False
         self._counted_bytes = 0
         """What was written and the client has not taken, of all streams together, as far as it counts."""
+        self._begun_bytes = 0
+        """What has come of a frame or a head that is not whole, as far as it counts."""
         self._is_closing = False
         self._linger: Linger | None = None
         self._leave_s: float | None = None
@@ -99,6 +103,7 @@ class ServerConnection(asyncio.Protocol):
         self._is_blocked = False
         self.server.leave(self, self.peer)
         self._count_waiting()
+        self._count_begun(0)
         self.server.sweep.forget(self)
         self.core.close("the connection was closed")
 
@@ -107,8 +112,17 @@ class ServerConnection(asyncio.Protocol):
             if self._linger is not None:
                 self._linger.take(len(data))
             return
-        self.core.receive(data, now())
+        core = self.core
+        core.receive(data, now())
+        if core.begun_bytes or self._begun_bytes:
+            self._count_begun(core.begun_bytes)
+            if self.server.memory.is_out_of_heads and not core.streams:
+                core.fail(f.ENHANCE_YOUR_CALM, _NO_ROOM)
+                self._count_begun(0)
         self._flush()
+
+    def _count_begun(self, size: int) -> None:
+        self._begun_bytes = self.server.memory.recount_head(self._begun_bytes, size)
 
     def pause_writing(self) -> None:
         self._is_blocked = True

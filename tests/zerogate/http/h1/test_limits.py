@@ -5,7 +5,7 @@ from typing import Any, cast
 
 import pytest
 
-from tests.zerogate.http.h1.corpus import CHUNKED, GET
+from tests.zerogate.http.h1.corpus import CHUNKED, GET, POST
 from tests.zerogate.http.h1.reading import read
 from zerogate.http import server as shared
 from zerogate.http.exchange import Exchange
@@ -14,7 +14,7 @@ from zerogate.http.h1.leaving import HEAD_GRACE_S
 from zerogate.http.h1.server import ServerConnection
 from zerogate.http.h2 import frames as f
 from zerogate.http.h2.frames import PREFACE
-from zerogate.http.heads import RequestHead
+from zerogate.http.heads import MAX_HEAD_BYTES, RequestHead
 from zerogate.http.server import DRAIN_HEAD_S, HEAD_TIMEOUT_S, KEEP_ALIVE_S, MOST_HEARD, ConnectionLimits, Server
 
 
@@ -179,6 +179,29 @@ def test_a_client_with_its_most_connections_does_not_keep_another_one_out(moment
 def test_many_small_fields_are_refused_before_their_end_has_come(before: bytes) -> None:
     seen = read(before + b"a:\r\n" * 200)
     assert (seen.status, seen.meanings) == (431, [])
+
+
+@pytest.mark.parametrize(("size", "status"), [(MAX_HEAD_BYTES - 1000, None), (MAX_HEAD_BYTES + 1000, 431)])
+@pytest.mark.parametrize(
+    "before",
+    [
+        pytest.param(GET + b"\r\n", id="a head"),
+        pytest.param(CHUNKED + b"3\r\nabc\r\n0\r\n\r\n", id="chunks"),
+        pytest.param(POST + b"Content-Length: 70000\r\n\r\n" + b"y" * 70_000, id="a body"),
+    ],
+)
+def test_a_head_may_be_as_large_behind_another_message_of_the_same_read(
+    before: bytes, size: int, status: int | None
+) -> None:
+    seen = read(before + GET + b"X: " + b"x" * (size - len(GET)))
+    assert (seen.status, len(seen.meanings)) == (status, 1)
+
+
+def test_a_body_does_not_hide_how_much_came_of_the_head_behind_it() -> None:
+    """Where the body has an empty line of its own, what is sure of the head is less than what came."""
+    first = POST + b"Content-Length: 70000\r\n\r\n" + b"y" * 69_996 + b"\r\n\r\n" + GET + b"X: " + b"x" * 66_000
+    seen = read(first + b"\r\n\r\n", size=len(first))
+    assert (seen.status, len(seen.meanings)) == (431, 1)
 
 
 PLAIN = GET + b"\r\n"

@@ -1,7 +1,8 @@
 """A client's connection in any order of bytes, answers, pauses, timers and ends.
 
 Requests are placed one at a time and in the order in which they came, whatever else the client sends; each ends once;
-a client that takes what it is sent waits for nothing that was asked and answered; nothing is left of a lost connection.
+a client that takes what it is sent waits for nothing that was asked and answered; what was read ahead counts, or is let
+go of where there is no room; nothing is left of a lost connection.
 """
 
 from types import SimpleNamespace
@@ -17,6 +18,7 @@ from tests.zerogate.http.dialogue import response
 from tests.zerogate.http.test_exchange_machine import Connection, Replica
 from zerogate.errors import Refusal
 from zerogate.http import server as shared
+from zerogate.http.account import HEAD_OVERHEAD_BYTES
 from zerogate.http.exchange import Exchange
 from zerogate.http.h1 import leaving, pausing, pipelining
 from zerogate.http.h1 import server as h1
@@ -24,6 +26,7 @@ from zerogate.http.h1.connection_states import CLOSING, NEXT, STATES
 from zerogate.http.h1.memo import HeadMemo
 from zerogate.http.h1.server import ServerConnection
 from zerogate.http.heads import RequestHead
+from zerogate.http.memory import BUFFER_MEMORY_BYTES
 from zerogate.http.phases import ANSWERING, ENDED, HELD, SENT
 from zerogate.http.server import Server
 from zerogate.http.sides import DEFAULT_TERMS
@@ -40,6 +43,7 @@ REQUESTS: dict[str, tuple[bytes, bytes, bytes]] = {
     "expecting": (
         b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 300\r\n\r\n" + BODY, b"POST", BODY
     ),
+    "a long head": (b"GET / HTTP/1.1\r\nHost: a\r\nX: %b\r\n\r\n" % (b"z" * 20_000), b"GET", b""),
     "an offer": (b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n", b"GET", b""),
     "the last one": (b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", b"GET", b""),
     "old": (b"GET / HTTP/1.0\r\nHost: a\r\n\r\n", b"GET", b""),
@@ -253,11 +257,17 @@ class ServerMachine(RuleBasedStateMachine):
         self.coming += data
 
     @precondition(lambda self: self.coming and not self.is_lost and self.transport.is_reading)
-    @rule(size=st.sampled_from([1, 30, 1000, 65_536, 1 << 18]))
-    def client_sends(self, size: int) -> None:
+    @rule(size=st.sampled_from([1, 30, 1000, 65_536, 1 << 18]), over_tls=st.booleans())
+    def client_sends(self, size: int, *, over_tls: bool = False) -> None:
+        """TLS hands on all of what was received, in two pieces here, whether or not it is still read."""
         data, self.coming = self.coming[:size], self.coming[size:]
-        if not self.transport.is_closed:
-            self.connection.data_received(data)
+        half = len(data) // 2 if over_tls else 0
+        for piece in (data[:half], data[half:]):
+            if piece and not self.transport.is_closed:
+                self.connection.data_received(piece)
+                if self.server.memory.is_out_of_heads and self.connection.state < CLOSING:
+                    assert not self.connection._reader.in_head
+                    assert not self.connection._pipelined
 
     @precondition(lambda self: not self.is_lost and not self.transport.is_full and not self.transport.is_closed)
     @rule()
@@ -312,16 +322,18 @@ class ServerMachine(RuleBasedStateMachine):
             if again_s is not None:
                 self.watch(self.connection, again_s)
 
+    @rule(dice=st.integers(1, 10))
+    def memory_is_used_up(self, dice: int) -> None:
+        self.server.memory.limit_bytes = 100 if dice == 1 else BUFFER_MEMORY_BYTES
+
     # what holds at any time
 
     @invariant()
-    def each_ends_once(self) -> None:
-        assert self.ends == [one for one in self.placed if one.phase == ENDED]
-
-    @invariant()
-    def a_request_that_waits_is_watched(self) -> None:
-        if self.current is not None and not self.is_lost:
-            assert self.due_s is not None
+    def what_was_read_ahead_counts(self) -> None:
+        reader, ahead = self.connection._reader, self.connection._pipelined or ()
+        size = sum(HEAD_OVERHEAD_BYTES + len(one.head.lines) + len(one.head.target) for one in ahead)
+        if not self.is_lost:
+            assert self.server.memory.head_bytes == size + reader.head_bytes + reader.doubt_bytes
 
     def teardown(self) -> None:
         if not hasattr(self, "connection"):
