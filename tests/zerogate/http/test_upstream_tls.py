@@ -2,6 +2,7 @@
 
 import asyncio
 import ssl
+import warnings
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -83,6 +84,22 @@ async def test_a_replica_that_speaks_no_tls_is_refused_with_the_cause(authority:
         client = await one.connect()
         await client.send(b"GET / HTTP/1.1\r\nHost: chat\r\nConnection: close\r\n\r\n")
         assert b"TLS failed: wrong version number" in await client.rest()
+
+
+@pytest.mark.parametrize("what", ["TLS 1.1", "a cipher without authentication"])
+async def test_a_replica_that_speaks_only_what_is_not_safe_any_more_is_refused(
+    authority: Authority, tmp_path: Path, what: str
+) -> None:
+    pair = authority.issue(tmp_path, "replica", names=["replica.test"])
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(pair.certificate, pair.key)
+    tls.set_ciphers("DEFAULT:@SECLEVEL=0" if what == "TLS 1.1" else "ECDHE-ECDSA-AES128-SHA256")
+    with warnings.catch_warnings(action="ignore"):
+        tls.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED
+        tls.maximum_version = ssl.TLSVersion.TLSv1_1 if what == "TLS 1.1" else ssl.TLSVersion.TLSv1_2
+    answer = await get(tls, secured(authority, tmp_path))
+    assert answer.startswith(b"HTTP/1.1 502 ")
+    assert b"replica_unreachable" in answer
 
 
 async def test_nothing_is_verified_where_the_file_says_so(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from tests.e2e.servers.served import NGINX
 from tests.grpc_client import calls
 from tests.grpc_server import serve
 from tests.zerogate.http.h2.hypercorn_server import Echo, hypercorn
-from tests.zerogate.http.h2.replica import Peer, Replica, echo
+from tests.zerogate.http.h2.replica import Peer, Replica
 from tests.zerogate.http.rig import Rig, replica, rig
 from zerogate.http.certificates import KeyPair, replica_context
 from zerogate.http.dial import Secured
@@ -124,11 +124,16 @@ async def test_a_replica_that_does_not_agree_to_http_2_is_refused_with_the_cause
     tls.load_cert_chain(pair.certificate, pair.key)
     if offered:
         tls.set_alpn_protocols(offered)
-    one = Replica(echo)
-    async with replica(one, tls=tls) as port:
+    heard: list[bytes] = []
+
+    async def listens(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heard.append(await reader.read())
+
+    async with replica(listens, tls=tls) as port:
         answer = await get(port, way(authority, tmp_path))
     assert answer.startswith(b"HTTP/1.1 502 ")
     assert said in answer
+    assert not any(heard), "it was not asked in words that it did not agree to"
 
 
 async def test_the_request_itself_says_https_and_the_way_its_client_came(authority: Authority, tmp_path: Path) -> None:
