@@ -52,7 +52,7 @@ class TrustedSenders(msgspec.Struct, frozen=True):
     def __contains__(self, address: bytes) -> bool:
         if address == UNIX_PEER:
             return self.unix
-        found = ip_address(address.decode().partition("%")[0])
+        found = ip_address(address.decode())
         if isinstance(found, IPv6Address) and found.ipv4_mapped is not None:
             found = found.ipv4_mapped
         return any(found in network for network in self.networks)

@@ -16,6 +16,7 @@ from tests.zerogate.http.rig import Client, Rig, answering, echo, read_request, 
 from zerogate.http import entrance
 from zerogate.http.certificates import ClientCertificates, ServerContexts, server_contexts
 from zerogate.http.entrance import TrustedSenders
+from zerogate.http.heads import UNIX_PEER
 
 LOCAL = TrustedSenders((ip_network("127.0.0.0/8"),))
 GET = b"GET /x HTTP/1.1\r\nHost: chat\r\n\r\n"
@@ -348,6 +349,24 @@ async def test_a_trusted_header_says_who_the_client_is() -> None:
         head = await client.answer()
         assert b"\r\nX-Forwarded-For: 203.0.113.9\r\n" in head
         assert b"for=203.0.113.9;" in head
+
+
+@pytest.mark.parametrize(
+    ("address", "is_trusted"),
+    [
+        pytest.param(b"10.1.2.3", True, id="inside"),
+        pytest.param(b"11.1.2.3", False, id="outside"),
+        pytest.param(b"::ffff:10.1.2.3", True, id="inside, by a socket for both families"),
+        pytest.param(b"::ffff:11.1.2.3", False, id="outside, by a socket for both families"),
+        pytest.param(b"fe80::1%eth0", True, id="of a link"),
+        pytest.param(b"2001:db8::1", False, id="outside, of the other family"),
+        pytest.param(UNIX_PEER, False, id="a Unix socket"),
+    ],
+)
+def test_who_is_trusted_with_a_header_is_told_by_networks(address: bytes, is_trusted: bool) -> None:
+    networks = (ip_network("10.0.0.0/8"), ip_network("fe80::/10"))
+    assert (address in TrustedSenders(networks)) is is_trusted
+    assert UNIX_PEER in TrustedSenders(unix=True)
 
 
 async def test_a_header_comes_in_any_pieces_before_tls(authority: Authority, contexts: ServerContexts) -> None:
