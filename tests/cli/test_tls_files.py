@@ -144,6 +144,33 @@ async def test_renewed_files_are_used_and_wrong_ones_are_not(
     assert len(used) == 2
 
 
+async def test_a_reload_of_the_file_has_the_last_word_about_certificates_that_are_being_loaded(
+    authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    for name in ("a", "b"):
+        authority.issue(tmp_path, name, names=[f"{name}.test"])
+    before, after = (tls_box(tmp_path, f"[{{certificate: {name}.crt, key: {name}.key}}]") for name in ("a", "b"))
+    used: list[LoadedTls] = []
+    watch = CertificateWatch(BoxCertificates(before))
+    authority.issue(tmp_path, "a", names=["new.test"])
+    load = BoxCertificates.load
+
+    def reloads_meanwhile(source: BoxCertificates) -> LoadedTls:
+        monkeypatch.setattr(BoxCertificates, "load", load)
+        loaded = source.load()
+        watch.follow(BoxCertificates(after), load_tls(after))
+        return loaded
+
+    monkeypatch.setattr(BoxCertificates, "load", reloads_meanwhile)
+    await watch.look(used.append)
+    assert used == []
+    assert watch.loaded.server is not None
+    assert watch.loaded.server.certificates[0].names == ("b.test",)
+    await watch.look(used.append)
+    assert "certificates have changed" not in caplog.text, "it is what the reload has read"
+
+
 async def test_a_pair_that_is_put_into_the_folder_is_used(authority: Authority, tmp_path: Path) -> None:
     authority.issue(tmp_path / "d", "a", names=["a.test"])
     used: list[LoadedTls] = []
