@@ -180,6 +180,23 @@ class TestTimers:
         exchange.due(520.0)
         assert sides.hear() == ["replica: abort", "client: reset", "owner: cut total_timeout"]
 
+    @pytest.mark.parametrize(
+        ("phase", "is_stalled"),
+        [(CONNECTING, False), (SENT, False), (SENT, True), (ANSWERING, False), (ANSWERING, True)],
+        ids=["connecting", "sent", "sent, its client stalls", "answering", "answering, its client stalls"],
+    )
+    def test_the_total_is_looked_for_in_time_whatever_else_runs(self, phase: int, is_stalled: bool) -> None:
+        sides = Sides(connected=phase >= SENT, terms=RequestTerms(connect_s=5, first_byte_s=60, idle_s=30, total_s=4))
+        exchange = dispatched(sides, exchange_of(sides), now_s=1.0)
+        if phase == ANSWERING:
+            exchange.on_response_head(response(), 1.0)
+        if is_stalled:
+            exchange.on_downstream_writable(False, 1.5)
+        assert sides.visit_s == 5.0
+        assert exchange.due(2.0) == 5.0
+        exchange.due(5.0)
+        assert exchange.code == "total_timeout"
+
     def test_a_body_that_does_not_come_while_its_route_is_looked_for_ends_with_408(self) -> None:
         sides = Sides()
         exchange = Exchange(sides, request("POST", body=9), 0.0)
