@@ -433,6 +433,17 @@ async def test_workers_whose_parent_is_killed_finish_what_they_have_and_leave_th
             await it.ask("/")
 
 
+async def test_no_process_holds_what_the_parent_has_of_the_others(tmp_path: Path) -> None:
+    """Who held a sibling's channel would keep it from noticing that the parent is gone."""
+    async with gateway(tmp_path) as it:
+        for pid in (*it.pids(), *it.pids("admin")):
+            held = [os.readlink(one) for one in Path(f"/proc/{pid}/fd").iterdir()]
+            assert "anon_inode:[pidfd]" not in held
+        assert "anon_inode:[pidfd]" in [
+            os.readlink(one) for one in Path(f"/proc/{it.program.process.pid}/fd").iterdir()
+        ]
+
+
 async def test_a_worker_that_is_told_to_leave_has_a_successor_at_once(tmp_path: Path) -> None:
     async with replica() as one, gateway(tmp_path, replicas=(one,)) as it:
         async with load(it) as requests:
