@@ -461,8 +461,15 @@ def test_streams_that_a_leaving_server_does_not_look_at_were_not_processed() -> 
         f.frame(f.HEADERS, f.END_HEADERS, 2, b"\x88"),
         f.frame(f.HEADERS, f.END_HEADERS, 3, b"\x88"),
         f.settings_frame({f.ENABLE_PUSH: 1}),
+        f.settings_frame({f.ENABLE_CONNECT_PROTOCOL: 1}) + f.settings_frame({f.ENABLE_CONNECT_PROTOCOL: 0}),
     ],
-    ids=["a push", "an answer on a stream of the server", "an answer to nothing", "push switched on"],
+    ids=[
+        "a push",
+        "an answer on a stream of the server",
+        "an answer to nothing",
+        "push switched on",
+        "WebSockets taken back",
+    ],
 )
 def test_a_client_ends_a_connection_whose_server_does_what_it_must_not(frames: bytes) -> None:
     talk = client()
