@@ -135,7 +135,7 @@ class HeldStream:
         self._send_error(render(refusal, openai_shape=self._head.target.startswith(b"/v1/")).body)
 
     def send_answer(self, status: int, headers: tuple[Field, ...], body: bytes) -> None:
-        self._send_error(body)
+        """Never: what zerogate answers itself is not held before."""
 
     def _send_error(self, body: bytes) -> None:
         lines = b"".join(b"data: %b\n" % line for line in body.splitlines() or [b""])

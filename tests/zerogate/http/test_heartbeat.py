@@ -99,6 +99,26 @@ def test_an_answer_that_is_not_the_stream_which_was_begun_arrives_as_an_error_ev
 
 
 @pytest.mark.parametrize(
+    ("head", "heard"),
+    [
+        (answer(), ["client: data data: 1\n\n", "client: end"]),
+        (answer(503), ["client: data event: error\ndata: data: 1\ndata: \n\n", "client: end"]),
+    ],
+    ids=["the stream", "an error"],
+)
+def test_an_answer_that_comes_as_a_whole_behind_comments_is_told_as_in_pieces(
+    head: ResponseHead, heard: list[str]
+) -> None:
+    sides = Sides()
+    exchange = held(sides)
+    exchange.due(15.0)
+    exchange.dispatch(sides, 16.0)
+    sides.hear()
+    exchange.on_response(head, b"data: 1\n\n", 17.0)
+    assert [line for line in sides.hear() if line.startswith("client")] == heard
+
+
+@pytest.mark.parametrize(
     ("body", "head"),
     [
         (b'{"model": "m"}', None),

@@ -463,14 +463,15 @@ async def test_a_held_client_hears_comments_until_its_model_runs_and_none_from_t
         server = await asked
         assert (await server.heard())[:2] == ("head", "GET")
         assert await server.heard() == ("end", {})
+        await server.say(103, [("link", "</a>")])  # nobody can be told any more
         await server.say(200, [("content-type", "text/event-stream")])
         await server.send(b"data: 1\n\n")
         assert await _behind_comments(client) == ("data", b"data: 1\n\n")
         await asyncio.sleep(0.3)  # several beats, of which none may come
         await server.send(b"data: 2\n\n")
         assert await client.heard() == ("data", b"data: 2\n\n")
-        await server.end()
-        assert await client.heard() == ("end", {})
+        await server.end([("x-done", "8")])
+        assert await client.heard() == ("end", {"x-done": "8"})
         assert (await one.end_of(1))[0].result is Result.SERVED
 
 
@@ -481,6 +482,23 @@ async def test_a_refusal_behind_comments_is_an_event_of_a_whole_stream(down: str
         assert (kind, event.startswith(b"event: error\ndata: {"), b"hold_timeout" in event) == ("data", True, True)
         assert await client.heard() == ("end", {})
         assert (await one.end_of(1))[0].code == "hold_timeout"
+
+
+async def test_an_error_of_the_model_behind_comments_is_one_event_however_it_came(down: str, up: str) -> None:
+    async with between(down, up, at_zero=True, hold_heartbeat_s=0.05) as (one, client, asked):
+        await _held(client)
+        one.scripted()
+        server = await asked
+        await server.heard()
+        await server.heard()
+        await server.say(503, [("content-type", "application/json")])
+        for piece in (b'{"error": ', b'{"message": ', b'"full"}}'):
+            await server.send(piece)
+            await asyncio.sleep(0.05)  # so that each is a read of its own
+        await server.end()
+        assert await _behind_comments(client) == ("data", b'event: error\ndata: {"error": {"message": "full"}}\n\n')
+        assert await client.heard() == ("end", {})
+        assert (await one.end_of(1))[0].status == 503
 
 
 async def test_a_loss_behind_comments_is_cut_as_any_other(down: str, up: str) -> None:
