@@ -71,6 +71,7 @@ async def test_r5_every_worker_takes_tls_with_the_certificate_and_the_version_th
             await client.get()
             _, tls = await secure.connect("b.test", "h2", "http/1.1")
             assert tls.selected_alpn_protocol() == "h2"
+        assert (await it.ask("/hello"))[0] == 200, "beside it, the other port has none"
         _, body = await it.ask("/metrics", port=it.admin_port)
         assert len(re.findall(rb"^zerogate_certificate_end_time_seconds{file=", body, re.MULTILINE)) == 2
 
@@ -106,6 +107,21 @@ async def test_renewed_certificates_are_used_after_a_reload_and_no_connection_is
             await secure.connect("new.test")
         (folder / "default.key").write_text(key)
         assert (await it.admin("/reload", "POST"))[0] == 200
+
+
+async def test_renewed_certificates_are_used_after_a_restart_of_the_workers_too(
+    tmp_path: Path, authority: Authority
+) -> None:
+    folder = tmp_path / "tls"
+    authority.issue(folder, "default", names=["a.test"])
+    ca = authority.write(tmp_path / "ca.crt")
+    async with replica() as one, gateway(tmp_path, *TLS, "--tls", str(folder), replicas=(one,)) as it:
+        authority.issue(folder, "default", names=["new.test"])
+        it.program.signal(signal.SIGUSR2)
+        await it.program.line_with("all workers were replaced")
+        secure = Secure(it, ca)
+        for _ in range(8):
+            await secure.connect("new.test")
 
 
 async def test_clients_without_a_certificate_are_refused_where_one_is_required(

@@ -277,7 +277,7 @@ async def test_what_waits_in_a_worker_that_is_replaced_is_served_by_it(tmp_path:
 async def test_n1_sigterm_counts_streams_to_their_end_and_resets_nobody(tmp_path: Path) -> None:
     async with (
         replica() as one,
-        gateway(tmp_path, "--drain-wait", "1s", replicas=(one,)) as it,
+        gateway(tmp_path, "--drain-wait", "3s", replicas=(one,)) as it,
     ):
         streams = [await it.stream(events=250) for _ in range(20)]
         kept = await it.connect()
@@ -286,6 +286,7 @@ async def test_n1_sigterm_counts_streams_to_their_end_and_resets_nobody(tmp_path
         it.program.signal()
         await it.program.line_with("leaving")
         assert await it.admin("/readyz") == (503, {"ready": False, "detail": "draining"})
+        assert (await it.ask("/"))[0] == 200, "the balancer has not heard of it yet"
         await kept.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
         assert b"Connection: close" in await kept.until(b"\r\n\r\n")
 
@@ -431,6 +432,16 @@ async def test_workers_whose_parent_is_killed_finish_what_they_have_and_leave_th
         await it.program.end()
         with pytest.raises(ConnectionRefusedError):
             await it.ask("/")
+
+
+async def test_workers_whose_parent_is_killed_give_the_balancer_its_time_to_notice(tmp_path: Path) -> None:
+    async with replica() as one, gateway(tmp_path, "--drain-wait", "3s", replicas=(one,)) as it:
+        it.program.signal(signal.SIGKILL)
+        for _ in range(2):
+            await it.program.line_with("the parent is gone")
+        assert (await it.ask("/hello"))[0] == 200
+        await it.program.rest()
+        await it.program.end()
 
 
 async def test_no_process_holds_what_the_parent_has_of_the_others(tmp_path: Path) -> None:
