@@ -37,8 +37,9 @@ def test_it_is_short_until_there_is_some_room_again() -> None:
     memory.recount_answer(0, 700)
     memory.recount_answer(100, 0)
     memory.recount_answer(0, 1)
-    assert (memory.is_short, told) == (True, [True])
-    memory.recount_answer(102, 0)
+    memory.recount_answer(101, 0)
+    assert (memory.used_bytes, memory.is_short, told) == (1500, True, [True])
+    memory.recount_answer(1, 0)
     assert (memory.is_short, told) == (False, [True, False])
 
 

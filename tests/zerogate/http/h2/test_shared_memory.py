@@ -24,6 +24,7 @@ from zerogate.http.h1.pausing import PAUSED_BODY
 from zerogate.http.h1.server import ServerConnection as Http1Connection
 from zerogate.http.h2 import frames as f
 from zerogate.http.h2.client import ClientConnection
+from zerogate.http.h2.outgoing import HIGH_BYTES
 from zerogate.http.h2.server import ServerConnection
 
 pytestmark = pytest.mark.uvloop
@@ -204,12 +205,13 @@ async def test_a_client_that_does_not_read_fills_the_memory_with_its_connection_
         memory.limit_bytes = LIMIT_BYTES
         refused = await one.connect()
         memory.recount_answer(memory.recount_answer(0, 1), 0)  # it looks when something more has to wait
-        assert connection._transport.get_write_buffer_limits() == (0, 0)
+        assert (connection._transport.get_write_buffer_limits(), connection.core.high_bytes) == ((0, 0), 0)
         await refused.send(b"GET /y HTTP/1.1\r\nHost: chat\r\n\r\n")
         assert b"memory_full" in await refused.until(b"}")
         assert [len((await peer.answer(stream))[1]) for stream in streams] == [MIB] * STREAMS
         await comes(lambda: not memory.used_bytes)
         assert (memory.is_short, connection._transport.get_write_buffer_limits()) == (False, (16384, 65536))
+        assert connection.core.high_bytes == HIGH_BYTES
 
 
 async def test_heads_that_a_client_does_not_read_count_although_no_window_holds_them_back() -> None:
