@@ -18,7 +18,8 @@ from zerogate.counters import Result
 from zerogate.errors import Refusal
 from zerogate.http.account import HEAD_OVERHEAD_BYTES
 from zerogate.http.exchange import Exchange
-from zerogate.http.phases import CONNECTING, SENT
+from zerogate.http.memory import BufferMemory
+from zerogate.http.phases import CONNECTING, HELD, SENT
 from zerogate.policy import Policy
 
 
@@ -69,6 +70,24 @@ def test_the_request_over_the_bound_is_refused_with_a_time_to_try_again(policy: 
     third = world.arrive()
     assert (third.result, third.status, third.code) == (Result.REFUSED, 429, "queue_full")
     assert world.hold.meter.held == 2
+
+
+def test_with_no_memory_left_a_body_that_would_have_to_wait_is_refused_and_a_get_waits() -> None:
+    world = World(target_concurrency=1)
+
+    def post() -> Exchange:
+        sides = Sides()
+        sides.memory = BufferMemory(limit_bytes=0)
+        exchange = Exchange(sides, request("POST", body=10), world.now_s)
+        world.hold.place(exchange, world.now_s)
+        return exchange
+
+    refused = post()
+    assert (refused.status, refused.code, world.wakes) == (503, "memory_full", 0)
+    waiting = world.arrive()
+    assert (waiting.phase, world.hold.meter.held) == (HELD, 1)
+    world.replica()
+    assert post().phase == SENT, "nothing of it has to be kept"
 
 
 def test_the_priority_header_orders_the_queue_and_nonsense_in_it_counts_as_none() -> None:

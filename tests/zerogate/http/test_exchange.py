@@ -9,6 +9,7 @@ from tests.zerogate.http.dialogue import Connection, Sides, dispatched, exchange
 from zerogate.http.deadlines import STALLED_S
 from zerogate.http.exchange import Exchange
 from zerogate.http.kept_body import REPLAY_BYTES
+from zerogate.http.memory import BufferMemory
 from zerogate.http.phases import ANSWERING, CONNECTING, ENDED, HELD, SENT, IllegalTransitionError
 from zerogate.http.sides import RequestTerms
 
@@ -39,6 +40,27 @@ def test_a_held_request_keeps_its_body_and_says_how_long_it_waited() -> None:
     assert sides.hear() == ["pool: take", "replica: POST", "replica: data abc", "replica: data def", "replica: end"]
     exchange.on_response_head(response(204), 2.1)
     assert sides.hear() == ["client: 204 Server-Timing: hold;dur=2000.0, start;dur=2500.0"]
+
+
+def test_a_held_body_is_not_read_on_where_there_is_no_memory_for_bodies() -> None:
+    sides = Sides()
+    sides.memory = BufferMemory(800)
+    exchange = exchange_of(sides, request("POST", body=2000))
+    exchange.hold(object(), deadline_s=60.0, now_s=0.0, keep_bytes=10_000)
+    exchange.on_request_data(bytes(600), 0.1)
+    assert sides.hear() == []
+    exchange.on_request_data(bytes(100), 0.1)
+    assert sides.hear() == ["client: pause"]
+
+
+def test_a_body_that_was_sent_is_not_kept_for_another_try_where_there_is_no_memory_for_bodies() -> None:
+    sides = Sides()
+    sides.memory = BufferMemory(800)
+    exchange = dispatched(sides, exchange_of(sides, request("PUT", body=2000)))
+    exchange.on_request_data(bytes(600), 0.1)
+    assert sides.memory.used_bytes == 600
+    exchange.on_request_data(bytes(100), 0.1)
+    assert (exchange.chunks, sides.memory.used_bytes) == (None, 0)
 
 
 def test_a_connection_that_arrives_after_the_client_has_gone_is_not_wanted() -> None:

@@ -1,6 +1,7 @@
 """RFC 8441: WebSockets over streams of HTTP/2, opened with an extended CONNECT, to a replica of HTTP/1.1."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -78,6 +79,15 @@ async def test_it_is_announced_and_messages_come_back_beside_other_streams() -> 
             expected = frame(TEXT, b"hello") + frame(BINARY, big)
             assert await until_body(peer, stream, len(expected)) == expected
         assert one.hold.counters.websockets == 3
+
+
+async def test_a_client_that_vanishes_without_a_word_is_noticed_by_the_kernel() -> None:
+    async with sockets() as (one, peer):
+        (connection,) = one.server.connections
+        sock = connection._transport.get_extra_info("socket")  # type: ignore[attr-defined]
+        before = sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        await peer.until(h2.events.ResponseReceived, await connect(peer))
+        assert (before, sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)) == (0, 1)
 
 
 async def test_closing_in_order_keeps_the_code_and_ends_the_stream() -> None:
