@@ -18,6 +18,7 @@ from zerogate.counters import Result
 from zerogate.errors import Refusal
 from zerogate.http.exchange import Exchange
 from zerogate.http.parse_heads import parse_request
+from zerogate.http.phases import ROUTING
 from zerogate.http.sweep import Sweep
 from zerogate.policy import Policy
 from zerogate.runtime.interface import Address, BackOff, EndCause, Ended, Replica, ReplicaState
@@ -193,6 +194,19 @@ async def test_a_full_memory_refuses_new_bodies_for_a_moment() -> None:
     exchange.downstream.memory.used_bytes = exchange.downstream.memory.limit_bytes
     gateway.ingress.place(exchange, now())
     assert (exchange.status, exchange.code) == (503, "memory_full")
+
+
+async def test_a_body_whose_model_has_not_come_is_not_read_on_where_the_memory_is_full_by_now() -> None:
+    gateway = Gateway()
+    fields = [(b"Host", b"a"), (b"Content-Type", b"application/json"), (b"Content-Length", b"900")]
+    exchange = Exchange(Answers(), parse_request(b"POST", b"/v1/x", "1.1", fields, keep_alive=True), now())
+    memory = exchange.downstream.memory
+    gateway.ingress.place(exchange, now())
+    exchange.on_request_data(b'{"messages": [', now())
+    assert exchange.phase == ROUTING
+    memory.used_bytes += memory.limit_bytes
+    exchange.on_request_data(b'"a", ', now())
+    assert (exchange.status, exchange.code, memory.body_bytes) == (503, "memory_full", memory.limit_bytes)
 
 
 @pytest.mark.parametrize(
