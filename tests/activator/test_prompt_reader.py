@@ -11,7 +11,7 @@ from zerogate.affinity import Affinity
 from zerogate.counters import Result
 from zerogate.http.exchange import Exchange
 from zerogate.http.memory import BufferMemory
-from zerogate.http.phases import HELD, ROUTING
+from zerogate.http.phases import HELD, ROUTING, SENT
 
 PROMPT = Affinity("prompt", size_bytes=64)
 FULL_BYTES = LEAD_BYTES + 64
@@ -186,3 +186,14 @@ def test_a_body_of_unknown_length_is_refused_when_it_is_over_the_limit(count: in
     assert (exchange.status, exchange.code) == (413, "body_over_limit")
     assert (world.hold.meter.in_flight, world.hold.meter.held, sides.memory.used_bytes) == (0, 0, 0)
     assert not world.hold.notices()
+
+
+def test_a_prompt_that_comes_in_pieces_is_not_waited_for_where_the_memory_is_full_by_now() -> None:
+    world = world_of()
+    exchange, sides = post(world)
+    sides.memory = BufferMemory(800)
+    exchange.on_request_data(b"x", world.now_s)
+    assert exchange.phase == ROUTING
+    sides.memory.used_bytes = 800
+    exchange.on_request_data(b"y", world.now_s)
+    assert exchange.phase == SENT
