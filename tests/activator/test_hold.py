@@ -85,7 +85,7 @@ def test_with_no_memory_left_a_body_that_would_have_to_wait_is_refused_and_a_get
     refused = post()
     assert (refused.status, refused.code, world.wakes) == (503, "memory_full", 0)
     waiting = world.arrive()
-    assert (waiting.phase, world.hold.meter.held) == (HELD, 1)
+    assert (waiting.phase, world.hold.meter.held, world.hold.meter.arrivals) == (HELD, 1, 2)
     world.replica()
     assert post().phase == SENT, "nothing of it has to be kept"
 

@@ -155,18 +155,6 @@ def test_with_no_memory_left_a_prompt_is_not_waited_for() -> None:
     assert exchange.upstream is not None
 
 
-def test_with_no_memory_left_a_body_that_would_have_to_wait_is_refused_and_a_get_waits() -> None:
-    world = World()
-    sides = Sides()
-    sides.memory = BufferMemory(limit_bytes=0)
-    exchange = Exchange(sides, request("POST", body=1000), world.now_s)
-    world.hold.place(exchange, world.now_s)
-    assert (exchange.status, exchange.code) == (503, "memory_full")
-    without = Exchange(sides, request(), world.now_s)
-    world.hold.place(without, world.now_s)
-    assert (without.phase, world.hold.meter.held, world.hold.meter.arrivals) == (HELD, 1, 2)
-
-
 def test_a_body_over_its_limit_is_refused_by_its_announced_length_and_nothing_is_asked_for() -> None:
     world = world_of(affinity=None, body_limit_bytes=1000)
     exchange, sides = post(world, 1001, Expect="100-continue")
