@@ -76,15 +76,15 @@ async def test_errors_are_the_exceptions_that_its_users_catch(tmp_path: Path) ->
 
         with pytest.raises(openai.NotFoundError) as unknown:
             await ask("nobody")
-        assert unknown.value.code == "model_not_found"
+        assert (unknown.value.code, unknown.value.type) == ("model_not_found", "invalid_request_error")
         waiting = soon(ask())
         await box.until_held("chat", 1)
         with pytest.raises(openai.RateLimitError) as full:
             await ask()
-        assert full.value.code == "queue_full"
+        assert (full.value.code, full.value.type) == ("queue_full", "rate_limit_error")
         with pytest.raises(openai.InternalServerError) as late:
             await waiting
-        assert (late.value.status_code, late.value.code) == (503, "hold_timeout")
+        assert (late.value.status_code, late.value.code, late.value.type) == (503, "hold_timeout", "server_error")
 
 
 async def test_its_own_retries_come_back_when_they_were_told_to(tmp_path: Path) -> None:
