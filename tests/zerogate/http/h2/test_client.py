@@ -2,10 +2,11 @@
 
 import asyncio
 import socket
+from contextlib import suppress
 from typing import Any
 
 import pytest
-from h2.events import PingAckReceived
+from h2.events import PingAckReceived, RequestReceived
 
 from tests.zerogate.http.h2.replica import OK, Headers, Peer, echo, rig_of
 from tests.zerogate.http.rig import Client, Rig, answering, replica, rig
@@ -151,6 +152,38 @@ async def test_a_post_that_the_replica_did_not_begin_is_sent_again(
         (exchange,) = await it.end_of(1)
         assert exchange.attempts == 2
         assert it.server.memory.used_bytes == 0
+
+
+async def test_a_replica_that_refused_a_stream_below_its_limit_gets_one_less_at_a_time_from_then_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It counts streams for a moment longer than it says."""
+    monkeypatch.setattr("zerogate.http.h2.pool.MAX_CONNECTIONS", 1)
+    at_once: list[int] = []
+
+    async def script(peer: Peer) -> None:
+        asked = await peer.head()
+        peer.reset(asked.stream, f.REFUSED_STREAM)
+        await peer.flush()
+        while len(at_once) < 4:
+            asked = await peer.request()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(0.05):
+                    peer.events += peer.core.receive_data(await peer.reader.read(65536))
+            at_once.append(1 + sum(isinstance(event, RequestReceived) for event in peer.events))
+            peer.answer(asked.stream, asked.body)
+            await peer.flush()
+
+    async with rig_of(script, settings={f.MAX_CONCURRENT_STREAMS: 2}) as it:
+        first = await it.connect()
+        await first.send(POST)
+        await first.until(b"abcd")
+        clients = [await it.connect() for _ in range(3)]
+        for client in clients:
+            await client.send(POST)
+        for client in clients:
+            await client.until(b"abcd")
+    assert at_once == [1] * 4
 
 
 async def test_a_refused_stream_whose_body_still_comes_is_sent_again_with_all_of_it() -> None:
