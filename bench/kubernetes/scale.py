@@ -17,9 +17,10 @@ One phase after the other:
    the bytes shows a reader that lists all pods right afterwards, by the same pages, and does nothing with them.
 
 Load, API server, etcd and autoscaler share the machine, so rates have all of them in it and processor times do not. No
-controller runs: pods follow the numbers at the controllers' own rate, and the 2,500 requests of the wakes stay held
-until the end, told each second and decided about. kwok leaves when its pods are there: after the 410 it would list
-10,000 pods, too, for 4 s of a core, which on a cluster kubelets do on machines of their own.
+controller runs: pods follow the numbers at the controllers' own rate. So who waited in phase 4 gives up at its end:
+else 2,500 services would be told of and decided about each second to the end, for as much of a core as all the rest
+takes. kwok leaves when its pods are there: after the 410 it would list 10,000 pods, too, for 4 s of a core, which on a
+cluster kubelets do on machines of their own.
 """
 
 import asyncio
@@ -49,7 +50,7 @@ BUSY_ONE_IN = 10
 """Of the services that run: on most fleets of model servers far fewer have a request inside at any moment."""
 STEADY_S = 30.0
 _SETTLE_S = 15.0
-"""After the sources came: what they changed is decided by then, and each has beaten three times."""
+"""After sources came or requests left: what they changed is decided by then, and each has beaten three times."""
 _LIMIT_S = 420.0
 """The whole part ends by then, whatever hangs."""
 _CHANGED = 100
@@ -179,12 +180,13 @@ async def _wake(one: Stand, process: Observed, sources: Sources, asleep: Sequenc
         written, told.at_s - began_s, cpu_s(process.process.pid) - ours_s, sum(map(cpu_s, pids)) - server_s,
         max((one for one in process.told() if one.at_s > began_s), key=lambda told: told.turn_cpu_s),
     )  # fmt: skip
+    sources.leave()
     _say(f"wakes: {woken}")
     return woken
 
 
 async def _relist(one: Stand, process: Observed) -> list[Figure]:
-    await asyncio.sleep(5)
+    await asyncio.sleep(_SETTLE_S)
     before = await process.how()
     began_s = now()
     changed = [workload for workload in one.crowd if workload.replicas][:_CHANGED]

@@ -199,6 +199,17 @@ class Sources:
             self._number += 1
             self._gateways[0].say(frame(Wake(self._number, self._waiting(service))))
 
+    def leave(self) -> None:
+        """Who waited has given up."""
+        self._sequence += 1
+        gone = [
+            Reading(service, self._sequence, now(), arrivals=1, abandoned=1, held_s=0.1, since_arrival_s=1.0)
+            for service in self._held
+        ]
+        self._held = []
+        for start in range(0, len(gone), MOST_READINGS):
+            self._gateways[0].say(frame(Readings(tuple(gone[start : start + MOST_READINGS]))))
+
     @property
     def acknowledged(self) -> int:
         """Wakes of which the leader has said that it heard them."""
