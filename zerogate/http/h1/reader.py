@@ -1,8 +1,9 @@
 """Bytes of a client's connection as request heads, pieces of bodies and trailers: llhttp, held to our limits.
 
 What httptools leaves open is closed here: it cannot pause (one read yields every pipelined request, so the listener
-has to take them), it reports trailers as header fields, and at an offer to change the protocol it stops behind the
-head, taking a body for something else. Java's client makes such an offer with each POST.
+has to take them), it reports trailers as header fields, it takes some requests of RTSP for HTTP's, and at an offer to
+change the protocol it stops behind the head, taking a body for something else. Java's client makes such an offer with
+each POST.
 
 Invariants: after a BadMessageError nothing more is read; what lies behind an offer of a WebSocket is never read as a
 request, whatever the answer (its connection ends with it). Called by `server`, once per read that it cannot answer
@@ -27,6 +28,11 @@ from zerogate.http.parse_heads import parse_request
 from zerogate.http.write_heads import framing_line
 
 NO_FIELDS: Final[list[Field]] = []
+_RTSP: Final = b"RTSP/"
+"""The one other protocol whose GET, POST and OPTIONS llhttp reads as if they were HTTP's."""
+_RTSP_BYTES: Final = len(b"RTSP/1.0\r\n")
+_LOOKED_AT: Final = bytearray()
+"""Stands for the begin of a head whose first line was looked at."""
 MOST_EARLY_BYTES: Final = 64 * 1024
 """A client of a WebSocket has to wait for the 101 (RFC 6455 section 4.1); one that does not is indulged so far."""
 
@@ -53,9 +59,11 @@ class RequestReader:
         "_fields",
         "_has_offer",
         "_is_behind_head",
+        "_line",
         "_listener",
         "_offered",
         "_parser",
+        "_read",
         "_target",
         "doubt_bytes",
         "head_bytes",
@@ -75,6 +83,10 @@ class RequestReader:
         """Of a head that began behind a body in the same read: up to so many more, of which some were the body's."""
         self._body_bytes = 0
         """Of the body that was read last, its last piece."""
+        self._read = b""
+        """What is being read."""
+        self._line: bytearray | None = None
+        """What came in earlier reads of a head, until its first line is there."""
         self._offered: RequestHead | None = None
         """The head of a request with a body that offers to change the protocol."""
         self._is_behind_head = False
@@ -87,32 +99,63 @@ class RequestReader:
         """The last head read offers another protocol that may be taken: what follows is not HTTP."""
         self._early = b""
 
+    @property
+    def begun_bytes(self) -> int:
+        """What is kept of a message that is not whole, or came too early, at most."""
+        return self.head_bytes + self.doubt_bytes + len(self._line or b"")
+
     def feed(self, data: bytes) -> None:
         """Read on; raises BadMessageError where the bytes have no single meaning."""
         while data:
             if self._has_offer and self.is_between:
                 self._keep_early(data)
                 return
-            read = data
-            data = self._feed(read)
+            self._read = read = data
+            try:
+                data = self._feed(read)
+            finally:
+                self._read = b""
             if self.is_between:
                 self.head_bytes = self.doubt_bytes = 0
                 continue
-            if self.in_head and not self.head_bytes:
-                self._count_begun(read)
+            if self.in_head:
+                self._keep_line(read if self.head_bytes else self._count_begun(read))
             if self.head_bytes > MAX_HEAD_BYTES:
                 what = "head" if self.in_head else "trailer section"
                 raise BadMessageError(f"the {what} of the request is larger than {MAX_HEAD_BYTES} bytes", 431)
             if len(self._fields) > MAX_FIELDS:  # before its end: one of 4 bytes takes 55 here
                 raise BadMessageError(f"the request has more than {MAX_FIELDS} header fields or trailers", 431)
 
-    def _count_begun(self, data: bytes) -> None:
+    def _count_begun(self, data: bytes) -> bytes:
         """A head began behind something else in the same read, and llhttp does not say where: it has no empty line, so
-        it is at most what lies behind the last one, and what of that is no body's is at least its."""
+        it is at most what lies behind the last one, and what of that is no body's is at least its. Returns the most."""
         end = data.rfind(b"\r\n\r\n")
-        most = len(data) - end - 4 if end >= 0 else len(data)
-        self.head_bytes = max(1, most - self._body_bytes)
-        self.doubt_bytes = max(0, most - self.head_bytes)
+        most = data[end + 4 :] if end >= 0 else data
+        self.head_bytes = max(1, len(most) - self._body_bytes)
+        self.doubt_bytes = max(0, len(most) - self.head_bytes)
+        return most
+
+    def _keep_line(self, data: bytes) -> None:
+        """A head has not come whole: keep it as it came, until its first line is there and can be looked at."""
+        if self._line is _LOOKED_AT:
+            return
+        if self._line is None:
+            self._line = bytearray()
+        self._line += data
+        if self._fields:
+            self._look_at_line(self._line)
+            self._line = _LOOKED_AT
+
+    def _look_at_line(self, data: bytes | bytearray) -> None:
+        """Raises BadMessageError where the request whose first line is in here, before its first field, is RTSP's."""
+        follows = self._fields[0][0] if self._fields else b"\r\n"
+        at = data.find(_RTSP)
+        while at >= 0:
+            end = _before(data, self._target, at)
+            is_first = end > 0 and _before(data, self._parser.get_method(), end) >= 0
+            if is_first and data.startswith(follows, at + _RTSP_BYTES):
+                raise BadMessageError("RTSP is not spoken here, only HTTP")
+            at = data.find(_RTSP, at + 1)
 
     def _feed(self, data: bytes) -> bytes:
         """Read until an offer to change the protocol, which is not taken; returns what lies behind it."""
@@ -159,7 +202,7 @@ class RequestReader:
     def stop(self) -> None:
         """Let go of what has come of a message; nothing more is to be read."""
         self._parser = HttpRequestParser(self)
-        self._fields, self._target = [], b""
+        self._fields, self._target, self._line = [], b"", None
         self.head_bytes = self.doubt_bytes = 0
         self.in_head = self.is_between = False
 
@@ -193,6 +236,12 @@ class RequestReader:
         if self._is_behind_head:
             return
         self.in_head = False
+        if self._line is not None:
+            if self._line is not _LOOKED_AT:
+                self._look_at_line(self._line + self._read)
+            self._line = None
+        elif _RTSP in self._read:
+            self._look_at_line(self._read)
         parser = self._parser
         fields, self._fields = self._fields, []
         target, self._target = self._target, b""
@@ -225,3 +274,10 @@ class RequestReader:
         self.head_bytes = 0
         trailers, self._fields = self._fields, []
         self._listener.on_end(trailers)
+
+
+def _before(data: bytes | bytearray, word: bytes, end: int) -> int:
+    """Where this word begins that stands before `end`, with spaces behind it; -1 where it does not."""
+    while end > 0 and data[end - 1] == 0x20:
+        end -= 1
+    return end - len(word) if data.endswith(word, 0, end) else -1

@@ -214,7 +214,7 @@ class ServerConnection(Pipelining, asyncio.Protocol):
 
     def _look_ahead(self, reader: RequestReader) -> None:
         """Count what has come and is not a whole request, or has no turn yet; without room it is let go of."""
-        self._count_begun(reader.head_bytes + reader.doubt_bytes + self._ahead_bytes)
+        self._count_begun(reader.begun_bytes + self._ahead_bytes)
         if reader.in_head and self.visit_s > self._now_s + HEAD_TIMEOUT_S:
             self._server.sweep.watch(self, self._now_s + HEAD_GRACE_S)
         if (reader.in_head or self._pipelined) and self.memory.is_out_of_heads and self.state < CLOSING:

@@ -82,6 +82,11 @@ REFUSED: Final[dict[str, tuple[bytes, int]]] = {
     "method-in-small-letters": (b"get / HTTP/1.1\r\nHost: a\r\n\r\n", 400),
     "method-with-a-control": (b"G\x01ET / HTTP/1.1\r\nHost: a\r\n\r\n", 400),
     "another-protocol": (b"DESCRIBE / RTSP/1.0\r\nHost: a\r\n\r\n", 400),
+    "another-protocol-get": (b"GET / RTSP/1.0\r\nHost: a\r\n\r\n", 400),
+    "another-protocol-post": (b"POST /a RTSP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n", 400),
+    "another-protocol-options": (b"OPTIONS *   RTSP/1.0\r\nHost: a\r\n\r\n", 400),
+    "another-protocol-behind-an-empty-line": (b"\r\nGET http://a/ RTSP/1.0\r\nHost: a\r\n\r\n", 400),
+    "another-protocol-in-capitals-twice": (b"GET /RTSP/ RTSP/1.0\r\nHost: a\r\n\r\n", 400),
     "another-protocol-of-casters": (b"SOURCE / ICE/1.0\r\nHost: a\r\n\r\n", 400),
     "connect": (b"CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n", 405),
     "target-with-a-space": (b"GET /a b HTTP/1.1\r\nHost: a\r\n\r\n", 400),
@@ -140,6 +145,15 @@ REFUSED_BODIES: Final[dict[str, tuple[bytes, int]]] = {
 Meaning = tuple[bytes, bytes, bytes, bytes]
 
 UNDERSTOOD: Final[dict[str, tuple[bytes, list[Meaning]]]] = {
+    "a-field-that-names-another-protocol": (
+        GET + b"Via: / RTSP/1.0, GET / RTSP/1.0\r\n\r\n", [(b"GET", b"a", b"/", b"")]
+    ),
+    "a-target-that-names-another-protocol": (
+        b"GET /RTSP/1.0 HTTP/1.1\r\nHost: a\r\n\r\n", [(b"GET", b"a", b"/RTSP/1.0", b"")]
+    ),
+    "a-body-that-names-another-protocol": (
+        POST + b"Content-Length: 18\r\n\r\nPOST / RTSP/1.0\r\n\r", [(b"POST", b"a", b"/", b"POST / RTSP/1.0\r\n\r")]
+    ),
     "plain": (GET + b"\r\n", [(b"GET", b"a", b"/", b"")]),
     "length": (_posts(b"Content-Length: 5"), [(b"POST", b"a", b"/", b"hello")]),
     "length-with-zeros": (_posts(b"Content-Length: 005"), [(b"POST", b"a", b"/", b"hello")]),

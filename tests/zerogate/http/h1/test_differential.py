@@ -26,6 +26,7 @@ PIECES = [
     b"\r\n", b"\n", b"\r", b"\x00", b" ", b"\t", b"\x0b", b":", b",", b";", b"0", b"5", b"a", b"-1", b"+", b"0x",
     b"\r\n\r\n", b"Content-Length: 3\r\n", b"Content-Length:0\r\n", b"Transfer-Encoding: chunked\r\n",
     b"Transfer-Encoding: identity\r\n", b"Connection: close\r\n", b"Host: b\r\n", b"HTTP/1.0", b"GET / HTTP/1.1\r\n",
+    b" RTSP/1.0\r\n",
     b"0\r\n\r\n", b"\xff", b"\x80", b"Expect: 100-continue\r\n", b"Upgrade: x\r\nConnection: upgrade\r\n",
 ]  # fmt: skip
 

@@ -333,7 +333,7 @@ class ServerMachine(RuleBasedStateMachine):
         reader, ahead = self.connection._reader, self.connection._pipelined or ()
         size = sum(HEAD_OVERHEAD_BYTES + len(one.head.lines) + len(one.head.target) for one in ahead)
         if not self.is_lost:
-            assert self.server.memory.head_bytes == size + reader.head_bytes + reader.doubt_bytes
+            assert self.server.memory.head_bytes == size + reader.begun_bytes
 
     def teardown(self) -> None:
         if not hasattr(self, "connection"):

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.zerogate.http.h1.corpus import REFUSED, REFUSED_BODIES, UNDERSTOOD, Meaning
+from tests.zerogate.http.h1.corpus import CHUNKED, GET, POST, REFUSED, REFUSED_BODIES, UNDERSTOOD, Meaning
 from tests.zerogate.http.h1.reading import read
 from zerogate.http.heads import MAX_FIELDS, MAX_HEAD_BYTES, MAX_TARGET_BYTES
 
@@ -25,6 +25,20 @@ def test_what_has_no_single_meaning_is_refused(data: bytes, status: int, size: i
 def test_what_has_one_meaning_is_understood(data: bytes, meanings: list[Meaning], size: int) -> None:
     seen = read(data, size)
     assert (seen.status, seen.meanings) == (None, meanings)
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        pytest.param(GET + b"\r\n", id="a head"),
+        pytest.param(POST + b"Content-Length: 5\r\n\r\nhello", id="a body"),
+        pytest.param(CHUNKED + b"1\r\na\r\n0\r\nX: y\r\n\r\n", id="trailers"),
+    ],
+)
+@pytest.mark.parametrize("size", range(1, 120))
+def test_another_protocol_behind_a_request_is_refused_wherever_the_reads_are_cut(before: bytes, size: int) -> None:
+    seen = read(before + b"GET /path RTSP/1.0\r\nHost: a\r\n\r\n" + GET + b"\r\n", size)
+    assert (seen.status, len(seen.meanings)) == (400, 1)
 
 
 def _with_target(size: int) -> bytes:
