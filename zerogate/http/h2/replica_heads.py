@@ -27,7 +27,7 @@ from zerogate.http.heads import (
 
 _LENGTH: Final = re.compile(rb"[0-9]{1,19}")
 _STATUS: Final = re.compile(rb"[1-5][0-9]{2}")
-_SECRET: Final = frozenset({b"authorization", b"cookie", b"proxy-authorization", b"x-api-key", b"api-key"})
+_SECRET: Final = frozenset({b"authorization", b"cookie", b"x-api-key", b"api-key"})
 """Never put into a table of the compression (RFC 7541 section 7.1.3)."""
 _REASONS: Final = {status.value: status.phrase.encode() for status in HTTPStatus}
 _ANSWERS: Final[HeadMemo[ResponseHead]] = HeadMemo()

@@ -5,6 +5,7 @@ import pytest
 from tests.zerogate.http.h2.corpus import BASE, MALFORMED, REFUSED, without
 from zerogate.http.h2.fields import fields_of, request_head, response_fields, trailers_of
 from zerogate.http.h2.frames import PROTOCOL_ERROR, ViolationError
+from zerogate.http.h2.replica_heads import request_fields
 from zerogate.http.heads import BadMessageError, Field, RequestHead, ResponseHead
 from zerogate.http.write_heads import request_bytes
 
@@ -27,6 +28,14 @@ def test_a_body_with_a_length_is_counted_and_one_without_is_chunked() -> None:
     assert (unknown.content_length, unknown.chunked, unknown.has_body) == (None, True, True)
     empty = head((b"content-length", b"0"), ended=False)
     assert (empty.content_length, empty.chunked, empty.has_body) == (0, False, False)
+
+
+def test_what_proves_who_a_client_is_never_gets_into_a_table_of_the_way_to_its_replica() -> None:
+    secrets = [b"authorization", b"cookie", b"x-api-key", b"api-key"]
+    one = head(*[(name, b"s") for name in secrets], (b"x-a", b"b"))
+    sent = request_fields(one, client=b"192.0.2.1")
+    assert sorted(name for name, _, is_secret in sent if is_secret) == sorted(secrets)
+    assert (b"x-a", b"b", False) in sent
 
 
 def test_crumbs_of_cookies_are_joined() -> None:
