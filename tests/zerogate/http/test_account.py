@@ -9,6 +9,7 @@ from zerogate.http.account import HEAD_OVERHEAD_BYTES, KEEP_BYTES, count, held_b
 from zerogate.http.exchange import Exchange
 from zerogate.http.heads import RequestHead
 from zerogate.http.record import BUFFER_BYTES
+from zerogate.http.tunnel import Tunnel
 from zerogate.meter import Meter
 
 LINES = len(b"X: " + b"y" * 60_000 + b"\r\n")
@@ -92,3 +93,12 @@ def test_rate_errors_and_durations_are_counted_once_by_how_it_ended(
     assert (observed(counters.first_byte), observed(counters.request)) == (first_byte, whole)
     assert counters.status_classes == [0, 0, int(how == "served"), 0, 0, 0]
     assert (meter.bytes_in, meter.bytes_out) == (4, 5 if first_byte else 0)
+
+
+def test_a_websocket_is_served_and_its_life_is_no_duration_of_a_request() -> None:
+    counters, exchange = ServiceCounters(), over("served")
+    exchange.tunnel = Tunnel(
+        exchange, b"dGhlIHNhbXBsZSBub25jZQ==", 3.5, write_to_client=print, write_to_replica=print
+    )  # fmt: skip
+    count(exchange, Meter(), counters)
+    assert (counters.served, observed(counters.request), observed(counters.first_byte)) == (1, [], [0.5])
