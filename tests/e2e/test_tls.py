@@ -16,7 +16,7 @@ import pytest
 from tests.certificates import Authority
 from tests.e2e.harness import ROOT, Service, free_port, soon, stub, zerogate
 from tests.zerogate.http.rig import echo, replica
-from zerogate.http.certificates import server_contexts
+from zerogate.http.certificates import ClientCertificates, server_contexts
 
 pytestmark = pytest.mark.slow
 
@@ -160,6 +160,27 @@ async def test_r5_an_endpoint_is_reached_over_tls_and_one_that_is_not_trusted_is
             refused = await box.get("unknown", "/x")
             assert refused.status_code == 502
             assert "certificate is not accepted" in refused.text
+
+
+async def test_an_endpoint_is_shown_the_certificate_that_the_file_names_and_a_renewed_one_after_a_reload(
+    authority: Authority, tmp_path: Path
+) -> None:
+    clients = ClientCertificates(authority.write(tmp_path / "ca.crt"), required=True)
+    context = server_contexts([authority.issue(tmp_path, "replica")], clients).default
+    Authority("Stranger").issue(tmp_path, "job", is_client=True)
+    async with replica(echo, tls=context) as port:
+        url = f"https://127.0.0.1:{port}"
+        ways: dict[str, Service] = {
+            "shown": {"endpoint": url, "tls": {"ca": "ca.crt", "certificate": "job.crt", "key": "job.key"}},
+            "silent": {"endpoint": url, "tls": {"ca": "ca.crt"}},
+        }
+        async with zerogate(ways, tmp_path) as box:
+            for name in ways:
+                assert (await box.get(name, "/x")).status_code == 502
+            authority.issue(tmp_path, "job", is_client=True)
+            assert (await box.ask("POST", "/api/reload")).status_code == 200
+            assert (await box.post("shown", "/", b"body")).text == "body"
+            assert (await box.get("silent", "/x")).status_code == 502
 
 
 async def test_traffic_comes_and_goes_through_unix_sockets(tmp_path: Path) -> None:
