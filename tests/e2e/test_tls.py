@@ -15,6 +15,7 @@ import pytest
 
 from tests.certificates import Authority
 from tests.e2e.harness import ROOT, Service, free_port, soon, stub, zerogate
+from tests.zerogate.http.h2.hypercorn_server import Echo, hypercorn
 from tests.zerogate.http.rig import echo, replica
 from zerogate.http.certificates import ClientCertificates, server_contexts
 
@@ -160,6 +161,18 @@ async def test_r5_an_endpoint_is_reached_over_tls_and_one_that_is_not_trusted_is
             refused = await box.get("unknown", "/x")
             assert refused.status_code == 502
             assert "certificate is not accepted" in refused.text
+
+
+async def test_an_endpoint_over_tls_is_spoken_to_in_the_version_that_its_policy_names(
+    authority: Authority, tmp_path: Path
+) -> None:
+    pair = authority.issue(tmp_path, "replica")
+    authority.write(tmp_path / "ca.crt")
+    async with hypercorn(Echo(), certfile=pair.certificate, keyfile=pair.key) as port:
+        known = {"endpoint": f"https://127.0.0.1:{port}", "tls": {"ca": "ca.crt"}}
+        ways: dict[str, Service] = {"one": known, "two": {**known, "policy": {"protocol": "h2"}}}
+        async with zerogate(ways, tmp_path) as box:
+            assert [(await box.get(name, "/x")).json()["version"] for name in ways] == ["1.1", "2"]
 
 
 async def test_an_endpoint_is_shown_the_certificate_that_the_file_names_and_a_renewed_one_after_a_reload(
