@@ -12,7 +12,7 @@ from activator.reach import MAX_ATTEMPTS
 from activator.setbacks import REST_S
 from tests.activator.world import World
 from tests.fuzz import examples
-from tests.zerogate.http.dialogue import Connection, Sides, request
+from tests.zerogate.http.dialogue import Connection, Sides, request, response
 from zerogate.affinity import Affinity
 from zerogate.counters import Result
 from zerogate.errors import Refusal
@@ -88,6 +88,19 @@ def test_with_no_memory_left_a_body_that_would_have_to_wait_is_refused_and_a_get
     assert (waiting.phase, world.hold.meter.held, world.hold.meter.arrivals) == (HELD, 1, 2)
     world.replica()
     assert post().phase == SENT, "nothing of it has to be kept"
+
+
+def test_a_websocket_runs_only_while_it_is_not_quiet() -> None:
+    world = World(idle_websocket="quiet", idle_timeout_s=3.0)
+    world.replica()
+    exchange = world.arrive()
+    exchange.head.websocket_key = b"dGhlIHNhbXBsZSBub25jZQ=="
+    tunnel = exchange.on_switched(response(101), 100.0)
+    world.hold.on_quiet(exchange, 103.0)
+    world.hold.on_roused(exchange, 110.0)
+    tunnel.on_client_lost(112.0)
+    meter = world.hold.meter
+    assert (meter.completed_run_s, meter.completions, meter.in_flight) == (5.0, 2, 0)
 
 
 def test_the_priority_header_orders_the_queue_and_nonsense_in_it_counts_as_none() -> None:

@@ -119,6 +119,19 @@ def test_while_clients_do_not_take_their_answers_everybody_goes_elsewhere_until_
     assert arrive(slots, sides).phase == SENT
 
 
+def test_a_websocket_runs_only_while_it_is_not_quiet() -> None:
+    sides = Replica()
+    slots = ready(sides)
+    exchange = arrive(slots, sides, 1.0)
+    exchange.head.websocket_key = b"dGhlIHNhbXBsZSBub25jZQ=="
+    tunnel = exchange.on_switched(response(101), 1.0)
+    slots.on_quiet(exchange, 4.0)
+    slots.on_roused(exchange, 10.0)
+    tunnel.on_client_lost(12.0)
+    meter = slots.meter
+    assert (meter.completed_run_s, meter.completions, meter.in_flight, slots.gate.lasting) == (5.0, 2, 0, 0)
+
+
 def test_without_a_limit_nobody_waits() -> None:
     sides = Replica()
     slots = ready(sides, limit=0, queue_limit=0)
