@@ -198,4 +198,5 @@ async def test_a_watch_that_a_starting_server_refuses_goes_on_soon(api: DoubledA
     await api.fault("resume")
     await client.create(CONFIG_MAPS, config_map("one"), namespace="default")
     await told.until(lambda: told.changes, within_s=5)
+    assert told.changes == [(Change.ADDED, "one")]
     await watched.aclose()
