@@ -10,8 +10,8 @@ import pytest
 
 from tests.zerogate.kube.contract import QUICK, AdapterContract, Told, config_map, deployment
 from tests.zerogate.kube.double import ApiDouble
-from zerogate.kube.client import KubeClient
-from zerogate.kube.errors import Forbidden
+from zerogate.kube.client import PAGE, KubeClient
+from zerogate.kube.errors import Forbidden, ServerFault
 from zerogate.kube.objects import CONFIG_MAPS, DEPLOYMENTS, ConfigMap
 from zerogate.kube.rate import Priority
 from zerogate.kube.scaling import Scales
@@ -199,4 +199,26 @@ async def test_a_watch_that_a_starting_server_refuses_goes_on_soon(api: DoubledA
     await client.create(CONFIG_MAPS, config_map("one"), namespace="default")
     await told.until(lambda: told.changes, within_s=5)
     assert told.changes == [(Change.ADDED, "one")]
+    await watched.aclose()
+
+
+async def test_a_list_anew_that_breaks_off_in_the_middle_takes_nothing_away(api: DoubledApi) -> None:
+    for number in range(PAGE + 10):
+        api.double.store("v1", "configmaps", ("default", f"map-{number:03}"), config_map(f"map-{number:03}"))
+    client = await api.client()
+    watched = Watched(client, CONFIG_MAPS, pace=QUICK)
+    told = Told(watched)
+    watched.start(told.on_change)
+    await watched.wait_synced()
+    await api.fault("answer", "continue=|sendInitialEvents", 503)
+    await api.fault("tell_gone", "watch=")
+    await told.until(lambda: isinstance(watched.fault, ServerFault))
+    for name in ("map-000", "map-255"):  # of the page that was read, and of the one that was not
+        await client.delete(CONFIG_MAPS, name, namespace="default")
+    assert len(watched.items) == PAGE + 10
+
+    await api.fault("resume")
+    await told.until(lambda: len(watched.items) == PAGE + 8)
+    assert sorted(told.changes[PAGE + 10 :]) == [(Change.REMOVED, "map-000"), (Change.REMOVED, "map-255")]
+    assert api.double.count("limit=.*continue=") > api.double.count("limit=(?!.*continue=)")
     await watched.aclose()
