@@ -24,6 +24,7 @@ PARTS = (
     "idle",
     "held",
     "leaving",
+    "overload",
     "websockets",
     "smooth",
     "sidecar",

@@ -5,7 +5,7 @@ from typing import Final
 
 from bench.table import Figure
 
-PARTS: Final = ("wake", "idle", "held", "leaving", "smooth", "sidecar", "warm")
+PARTS: Final = ("wake", "idle", "held", "leaving", "overload", "smooth", "sidecar", "warm")
 """What a user feels; the others are for those who work on it."""
 BESIDE: Final = "warm"
 """Its ratios say in their notes what stood beside what."""

@@ -24,7 +24,7 @@ import httpx
 import msgspec
 
 from bench.idle import MIB, cpu_s, resident_bytes
-from bench.table import Figure, at_most, show, write
+from bench.table import Figure, at_most, percentile, show, write
 from bench.websockets import close_socket, open_socket, say_hello
 from tests.e2e.crowd import connect
 from tests.e2e.harness import ROOT, Box, Service, stub, zerogate
@@ -35,6 +35,8 @@ SERVICE_MS: Final = 14_300
 HOLD_S: Final = 60
 """Of those held; the queue of 512 is turned over so often that an hour shows every way out of it many times."""
 CODE: Final = 4001
+PACE_S: Final = 0.005
+GOAL_REFUSAL_MS: Final = 250
 ANSWER_S: Final = 10.0
 GOAL_MIB_PER_H: Final = 2.0
 """A leak of 3 bytes per request would show; the allocator's own wandering over an hour is below."""
@@ -53,7 +55,10 @@ class Outcome(msgspec.Struct, kw_only=True):
     memory: list[tuple[float, int]]
     cpu_s: float = 0.0
     most_held: int = 0
-    slowest_refusal_s: float = 0.0
+    refused_s: list[float]
+    """How long each 429 took, from the connection to its first line."""
+    late_s: float = 0.0
+    """The client's own latest turn: so much of the slowest refusal may be its own."""
     duration_s: float = 0.0
     lost_sockets: int = 0
     """Of one that was silent all the time."""
@@ -88,7 +93,7 @@ async def silence(box: Box, name: str) -> Callable[[], Awaitable[int]]:
 
 async def overload(box: Box, name: str, *, duration_s: float, per_s: float = PER_S) -> Outcome:
     """Offer so many requests a second for so long, each on a connection of its own; then hang up what still waits."""
-    outcome = Outcome(statuses=Counter(), memory=[])
+    outcome = Outcome(statuses=Counter(), memory=[], refused_s=[])
     head = f"GET /sleep?ms={SERVICE_MS} HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n".encode()
     pid, began_s = box.process.pid, time.perf_counter()
     cpu_before_s = cpu_s(pid)
@@ -101,7 +106,9 @@ async def overload(box: Box, name: str, *, duration_s: float, per_s: float = PER
                 task = group.create_task(_ask(box, head, outcome))
                 asking.add(task)
                 task.add_done_callback(asking.discard)
-            await asyncio.sleep(0.005)
+            turn_s = time.perf_counter()
+            await asyncio.sleep(PACE_S)
+            outcome.late_s = max(outcome.late_s, time.perf_counter() - turn_s - PACE_S)
         watching.cancel()
         for task in tuple(asking):
             task.cancel()
@@ -119,7 +126,7 @@ async def _ask(box: Box, head: bytes, outcome: Outcome) -> None:
         writer.write(head)
         status = (await reader.readuntil(b"\r\n")).split(b" ", 2)[1].decode()
         if status == "429":
-            outcome.slowest_refusal_s = max(outcome.slowest_refusal_s, time.perf_counter() - began_s)
+            outcome.refused_s.append(time.perf_counter() - began_s)
     except (OSError, asyncio.IncompleteReadError):
         status = "no answer"
     finally:
@@ -184,13 +191,21 @@ def _figures(outcome: Outcome, lost: int) -> list[Figure]:
         Figure(
             name="most held at once", value=f"{outcome.most_held:,}", note=f"{outcome.missed_looks} looks not answered"
         ),
-        at_most(
-            "slowest refusal (429)", outcome.slowest_refusal_s * 1000, 250, "ms", note="client's own delay included"
-        ),
+        slowest(outcome),
         Figure(name="memory", value=f"{sizes[0]:.1f} → {sizes[-1]:.1f} MiB", note=f"most {max(sizes):.1f} MiB"),
         _judged(per_h, outcome.duration_s, note=f"after the first {settled_s:.0f} s"),
         Figure(name="processor", value=f"{outcome.cpu_s / outcome.duration_s * 100:.1f} % of a core"),
     ]
+
+
+def slowest(outcome: Outcome) -> Figure:
+    """Of the refusals. Nothing stands before one but a turn of either loop; on a busy machine that is what it shows."""
+    times_ms = [took_s * 1000 for took_s in outcome.refused_s]
+    late_ms = outcome.late_s * 1000
+    note = (
+        f"p99 {percentile(times_ms, 99):.1f} ms of {len(times_ms):,}; the client itself was up to {late_ms:.0f} ms late"
+    )
+    return at_most("slowest refusal (429)", max(times_ms), GOAL_REFUSAL_MS, "ms", note=note)
 
 
 def _judged(per_h: float, duration_s: float, *, note: str) -> Figure:
