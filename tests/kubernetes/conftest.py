@@ -8,6 +8,7 @@
 | `fake_nodes` | session | `controllers` with two nodes of kwok, for pods by the thousand | 1 s |
 | `definitions_plane` | session | with controllers, and resources of other projects, which a test installs | 3 s |
 | `node` | session | a whole node with containers, in namespaces of its own; needs root | 7 s |
+| `impatient_node` | module | another one, for others that join it and are lost: that is noticed sooner | 7 s |
 | `chart_api_server` | module | the API server alone, for a release of the chart and Helm | 3 s |
 | `namespace`, `node_namespace` | module | a namespace of `api_server` or of `node`, by name | |
 
@@ -27,6 +28,7 @@ import pytest
 from tests.kubernetes.harness import binaries, definitions
 from tests.kubernetes.harness import fake_nodes as fake
 from tests.kubernetes.harness import node as nodes
+from tests.kubernetes.harness.audit import Audited
 from tests.kubernetes.harness.binaries import UnavailableError
 from tests.kubernetes.harness.control_plane import API_ONLY, WITH_CONTROLLERS, ControlPlane, control_plane
 from tests.kubernetes.harness.node import Node
@@ -45,6 +47,7 @@ NEEDS: dict[str, Sequence[str]] = {
     "definitions_plane": WITH_CONTROLLERS,
     "fake_nodes": [*WITH_CONTROLLERS, fake.PROGRAM],
     "node": nodes.PROGRAMS,
+    "impatient_node": nodes.PROGRAMS,
     "helm": ["helm"],
     "cert_manager": CERT_MANAGER,
 }
@@ -154,6 +157,14 @@ def node() -> Iterator[Node]:
 
 
 @pytest.fixture(scope="module")
+def impatient_node() -> Iterator[Node]:
+    """Its API server notes writes of numbers."""
+    _require("impatient_node")
+    with nodes.node([Audited("patch", "apps", "deployments/scale")], lost_after_s=16) as one:
+        yield one
+
+
+@pytest.fixture(scope="module")
 def node_namespace(node: Node) -> Iterator[str]:
     with node.plane.namespace() as name:
         yield name
@@ -167,7 +178,7 @@ def namespace(api_server: ControlPlane) -> Iterator[str]:
 
 def _require(fixture: str) -> None:
     try:
-        if fixture == "node":
+        if NEEDS[fixture] is nodes.PROGRAMS:
             nodes.require()
         binaries.ensure(NEEDS[fixture])
     except UnavailableError as reason:

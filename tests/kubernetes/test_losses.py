@@ -85,7 +85,7 @@ def warm(whole: Whole, team: str) -> Model:
 @pytest.fixture
 def by_traffic(whole: Whole, team: str) -> Iterator[Model]:
     """A service that has as many replicas as its traffic asks for, and so many from the beginning."""
-    model = Model(whole, team, "busy", replicas=0, flags=(), of=None, volumes=(), min_replicas="4", **BY_TRAFFIC)
+    model = Model(whole, team, "busy", replicas=0, flags=(), of=None, pod=None, min_replicas="4", **BY_TRAFFIC)
     model.until_ready(FROM_TRAFFIC)
     yield model
     model.cluster.delete(model.path)

@@ -81,7 +81,9 @@ class Taken(Model):
         policy = "SingleStack" if len(families) == 1 else "RequireDualStack"
         front = service("llama", target=target, ipFamilies=list(families), ipFamilyPolicy=policy)
         whole.cluster.apply(front, namespace=team)
-        super().__init__(whole, team, "llama", replicas=0, of=of, volumes=volumes, takeover="true", **keys)
+        super().__init__(
+            whole, team, "llama", replicas=0, of=of, pod={"volumes": list(volumes)}, takeover="true", **keys
+        )
         self.slices = f"/apis/discovery.k8s.io/v1/namespaces/{team}/endpointslices"
         self.cluster.until(self.slices, is_answered_by_activators, within_s=LONG_S)
         self.ports = {

@@ -276,11 +276,12 @@ def pod_of(holder: str) -> str:
 
 
 class Model:
-    """A Deployment of the stub model server, with these flags of its own, or of another container, under zerogate."""
+    """A Deployment of the stub model server, with these flags of its own, or of another container, under zerogate.
+    `pod`: more of its pods' spec."""
 
     def __init__(
         self, whole: Whole, namespace: str, name: str, *, replicas: int = 0, flags: Sequence[str] = (),
-        of: Object | None = None, volumes: Sequence[Object] = (), **keys: str,
+        of: Object | None = None, pod: Mapping[str, Any] | None = None, **keys: str,
     ) -> None:  # fmt: skip
         self.whole = whole
         self.cluster = whole.cluster
@@ -289,7 +290,7 @@ class Model:
         self.path = f"/apis/apps/v1/namespaces/{namespace}/deployments/{name}"
         self.pods_path = f"/api/v1/namespaces/{namespace}/pods?labelSelector=app%3D{name}"
         model = of or container("model", [*STUB, *flags], port=8000, securityContext=FITTING)
-        self.cluster.apply(deployment(name, model, replicas=replicas, volumes=list(volumes)), namespace=namespace)
+        self.cluster.apply(deployment(name, model, replicas=replicas, **(pod or {})), namespace=namespace)
         if keys:
             self.annotate(enabled="true", **keys)
             self.until_routed()

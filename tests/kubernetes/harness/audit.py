@@ -83,6 +83,10 @@ class Audit:
             what=f"a request about {namespace}/{name}, noted by the API server",
         )
 
+    def since(self, at_s: float, namespace: str, name: str) -> list[Noted]:
+        """All of them until now."""
+        return [one for one in self._about(namespace, name) if one.received_at_s >= at_s]
+
     def _about(self, namespace: str, name: str) -> list[Noted]:
         lines = self._log.read_bytes().splitlines(keepends=True) if self._log.exists() else []
         events = [msgspec.json.decode(line, type=_Event) for line in lines if line.endswith(b"\n")]

@@ -81,8 +81,11 @@ class ControlPlane:
         with_controllers: bool = False,
         place: Place | None = None,
         audited: Sequence[Audited] = (),
+        lost_after_s: int = 0,
     ) -> None:
         self.folder = folder
+        self.lost_after_s = lost_after_s
+        """How long without a word of it until a node counts as lost; 0 for the 50 s of the controllers themselves."""
         self.audit = Audit(folder, audited) if audited else None
         """What the API server says of its own times, where that was asked for."""
         self.place = place or Loopback()
@@ -238,8 +241,14 @@ class ControlPlane:
             "--use-service-account-credentials=true",
             "--leader-elect=false",
             "--horizontal-pod-autoscaler-sync-period=1s",  # 15 s, for fewer questions to servers of metrics
+            *self._losing_nodes(),
             *_HURRY,
         ]
+
+    def _losing_nodes(self) -> list[str]:
+        if not self.lost_after_s:
+            return []
+        return [f"--node-monitor-grace-period={self.lost_after_s}s", "--node-monitor-period=1s"]
 
     def _scheduler(self) -> list[str | Path]:
         access = self.access("system:kube-scheduler")

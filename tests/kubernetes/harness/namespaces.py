@@ -26,10 +26,10 @@ ADDRESS = "10.77.0.1"
 ADDRESS6 = "fd77::1"
 """The same of IPv6."""
 
-_SET_UP = f"""
+_SET_UP = """
 ip link set lo up
 ip link add node0 type bridge
-ip address add {ADDRESS}/24 dev node0
+ip address add {address}/24 dev node0
 ip link set node0 up
 ip route add default via 10.77.0.254
 echo 1 > /proc/sys/net/ipv4/ip_forward
@@ -55,11 +55,13 @@ _CLONE_NEWNET = 0x40000000
 class Room:
     """The namespaces of one node. Its first process only waits and reaps."""
 
-    address = ADDRESS
     address6 = ""
 
-    def __init__(self, folder: Path, first: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, first: Path, number: int = 1) -> None:
+        """`first`: the program that only waits and reaps. `number`: 1 is a node with the control plane; others join
+        it."""
+        self.address = f"10.77.0.{number}"
+        self._number = number
         self._holder = Process(
             "namespaces",
             [
@@ -81,11 +83,32 @@ class Room:
         self._first = first
         # unshare forks before it mounts /proc, so the child is there a moment before its mounts are.
         until(self._has_own_proc, within_s=10, what="the node's own /proc", process=self._holder)
-        self.run("sh", "-e", "-c", _SET_UP)
-        with suppress(ClusterError):  # a kernel without IPv6
-            self.run("sh", "-e", "-c", _SET_UP6)
-            self.address6 = ADDRESS6
+        self.run("sh", "-e", "-c", _SET_UP.format(address=self.address))
+        if self.address == ADDRESS:
+            with suppress(ClusterError):  # a kernel without IPv6
+                self.run("sh", "-e", "-c", _SET_UP6)
+                self.address6 = ADDRESS6
         self._tunnel = Tunnel(first)
+
+    def join(self, other: "Room", *, mine: str, theirs: str) -> None:
+        """Lay a cable to another one, and tell each where the other one's pods are."""
+        cable = other._cable
+        network = f"--net=/proc/{self._first}/ns/net"
+        processes.run(
+            "nsenter", network, "ip", "link", "add", cable, "type", "veth", "peer", "name", "cable", "netns",
+            str(other._first),
+        )  # fmt: skip
+        for room, end, pods, by in ((self, cable, theirs, other), (other, "cable", mine, self)):
+            room.run("ip", "link", "set", end, "master", "node0", "up")
+            room.run("ip", "route", "add", pods, "via", by.address)
+
+    def cut(self, other: "Room") -> None:
+        """Let nothing pass to the other one and nothing from it."""
+        self.run("ip", "link", "set", other._cable, "nomaster", "down")
+
+    @property
+    def _cable(self) -> str:
+        return f"cable{self._number}"
 
     def within(self, command: Sequence[str | Path]) -> list[str | Path]:
         names = ("--net", "--mount", "--pid", "--ipc", "--uts")
@@ -111,11 +134,14 @@ class Room:
         return self._tunnel.connect(address, port)
 
     def close(self) -> None:
-        """Everything in it ends, and has ended on return: the kernel lets its first process go last."""
+        """Everything in it ends, and has ended on return: the kernel lets its first process go last. May be called
+        again."""
         if self._tunnel is not None:
             self._tunnel.close()
+            self._tunnel = None
         if self._first:
             os.kill(self._first, signal.SIGKILL)
+            self._first = 0
             until(lambda: not self._holder.is_running, within_s=30, what="the end of the node's processes")
         self._holder.stop()
 
