@@ -59,6 +59,8 @@ class Hold(Supply):
         """When it became known here, by the wall clock."""
         self.obstacle = ""
         """What keeps replicas from being ready, in the words of whoever starts them; told to who has waited in vain."""
+        self.refused_wake = ""
+        """Why whoever decides cannot have one started, in its words; told in the same way."""
         self.configure(policy)
 
     def configure(self, policy: Policy) -> None:
@@ -187,8 +189,8 @@ class Hold(Supply):
         state = "no replica was ready"
         if self._takers.ready:
             state = "no replica could be reached" if self._findings else "every replica was full"
-        elif self.obstacle:
-            state = f"no replica was ready ({self.obstacle})"
+        elif why := self.obstacle or self.refused_wake:
+            state = f"no replica was ready ({why})"
         exchange.refuse(refusals.hold_timeout(self.service, waited_s, state, self.expected_wait_s()), now_s)
 
     def on_unsent(self, exchange: Exchange, cause: str, now_s: float) -> None:

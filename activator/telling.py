@@ -39,8 +39,8 @@ class Telling:
         """As told last."""
         self._sender = Sender(
             self, target,
-            nursery=nursery, jitter=jitter, on_unacknowledged=on_unacknowledged, on_order=bare.on_order,
-            inside=bare.inside,
+            nursery=nursery, jitter=jitter, on_unacknowledged=on_unacknowledged, on_refused=self._on_refused,
+            on_order=bare.on_order, inside=bare.inside,
         )  # fmt: skip
         self.start = self._sender.start
         self.wake = self._sender.wake
@@ -60,6 +60,11 @@ class Telling:
     def note(self, services: Iterable[str]) -> None:
         """Their counters have changed."""
         self._changed.update(dict.fromkeys(services))
+
+    def _on_refused(self, service: str, why: str) -> None:
+        hold = self._holds.get(service)
+        if hold is not None:
+            hold.refused_wake = why
 
     def take_changed(self) -> list[str]:
         """See `Book`."""

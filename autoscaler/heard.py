@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from autoscaler.identity import Source
 from zerogate.errors import shown
 from zerogate.reporting.wire import (
+    MOST_REFUSED,
     Ack,
     Beat,
     Bye,
@@ -86,7 +87,8 @@ class Heard:
         is_leading = receiver.is_leading()
         if is_leading:
             receiver.taker.wake(service)
-        self._stream.write(frame(Ack(message.number, is_leading)))
+        refused = receiver.refusal(service)[:MOST_REFUSED] if is_leading else ""
+        self._stream.write(frame(Ack(message.number, is_leading, refused)))
 
     def _forged(self, service: str) -> None:
         self._receiver.figures.forged += 1

@@ -119,7 +119,8 @@ class Receiver:
     """See the module's text. `start` first, `close` last.
 
     `tls`: with what certificate a handshake is answered; `masters`: of which sidecars' keys are made
-    (`zerogate.reporting.proof`); `takes_unproven`: whether sources are heard that ask for no proof.
+    (`zerogate.reporting.proof`); `takes_unproven`: whether sources are heard that ask for no proof;
+    `refusal`: why a service cannot be brought up from zero though that was tried, as a clause.
     """
 
     def __init__(
@@ -135,10 +136,12 @@ class Receiver:
         tls: Callable[[], ssl.SSLContext | None] = lambda: None,
         masters: Callable[[], Sequence[bytes]] = tuple,
         takes_unproven: bool = True,
+        refusal: Callable[[str], str] = lambda service: "",
     ) -> None:
         self.tls = tls
         self.masters = masters
         self.takes_unproven = takes_unproven
+        self.refusal = refusal
         self.taker = taker
         self.authenticate = authenticate
         self.is_leading = is_leading

@@ -134,6 +134,7 @@ class RunningAutoscaler:
             is_leading=self.leadership.is_leader, sweep=Sweep(loop), nursery=self.nursery,
             listener=self.quiescer, tls=lambda: self.certificates.stats_context,
             masters=lambda: self.certificates.masters, takes_unproven=settings.takes_unproven,
+            refusal=lambda service: self.runtime.wake_trouble(service),
         )  # fmt: skip
 
     def _begin_to_see(self) -> None:

@@ -315,7 +315,7 @@ def _conflict(about: About, sentence: str) -> Happening:
 
 
 def _woken(entry: Managed) -> Happening:
-    note = "A request waited and no autoscaler answered: a gateway scaled from 0 to 1."
+    note = "A request waited, and no autoscaler answered or could write: a gateway scaled from 0 to 1."
     return Happening(about=_about(entry), reason="WokenByGateway", note=note, is_warning=True)
 
 

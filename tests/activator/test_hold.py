@@ -163,6 +163,34 @@ def test_what_comes_back_unsent_to_a_removed_service_is_told_so_and_wakes_nothin
     assert (world.hold.meter.in_flight, world.hold.meter.held, world.wakes) == (0, 0, 0)
 
 
+@pytest.mark.parametrize(
+    ("obstacle", "refused_wake", "said"),
+    [
+        ("", "", "no replica was ready"),
+        ("no node has a GPU", "", "no replica was ready (no node has a GPU)"),
+        ("", "it may not write", "no replica was ready (it may not write)"),
+        ("no node has a GPU", "it may not write", "no replica was ready (no node has a GPU)"),
+    ],
+    ids=["nothing is known", "what the cluster says", "what the autoscaler says", "both: the cluster"],
+)
+def test_who_has_waited_in_vain_is_told_why_as_far_as_that_is_known(
+    monkeypatch: pytest.MonkeyPatch, obstacle: str, refused_wake: str, said: str
+) -> None:
+    states: list[str] = []
+
+    def noted(service: str, waited_s: float, state: str, wait_s: float) -> Refusal:
+        states.append(state)
+        return Refusal(status=503, code="hold_timeout", detail=state)
+
+    monkeypatch.setattr("activator.refusals.hold_timeout", noted)
+    world = World(hold_timeout_s=60.0)
+    exchange = world.arrive()
+    world.hold.obstacle, world.hold.refused_wake = obstacle, refused_wake
+    world.now_s += 60.0
+    exchange.due(world.now_s)
+    assert (exchange.code, states) == ("hold_timeout", [said])
+
+
 def test_a_hold_that_ends_without_a_replica_is_told_and_gives_its_place_back() -> None:
     world = World(hold_timeout_s=60.0)
     exchange = world.arrive()

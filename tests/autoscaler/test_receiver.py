@@ -146,6 +146,21 @@ async def test_a_follower_hears_but_does_not_wake_and_says_so() -> None:
             assert await source.hear() == Ack(0, True)
 
 
+async def test_a_wake_that_comes_to_nothing_is_acknowledged_with_the_reason_by_who_leads() -> None:
+    why = {"chat": "it may not write"}
+    async with judged() as it, known(it) as source:
+        it.receiver.refusal = lambda service: why.get(service, "")
+        await source.say(Wake(7, reading(held=1)))
+        assert await source.hear() == Ack(7, True, "it may not write")
+        it.leads = False
+        await source.say(Wake(7, reading(sequence=2, held=1)))
+        assert await source.hear() == Ack(7, False)
+        it.leads = True
+        del why["chat"]
+        await source.say(Wake(7, reading(sequence=3, held=1)))
+        assert await source.hear() == Ack(7, True)
+
+
 @pytest.mark.parametrize(
     "forged",
     [Readings((reading(), reading("victim"))), Wake(1, reading("victim"))],

@@ -86,7 +86,7 @@ class _One:
     def on_welcome(self, _: Stream) -> None:
         self.is_known.set()
 
-    def on_ack(self, _: Stream, number: int, *, is_leading: bool) -> None:
+    def on_ack(self, _: Stream, number: int, *, is_leading: bool, refused: str = "") -> None:
         if number:
             self.acknowledged[number] = is_leading
 

@@ -254,6 +254,29 @@ def test_without_any_autoscaler_the_warm_are_served_and_the_cold_are_woken(
     cold.cluster.delete(cold.path)
 
 
+@pytest.fixture
+def autoscalers_without_the_right_to_scale(whole: Whole) -> Iterator[None]:
+    """As where a chart was cut down, or its roles were."""
+    path = "/apis/rbac.authorization.k8s.io/v1/clusterroles/zerogate-autoscaler"
+    rules = whole.cluster.get(path)["rules"]
+    left = [rule for rule in rules if not any(one.endswith("/scale") for one in rule["resources"])]
+    assert len(left) < len(rules)
+    whole.cluster.patch(path, {"rules": left})
+    yield
+    whole.cluster.patch(path, {"rules": rules})
+
+
+@pytest.mark.usefixtures("autoscalers_without_the_right_to_scale")
+def test_a_gateway_wakes_what_the_leader_has_heard_of_and_may_not_write(whole: Whole, team: str) -> None:
+    cold = Model(whole, team, "unwritable", idle_timeout="1h")
+    answered = cold.call()
+    assert answered.status == 200, answered
+    say(f"refused to the autoscaler, woken by a gateway and answered after {answered.took_s:.1f} s")
+    assert cold.written() == [0, 1]
+    assert any(said.startswith("WokenByGateway") for said in cold.events())
+    cold.cluster.delete(cold.path)
+
+
 @pytest.fixture(scope="module")
 def three_gateways(whole: Whole) -> list[str]:
     """Their addresses."""

@@ -59,7 +59,7 @@ class KubeHands:
     def tell_foreign(self, target: Target, write: ForeignWrite, *, is_hands_off: bool) -> None:
         """An Event on the workload."""
         if write.is_wake:
-            note = "A gateway whom no autoscaler answered, or somebody else, woke it from 0 to 1."
+            note = "A gateway or an activator, because no autoscaler did, or somebody else woke it from 0 to 1."
             self._happenings.tell(Happening(about=_about(target), reason="WokenByOthers", note=note))
             return
         what = f"Somebody else changed the number of replicas from {write.before} to {write.found}."

@@ -238,6 +238,18 @@ class KubernetesRuntime:
         fleet = self._fleets.get(service)
         return fleet.steering.write_trouble if fleet is not None and self._leads else ""
 
+    def wake_trouble(self, service: str) -> str:
+        """Why the service stays at zero though something shall run, as a clause; empty where it does not, or another
+        process has to write."""
+        fleet = self._fleets.get(service)
+        if fleet is None or fleet.steering.number != 0:
+            return ""
+        if why := self.write_trouble(service):
+            return f"the autoscaler cannot write its number of replicas: {why}"
+        if self._leads and (why := self.floor_trouble(service)):
+            return f"the autoscaler cannot write its HPA's minReplicas: {why}"
+        return ""
+
     def last_foreign_write(self, service: str) -> tuple[ForeignWrite, bool] | None:
         """(the last number that somebody else wrote, whether hands are off because of it)."""
         fleet = self._fleets.get(service)

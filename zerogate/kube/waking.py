@@ -1,8 +1,9 @@
 """Waking a workload without an autoscaler: the one write from 0 to 1 that others than the leader make.
 
-A gateway or activator comes here when no leader has acknowledged for three seconds that a request waits. The write is
-conditional on the zero (`scaling.py`), so any number of them race and one writes. It is not made where somebody has
-said that the workload shall stay at zero: by a pin, or by a calendar's ceiling. Nothing else is ever written here.
+A gateway or activator comes here when no leader has acknowledged for three seconds that a request waits, or it has said
+that it cannot write. The write is conditional on the zero (`scaling.py`), so any number of them race and one writes. It
+is not made where somebody has said that the workload shall stay at zero: by a pin, or by a calendar's ceiling. Nothing
+else is ever written here.
 """
 
 import logging
@@ -60,7 +61,7 @@ class Waker:
         except KubeError as error:
             log.warning("%s could not be woken: %s", entry.service, error)
             return False
-        log.warning("no autoscaler answered: %s was scaled from 0 to 1 from here", entry.service)
+        log.warning("no autoscaler brings %s up: it was scaled from 0 to 1 from here", entry.service)
         return True
 
 

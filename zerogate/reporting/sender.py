@@ -23,6 +23,7 @@ from zerogate.reporting.wakes import Wakes
 from zerogate.reporting.wire import (
     BEAT_S,
     MOST_READINGS,
+    MOST_REFUSED,
     Beat,
     Bye,
     FromSource,
@@ -100,6 +101,7 @@ def _asked_of(target: Target) -> Asked:
 class Sender:
     """See the module's text. `start` first, `close` last. `jitter`: a random number from 0 to 1, injected. `inside`:
     requests inside replicas without a sidecar, where there are any; told with a beat, and within a second of a change.
+    `on_refused`: (service, why the leader cannot bring it up from zero; empty: that is over).
     """
 
     def __init__(
@@ -110,6 +112,7 @@ class Sender:
         nursery: Nursery,
         jitter: Callable[[], float],
         on_unacknowledged: Callable[[str], None] = _nobody,
+        on_refused: Callable[[str, str], None] = _nobody,
         on_order: Callable[[Order, Answer], None] = _nobody,
         inside: Callable[[], dict[str, int]] = dict,
     ) -> None:
@@ -118,6 +121,7 @@ class Sender:
         self._nursery = nursery
         self._jitter = jitter
         self._on_unacknowledged = on_unacknowledged
+        self._on_refused = on_refused
         self._on_order = on_order
         self._inside = inside
         self._incarnation = os.urandom(8).hex()
@@ -237,12 +241,14 @@ class Sender:
         """It reads again."""
         self._catch_up(stream)
 
-    def on_ack(self, stream: Stream, number: int, *, is_leading: bool) -> None:
+    def on_ack(self, stream: Stream, number: int, *, is_leading: bool, refused: str = "") -> None:
         """An autoscaler has heard something."""
         if not is_leading:
             return
         now_s = now()
-        self._wakes.hear_leader(number, now_s)
+        service = self._wakes.hear_leader(number, now_s, refused[:MOST_REFUSED])
+        if service is not None:
+            self._on_refused(service, refused[:MOST_REFUSED])
         if number == 0 and now_s >= stream.wakes_said_s + _REPEAT_S:
             stream.wakes_said_s = now_s
             self._say_wakes(self._wakes.unanswered(), [stream])
@@ -343,7 +349,7 @@ class Sender:
         for number, service in wakes:
             reading = self._read(service, now_s)
             if reading is None:
-                self._wakes.settle(service)
+                self._settle(service)
                 continue
             self._known[service] = None
             data = frame(Wake(number, reading))
@@ -354,8 +360,12 @@ class Sender:
         for service in self._wakes.waiting():
             stat = self._book.read(service, now_s)
             if stat is None or not stat.held:
-                self._wakes.settle(service)
-        self._say_wakes(self._wakes.unanswered(), self._streams.values())
+                self._settle(service)
+        self._say_wakes(self._wakes.take_repeated(now_s), self._streams.values())
         for service in self._wakes.take_late(now_s):
             self._unheard_wakes += 1
             self._on_unacknowledged(service)
+
+    def _settle(self, service: str) -> None:
+        if self._wakes.settle(service):
+            self._on_refused(service, "")

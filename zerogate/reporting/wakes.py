@@ -1,8 +1,9 @@
 """Which wakes the leader has heard, and what becomes of those that it has not. Pure: `now_s` is an argument.
 
 A wake is *unanswered* until the leader acknowledges its number, and said again meanwhile; after `PATIENCE_S` its owner
-is told, again and again as long as that lasts, and acts by itself. An answered one is kept as long as requests wait:
-an autoscaler that dies right after its acknowledgement leaves them to nobody. Called by the sender.
+is told, again and again as long as that lasts, and acts by itself. An answered one is kept as long as requests wait,
+and said again now and then: an autoscaler that dies right after its acknowledgement leaves them to nobody, and one that
+may not write finds that out after it. What it cannot bring up is unanswered, with its reason. Called by the sender.
 
 Invariant: at most one entry for a service, and none once nothing waits there (`settle`).
 """
@@ -23,14 +24,18 @@ _GAP_S: Final = 0.1
 
 
 class _Wake:
-    __slots__ = ("asked_s", "began_s", "is_answered", "is_wanted", "number", "sent_s", "told_s")
+    __slots__ = (
+        "asked_s", "began_s", "is_answered", "is_wanted", "number", "refused", "repeated_s", "sent_s", "told_s"
+    )  # fmt: skip
 
     def __init__(self, number: int, now_s: float) -> None:
         self.number = number
-        self.began_s = self.asked_s = now_s
+        self.began_s = self.asked_s = self.repeated_s = now_s
         self.sent_s = self.told_s = float("-inf")
         self.is_wanted = True
         self.is_answered = False
+        self.refused = ""
+        """Why the leader cannot bring the service up, as it said last."""
 
 
 class Wakes:
@@ -70,15 +75,29 @@ class Wakes:
         return due, next_s
 
     def unanswered(self) -> list[tuple[int, str]]:
-        """To be said again: to a new stream, where the leader has changed, and now and then."""
+        """To be said again: to a new stream, and where the leader has changed."""
         return [(wake.number, service) for service, wake in self._wakes.items() if not wake.is_answered]
 
-    def hear_leader(self, number: int, now_s: float) -> None:
-        """The leader acknowledged this number, whatever it stands for."""
+    def take_repeated(self, now_s: float) -> list[tuple[int, str]]:
+        """To be said again now and then: all that are unanswered, and others after `PATIENCE_S`."""
+        repeated: list[tuple[int, str]] = []
+        for service, wake in self._wakes.items():
+            if not wake.is_answered or now_s - wake.repeated_s >= PATIENCE_S:
+                wake.repeated_s = now_s
+                repeated.append((wake.number, service))
+        return repeated
+
+    def hear_leader(self, number: int, now_s: float, refused: str = "") -> str | None:
+        """The leader acknowledged this number, whatever it stands for. `refused`: why it cannot bring the service up.
+        Returns the service if that is another reason than before, or none any more."""
         self._leader_s = now_s
-        wake = self._wakes.get(self._services.get(number, ""))
-        if wake is not None:
-            wake.is_answered = True
+        service = self._services.get(number, "")
+        wake = self._wakes.get(service)
+        if wake is None:
+            return None
+        wake.is_answered = not refused
+        before, wake.refused = wake.refused, refused
+        return service if before != refused else None
 
     def leader_age_s(self, now_s: float) -> float:
         """Since the leader was heard last; infinite before it ever was."""
@@ -88,14 +107,16 @@ class Wakes:
         """Services with a wake."""
         return list(self._wakes)
 
-    def settle(self, service: str) -> None:
-        """Nothing waits there any more."""
+    def settle(self, service: str) -> bool:
+        """Nothing waits there any more. Whether it had been refused."""
         wake = self._wakes.pop(service, None)
-        if wake is not None:
-            del self._services[wake.number]
+        if wake is None:
+            return False
+        del self._services[wake.number]
+        return bool(wake.refused)
 
     def take_late(self, now_s: float) -> list[str]:
-        """Services that the leader does not wake; each again after `PATIENCE_S`."""
+        """Services that the leader does not wake, or cannot; each again after `PATIENCE_S`."""
         late: list[str] = []
         for service, wake in self._wakes.items():
             if wake.is_answered and now_s - self._leader_s >= LEADER_SILENCE_S:

@@ -34,6 +34,8 @@ MOST_BYTES_OF_ONE: Final = 16 * 1024
 
 LEASE_S: Final = 30.0
 """A leader that dies keeps no gate shut for longer: three renewals, so that one may be lost and one late."""
+MOST_REFUSED: Final = 500
+"""Letters of why a wake came to nothing: they go into answers to clients."""
 MOST_INSIDE: Final = 200
 """Replicas in a beat, with the longest names that Kubernetes allows; of more, others are told."""
 MOST_LEASE_S: Final = 120.0
@@ -143,10 +145,14 @@ class Welcome(msgspec.Struct, frozen=True, array_like=True, tag=10):
 
 
 class Ack(msgspec.Struct, frozen=True, array_like=True, tag=11):
-    """Received. Where not `leading`, nobody acts on it here. Number 0: of a beat, or because another one leads now."""
+    """Received. Where not `leading`, nobody acts on it here. Number 0: of a beat, or because another one leads now.
+
+    `refused`: of a wake, why the leader cannot bring its service up from zero, as a clause; empty: it can, or has.
+    """
 
     number: int
     leading: bool
+    refused: str = ""
 
 
 class TurnedAway(msgspec.Struct, frozen=True, array_like=True, tag=12):

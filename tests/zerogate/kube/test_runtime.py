@@ -342,6 +342,21 @@ class TestKubernetesRuntime(RuntimeContract):
         world.runtime.lead(False)
         assert world.runtime.write_trouble("a") == ""
 
+    async def test_a_service_that_cannot_be_brought_up_from_zero_says_why_until_it_is_up(
+        self, world: ClusterWorld, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("zerogate.kube.writes.AGAIN_S", 0.001)
+        refused = Forbidden(Asked(verb="patch", group="apps", resource="deployments/scale"), "x cannot patch")
+        assert (world.runtime.wake_trouble("a"), world.runtime.wake_trouble("nobody")) == ("", "")
+        world.cluster.failures = [refused] * 20
+        world.scale("a", 1)
+        await world.until_true(lambda: "the autoscaler cannot write its number" in world.runtime.wake_trouble("a"))
+        await world.until_true(lambda: world.runtime.number("a") == 1)
+        world.cluster.failures = [refused] * 999
+        world.scale("a", 2)
+        await world.until_true(lambda: world.runtime.write_trouble("a"))
+        assert world.runtime.wake_trouble("a") == "", "it is up: its requests are served"
+
     async def test_the_next_pod_of_a_stateful_set_is_another_replica(self, world: ClusterWorld) -> None:
         for uid in ("11111111", "22222222"):
             world.runtime.on_pod("b", msgspec.convert({"metadata": {"name": "b-0", "uid": uid}}, Pod))

@@ -8,7 +8,7 @@ import pytest
 
 from zerogate.reporting import sender as module
 from zerogate.reporting.sender import Sender, Target
-from zerogate.reporting.wire import Beat, Readings, Wake, read_from_source
+from zerogate.reporting.wire import MOST_REFUSED, Beat, Readings, Wake, read_from_source
 from zerogate.runtime.interface import Address
 from zerogate.stats import Stat
 from zerogate.tasks import Nursery
@@ -65,9 +65,17 @@ class World:
         self.nursery = Nursery()
         self.counters = Counters(a=0, b=0)
         self.inside: Mapping[str, int] = {}
+        self.refused: list[tuple[str, str]] = []
+        self.unheard: list[str] = []
         target = Target(addresses=(), source="g", kind="gateway")
         self.sender = Sender(
-            self.counters, target, nursery=self.nursery, jitter=lambda: 0.0, inside=lambda: dict(self.inside)
+            self.counters,
+            target,
+            nursery=self.nursery,
+            jitter=lambda: 0.0,
+            inside=lambda: dict(self.inside),
+            on_refused=lambda service, why: self.refused.append((service, why)),
+            on_unacknowledged=self.unheard.append,
         )
         self.stream = cast(Any, Heard())
         self.sender._streams = {Address("10.0.0.1", 8090): self.stream}
@@ -129,3 +137,20 @@ async def test_wakes_are_said_to_a_leader_once_however_much_it_says_and_anew_whe
     world.sender.on_welcome(world.stream)
     world.sender.on_ack(world.stream, 0, is_leading=True)
     assert world.stream.wakes == ["a", "a"]
+
+
+async def test_why_the_leader_cannot_bring_a_service_up_is_told_and_taken_back_when_nothing_waits(world: World) -> None:
+    world.counters.held["a"] = 1
+    world.sender.wake("a")
+    await world.until(lambda: world.stream.wakes)
+    why = "x" * 2 * MOST_REFUSED
+    for _ in range(2):
+        world.sender.on_ack(world.stream, 1, is_leading=True, refused=why)
+    world.sender.on_ack(world.stream, 1, is_leading=False, refused="a follower knows nothing of it")
+    assert world.refused == [("a", why[:MOST_REFUSED])]
+    said = len(world.stream.wakes)
+    await world.until(lambda: len(world.stream.wakes) > said)  # it is asked for again and again
+    world.counters.held["a"] = 0
+    await world.until(lambda: len(world.refused) > 1)
+    assert world.refused[1:] == [("a", "")]
+    assert not world.unheard, "its three seconds are not over"

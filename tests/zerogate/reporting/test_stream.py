@@ -50,7 +50,7 @@ class Owner:
     def on_writable(self, stream: Stream) -> None: ...
     def on_order(self, stream: Stream, order: Order) -> None: ...
 
-    def on_ack(self, stream: Stream, number: int, *, is_leading: bool) -> None:
+    def on_ack(self, stream: Stream, number: int, *, is_leading: bool, refused: str = "") -> None:
         if not self.this_turn:
             asyncio.get_running_loop().call_soon(self._end_turn)
         self.this_turn += 1

@@ -69,6 +69,30 @@ def test_another_wake_of_the_same_service_has_to_be_heard_anew() -> None:
     assert wakes.take_late(23.0) == ["chat"]
 
 
+def test_what_the_leader_cannot_bring_up_is_its_owners_to_wake_and_asked_for_until_it_can() -> None:
+    """That a write is refused is known after the first acknowledgement; the wake is said again, and heard anew."""
+    wakes = Wakes()
+    wakes.ask("chat", 10.0)
+    assert wakes.hear_leader(1, 10.1) is None
+    assert wakes.take_repeated(10.1 + PATIENCE_S - 0.2) == []
+    assert wakes.take_repeated(10.1 + PATIENCE_S) == [(1, "chat")]
+    assert wakes.hear_leader(1, 13.2, "it may not write") == "chat"
+    assert wakes.take_late(13.3) == ["chat"]
+    assert wakes.take_repeated(13.4) == [(1, "chat")]
+    assert wakes.hear_leader(1, 13.5, "it may not write") is None, "the same reason is no news"
+    assert wakes.hear_leader(1, 13.6) == "chat"
+    assert wakes.take_late(13.6 + PATIENCE_S) == []
+
+
+@pytest.mark.parametrize("refused", ["it may not write", ""])
+def test_a_wake_that_is_over_says_whether_it_was_refused(refused: str) -> None:
+    wakes = Wakes()
+    wakes.ask("chat", 10.0)
+    wakes.hear_leader(1, 10.1, refused)
+    assert wakes.settle("chat") is bool(refused)
+    assert wakes.settle("chat") is False
+
+
 def test_a_leader_that_dies_right_after_its_acknowledgement_leaves_nobody_waiting() -> None:
     wakes = Wakes()
     wakes.ask("chat", 10.0)
