@@ -9,16 +9,18 @@ answers what came and closes.
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Final
 
 import msgspec
 
 from activator.holds import Holds
 from activator.quiet import answer_quietly, is_quiet
+from zerogate.clock import now
 from zerogate.counters import Result, ServiceCounters
 from zerogate.errors import MachineError, Refusal
 from zerogate.http.exchange import Exchange
-from zerogate.http.listener import Listener, bind
+from zerogate.http.listener import Listener, OpenWay, bind
 from zerogate.http.memory import BufferMemory
 from zerogate.http.server import ConnectionLimits, Server, say_short
 from zerogate.http.sides import DEFAULT_TERMS, Owner
@@ -30,6 +32,9 @@ log = logging.getLogger(__name__)
 
 BIND_AGAIN_S: Final = 1.0
 """A port that another one has: it may go, and until then this activator's readiness is off."""
+QUIET_S: Final = 1.0
+"""Nodes that have not noticed that it leaves go on sending new connections here. Of traffic that matters there are
+several a second, since each answer is the last one of its connection."""
 _UNKNOWN: Final = Refusal(
     status=503,
     code="unknown_service",
@@ -91,6 +96,18 @@ class Entry(Owner[Exchange]):
         """Never: it is not held here."""
 
 
+class _Noticed(OpenWay):
+    """`came` is called for each connection that begins."""
+
+    def __init__(self, server: Server, came: Callable[[], None]) -> None:
+        super().__init__(server)
+        self._came = came
+
+    def connection(self) -> asyncio.Protocol:
+        self._came()
+        return super().connection()
+
+
 class _Door:
     __slots__ = ("listener", "server", "wanted")
 
@@ -132,6 +149,7 @@ class Doors:
         self._servers: set[Server] = set()
         """Those of ports that are given up too, as long as they have connections."""
         self._news = asyncio.Event()
+        self._came_s = float("-inf")
 
     @property
     def connections(self) -> int:
@@ -190,7 +208,7 @@ class Doors:
         server = Server(entry.place, self._sweep, memory=self._memory, limits=self._limits)
         self._servers.add(server)
         self._memory.on_short = self._on_short  # a server asks to be told alone
-        door = _Door(wanted, server, Listener(server, sock))
+        door = _Door(wanted, server, Listener(server, sock, way_in=_Noticed(server, self._note_came)))
         await door.listener.start()
         self._doors[port] = door
         _turn(door, wanted)
@@ -210,6 +228,22 @@ class Doors:
         """Let each answer be the last one of its connection."""
         for door in self._doors.values():
             door.server.let_go()
+
+    def _note_came(self) -> None:
+        self._came_s = now()
+
+    async def until_quiet(self, *, least_s: float, most_s: float, at_once: asyncio.Event) -> None:
+        """Until nodes send no new connections here: `least_s`, and then until none has come for `QUIET_S`, but no
+        longer than `most_s`; `at_once` ends it."""
+        began_s = now()
+        while not at_once.is_set():
+            quiet_s = min(self._came_s + QUIET_S, began_s + most_s)
+            left_s = max(began_s + least_s, quiet_s) - now()
+            if left_s <= 0:
+                return
+            with suppress(TimeoutError):
+                async with asyncio.timeout(left_s):
+                    await at_once.wait()
 
     async def leave_ports(self) -> None:
         """Close all ports, and serve every connection that was made before."""

@@ -7,7 +7,6 @@ import logging
 import random
 import socket
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 import uvloop
@@ -45,6 +44,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("activator")
 
 REPORT_S: Final = 1.0
+MOST_LATE_S: Final = 30.0
+"""Beyond the wait that is set: kube-proxy looks again at everything after so long by default (`syncPeriod`)."""
 LAST_ANSWERS_S: Final = 1.0
 """For refusals that are on their way at the drain deadline, and for the last report."""
 _LEAVING: Final = leaving(
@@ -101,6 +102,7 @@ class Activator:
         self._is_synced = False
         self._is_leaving = False
         self._at_once = asyncio.Event()
+        self._finish_by_s = 0.0
 
     def _make_telling(self, name: str, chance: random.Random) -> Telling:
         settings = self._settings
@@ -238,15 +240,21 @@ class Activator:
         self.doors.leave_soon()
 
     async def _wait_for_senders(self) -> None:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(self._settings.drain_wait_s):
-                await self._at_once.wait()
+        """Nodes learn of it by way of an autoscaler that writes slices, the API server and kube-proxy: the wait that is
+        set is for most of them, and who goes on sending is waited for. That time is taken from what runs."""
+        settings = self._settings
+        self._finish_by_s = now() + settings.drain_wait_s + settings.drain_deadline_s
+        if settings.drain_wait_s:
+            late_s = min(MOST_LATE_S, settings.drain_deadline_s / 2)
+            await self.doors.until_quiet(
+                least_s=settings.drain_wait_s, most_s=settings.drain_wait_s + late_s, at_once=self._at_once
+            )  # fmt: skip
 
     def _let_wait(self) -> None:
         """What waits here waits for a replica that others start, so it has until the deadline too."""
 
     async def _finish_running(self) -> None:
-        deadline_s = 0.0 if self._at_once.is_set() else self._settings.drain_deadline_s
+        deadline_s = 0.0 if self._at_once.is_set() else max(0.0, self._finish_by_s - now())
         waiting = asyncio.get_running_loop().call_later(deadline_s, self.holds.refuse_all, _LEAVING)
         reset = await self.doors.drain(deadline_s=deadline_s + LAST_ANSWERS_S)
         waiting.cancel()

@@ -209,3 +209,50 @@ async def test_when_the_memory_is_short_the_answers_of_all_ports_wait_less_those
     async with asyncio.timeout(30):
         while len(world.doors._servers) > len(world.doors._doors):
             await asyncio.sleep(0.01)
+
+
+async def _come_again(port: int, count: int) -> float:
+    """So many connections, one after the other; when the last one came."""
+    came_s = now()
+    for _ in range(count):
+        came_s = now()
+        client = await connect(port)
+        await client.aclose()
+        await asyncio.sleep(0.1)
+    return came_s
+
+
+async def test_a_port_stays_open_until_nodes_send_nobody_new(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """F1: a node that heard late that its activator leaves would send clients to an address that is gone."""
+    monkeypatch.setattr("activator.doors.QUIET_S", 0.3)
+    port = free_port()
+    await world.open(a=(port, "ns/a", True))
+    async with asyncio.TaskGroup() as group:
+        coming = group.create_task(_come_again(port, 8))
+        await world.doors.until_quiet(least_s=0.2, most_s=30.0, at_once=asyncio.Event())
+        quiet_s = now()
+    assert quiet_s - coming.result() >= 0.3
+
+
+@pytest.mark.parametrize(
+    ("least_s", "most_s", "ends_s"), [(0.2, 30.0, 0.2), (0.2, 0.4, 0.4)], ids=["nobody comes", "they come for ever"]
+)
+async def test_a_port_stays_open_as_long_as_it_has_to_and_no_longer_than_it_may(
+    world: World, monkeypatch: pytest.MonkeyPatch, least_s: float, most_s: float, ends_s: float
+) -> None:
+    comes_for_ever = most_s < 1
+    monkeypatch.setattr("activator.doors.QUIET_S", 10.0 if comes_for_ever else 0.0)
+    port = free_port()
+    await world.open(a=(port, "ns/a", True))
+    await _come_again(port, 1 if comes_for_ever else 0)
+    began_s = now()
+    await world.doors.until_quiet(least_s=least_s, most_s=most_s, at_once=asyncio.Event())
+    assert ends_s <= now() - began_s < 10.0
+
+
+async def test_a_second_signal_waits_for_nobody(world: World) -> None:
+    at_once = asyncio.Event()
+    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+        group.create_task(world.doors.until_quiet(least_s=60.0, most_s=90.0, at_once=at_once))
+        await asyncio.sleep(0.05)
+        at_once.set()
