@@ -40,12 +40,13 @@ class Refused(msgspec.Struct, frozen=True):
 
 class Source(msgspec.Struct, frozen=True):
     """As it is known to the autoscaler. `scope`: the one service that it sees; None for all. `holds`: it is a gateway
-    or an activator, which send requests to replicas."""
+    or an activator, which send requests to replicas. `workers`: sources of its pod."""
 
     name: str
     incarnation: str
     scope: str | None
     holds: bool = False
+    workers: int = 1
 
 
 def source_of(hello: Hello, identity: Identity) -> Source | Refused:
@@ -65,4 +66,4 @@ def source_of(hello: Hello, identity: Identity) -> Source | Refused:
     else:
         # a pod has one sidecar; a gateway's has a source for each worker
         name = identity.pod if hello.kind == "sidecar" else f"{identity.pod}/{hello.source}"
-    return Source(name, hello.incarnation, scope, hello.kind != "sidecar")
+    return Source(name, hello.incarnation, scope, hello.kind != "sidecar", hello.workers)

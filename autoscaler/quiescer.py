@@ -178,9 +178,9 @@ class SidecarQuiescer:
         for holder in [holder for holder in self._inside if not self._rounds.counts(holder)]:
             del self._inside[holder]
 
-    def on_holder(self, source: str, incarnation: str) -> None:
-        """A gateway's worker, or an activator, has a stream."""
-        self._rounds.on_stream(source, incarnation, self._clock())
+    def on_holder(self, source: str, incarnation: str, workers: int = 1) -> None:
+        """A gateway's worker, of so many, or an activator, has a stream."""
+        self._rounds.on_stream(source, incarnation, self._clock(), workers=workers)
         self._step()
         self._forget_ended()
 

@@ -2,7 +2,8 @@
 
 In place of one sidecar all that hold requests are asked, each worker of each gateway and activator (a *holder*), by the
 same leases (`autoscaler.gates`, one gate for each replica and holder). Such a replica is idle while every holder says
-so; one that comes meanwhile is asked, too, and until it has answered the replica is not idle.
+so; one that comes meanwhile is asked, too, and until it has answered the replica is not idle. Each worker says how many
+its pod has: as long as fewer have come, as after a start of this process, nobody knows what the others have inside.
 
 A holder that has lost its stream says nothing, so what it has inside is not known. It is asked no more once it has said
 goodbye, its pod is gone, or it has been silent for long while another one of the same pod is heard: then it has ended,
@@ -11,6 +12,7 @@ because processes of one pod have one network.
 Invariant: who is idle has its gate shut in every holder that is known. Called by `autoscaler.quiescer`.
 """
 
+from collections import Counter
 from collections.abc import Iterable
 from typing import Final
 
@@ -36,6 +38,8 @@ class Rounds:
         """Of holders, that run."""
         self._streams: dict[str, str] = {}
         """Incarnations of the holders that can be spoken with."""
+        self._workers: dict[str, int] = {}
+        """By pod: how many holders it has, as they say, less those that have said goodbye."""
         self._lost_s: dict[str, float] = {}
         """Holders that have lost their stream, and when."""
         self._shut: dict[str, bool] = {}
@@ -51,10 +55,13 @@ class Rounds:
         for holder in [one for one in (*self._streams, *self._lost_s) if pod_of(one) not in self._pods]:
             if holder in self._lost_s:
                 self._drop(holder, now_s)
+        there = dict.fromkeys((*self._pods, *map(pod_of, self._holders())))
+        self._workers = {pod: count for pod, count in self._workers.items() if pod in there}
         self._is_new = True
 
-    def on_stream(self, holder: str, incarnation: str, now_s: float) -> None:
-        """It can be spoken with."""
+    def on_stream(self, holder: str, incarnation: str, now_s: float, *, workers: int = 1) -> None:
+        """It can be spoken with. `workers`: holders in its pod."""
+        self._workers[pod_of(holder)] = workers
         self._lost_s.pop(holder, None)
         self._streams[holder] = incarnation
         for replica in self._shut:
@@ -74,6 +81,9 @@ class Rounds:
 
     def on_left(self, holder: str, now_s: float) -> None:
         """It has said goodbye: it has nothing inside any more."""
+        if self.counts(holder):
+            pod = pod_of(holder)
+            self._workers[pod] = max(1, self._workers[pod] - 1)
         self._streams.pop(holder, None)
         self._drop(holder, now_s)
 
@@ -193,7 +203,8 @@ class Rounds:
 
     def _why(self, replica: str, now_s: float) -> str:
         holders = self._holders()
-        mute = [pod for pod in self._pods if not any(pod_of(holder) == pod for holder in holders)]
+        known = Counter(map(pod_of, holders))
+        mute = [pod for pod in self._pods if known[pod] < self._workers.get(pod, 1)]
         busy = [one for one in holders if self._gates.why_not_idle(_gate(replica, one), now_s)]
         silent = [*mute, *(one for one in busy if one not in self._streams)]
         if silent:

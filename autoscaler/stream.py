@@ -360,5 +360,5 @@ class Stream(asyncio.Protocol):
         if source.scope is not None:
             receiver.listener.on_source(source.name, source.incarnation)
         elif source.holds:
-            receiver.listener.on_holder(source.name, source.incarnation)
+            receiver.listener.on_holder(source.name, source.incarnation, source.workers)
         return True

@@ -50,7 +50,7 @@ class Parent:
     def __init__(self, settings: Settings, file: GatewayFile, tls: ListenerWatch | None) -> None:
         self._settings = settings
         self._tls = tls
-        count = settings.workers or len(os.sched_getaffinity(0))
+        self._workers = count = settings.workers or len(os.sched_getaffinity(0))
         self._doors = Doors(settings, count)
         self._name = _name()
         self._wakeup, self._waker = socket.socketpair()
@@ -130,8 +130,8 @@ class Parent:
         doors = self._doors.of(place)
         self._doors.close_all_but([door.sock for door in doors])
         start = worker.Start(
-            settings=self._settings, name=f"{self._name}-{number}", edition=self._editions.number,
-            file=self._editions.file, doors=doors, tls=self._tls, channel=channel,
+            settings=self._settings, name=f"{self._name}-{number}", workers=self._workers,
+            edition=self._editions.number, file=self._editions.file, doors=doors, tls=self._tls, channel=channel,
             slot_file=self._slot_file,
         )  # fmt: skip
         uvloop.run(worker.serve(start))

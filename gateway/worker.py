@@ -58,10 +58,11 @@ _LEAVING: Final = leaving(
 
 
 class Start(msgspec.Struct, frozen=True, kw_only=True):
-    """What a worker is forked with. `name`: its own, for sidecars."""
+    """What a worker is forked with. `name`: its own, for sidecars. `workers`: so many there are to be."""
 
     settings: Settings
     name: str
+    workers: int
     edition: int
     file: GatewayFile
     doors: tuple[Door, ...]
@@ -150,7 +151,7 @@ class Worker:
         settings = self._settings
         target = Target(
             addresses=settings.stats, source=self._start.name, kind="gateway", token_file=settings.stats_token_file,
-            ca_file=settings.stats_ca_file,
+            ca_file=settings.stats_ca_file, workers=self._start.workers,
         )  # fmt: skip
         return Telling(
             self._holds, target,

@@ -28,8 +28,8 @@ class Round:
         self.told += news
         return news
 
-    def come(self, holder: str, incarnation: str = "i") -> None:
-        self.rounds.on_stream(holder, incarnation, self.now_s)
+    def come(self, holder: str, incarnation: str = "i", workers: int = 1) -> None:
+        self.rounds.on_stream(holder, incarnation, self.now_s, workers=workers)
 
     def answer(self, holder: str, inside: int = 0, incarnation: str = "i") -> list[News]:
         self.step()
@@ -55,6 +55,45 @@ def test_every_worker_of_every_gateway_is_asked() -> None:
     assert "which may finish" in it.rounds.why_not_idle(POD, it.now_s)
     assert it.answer("sys/a/2") == [News(POD, is_idle=True)]
     assert it.rounds.waiting == 0
+
+
+def test_a_gateway_of_which_not_all_workers_have_come_keeps_it() -> None:
+    it = Round("sys/a")
+    it.come("sys/a/1", workers=2)
+    it.rounds.close(POD, it.now_s)
+    assert it.answer("sys/a/1") == []
+    assert "sys/a" in it.rounds.why_not_idle(POD, it.now_s)
+    it.come("sys/a/2", workers=2)
+    assert it.answer("sys/a/2") == [News(POD, is_idle=True)]
+
+
+def test_a_worker_that_said_goodbye_is_not_waited_for_and_its_successor_counts_again() -> None:
+    it = Round("sys/a")
+    for holder in ("sys/a/1", "sys/a/2"):
+        it.come(holder, workers=2)
+    it.rounds.close(POD, it.now_s)
+    it.answer("sys/a/1")
+    it.rounds.on_left("sys/a/2", it.now_s)
+    it.rounds.on_left("sys/a/2", it.now_s)
+    assert it.step() == [News(POD, is_idle=True)]
+    it.come("sys/a/3", workers=2)
+    assert it.step() == [News(POD, is_idle=False)], "the new one has to say so, too"
+    assert it.answer("sys/a/3") == [News(POD, is_idle=True)]
+
+
+def test_a_worker_that_is_lost_is_no_reason_to_wait_for_a_third_one() -> None:
+    it = Round("sys/a")
+    for holder in ("sys/a/1", "sys/a/2"):
+        it.come(holder, workers=2)
+    it.rounds.close(POD, it.now_s)
+    it.answer("sys/a/1")
+    it.rounds.on_lost("sys/a/2", it.now_s)
+    it.come("sys/a/3", workers=2)
+    it.now_s += ENDED_S - 1.0
+    it.answer("sys/a/1")
+    assert it.answer("sys/a/3") == [], "what the lost one had inside is not known"
+    it.now_s += 1.0
+    assert it.step() == [News(POD, is_idle=True)]
 
 
 def test_a_gateway_that_was_never_heard_keeps_it() -> None:

@@ -15,8 +15,8 @@ from zerogate.runtime.interface import Address
 pytestmark = pytest.mark.uvloop
 
 
-def report(gateway: Gateway, name: str, port: int) -> None:
-    target = Target(addresses=(Address("127.0.0.1", port),), source=name, kind="gateway")
+def report(gateway: Gateway, name: str, port: int, *, workers: int = 1) -> None:
+    target = Target(addresses=(Address("127.0.0.1", port),), source=name, kind="gateway", workers=workers)
     gateway.telling = gateway.make_telling(target)
     gateway.telling.start()
 
@@ -53,6 +53,35 @@ async def test_nothing_is_let_in_while_it_is_shut_and_what_was_inside_is_waited_
         assert both[1].told.held == 1
         quiescer.reopen_gate(f"r-{POD}")
         assert (await waiting.until(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
+        for gateway in both:
+            await gateway.telling.close()
+    quiescer.close()
+    await ear.close()
+
+
+async def test_a_worker_whose_sibling_has_not_come_yet_does_not_speak_for_both() -> None:
+    fleet = Fleet(POD)
+    quiescer = SidecarQuiescer(
+        fleet, call_later=asyncio.get_running_loop().call_later, is_bare=lambda source: source == POD
+    )  # fmt: skip
+    ear = Ear(Policy(), listener=quiescer)
+    await ear.open()
+    quiescer.start(ear.receiver)
+    fleet.all_ready()
+    quiescer.set_holders(["sys/a"])
+    async with placed() as place:
+        both = [await place.gateway(), await place.gateway()]
+        for gateway in both:
+            gateway.show(place.pod())
+        report(both[0], "sys/a/1", ear.port, workers=2)
+        await ear.until(lambda: "sys/a/1" in ear.receiver.streams)
+        quiescer.close_gate(f"r-{POD}")
+        await ear.until(lambda: both[0].bare.is_shut(POD))
+        await asyncio.sleep(0.2)
+        assert not fleet.idle
+        report(both[1], "sys/a/2", ear.port, workers=2)
+        await ear.until(lambda: bool(fleet.idle))
+        assert both[1].bare.is_shut(POD)
         for gateway in both:
             await gateway.telling.close()
     quiescer.close()

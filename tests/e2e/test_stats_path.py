@@ -75,6 +75,16 @@ async def test_n6_the_sum_over_three_gateways_is_what_the_clients_have_in_flight
         assert sum(arrivals.values()) == 30
 
 
+async def test_each_worker_says_how_many_its_gateway_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: dict[str, int] = {}
+    async with ear(MANY) as it:
+        monkeypatch.setattr(it.receiver.listener, "on_holder", lambda name, _, workers: said.update({name: workers}))
+        flags = ("--workers", "3", "--stats", f"127.0.0.1:{it.port}")
+        async with gateway(tmp_path, *flags, replicas=(), ready=3):
+            await it.until(lambda: len(said) == 3)
+    assert list(said.values()) == [3, 3, 3]
+
+
 async def test_n5_a_held_request_counts_once_while_it_is_handed_over(tmp_path: Path) -> None:
     async with (
         ear(MANY) as it,

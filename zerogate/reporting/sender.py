@@ -75,6 +75,8 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     """Authorities that prove autoscalers, by TLS, under the names of `addresses`."""
     key: str = ""
     """Or what a sidecar has instead, as `zerogate.reporting.proof` writes it."""
+    workers: int = 1
+    """Sources in the same pod, this one included."""
 
 
 Answer = Callable[[FromSource], None]
@@ -218,7 +220,7 @@ class Sender:
     def hello(self) -> Hello:
         """The first word of a stream."""
         it = self._target
-        return Hello(it.source, self._incarnation, it.kind, self._token(), it.service)
+        return Hello(it.source, self._incarnation, it.kind, self._token(), it.service, it.workers)
 
     def _token(self) -> str:
         """Read anew each time: it is replaced in its file long before it expires."""

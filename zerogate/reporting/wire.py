@@ -45,6 +45,7 @@ Kind = Literal["sidecar", "gateway", "activator"]
 _Lease = Annotated[float, msgspec.Meta(ge=0.0, le=MOST_LEASE_S)]
 _Asker = Annotated[str, msgspec.Meta(max_length=64)]
 _Replica = Annotated[str, msgspec.Meta(max_length=512)]
+_Workers = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
 _Count = Annotated[int, msgspec.Meta(ge=0, le=1_000_000_000)]
 
 
@@ -74,13 +75,15 @@ class Reading(msgspec.Struct, frozen=True, gc=False, array_like=True):
 
 
 class Hello(msgspec.Struct, frozen=True, array_like=True, tag=0):
-    """The first message of a source. `service`: the only one that it can see; empty: it may see all."""
+    """The first message of a source. `service`: the only one that it can see; empty: it may see all. `workers`: so many
+    processes of its pod are sources, each for itself."""
 
     source: str
     incarnation: str
     kind: Kind
     token: str = ""
     service: str = ""
+    workers: _Workers = 1
 
 
 class Readings(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=1):
