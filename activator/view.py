@@ -21,9 +21,10 @@ from zerogate.kube.cluster_flags import ExtraKind
 from zerogate.kube.extra_kinds import ExtraKinds
 from zerogate.kube.feed import Feed
 from zerogate.kube.objects import ENDPOINT_SLICES, EndpointSlice, Key, Pod
-from zerogate.kube.obstacles import Obstacle
+from zerogate.kube.obstacles import Obstacle, take_unmade
 from zerogate.kube.scaling import Scales
 from zerogate.kube.takeover import MANAGED_BY, MANAGER, WORKLOAD
+from zerogate.kube.unmade import Unmade
 from zerogate.kube.waking import Waker
 from zerogate.kube.watching import Change, Watched
 from zerogate.policy import Policy
@@ -74,6 +75,7 @@ class View:
         self._is_planned = False
         self._is_started = False
         self._waker = Waker(self._scales, is_blind=lambda: bool(self.faults))
+        self._unmade = Unmade(client, self._nursery, self._on_unmade)
 
     @property
     def faults(self) -> tuple[str, ...]:
@@ -110,7 +112,13 @@ class View:
     def on_time(self) -> None:
         """To be called each second or so: what was in the way of replicas may be there for too long."""
         now_s = now()
+        self._unmade.ask(take_unmade(self._obstacles, self._entries, now_s))
         if any(one.due_s <= now_s for one in self._obstacles.values()):
+            self._plan()
+
+    def _on_unmade(self, service: str, words: str) -> None:
+        obstacle = self._obstacles.get(service)
+        if obstacle is not None and obstacle.on_events(words):
             self._plan()
 
     # What the feed tells

@@ -37,6 +37,7 @@ from zerogate.kube.route_book import RouteReading
 from zerogate.kube.route_feed import RouteFeed
 from zerogate.kube.route_objects import HTTP_ROUTES
 from zerogate.kube.scaling import Scales
+from zerogate.kube.unmade import Unmade
 from zerogate.kube.waking import Waker
 from zerogate.kube.watching import Change, Watched
 from zerogate.tasks import Nursery
@@ -69,6 +70,7 @@ class Cluster:
         self._peers: Watched[GatewayPod] | None = None
         self._probes = BareProbes(self._on_answer)
         self._waker: Waker | None = None
+        self._unmade: Unmade | None = None
         self._happenings: Happenings | None = None
         self._news: News | None = None
         """What was said last; nothing yet: the parent may know what another one said before."""
@@ -110,6 +112,7 @@ class Cluster:
             namespace=self._settings.watch,
         )  # fmt: skip
         self._waker = Waker(scales, is_blind=self._is_blind)
+        self._unmade = Unmade(client, self._nursery, self._on_unmade)
         self._peers = Watched(client, GATEWAY_PODS, namespace=self._settings.namespace, labels=LABELS)
         try:
             self._happenings.start()
@@ -220,6 +223,10 @@ class Cluster:
 
     # What the parent is told
 
+    def _on_unmade(self, service: str, words: str) -> None:
+        if self._book.on_unmade(service, words):
+            self._tell_soon()
+
     def _tell_soon(self) -> None:
         if self._is_begun and self._flush_timer is None:
             wait_s = max(0.0, self._flushed_s + SPACING_S - now())
@@ -276,6 +283,8 @@ class Cluster:
             if not self._channel.is_behind:
                 self._say_news()
                 self._channel.say(Alive())
+            if self._unmade is not None:
+                self._unmade.ask(self._book.take_unmade(now()))
             is_due = self._book.on_time(now())
             if self._look_at_peers() or is_due:  # a watch that fails, or is back, is not told
                 self._tell_soon()

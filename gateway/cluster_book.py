@@ -21,7 +21,7 @@ from gateway.http_routes import nowhere, stand_ins, wish_of_route
 from gateway.route_table import Route
 from zerogate.kube.catalog import Managed, sidecar_port
 from zerogate.kube.objects import Pod, Workload
-from zerogate.kube.obstacles import Obstacle
+from zerogate.kube.obstacles import Obstacle, take_unmade
 from zerogate.kube.route_book import RouteReading
 from zerogate.policy import Policy
 from zerogate.runtime.interface import Address
@@ -136,6 +136,18 @@ class ClusterBook:
         due = {service: None for service, one in self._obstacles.items() if one.due_s <= now_s}
         self._changed.update(due)
         return bool(due)
+
+    def take_unmade(self, now_s: float) -> list[tuple[Managed, float]]:
+        """Workloads about whose Events it is time to ask, and for how many seconds their pods are missing."""
+        return take_unmade(self._obstacles, self._entries, now_s)
+
+    def on_unmade(self, service: str, words: str) -> bool:
+        """Why its pods are missing; whether that is news."""
+        obstacle = self._obstacles.get(service)
+        if obstacle is None or not obstacle.on_events(words):
+            return False
+        self._changed[service] = None
+        return True
 
     def _forget(self, service: str) -> None:
         del self._entries[service], self._policies[service], self._wishes[service]

@@ -15,10 +15,10 @@ from zerogate.kube.client import KubeClient
 from zerogate.kube.cluster_flags import ExtraKind
 from zerogate.kube.errors import Asked, Unreachable
 from zerogate.kube.feed import KINDS
-from zerogate.kube.objects import EndpointSlice, Pod
+from zerogate.kube.objects import EndpointSlice, Pod, Workload
 from zerogate.kube.scaling import NotScalable
 from zerogate.kube.takeover import WORKLOAD
-from zerogate.runtime.interface import Address
+from zerogate.runtime.interface import Address, Trouble
 
 CLONE_SET = ExtraKind("CloneSet", "apps.kruise.io/v1alpha1")
 
@@ -124,6 +124,31 @@ def bare(*, is_ready: bool, is_deleting: bool) -> Pod:
     conditions = [{"type": "Ready", "status": str(is_ready)}]
     status = {"podIP": "10.0.0.3", "phase": "Running", "conditions": conditions}
     return msgspec.convert({"metadata": meta, "spec": spec, "status": status}, Pod)
+
+
+async def test_why_a_stateful_sets_pods_are_not_made_is_asked_for_and_shown(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("zerogate.kube.obstacles.ASK_AFTER_S", 0.0)
+    meta = {"name": "s", "namespace": "ml", "annotations": {WORKLOAD: "llama"}}
+    one = msgspec.convert({"metadata": meta, "ports": [{"port": 20000}]}, EndpointSlice)
+    room.view._slices._items[one.key] = one
+    await room.view.start()
+    entry = Managed(
+        service="ml/llama", kind="StatefulSet", resource=KINDS["StatefulSet"], key=("ml", "llama"), uid="u",
+        wanted=policy(),
+    )  # fmt: skip
+    workload = msgspec.convert({"metadata": {"name": "llama"}, "spec": {"replicas": 1}}, Workload)
+    monkeypatch.setattr(room.view._feed, "workload_of", lambda _: workload)
+    asked: list[str] = []
+    monkeypatch.setattr(room.view._unmade, "ask", lambda due: asked.extend(one.service for one, _ in due))
+    room.view.on_services({"ml/llama": entry})
+    assert (await room.until_shown()).troubles == {}
+    room.view.on_time()
+    assert asked == ["ml/llama"]
+    room.view._on_unmade("ml/llama", "exceeded quota: gpus")
+    room.view._on_unmade("ml/other", "nobody's")
+    assert (await room.until_shown()).troubles == {"ml/llama": Trouble("exceeded quota: gpus")}
 
 
 async def test_pods_that_went_while_their_workload_was_not_ours_are_none_when_it_is_again(room: Room) -> None:

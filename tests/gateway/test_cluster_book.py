@@ -13,7 +13,9 @@ from gateway.route_table import Route
 from gateway.router import ToService
 from zerogate.kube.attaching import ACCEPTED, Verdict
 from zerogate.kube.catalog import Catalog
-from zerogate.kube.objects import DEPLOYMENTS, Pod, Workload
+from zerogate.kube.feed import KINDS
+from zerogate.kube.objects import Pod, Workload
+from zerogate.kube.obstacles import ASK_AFTER_S, ASK_AGAIN_S, MOST_AT_ONCE
 from zerogate.kube.peers import Peer
 from zerogate.kube.route_book import Parent, Place, RouteReading
 from zerogate.kube.sidecar import PORT_NAME, SIDECAR
@@ -62,7 +64,7 @@ class Shown:
 
     def workload(
         self, name: str = "llama", *, replicas: int = 1, failure: str = "", template: dict[str, Any] | None = None,
-        **annotations: str,
+        kind: str = "Deployment", **annotations: str,
     ) -> None:  # fmt: skip
         keys = {f"zerogate.dev/{key.replace('_', '-')}": value for key, value in annotations.items()}
         conditions = [{"type": "ReplicaFailure", "status": "True", "message": failure}] if failure else []
@@ -73,7 +75,7 @@ class Shown:
         }  # fmt: skip
         one = msgspec.convert(body, Workload)
         self.workloads[f"ml/{name}"] = one
-        self.catalog.set_workload("Deployment", DEPLOYMENTS, one)
+        self.catalog.set_workload(kind, KINDS[kind], one)
         self.book.on_services(self.catalog.services())
         self.book.on_number(f"ml/{name}")
 
@@ -364,6 +366,70 @@ def test_pods_that_are_not_even_admitted_are_told_in_the_controllers_words(shown
     assert shown.service.trouble == Trouble("pods is forbidden: exceeded quota: gpus")
     shown.workload(failure="pods is forbidden: exceeded quota: gpus", replicas=0)
     assert shown.service.trouble is None
+
+
+@pytest.fixture
+def ordered() -> Shown:
+    """A StatefulSet at one, whose pod does not come."""
+    it = Shown()
+    it.workload(kind="StatefulSet")
+    it.take()
+    return it
+
+
+def test_a_stateful_set_without_pods_has_its_events_asked_for_and_is_told_their_words(ordered: Shown) -> None:
+    assert ordered.book.take_unmade(ordered.now_s) == []
+    ordered.now_s += ASK_AFTER_S
+    [(entry, missing_s)] = ordered.book.take_unmade(ordered.now_s)
+    assert (entry.service, missing_s) == (SERVICE, ASK_AFTER_S)
+    assert ordered.book.take_unmade(ordered.now_s) == [], "it is being asked"
+    assert ordered.book.on_unmade(SERVICE, "exceeded quota: gpus")
+    assert not ordered.book.on_unmade(SERVICE, "exceeded quota: gpus"), "that is no news"
+    assert ordered.service.trouble == Trouble("exceeded quota: gpus")
+    ordered.now_s += ASK_AGAIN_S
+    assert [missing_s for _, missing_s in ordered.book.take_unmade(ordered.now_s)] == [ASK_AFTER_S + ASK_AGAIN_S]
+    assert ordered.book.on_unmade(SERVICE, "")
+    assert ordered.service.trouble is None
+
+
+def test_it_is_a_matter_of_the_start_timeout_like_all_that_is_in_the_way(ordered: Shown) -> None:
+    ordered.workload(kind="StatefulSet", start_timeout="5s")
+    ordered.take()
+    ordered.book.on_unmade(SERVICE, "exceeded quota: gpus")
+    assert ordered.service.trouble == Trouble("exceeded quota: gpus")
+    ordered.now_s += 5.0
+    assert ordered.book.on_time(ordered.now_s)
+    assert ordered.service.trouble == Trouble("exceeded quota: gpus", True)
+
+
+@pytest.mark.parametrize("ends", ["a pod", "zero", "gone"])
+def test_nothing_is_asked_or_told_any_more_once_it_is_over(ordered: Shown, ends: str) -> None:
+    ordered.book.on_unmade(SERVICE, "exceeded quota: gpus")
+    if ends == "a pod":
+        ordered.pods(pod())
+    elif ends == "zero":
+        ordered.workload(kind="StatefulSet", replicas=0)
+    else:
+        ordered.catalog.remove_workload("StatefulSet", ("ml", "llama"))
+        ordered.book.on_services(ordered.catalog.services())
+    ordered.take()
+    assert ordered.book.take_unmade(ordered.now_s + 100.0) == []
+    assert not ordered.book.on_unmade(SERVICE, "an answer that comes late")
+    if ends != "gone":
+        assert ordered.service.trouble is None
+
+
+def test_many_workloads_without_pods_are_asked_about_in_turns() -> None:
+    it = Shown()
+    for number in range(MOST_AT_ONCE + 1):
+        it.workload(f"llama-{number}", kind="StatefulSet")
+    it.take()
+    it.now_s += ASK_AFTER_S
+    assert [len(it.book.take_unmade(it.now_s)) for _ in range(3)] == [MOST_AT_ONCE, 1, 0]
+
+
+def test_deployments_say_it_themselves_and_their_events_are_not_asked_for(shown: Shown) -> None:
+    assert shown.book.take_unmade(shown.now_s + 100.0) == []
 
 
 def reading(*places: tuple[str, str, str | None], name: str = "route", since: str = "2026-01-01") -> RouteReading:

@@ -275,6 +275,30 @@ async def test_what_a_person_keeps_at_zero_is_not_woken(gateway: ClusterGateway,
     assert (await played.number("llama"))[0] == 0
 
 
+async def test_who_waits_for_a_stateful_set_over_its_quota_is_told_its_controllers_words(
+    gateway: ClusterGateway, played: Kubelet
+) -> None:
+    await played._tell("create", f"/api/v1/namespaces/{played.namespace}/resourcequotas", {
+        "metadata": {"name": "few"}, "spec": {"hard": {"pods": "0"}},
+    })  # fmt: skip
+    await played._tell("create", f"/apis/apps/v1/namespaces/{played.namespace}/statefulsets", {
+        "metadata": {"name": "llama", "annotations": {
+            "zerogate.dev/enabled": "true", "zerogate.dev/hold-timeout": "60s", "zerogate.dev/start-timeout": "5s",
+        }},
+        "spec": {
+            "replicas": 0, "serviceName": "llama", "selector": {"matchLabels": {"app": "llama"}},
+            "template": {
+                "metadata": {"labels": {"app": "llama"}},
+                "spec": {"containers": [{"name": "model", "image": "model", "ports": [{"containerPort": 8000}]}]},
+            },
+        },
+    })  # fmt: skip
+    await gateway.until_known(f"{played.namespace}/llama")
+    status, _, body = await gateway.get(f"llama.{played.namespace}")
+    assert (status, b"start_failed" in body) == (503, True)
+    assert b"exceeded quota: few" in body
+
+
 async def test_of_two_workloads_with_one_host_the_older_has_it_and_the_other_is_told(
     gateway: ClusterGateway, played: Kubelet
 ) -> None:

@@ -508,6 +508,9 @@ class Event(Kind, frozen=True, kw_only=True):
     regarding: TargetReference = TargetReference()
     reporting_controller: str = ""
     series: Series | None = None
+    event_time: str | None = None
+    deprecated_last_timestamp: str | None = None
+    """Of controllers that write Events of the core API, as all of Kubernetes' own do."""
 
 
 PODS = Resource("", "v1", "pods", Pod)

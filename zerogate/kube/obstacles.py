@@ -6,7 +6,8 @@ clock of whoever looks (`now_s`), since the stamps on a pod are of other clocks.
 activators, which tell clients.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from itertools import islice
 from typing import Final
 
 from zerogate.kube.catalog import Managed, number_of, port_of
@@ -15,6 +16,12 @@ from zerogate.kube.lives import never_starts, trouble_of
 from zerogate.kube.objects import Pod, Workload, condition
 from zerogate.runtime.interface import Trouble
 
+ASK_AFTER_S: Final = 3.0
+"""A pod that is admitted is there within 0.1 s of its number, on a busy cluster within a second or two."""
+ASK_AGAIN_S: Final = 10.0
+"""A quota may be raised meanwhile, or another one be in the way."""
+MOST_AT_ONCE: Final = 20
+"""Workloads that are asked about in one look; where more than two hundred are without pods, the last ones are not."""
 _NO_POD: Final = ""
 """In the place of a UID: pods that were not even made."""
 
@@ -22,7 +29,7 @@ _NO_POD: Final = ""
 class Obstacle:
     """What is in the way of one service. Invariant: `due_s` lies behind the last look, or is infinite."""
 
-    __slots__ = ("_been_ready", "_since_s", "due_s")
+    __slots__ = ("_ask_s", "_been_ready", "_missing_s", "_said", "_since_s", "due_s")
 
     def __init__(self) -> None:
         self.due_s = float("inf")
@@ -31,6 +38,31 @@ class Obstacle:
         """UIDs of pods that were ready once: one that crashes later did not fail because of how it starts."""
         self._since_s: dict[str, float] = {}
         """Since when something is in the way, by UID."""
+        self._missing_s: float | None = None
+        """Since when a StatefulSet's pods are wanted and none is there."""
+        self._ask_s = float("inf")
+        self._said = ""
+        """Its controller's words about that, in an Event."""
+
+    def take_missing_s(self, now_s: float) -> float | None:
+        """For how long its pods are missing, where it is time to ask for Events about that (`unmade.py`)."""
+        if self._missing_s is None or now_s < self._ask_s:
+            return None
+        self._ask_s = now_s + ASK_AGAIN_S
+        return now_s - self._missing_s
+
+    def on_events(self, words: str) -> bool:
+        """What was found; whether that is news."""
+        is_news = self._missing_s is not None and words != self._said
+        if is_news:
+            self._said = words
+        return is_news
+
+    def _note_missing(self, is_missing: bool, now_s: float) -> None:
+        if not is_missing:
+            self._missing_s, self._ask_s, self._said = None, float("inf"), ""
+        elif self._missing_s is None:
+            self._missing_s, self._ask_s = now_s, now_s + ASK_AFTER_S
 
     def on_pod(self, pod: Pod) -> None:
         """A pod is new or looks different."""
@@ -50,7 +82,9 @@ class Obstacle:
             return Trouble(unknown, True)
         said = {pod.metadata.uid: None if pod.is_ready else trouble_of(pod) for pod in present}
         given_up = {uid for pod in present if never_starts(pod) and (uid := pod.metadata.uid) not in self._been_ready}
-        if not present and (refused := refused_pods(workload)):
+        is_wanted = workload is not None and number_of(workload) > 0
+        self._note_missing(entry.kind == "StatefulSet" and is_wanted and not present, now_s)
+        if not present and (refused := refused_pods(workload) or self._said):
             said = {_NO_POD: refused}
         self._since_s = {uid: self._since_s.get(uid, now_s) for uid, words in said.items() if words is not None}
         ends_s = [since_s + timeout_s for since_s in self._since_s.values()]
@@ -62,6 +96,17 @@ class Obstacle:
         return Trouble(_words(said, present), hopeless)
 
 
+def take_unmade(
+    obstacles: Mapping[str, Obstacle], entries: Mapping[str, Managed], now_s: float
+) -> list[tuple[Managed, float]]:  # fmt: skip
+    """Workloads about whose Events it is time to ask (`unmade.py`), and for how many seconds their pods are missing."""
+    times_s = (
+        (entry, missing_s) for service, one in obstacles.items()
+        if (entry := entries.get(service)) is not None and (missing_s := one.take_missing_s(now_s)) is not None
+    )  # fmt: skip
+    return list(islice(times_s, MOST_AT_ONCE))
+
+
 def _words(said: dict[str, str | None], present: list[Pod]) -> str:
     """Of the first pod: they mostly say the same."""
     first = next(words for words in said.values() if words is not None)
@@ -71,7 +116,7 @@ def _words(said: dict[str, str | None], present: list[Pod]) -> str:
 def refused_pods(workload: Workload | None) -> str:
     """Why the cluster does not even admit pods that are wanted (over a quota, against a policy); empty: it does.
 
-    Deployments say it in a condition. StatefulSets say it in Events alone.
+    Deployments say it in a condition; of StatefulSets see `unmade.py`.
     """
     if workload is None or number_of(workload) == 0:
         return ""

@@ -78,6 +78,8 @@ def rights_of(
         found.append(_routes())
     if role == "gateway":
         found.append(_backends())
+    if role in ("gateway", "activator"):
+        found.append(_hears())
     if role == "activator":
         found.append(_slices(_WATCH, "which ports are opened for which Services"))
     if role == "autoscaler":
@@ -109,6 +111,11 @@ def _scales(workloads: Sequence[Workloads]) -> Iterator[Right]:
 
 def _tells() -> Right:
     return Right(group="events.k8s.io", resources=("events",), verbs=("create", "patch"), why="what people should hear")
+
+
+def _hears() -> Right:
+    why = "why a StatefulSet's pods are not made, told to who waits for them"
+    return Right(group="events.k8s.io", resources=("events",), verbs=("list",), why=why)
 
 
 def _routes() -> Right:
