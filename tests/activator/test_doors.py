@@ -253,6 +253,7 @@ async def test_a_port_stays_open_as_long_as_it_has_to_and_no_longer_than_it_may(
 async def test_a_second_signal_waits_for_nobody(world: World) -> None:
     at_once = asyncio.Event()
     async with asyncio.timeout(10), asyncio.TaskGroup() as group:
-        group.create_task(world.doors.until_quiet(least_s=60.0, most_s=90.0, at_once=at_once))
+        waiting = group.create_task(world.doors.until_quiet(least_s=60.0, most_s=90.0, at_once=at_once))
         await asyncio.sleep(0.05)
+        assert not waiting.done()
         at_once.set()

@@ -204,6 +204,7 @@ class ServerConnection(Pipelining, asyncio.Protocol):
         except BadMessageError as bad:
             if self.state < CLOSING:
                 self._refuse_message(bad.status, str(bad))
+            reader.stop()
             self._look_ahead(reader)
             return False
         if self._heir is not None and (early := reader.take_early()):
