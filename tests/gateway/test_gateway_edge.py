@@ -117,8 +117,14 @@ async def test_renewed_certificates_are_used_after_a_restart_of_the_workers_too(
     ca = authority.write(tmp_path / "ca.crt")
     async with replica() as one, gateway(tmp_path, *TLS, "--tls", str(folder), replicas=(one,)) as it:
         authority.issue(folder, "default", names=["new.test"])
+        before = set(it.pids())
         it.program.signal(signal.SIGUSR2)
         await it.program.line_with("all workers were replaced")
+
+        async def have_left() -> bool:
+            return before.isdisjoint(it.pids())
+
+        await it.until(have_left)
         secure = Secure(it, ca)
         assert {await secure.name_of("new.test") for _ in range(8)} == {"new.test"}
 
