@@ -181,6 +181,24 @@ async def test_a_pair_that_is_put_into_the_folder_is_used(authority: Authority, 
     assert len(used[0].server.certificates) == 2
 
 
+@pytest.mark.parametrize("name", ["ca.crt", "a.crt", "a.key"])
+async def test_certificates_for_an_endpoint_are_watched_too(authority: Authority, tmp_path: Path, name: str) -> None:
+    authority.write(tmp_path / "ca.crt")
+    authority.issue(tmp_path, "a", is_client=True)
+    watched = BoxCertificates(
+        box(tmp_path, "services: {chat: {endpoint: 'https://h', tls: {ca: ca.crt, certificate: a.crt, key: a.key}}}\n")
+    )
+    used: list[LoadedTls] = []
+    watch = CertificateWatch(watched)
+    await watch.look(used.append)
+    assert used == []
+    text = (tmp_path / name).read_bytes()
+    (tmp_path / name).unlink()
+    (tmp_path / name).write_bytes(text + b"\n")
+    await watch.look(used.append)
+    assert len(used) == 1
+
+
 async def test_it_is_looked_again_and_again(
     authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
