@@ -7,6 +7,7 @@ import pytest
 
 from gateway.settings import OPTIONS, Settings, read
 from zerogate.errors import DefinitionErrors
+from zerogate.http.certificates import ClientCertificates
 from zerogate.runtime.interface import Address
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "gateway.md"
@@ -26,6 +27,21 @@ def test_a_flag_wins_over_its_variable() -> None:
     assert settings("--workers", "2", ZEROGATE_WORKERS="3").workers == 2
     assert settings(ZEROGATE_WORKERS="auto").workers is None
     assert settings("--listen-unix", "unix:/run/zerogate.sock").listen_unix == Address("", 0, "/run/zerogate.sock")
+
+
+@pytest.mark.parametrize(
+    ("flags", "is_required"), [((), True), (("--client-certificates", "optional"), False)], ids=["default", "optional"]
+)
+def test_clients_need_a_certificate_where_there_is_an_authority_for_them_unless_it_is_optional(
+    flags: tuple[str, ...], is_required: bool
+) -> None:
+    tls = ("--listen-tls", "127.0.0.1:8443", "--tls", "/tls")
+    without = settings(*tls).tls
+    assert without is not None
+    assert without.clients is None
+    found = settings(*tls, "--client-ca", "/ca.crt", *flags).tls
+    assert found is not None
+    assert found.clients == ClientCertificates("/ca.crt", is_required)
 
 
 def test_variables_that_kubernetes_makes_of_our_own_services_are_left_alone() -> None:
