@@ -107,6 +107,15 @@ def test_when_all_leave_nobody_is_forked_any_more() -> None:
     assert (it.present, it.next_s) == ((), None)
 
 
+def test_a_place_whose_fork_was_planned_is_not_given_to_anybody_when_all_leave() -> None:
+    it = crew(1, ready=False)
+    it.on_end(1, 0.0)
+    it.on_end(2, 0.0)
+    assert it.next_s == 0.1
+    it.leave()
+    assert it.due(1.0) == []
+
+
 @given(
     st.lists(st.tuples(st.sampled_from(["ready", "end", "leaving", "restart", "wait"]), st.integers(0, 9)), max_size=60)
 )

@@ -332,6 +332,26 @@ async def test_what_does_not_end_by_the_drain_deadline_is_reset_and_what_waits_i
         assert await it.program.end() == 0
 
 
+async def test_a_second_signal_ends_what_runs_at_once(tmp_path: Path) -> None:
+    async with replica() as one, gateway(tmp_path, replicas=(one,)) as it:
+        _, stream = await it.stream()
+        it.program.signal()
+        await it.program.line_with("leaving: what is in flight is finished")
+        it.program.signal()
+        await it.program.line_with("leaving at once")
+        assert not (await asyncio.wait_for(stream, 10)).endswith(b"0\r\n\r\n")
+        assert await it.program.end() == 0
+
+
+async def test_a_worker_that_cannot_leave_is_killed_some_seconds_after_the_deadline(tmp_path: Path) -> None:
+    async with gateway(tmp_path, "--drain-deadline", "1s", "--hung-after", "10m") as it:
+        stopped = it.pids()[0]
+        os.kill(stopped, signal.SIGSTOP)
+        it.program.signal()
+        assert f"process {stopped} does not leave: it is killed" in await it.program.line_with("does not leave")
+        assert await it.program.end() == 0
+
+
 async def test_drain_answers_when_nothing_is_in_flight_and_the_process_waits_to_be_told(tmp_path: Path) -> None:
     async with replica() as one, gateway(tmp_path, replicas=(one,)) as it:
         _, stream = await it.stream(events=30)
