@@ -466,6 +466,15 @@ async def test_an_answer_without_one_meaning_is_an_error(headers: Headers, ends:
         assert it.hold.replicas["chat-1"].gate.in_flight == 0
 
 
+async def test_a_head_that_promises_a_body_and_ends_is_an_error() -> None:
+    async def script(peer: Peer) -> None:
+        asked = await peer.request()
+        peer.head_of_answer(asked.stream, [(":status", "200"), ("content-length", "5")], end=True)
+
+    async with rig_of(script) as it:
+        assert await refusal_of(it, GET) == (502, "replica_lost")
+
+
 @pytest.mark.parametrize(("body", "ends"), [(b"toolong", False), (b"ab", True)])
 async def test_a_body_that_does_not_match_its_length_is_cut(body: bytes, ends: bool) -> None:
     async def script(peer: Peer) -> None:
