@@ -432,6 +432,15 @@ def test_a_client_hears_interim_and_final_answers() -> None:
     assert not talk.connection.streams
 
 
+def test_a_body_without_an_answers_head_ends_its_stream_and_no_other() -> None:
+    talk = client()
+    ask(talk), ask(talk)
+    talk.data(1, b"hello")
+    assert talk.hear() == ["stream 1: reset PROTOCOL_ERROR", "> RST_STREAM 1 PROTOCOL_ERROR"]
+    talk.headers(3, [(b":status", b"200")])
+    assert talk.hear() == ["stream 3: head 200 end"]
+
+
 def test_a_client_opens_no_more_streams_than_the_server_takes() -> None:
     talk = client()
     talk.send(f.settings_frame({f.MAX_CONCURRENT_STREAMS: 1}))
