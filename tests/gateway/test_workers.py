@@ -277,9 +277,9 @@ async def test_what_waits_in_a_worker_that_is_replaced_is_served_by_it(tmp_path:
 async def test_n1_sigterm_counts_streams_to_their_end_and_resets_nobody(tmp_path: Path) -> None:
     async with (
         replica() as one,
-        gateway(tmp_path, "--drain-wait", "3s", replicas=(one,)) as it,
+        gateway(tmp_path, "--drain-wait", "2s", replicas=(one,)) as it,
     ):
-        streams = [await it.stream(events=250) for _ in range(20)]
+        streams = [await it.stream(events=400) for _ in range(20)]
         kept = await it.connect()
         await kept.get()
         await it.until_in_flight(20)
