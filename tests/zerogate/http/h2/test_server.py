@@ -283,6 +283,26 @@ async def test_a_refusal_is_an_answer_with_its_retry_after() -> None:
         assert b"error" in body
 
 
+@pytest.mark.parametrize("answers", ["zerogate", "the replica"])
+async def test_an_upload_without_an_end_is_ended_behind_its_early_answer(answers: str) -> None:
+    async def early(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 429 Too Many Requests\r\nContent-Length: 0\r\n\r\n")
+        await reader.read()
+
+    refuses = answers == "zerogate"
+    async with rig(Policy(queue_limit=0), script=None if refuses else early) as one, asking(one) as peer:
+        stream = await peer.ask(body=b"x" * 1000, end=False)
+        await peer.until(h2.events.StreamEnded, stream)
+        assert peer.head_of(stream)[":status"] == "429"
+        reset = await peer.until(h2.events.StreamReset, stream)
+        assert isinstance(reset, h2.events.StreamReset)
+        assert reset.error_code == h2.errors.ErrorCodes.NO_ERROR
+        (connection,) = one.server.connections
+        assert isinstance(connection, server_module.ServerConnection)
+        assert not connection.core.streams
+
+
 @pytest.mark.parametrize(
     ("fields", "status"), [([("expect", "maybe")], "417"), ([("x-a", "y")] * 129, "431")], ids=["417", "431"]
 )
