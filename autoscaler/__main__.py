@@ -1,4 +1,4 @@
-"""`python -m autoscaler`: see docs/kubernetes.md."""
+"""`python -m autoscaler`: see docs/autoscaler.md."""
 
 import os
 import sys
