@@ -25,6 +25,9 @@ _QUOTED: Final = re.compile(r"'[^']*'|\"(?:[^\"\\]|\\.)*\"|\\.", re.DOTALL)
 _ASSIGNMENT: Final = re.compile(rf"{_VARIABLE}=")
 _OPERATORS: Final = frozenset({"&&", "||", "|", "&", ";", "<", ">", ">>", "2>", "&>", "2>&1"})
 _EXPANDED: Final = re.compile(r"\$[A-Za-z_{(]|^~/")
+_NO_PLACE: Final = re.compile(r"\$\{port\}|\{\{ ?port ?\}\}|(?<!\$)\{(?:PORT|Port)\}")
+"""What people write for `{port}` who know the language of shells or of templates. It would arrive at the program as it
+stands, or with the number in the midst of it."""
 _LONGEST_COMMAND: Final = 65_536
 """Linux allows 128 KiB for one argument; nobody writes half of that by hand."""
 
@@ -105,6 +108,7 @@ class CommandLine(msgspec.Struct, frozen=True):
     """A program and its arguments: one string, split as a shell does (nothing is expanded), or a list of texts."""
 
     def parse(self, raw: Raw) -> tuple[str, ...]:
+        _refuse_wrong_place(str(raw))
         if isinstance(raw, str):
             words = self._split(raw)
         elif isinstance(raw, list) and all(isinstance(word, str) for word in raw):
@@ -116,6 +120,8 @@ class CommandLine(msgspec.Struct, frozen=True):
         return tuple(words)
 
     def _split(self, text: str) -> list[str]:
+        # a block of YAML keeps the line ends of a command that was copied from a terminal; shlex would keep them, too
+        text = text.replace("\\\n", " ")
         try:
             words = shlex.split(text)
         except ValueError as error:
@@ -148,6 +154,11 @@ def _refuse_shell_language(text: str) -> None:
             raise DefinitionError(f"{shown(word)} is for a shell, and commands are run without one", hint=hint)
 
 
+def _refuse_wrong_place(text: str) -> None:
+    if match := _NO_PLACE.search(text):
+        raise DefinitionError(f"{shown(match[0])} is no place that a port is put into", hint="Write {port}.")
+
+
 class Environment(msgspec.Struct, frozen=True):
     """Variables for a command. The reader gives it the texts as written: `1.10` and `on` stay what they are."""
 
@@ -162,6 +173,7 @@ class Environment(msgspec.Struct, frozen=True):
             raise DefinitionError(f"{name} is given by zerogate", hint="Take it out; the port is also {port}.")
         if raw is None:
             raise DefinitionError("has no value", hint="Write '' for an empty one.")
+        _refuse_wrong_place(raw)
         return raw
 
     def allowed(self) -> str:

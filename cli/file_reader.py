@@ -252,7 +252,9 @@ def _unknown(name: str, node: Node, known: list[str], *, is_file: bool) -> Defin
     if not is_file and (hyphened in KEYS or hyphened in LATER_KEYS):
         right = "it" if hyphened == name else hyphened
         return DefinitionError("is a key of the policy", hint=f"Put {right} under policy: of the service.")
-    near = nearest(name, known)
+    if not is_file and name in ("port", "ports"):
+        return DefinitionError("is not a key of a service", hint="zerogate chooses the port: write {port} in command.")
+    near = "env" if name == "environment" else nearest(name, known)
     problem = "is not a key of the file" if is_file else "is not a key of a service"
     return DefinitionError(problem, hint=f"Did you mean {near}?" if near else f"Known keys are {', '.join(known)}.")
 

@@ -7,8 +7,8 @@ from autoscaler.settings import OPTIONS, PROG
 
 _HEAD = f"""# The autoscaler of a cluster
 
-`{PROG}` is what the chart runs; what it does is told in [kubernetes-behaviour.md](kubernetes-behaviour.md), what it may do in
-[rights.md](rights.md). This page is written by `make docs`.
+`{PROG}` is what the chart runs; what it does is told in [kubernetes-behaviour.md](kubernetes-behaviour.md), what it
+may do in [rights.md](rights.md). This page is written by `make docs`.
 """
 
 

@@ -35,7 +35,9 @@ def shown(value: object, *, longest: int = _SHOWN) -> str:
 def nearest(word: str, allowed: Iterable[str]) -> str | None:
     """The allowed word that `word` was probably meant to be; None where nothing is near."""
     by_lower = {name.lower(): name for name in allowed}
-    near = get_close_matches(word[:_SHOWN].lower(), by_lower, n=1, cutoff=0.6)
+    meant = word[:_SHOWN].lower()
+    of_parts = [name for name in by_lower if meant and meant in name.split("-")]
+    near = of_parts if len(of_parts) == 1 else get_close_matches(meant, by_lower, n=1, cutoff=0.6)
     return by_lower[near[0]] if near else None
 
 

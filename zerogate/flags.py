@@ -2,13 +2,14 @@
 
 A table of `Option`s says for each setting its name, its default with the reason, and what it means; `--help`, the
 reading and the table in the process's document (tests compare) come from it. Variables that are not in the table are
-left alone: Kubernetes puts `ZEROGATE_…` into every pod beside a Service of that name, and no name of ours may be one
-that it makes.
+left alone, unless they are all but the same as one that is: Kubernetes puts `ZEROGATE_…` into every pod beside a
+Service of that name, and no name of ours may be one that it makes.
 """
 
 import argparse
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from difflib import get_close_matches
 from ipaddress import ip_address
 from typing import Any, Final, NoReturn
 
@@ -20,6 +21,8 @@ from zerogate.runtime.interface import Address
 
 VARIABLE_PREFIX: Final = "ZEROGATE_"
 MOST: Final = 1_000_000
+_MISSPELT: Final = 0.92
+"""As difflib counts: a sign or two. No two names of any of our processes are as near as 0.89."""
 
 
 class Option(msgspec.Struct, frozen=True, kw_only=True):
@@ -183,6 +186,7 @@ def read_values(
         raise DefinitionErrors([error]) from None
     wrong = [word for word in unknown if word.startswith("-")] or unknown
     errors = [_unknown(program, word) for word in wrong]
+    errors += _misspelt(program, environ)
     values: dict[str, Any] = {}
     if program.positional is not None:
         values[program.positional.field] = getattr(flags, program.positional.field)
@@ -201,6 +205,14 @@ def _unknown(program: Program, word: str) -> DefinitionError:
     return DefinitionError(
         f"{shown(word)} is not a flag", hint=f"Did you mean {near}?" if near else f"See {program.prog} --help."
     )
+
+
+def _misspelt(program: Program, environ: Mapping[str, str]) -> Iterator[DefinitionError]:
+    names = [option.variable for option in program.options]
+    for name in environ:
+        near = get_close_matches(name, names, n=1, cutoff=_MISSPELT) if name.startswith(VARIABLE_PREFIX) else []
+        if near and name not in names:
+            yield DefinitionError("is not a variable that is read", key=name, hint=f"Did you mean {near[0]}?")
 
 
 def _missing(option: Option) -> NoReturn:

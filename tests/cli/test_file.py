@@ -109,6 +109,11 @@ services:
             service("command: x\nmin_replicas: 1"),
             "services.chat.min_replicas: is a key of the policy. Put min-replicas under policy:",
         ),
+        (service("command: x\nport: 8000"), "services.chat.port: is not a key of a service. zerogate chooses the port"),
+        (
+            service("command: x\nenvironment: {A: b}"),
+            "services.chat.environment: is not a key of a service. Did you mean env?",
+        ),
         ("services:\n  chat:\n", "z.yaml:2: services.chat: has nothing under it"),
         ("services:\n  chat: x\n", "z.yaml:2: services.chat: is not a table of keys"),
         (

@@ -66,6 +66,27 @@ def test_a_command_is_split_as_a_shell_splits_and_nothing_is_expanded() -> None:
     assert CommandLine().parse(["a b", "c"]) == ("a b", "c")
 
 
+def test_a_command_may_go_on_behind_a_backslash_as_in_a_terminal() -> None:
+    assert CommandLine().parse("serve big \\\n  --port {port}\\\n --quiet\n") == (
+        "serve", "big", "--port", "{port}", "--quiet",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "raw",
+    ["serve {PORT}", "serve ${port}", "serve --port={{port}}", "serve {{ port }}", ["sh", "-c", "exec serve ${port}"]],
+)
+def test_what_is_all_but_the_place_of_the_port_is_refused(raw: str | list[str]) -> None:
+    with pytest.raises(DefinitionError, match=r"Write \{port\}\."):
+        CommandLine().parse(raw)  # type: ignore[arg-type]
+
+
+def test_a_place_of_the_port_in_a_variable_is_held_to_the_same() -> None:
+    assert Environment().parse_entry("HOST", "127.0.0.1:{port}") == "127.0.0.1:{port}"
+    with pytest.raises(DefinitionError, match=r"Write \{port\}\."):
+        Environment().parse_entry("HOST", "127.0.0.1:{PORT}")
+
+
 @pytest.mark.parametrize(
     ("raw", "said"),
     [

@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from activator import settings as activator
+from autoscaler import settings as autoscaler
+from gateway import settings as gateway
 from queueproxy.settings import OPTIONS, Settings, parser, read
 from zerogate.errors import DefinitionErrors
 from zerogate.kube.sidecar import SidecarTerms
@@ -114,6 +117,22 @@ def test_what_is_wrong_is_said_with_its_place_and_what_to_do(flags: tuple[str, .
         read(flags, {})
     assert len(caught.value.errors) == 1
     assert said in str(caught.value)
+
+
+def test_a_variable_that_is_all_but_one_of_ours_is_refused_and_no_limit_is_lost_by_it() -> None:
+    with pytest.raises(DefinitionErrors) as caught:
+        read(("--upstream", "8000"), {"ZEROGATE_CONCURENCY_LIMIT": "4", "CONCURENCY_LIMIT": "4"})
+    assert str(caught.value) == (
+        "ZEROGATE_CONCURENCY_LIMIT: is not a variable that is read. Did you mean ZEROGATE_CONCURRENCY_LIMIT?"
+    )
+
+
+def test_the_variables_of_the_other_processes_are_left_alone() -> None:
+    others = {one.variable: "x" for program in (activator, autoscaler, gateway) for one in program.OPTIONS}
+    for ours in OPTIONS:
+        others.pop(ours.variable, None)
+    assert others
+    assert settings(**others) == settings()
 
 
 def test_the_same_port_on_another_machine_is_no_conflict() -> None:

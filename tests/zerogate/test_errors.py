@@ -33,7 +33,8 @@ def test_a_long_value_is_cut() -> None:
 
 @pytest.mark.parametrize(
     ("word", "near"),
-    [("idle-timout", "idle-timeout"), ("IDLE-TIMEOUT", "idle-timeout"), ("zzz", None), ("x" * 10**6, None)],
-)
+    [("idle-timout", "idle-timeout"), ("IDLE-TIMEOUT", "idle-timeout"), ("zzz", None), ("x" * 10**6, None), ("", None),
+     ("max", "max-replicas"), ("replicas", "max-replicas"), ("timeout", "idle-timeout")],
+)  # fmt: skip
 def test_the_nearest_word_is_found_where_there_is_one(word: str, near: str | None) -> None:
-    assert nearest(word, ["max-replicas", "idle-timeout"]) == near
+    assert nearest(word, ["pax", "max-replicas", "idle-timeout", "hold-timeout"]) == near
