@@ -8,7 +8,8 @@ _LONG: Final = ("--namespace", "--kubeconfig", "--context", "--system", "--relea
 
 
 def hoisted(words: Sequence[str]) -> list[str]:
-    """The same words, with those options and their values in front; what follows `--` stays."""
+    """The same words, with those options and their values in front; what follows `--` stays. The command is left out
+    where the last of them has no value, or it would be taken for that."""
     front: list[str] = []
     rest: list[str] = []
     at = 0
@@ -17,6 +18,8 @@ def hoisted(words: Sequence[str]) -> list[str]:
         if word == "--":
             rest += words[at:]
             break
+        if word in (_SHORT, *_LONG) and at + 1 == len(words):
+            return [*front, word]
         if word in (_SHORT, *_LONG):
             front += words[at : at + 2]
             at += 2

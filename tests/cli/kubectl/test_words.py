@@ -14,7 +14,8 @@ from cli.kubectl.words import hoisted
         ("pin -nteam llama 2 --for 2h --context prod", "-nteam --context prod pin llama 2 --for 2h"),
         ("-n team plan llama --count 3", "-n team plan llama --count 3"),
         ("explain -- -n", "explain -- -n"),
-        ("status -n", "-n status"),
+        ("status -n", "-n"),
+        ("pin llama 2 -n team --context", "-n team --context"),
         ("--help", "--help"),
     ],
 )
