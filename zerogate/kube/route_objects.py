@@ -107,7 +107,6 @@ class GatewaySpec(Wire, frozen=True, kw_only=True):
 class ListenerStatus(Wire, frozen=True, kw_only=True):
     name: str
     attached_routes: int = 0
-    supported_kinds: tuple[Reference, ...] = ()
     conditions: tuple[Stamped, ...] = ()
 
 
