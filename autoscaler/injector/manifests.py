@@ -2,7 +2,8 @@
 
 `failurePolicy: Ignore` everywhere, a short timeout, and conditions that the API server checks itself: with every
 autoscaler gone, pods start without a sidecar, after at most `TIMEOUT_S` each, and what is none of zerogate's business
-does not even ask. Called by the chart's generator and by whoever installs without it.
+does not even ask. The chart says the same in its own language, and is held to this by a test; what is installed without
+the chart is made here.
 """
 
 import base64

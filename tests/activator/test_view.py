@@ -48,10 +48,24 @@ class Room:
             raise self.answers.pop(0)
         return KINDS["Deployment"]
 
+    async def start_with_a_service(self) -> None:
+        """A Service of the workload leads here."""
+        meta = {"name": "s", "namespace": "ml", "annotations": {WORKLOAD: "llama"}}
+        one = msgspec.convert({"metadata": meta, "ports": [{"port": 20000}]}, EndpointSlice)
+        self.view._slices._items[one.key] = one
+        await self.view.start()
+
     async def until_shown(self) -> Shown:
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         return self.shown[-1]
+
+
+def llama(**keys: str) -> Managed:
+    return Managed(
+        service="ml/llama", kind="Deployment", resource=KINDS["Deployment"], key=("ml", "llama"), uid="u",
+        wanted=policy(**keys),
+    )  # fmt: skip
 
 
 @pytest.fixture
@@ -99,14 +113,8 @@ def pod(name: str, ip: str) -> Pod:
 async def test_a_pod_without_a_sidecar_is_sent_to_while_the_kubelet_calls_it_ready_and_it_stays(
     room: Room, limit: int
 ) -> None:
-    meta = {"name": "s", "namespace": "ml", "annotations": {WORKLOAD: "llama"}}
-    one = msgspec.convert({"metadata": meta, "ports": [{"port": 20000}]}, EndpointSlice)
-    room.view._slices._items[one.key] = one
-    await room.view.start()
-    entry = Managed(
-        service="ml/llama", kind="Deployment", resource=KINDS["Deployment"], key=("ml", "llama"), uid="u",
-        wanted=policy(concurrency_limit=str(limit), target_concurrency="2"),
-    )  # fmt: skip
+    await room.start_with_a_service()
+    entry = llama(concurrency_limit=str(limit), target_concurrency="2")
     room.view.on_services({"ml/llama": entry})
     shown = []
     for is_ready, is_deleting in ((False, False), (True, False), (True, True)):
@@ -152,14 +160,8 @@ async def test_why_a_stateful_sets_pods_are_not_made_is_asked_for_and_shown(
 
 
 async def test_pods_that_went_while_their_workload_was_not_ours_are_none_when_it_is_again(room: Room) -> None:
-    meta = {"name": "s", "namespace": "ml", "annotations": {WORKLOAD: "llama"}}
-    one = msgspec.convert({"metadata": meta, "ports": [{"port": 20000}]}, EndpointSlice)
-    room.view._slices._items[one.key] = one
-    await room.view.start()
-    entry = Managed(
-        service="ml/llama", kind="Deployment", resource=KINDS["Deployment"], key=("ml", "llama"), uid="u",
-        wanted=policy(),
-    )  # fmt: skip
+    await room.start_with_a_service()
+    entry = llama()
     room.view.on_services({"ml/llama": entry})
     room.view.on_pod("ml/llama", pod("old", "10.0.0.1"))
     assert set((await room.until_shown()).sidecars["ml/llama"]) == {"uid-old"}

@@ -228,14 +228,15 @@ async def test_who_never_says_who_it_is_has_a_few_seconds(monkeypatch: pytest.Mo
         assert it.receiver.figures.refused["silent"] == 1
 
 
+async def never(_: str) -> Identity | Refused:
+    """Who judges tokens does not answer."""
+    await asyncio.Event().wait()
+    raise AssertionError
+
+
 async def test_a_token_that_cannot_be_judged_in_time_is_refused_for_now(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(autoscaler.stream, "HELLO_S", 0.2)
     async with judged() as it, raw(it) as source:
-
-        async def never(_: str) -> Identity | Refused:
-            await asyncio.Event().wait()
-            raise AssertionError
-
         it.receiver.authenticate = never
         await source.say(Hello("me", "i1", "sidecar", "chat"), greeting=PREAMBLE)
         [message] = await source.hear_all()
@@ -246,11 +247,6 @@ async def test_a_token_that_cannot_be_judged_in_time_is_refused_for_now(monkeypa
 async def test_a_new_token_that_cannot_be_judged_in_time_leaves_the_old_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(autoscaler.stream, "HELLO_S", 0.2)
     async with judged() as it, known(it) as source:
-
-        async def never(_: str) -> Identity | Refused:
-            await asyncio.Event().wait()
-            raise AssertionError
-
         it.receiver.authenticate = never
         await source.say(Token("chat"), Beat())
         assert await source.hear() == Ack(0, True)

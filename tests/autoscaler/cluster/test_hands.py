@@ -102,24 +102,28 @@ async def test_who_does_not_lead_any_more_writes_nothing_whatever_was_decided(ro
     assert (room.done, room.events.told) == ([], [])
 
 
+async def written(room: Room, what: str) -> None:
+    """The workload's number, or the floor of its HPA."""
+    if what == "number":
+        await room.it.write_scale(room.target, WriteScale(1, 0), always)
+    else:
+        await room.it.write_floor(room.target, 3, always)
+
+
 @pytest.mark.parametrize("what", ["number", "floor"])
 async def test_who_loses_the_lead_while_that_is_noted_writes_nothing(room: Room, what: str) -> None:
     room.loses_lead_noting = True
-    it, target = room.it, room.target
-    write = it.write_scale(target, WriteScale(1, 0), always) if what == "number" else it.write_floor(target, 3, always)
     with pytest.raises(NotLeadingError):
-        await write
+        await written(room, what)
     assert (room.done, room.events.told) == ([("before", "Deployment", ("ml", "llama"))], [])
 
 
 @pytest.mark.parametrize("what", ["number", "floor"])
 async def test_who_loses_the_lead_while_its_write_waits_for_its_turn_sends_nothing(room: Room, what: str) -> None:
     room.loses_lead_waiting = True
-    it, target = room.it, room.target
-    write = it.write_scale(target, WriteScale(1, 0), always) if what == "number" else it.write_floor(target, 3, always)
     with pytest.raises(NotDue):
-        await write
-    assert (it.failures, room.events.told) == (0, [])
+        await written(room, what)
+    assert (room.it.failures, room.events.told) == (0, [])
 
 
 async def test_a_write_that_failed_is_counted_and_not_told(room: Room) -> None:

@@ -452,43 +452,35 @@ async def test_an_answer_that_nobody_opens_a_window_for_is_given_up_and_its_memo
         assert one.server.memory.used_bytes == 0
 
 
+async def upload_until_stopped(peer: Peer) -> int:
+    """Upload for as long as the window is opened again; how many bytes went."""
+    stream = await peer.ask(body=b"", end=False)
+    total = 0
+    while True:
+        room = min(peer.h2.local_flow_control_window(stream), 16_384)
+        if room:
+            peer.h2.send_data(stream, b"x" * room)
+            total += room
+            await peer.flush()
+            continue
+        try:
+            await asyncio.wait_for(peer.more(), 0.5)
+        except TimeoutError:
+            return total
+
+
 async def test_an_upload_for_a_replica_that_does_not_read_stops_at_its_window() -> None:
     async def deaf(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await asyncio.Event().wait()
 
     async with rig(script=deaf) as one, asking(one) as peer:
-        stream = await peer.ask(body=b"", end=False)
-        total = 0
-        while True:
-            room = min(peer.h2.local_flow_control_window(stream), 16_384)
-            if room:
-                peer.h2.send_data(stream, b"x" * room)
-                total += room
-                await peer.flush()
-                continue
-            try:
-                await asyncio.wait_for(peer.more(), 0.5)
-            except TimeoutError:
-                break
-        assert total < 16_000_000
+        assert await upload_until_stopped(peer) < 16_000_000
         assert one.server.memory.used_bytes <= 2 * 65_536
 
 
 async def test_a_held_upload_of_unknown_length_stops_at_two_marks() -> None:
     async with rig() as one, asking(one) as peer:
-        stream = await peer.ask(body=b"", end=False)
-        total = 0
-        while True:
-            room = min(peer.h2.local_flow_control_window(stream), 16_384)
-            if room:
-                peer.h2.send_data(stream, b"x" * room)
-                total += room
-                await peer.flush()
-                continue
-            try:
-                await asyncio.wait_for(peer.more(), 0.2)
-            except TimeoutError:
-                break
+        total = await upload_until_stopped(peer)
         assert 65_536 <= total <= 2 * 65_536 + 16_384
         assert one.server.memory.used_bytes == total
 
