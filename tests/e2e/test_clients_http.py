@@ -6,7 +6,6 @@ import io
 import os
 import random
 import re
-import shutil
 import subprocess
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -18,10 +17,10 @@ import pytest
 
 from tests.e2e.harness import Box, Latch, soon, stub, zerogate
 from tests.e2e.servers.served import COMMANDS, allow, behind
+from tests.programs import CURL, needs_curl
 
 pytestmark = [pytest.mark.slow, pytest.mark.may_block("beginning a process takes long on a busy machine")]
 
-CURL = shutil.which("curl")
 MIB = 1 << 20
 Answer = tuple[int, dict[str, str], bytes]
 """Status, fields in lower case, body."""
@@ -166,7 +165,6 @@ def _parsed(printed: bytes) -> Answer:
     return int(first.split(" ")[1]), {name.lower(): value for name, value in pairs}, body
 
 
-needs_curl = pytest.mark.skipif(CURL is None, reason="curl is not installed (apt-get install curl)")
 CLIENTS: dict[str, Callable[[str], Any]] = {
     "curl": Curl,
     "curl, HTTP/2": lambda url: Curl(url, "--http2-prior-knowledge"),

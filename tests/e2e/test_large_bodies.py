@@ -6,7 +6,6 @@ who does not read has to come to a stop, and nothing of what is sent may stay wi
 
 import asyncio
 import contextlib
-import shutil
 import signal
 import subprocess
 from collections.abc import AsyncIterator
@@ -18,11 +17,11 @@ import pytest
 from tests.certificates import Authority
 from tests.e2e.harness import Box, free_port, soon, zerogate
 from tests.e2e.torrent import MIB, Client, Torrent, torrent, until_it_stops
+from tests.programs import CURL, needs_curl
 
 pytestmark = [pytest.mark.slow, pytest.mark.may_block, pytest.mark.timeout(240)]
 
 GIB: Final = 1 << 30
-CURL: Final = shutil.which("curl")
 UNDER_WAY_BYTES: Final = 256 * MIB
 """A sixteenth of it. The kernel's four buffers grow as the machine allows (`tcp_rmem`, `tcp_wmem`: 72 MiB where it was
 written, of which 44 were seen to be used). How much of it lies with us, `Peak` says."""
@@ -131,9 +130,6 @@ async def curl(*words: str) -> AsyncIterator[asyncio.subprocess.Process]:
         if process.returncode is None:
             process.kill()
         await process.communicate()
-
-
-needs_curl = pytest.mark.skipif(CURL is None, reason="curl is not installed (apt-get install curl)")
 
 
 @needs_curl

@@ -1,7 +1,6 @@
 """Clients and replicas choose their HTTP version apart from each other: every mix, from zero and warm."""
 
 import asyncio
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import pytest
 from tests.e2e.harness import Box, Service, stub, zerogate
 from tests.e2e.wire import chunk, request
 from tests.h2c_server import H2C_SERVER
+from tests.programs import needs_curl
 
 pytestmark = pytest.mark.slow
 
@@ -51,7 +51,7 @@ async def test_trailers_pass_between_the_versions(tmp_path: Path) -> None:
         assert (answer.fields["x-trailer"], answer.trailers) == ("seven", {"x-done": "1"})
 
 
-@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not there")
+@needs_curl
 @pytest.mark.parametrize("flag", ["--http1.1", "--http2-prior-knowledge"])
 async def test_curl_wakes_replicas_of_both_versions(flag: str, tmp_path: Path) -> None:
     async with zerogate(services(), tmp_path) as box:

@@ -12,13 +12,14 @@ import pytest
 from websockets.asyncio.client import connect
 
 from tests.e2e.harness import free_port, zerogate
-from tests.e2e.servers.served import NGINX, allow, behind, nginx
+from tests.e2e.servers.served import allow, behind, nginx
 from tests.e2e.wire import request
+from tests.programs import needs_nginx
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.may_block("beginning a process takes long on a busy machine"),
-    pytest.mark.skipif(NGINX is None, reason="nginx is not installed (apt-get install nginx-light)"),
+    needs_nginx,
 ]
 
 FILES = """

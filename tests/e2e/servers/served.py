@@ -8,12 +8,12 @@ else answers with what it was asked.
 """
 
 import os
-import shutil
 import sys
 from pathlib import Path
 from typing import Final
 
 from tests.e2e.harness import Box, Service
+from tests.programs import NGINX
 
 FOLDER: Final = Path(__file__).parent
 COMMANDS: Final = {
@@ -31,7 +31,6 @@ COMMANDS: Final = {
     ],
     "aiohttp": [sys.executable, "aiohttp_server.py"],
 }
-NGINX: Final = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
 _NGINX_CONF: Final = """
 {user} worker_processes 1; daemon off; pid {folder}/nginx.pid; error_log {folder}/error.log;
 events {{}}

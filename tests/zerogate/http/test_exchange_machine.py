@@ -9,6 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from tests.fuzz import examples
 from tests.zerogate.http.dialogue import request, response
+from tests.zerogate.http.held_to import HeldTo
 from zerogate.counters import Result
 from zerogate.errors import Refusal
 from zerogate.gate import Gate
@@ -153,15 +154,7 @@ class Watched(Exchange):
 
     __slots__ = ("_phase",)
 
-    @property
-    def phase(self) -> int:
-        return self._phase
-
-    @phase.setter
-    def phase(self, phase: int) -> None:
-        before = getattr(self, "_phase", None)
-        assert before is None or phase in NEXT[before], f"{PHASES[before]} → {PHASES[phase]}"
-        self._phase = phase
+    phase = HeldTo("_phase", dict(enumerate(NEXT)), PHASES)
 
 
 class ExchangeMachine(RuleBasedStateMachine):

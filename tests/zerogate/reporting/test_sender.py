@@ -121,7 +121,6 @@ async def test_a_new_stream_is_told_of_all_services_that_there_are(world: World)
     del world.counters.held["b"]
     world.counters.changed = ["b"]
     await world.until(lambda: not world.counters.changed)
-    await asyncio.sleep(0.05)
     world.stream.can_write = False
     world.sender.on_welcome(world.stream)
     assert list(world.stream.missed) == ["a"]

@@ -4,23 +4,20 @@ Runs where nginx is installed (`apt-get install nginx-light`; `.ci/run` does so)
 """
 
 import asyncio
-import os
-import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
+from tests.programs import NGINX, needs_nginx
 from tests.zerogate.http.h1.corpus import REFUSED, REFUSED_BODIES, UNDERSTOOD
 from tests.zerogate.http.rig import Script, replica
-
-NGINX = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.may_block,
-    pytest.mark.skipif(NGINX is None, reason="nginx is not installed (apt-get install nginx-light)"),
+    needs_nginx,
 ]
 
 CONF = """

@@ -15,6 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from tests.fuzz import examples
 from tests.zerogate.http.dialogue import response
+from tests.zerogate.http.held_to import HeldTo
 from tests.zerogate.http.test_exchange_machine import Connection, Replica
 from zerogate.errors import Refusal
 from zerogate.http import server as shared
@@ -104,15 +105,7 @@ class Watched(ServerConnection):
 
     __slots__ = ("_state",)
 
-    @property
-    def state(self) -> int:
-        return self._state
-
-    @state.setter
-    def state(self, state: int) -> None:
-        before = getattr(self, "_state", None)
-        assert before is None or state in NEXT[before].values(), f"{STATES[before]} → {STATES[state]}"
-        self._state = state
+    state = HeldTo("_state", {before: row.values() for before, row in NEXT.items()}, STATES)
 
 
 class ServerMachine(RuleBasedStateMachine):

@@ -10,6 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from tests.fuzz import examples
 from tests.zerogate.http.dialogue import request
+from tests.zerogate.http.held_to import HeldTo
 from tests.zerogate.http.test_exchange_machine import Client
 from zerogate.counters import Result
 from zerogate.errors import Refusal
@@ -106,15 +107,7 @@ class Watched(Turns):
 
     __slots__ = ("_state",)
 
-    @property
-    def state(self) -> int:
-        return self._state
-
-    @state.setter
-    def state(self, state: int) -> None:
-        before = getattr(self, "_state", IDLE)
-        assert state == before or state in NEXT[before].values(), f"{STATES[before]} → {STATES[state]}"
-        self._state = state
+    state = HeldTo("_state", {before: {before, *row.values()} for before, row in NEXT.items()}, STATES)
 
 
 class Pool:

@@ -1,7 +1,6 @@
 """HTTP/2 on real sockets: the library `h2`, curl and httpx ask, a replica of HTTP/1.1 answers."""
 
 import asyncio
-import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from ipaddress import ip_network
@@ -16,6 +15,7 @@ import httpx
 import pytest
 
 from tests.certificates import Authority
+from tests.programs import CURL, needs_curl
 from tests.zerogate.http.rig import LONGEST_S, Rig, answering, echo, read_request, replica, rig, settled
 from zerogate.clock import now
 from zerogate.counters import Result
@@ -724,14 +724,12 @@ async def test_over_tls_the_preface_alone_does_not_choose_it(tmp_path: Path) -> 
         assert (await client.until(b"\r\n\r\n")).startswith(b"HTTP/1.1 400")
 
 
+@needs_curl
 async def test_curl_speaks_it() -> None:
-    curl = shutil.which("curl")
-    if curl is None:
-        pytest.skip("there is no curl")
     async with rig(script=echo) as one:
         host, port = one.address
         process = await asyncio.create_subprocess_exec(
-            curl, "-s", "--http2-prior-knowledge", "--max-time", "10", "-w", "%{http_version}", "--data-binary",
+            str(CURL), "-s", "--http2-prior-knowledge", "--max-time", "10", "-w", "%{http_version}", "--data-binary",
             "x" * 100_000, f"http://{host}:{port}/", stdout=asyncio.subprocess.PIPE,
         )  # fmt: skip
         out, _ = await process.communicate()

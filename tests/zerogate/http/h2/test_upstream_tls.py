@@ -13,9 +13,9 @@ from websockets.asyncio.client import connect
 
 from tests.certificates import Authority
 from tests.e2e.harness import free_port
-from tests.e2e.servers.served import NGINX
 from tests.grpc_client import calls
 from tests.grpc_server import serve
+from tests.programs import NGINX, needs_nginx
 from tests.zerogate.http.h2.hypercorn_server import Echo, hypercorn
 from tests.zerogate.http.h2.replica import Peer, Replica
 from tests.zerogate.http.rig import Rig, replica, rig
@@ -188,7 +188,7 @@ async def test_a_server_of_grpc_over_tls_takes_calls_of_all_kinds(authority: Aut
 
 
 @pytest.mark.may_block("beginning a process takes long on a busy machine")
-@pytest.mark.skipif(NGINX is None, reason="nginx is not installed (apt-get install nginx-light)")
+@needs_nginx
 async def test_nginx_is_spoken_to_in_http_2(authority: Authority, tmp_path: Path) -> None:
     pair = authority.issue(tmp_path, "replica", names=["replica.test"])
     port = free_port()
