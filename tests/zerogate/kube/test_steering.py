@@ -37,6 +37,17 @@ def pinned(replicas: int, generation: int = 1, *victims: str) -> Scale:
     return Scale(service="chat", replicas=replicas, generation=generation, victims=victims, cause="pin")
 
 
+def taken_by_a_write(*, is_bare: bool = False) -> Steering:
+    """Two pods, of which "a" was the victim of a write that has been made; the watch has not shown its end yet."""
+    steering = leading(2, member("a", cost=VICTIM_COST, is_bare=is_bare), member("b", is_bare=is_bare))
+    steering.want(scale(1, 1, "a"))
+    steering.step(1.0)
+    steering.on_idle("a")
+    assert steering.step(1.0) == [WriteScale(2, 1, ("a",))]
+    steering.on_written(2, 1.0)
+    return steering
+
+
 def test_up_is_one_write_to_the_number_wanted_on_condition_of_the_old_one() -> None:
     steering = leading(0)
     steering.want(scale(48))
@@ -210,12 +221,7 @@ def test_called_back_while_it_drains_a_replica_gets_its_gate_and_its_cost_back()
 
 
 def test_one_that_was_taken_by_a_write_but_spared_by_the_controller_opens_again() -> None:
-    steering = leading(2, member("a", cost=VICTIM_COST), member("b"))
-    steering.want(scale(1, 1, "a"))
-    steering.step(1.0)
-    steering.on_idle("a")
-    assert steering.step(1.0) == [WriteScale(2, 1, ("a",))]
-    steering.on_written(2, 1.0)
+    steering = taken_by_a_write()
     steering.on_members([member("a", cost=VICTIM_COST)])
     assert steering.step(1.0) == [ReopenGate("a"), SetCost("a", 0)], "b died by itself, and one of one is there"
 
@@ -282,12 +288,7 @@ def test_zero_waits_for_one_that_is_busy_after_all() -> None:
 
 
 def test_one_that_a_write_took_and_the_controller_spared_is_not_taken_by_the_next_while_somebody_is_inside() -> None:
-    steering = leading(2, member("a", cost=VICTIM_COST), member("b"))
-    steering.want(scale(1, 1, "a"))
-    steering.step(1.0)
-    steering.on_idle("a")
-    assert steering.step(1.0) == [WriteScale(2, 1, ("a",))]
-    steering.on_written(2, 1.0)
+    steering = taken_by_a_write()
     steering.on_busy("a")
     steering.on_members([member("a", cost=VICTIM_COST)])
     steering.want(scale(0, 2))
@@ -368,12 +369,7 @@ def test_zero_that_is_on_its_way_is_not_sent_when_leave_for_it_was_withdrawn() -
 
 
 def test_who_leads_again_asks_again_about_one_that_a_write_took_and_the_controller_spared() -> None:
-    steering = leading(2, member("a", cost=VICTIM_COST), member("b"))
-    steering.want(scale(1, 1, "a"))
-    steering.step(1.0)
-    steering.on_idle("a")
-    assert steering.step(1.0) == [WriteScale(2, 1, ("a",))]
-    steering.on_written(2, 1.0)
+    steering = taken_by_a_write()
     steering.lead(False)
     steering.lead(True)
     steering.on_members([member("a", cost=VICTIM_COST)])
@@ -382,12 +378,7 @@ def test_who_leads_again_asks_again_about_one_that_a_write_took_and_the_controll
 
 
 def test_a_pin_gives_one_that_the_controller_spared_its_time_anew() -> None:
-    steering = leading(2, member("a", cost=VICTIM_COST, is_bare=True), member("b", is_bare=True))
-    steering.want(scale(1, 1, "a"))
-    steering.step(1.0)
-    steering.on_idle("a")
-    assert steering.step(1.0) == [WriteScale(2, 1, ("a",))]
-    steering.on_written(2, 1.0)
+    steering = taken_by_a_write(is_bare=True)
     steering.on_busy("a")
     steering.on_members([member("a", cost=VICTIM_COST, is_bare=True)])
     steering.want(pinned(0, 2))
@@ -397,12 +388,7 @@ def test_a_pin_gives_one_that_the_controller_spared_its_time_anew() -> None:
 
 
 def test_one_that_the_controller_spared_and_that_is_busy_then_has_its_time_from_when_it_was_spared() -> None:
-    steering = leading(2, member("a", cost=VICTIM_COST, is_bare=True), member("b", is_bare=True))
-    steering.want(scale(1, 1, "a"))
-    steering.step(1.0)
-    steering.on_idle("a")
-    assert steering.step(1.0) == [WriteScale(2, 1, ("a",))]
-    steering.on_written(2, 1.0)
+    steering = taken_by_a_write(is_bare=True)
     steering.on_members([member("a", cost=VICTIM_COST, is_bare=True)])
     steering.want(pinned(0, 2))
     assert steering.step(9.0) == [WriteScale(1, 0, ("a",))]
