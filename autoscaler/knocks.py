@@ -11,6 +11,8 @@ is remembered. Owned by `autoscaler.receiver`.
 from collections import OrderedDict
 from typing import Final
 
+from zerogate.bucket import Bucket
+
 ALL_PER_S: Final = 1_000.0
 """After a restart ten thousand sources come within seconds: they are heard within ten. A stream costs about 0.3 ms from
 its first byte to its welcome, so a third of a core meanwhile."""
@@ -27,24 +29,6 @@ _KEPT_FREE: Final = 0.8
 MOST_ADDRESSES: Final = 10_000
 """Remembered; the one that has not knocked for the longest time is forgotten first. Most have their whole burst back by
 then."""
-
-
-class _Bucket:
-    """`left`: judgements that are allowed now; below zero they are promised for later."""
-
-    __slots__ = ("at_s", "burst", "left", "per_s")
-
-    def __init__(self, per_s: float, burst: float, now_s: float) -> None:
-        self.per_s = per_s
-        self.burst = burst
-        self.left = burst
-        self.at_s = now_s
-
-    def wait_s(self, now_s: float) -> float:
-        """How long the next one would have to wait."""
-        self.left = min(self.burst, self.left + (now_s - self.at_s) * self.per_s)
-        self.at_s = now_s
-        return max(0.0, (1.0 - self.left) / self.per_s)
 
 
 class Appointments:
@@ -71,30 +55,36 @@ class Knocks:
     """See the module's text."""
 
     def __init__(
-        self, now_s: float, *, all_per_s: float = ALL_PER_S, all_burst: float = ALL_BURST,
+        self, *, all_per_s: float = ALL_PER_S, all_burst: float = ALL_BURST,
         one_per_s: float = ONE_PER_S, one_burst: float = ONE_BURST,
     ) -> None:  # fmt: skip
-        self._all = _Bucket(all_per_s, all_burst, now_s)
+        self._all = Bucket(all_per_s, all_burst)
         self._one_per_s = one_per_s
         self._one_burst = one_burst
-        self._by_address: OrderedDict[str, _Bucket] = OrderedDict()
+        self._by_address: OrderedDict[str, Bucket] = OrderedDict()
         self._appointments = Appointments(all_per_s)
 
     def wait_s(self, address: str, now_s: float, *, most_s: float) -> float | None:
         """Seconds until its token may be judged, which is promised; None: more than `most_s`, nothing is promised."""
-        bucket = self._by_address.pop(address, None) or _Bucket(self._one_per_s, self._one_burst, now_s)
+        bucket = self._by_address.pop(address, None) or Bucket(self._one_per_s, self._one_burst)
         self._by_address[address] = bucket
         if len(self._by_address) > MOST_ADDRESSES:
             self._by_address.popitem(last=False)
-        wait_s = max(bucket.wait_s(now_s), self._all.wait_s(now_s))
+        wait_s = max(_wait_s(bucket, now_s), _wait_s(self._all, now_s))
         if wait_s > most_s:
             return None
-        bucket.left -= 1.0
-        self._all.left -= 1.0
+        bucket.take()
+        self._all.take()
         return wait_s
 
     def come_again_s(self, address: str, now_s: float) -> float:
         """When somebody should who cannot be dealt with now. Who comes too often himself takes nobody's turn by it."""
         bucket = self._by_address.get(address)
-        own_s = 0.0 if bucket is None else bucket.wait_s(now_s)
+        own_s = 0.0 if bucket is None else _wait_s(bucket, now_s)
         return own_s if own_s > SOONEST_S else self._appointments.next_s(now_s)
+
+
+def _wait_s(bucket: Bucket, now_s: float) -> float:
+    """How long the next judgement would have to wait; what is owed was promised to others."""
+    bucket.refill(now_s)
+    return bucket.wait_s()

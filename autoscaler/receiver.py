@@ -157,7 +157,7 @@ class Receiver:
         self.unknown: set[Stream] = set()
         self.silent: dict[Stream, float] = {}
         """Of the unknown, those that have not said who they are, the oldest first, with when they came."""
-        self.knocks = Knocks(now(), one_per_s=self.bounds.tokens_per_s, one_burst=self.bounds.tokens_at_once)
+        self.knocks = Knocks(one_per_s=self.bounds.tokens_per_s, one_burst=self.bounds.tokens_at_once)
         self._quiet_until_s = 0.0
         self._server: asyncio.Server | None = None
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from autoscaler.heard import Heard
 from autoscaler.identity import Identity, Refused, Source, source_of
+from zerogate.bucket import Bucket
 from zerogate.clock import now
 from zerogate.http.sweep import NEVER
 from zerogate.http.tls_transport import TlsTransport
@@ -57,9 +58,8 @@ class Stream(asyncio.Protocol):
     """See the module's text."""
 
     __slots__ = (
-        "_allowed", "_allowed_s", "_bodies", "_can_write", "_frames", "_greeting", "_heard", "_heard_s", "_identity",
-        "_is_busy", "_key_name", "_preamble", "_rate", "_receiver", "_session", "_source", "_tls", "_token_s",
-        "_transport", "tick", "visit_s",
+        "_bodies", "_can_write", "_frames", "_greeting", "_heard", "_heard_s", "_identity", "_is_busy", "_key_name",
+        "_pace", "_preamble", "_receiver", "_session", "_source", "_tls", "_token_s", "_transport", "tick", "visit_s",
     )  # fmt: skip
 
     def __init__(self, receiver: "Receiver") -> None:
@@ -79,8 +79,8 @@ class Stream(asyncio.Protocol):
         self._transport: Any = None
         self._is_busy = False
         self._can_write = True
-        self._heard_s = self._allowed_s = now()
-        self._allowed = self._rate = 0.0
+        self._heard_s = now()
+        self._pace: Bucket | None = None
         self._token_s = float("-inf")
         """When its last token but the first was judged."""
 
@@ -232,14 +232,13 @@ class Stream(asyncio.Protocol):
 
     def _spend(self, count: int) -> None:
         """Of what the source may say; who says too much is not read for as long as that is too much."""
-        if self._source is None or self._is_busy or self._transport.is_closing():
+        if self._pace is None or self._is_busy or self._transport.is_closing():
             return
-        most = self._rate * self._receiver.bounds.burst_s
-        self._allowed = min(most, self._allowed + (self._heard_s - self._allowed_s) * self._rate) - count
-        self._allowed_s = self._heard_s
-        if self._allowed < 0.0:
+        self._pace.refill(self._heard_s)
+        self._pace.take(count)
+        if self._pace.left < 0.0:
             self._receiver.figures.throttled += 1
-            self._rest(-self._allowed / self._rate)
+            self._rest(self._pace.wait_s(0.0))
 
     def _rest(self, time_s: float) -> None:
         self._is_busy = True
@@ -351,8 +350,8 @@ class Stream(asyncio.Protocol):
         receiver.know(self, source)
         self._source = source
         self._heard = Heard(source, self, receiver)
-        self._rate = bounds.readings_per_s_of_all if source.scope is None else bounds.readings_per_s
-        self._allowed = self._rate * bounds.burst_s
+        per_s = bounds.readings_per_s_of_all if source.scope is None else bounds.readings_per_s
+        self._pace = Bucket(per_s, per_s * bounds.burst_s)
         self._frames.most_bytes = MOST_BYTES if source.scope is None else MOST_BYTES_OF_ONE
         receiver.sweep.watch(self, now() + SILENCE_S)
         receiver.taker.heartbeat(source.name, source.incarnation, service=source.scope)

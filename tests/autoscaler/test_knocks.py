@@ -10,7 +10,7 @@ from autoscaler.knocks import LATEST_S, MOST_ADDRESSES, SOONEST_S, Appointments,
 
 
 def knocks() -> Knocks:
-    return Knocks(0.0, all_per_s=10.0, all_burst=20, one_per_s=1.0, one_burst=3)
+    return Knocks(all_per_s=10.0, all_burst=20, one_per_s=1.0, one_burst=3)
 
 
 def test_a_burst_is_judged_at_once_and_what_follows_at_the_rate_of_one_address() -> None:
@@ -35,7 +35,7 @@ def test_many_addresses_together_are_judged_at_the_rate_of_all() -> None:
 
 
 def test_no_more_addresses_are_remembered_than_said() -> None:
-    it = Knocks(0.0)
+    it = Knocks()
     for number in range(MOST_ADDRESSES + 100):
         it.wait_s(str(number), number * 1.0, most_s=5.0)
     assert len(it._by_address) == MOST_ADDRESSES
@@ -77,7 +77,7 @@ def test_where_there_are_too_many_they_share_the_time_that_there_is() -> None:
 
 
 def test_ten_thousand_that_are_put_off_are_all_let_in_at_the_rate_that_there_is() -> None:
-    it, now_s = Knocks(0.0, all_per_s=1000.0, all_burst=1), 0.0
+    it, now_s = Knocks(all_per_s=1000.0, all_burst=1), 0.0
     due = [(0.0, str(number)) for number in range(10_000)]
     tries = 0
     while due:

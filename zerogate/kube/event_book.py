@@ -13,6 +13,7 @@ from collections.abc import Mapping
 
 import msgspec
 
+from zerogate.bucket import Bucket
 from zerogate.kube.objects import EVENTS, Json
 from zerogate.kube.times import micro_time
 
@@ -95,8 +96,7 @@ class EventBook:
         self._by_name: dict[str, _EntryKey] = {}
         self._notes: OrderedDict[tuple[About, str], deque[float]] = OrderedDict()
         """When new notes for an object and reason were told, as far back as it matters."""
-        self._tokens = self._bounds.burst
-        self._filled_s: float | None = None
+        self._rate = Bucket(self._bounds.rate, self._bounds.burst)
         self._names = 0
         self.dropped = 0
         """Happenings that no Event ever told of."""
@@ -131,9 +131,7 @@ class EventBook:
         Each is to be answered by `on_written`, `on_lost` or `on_failed`.
         """
         bounds = self._bounds
-        if self._filled_s is not None:
-            self._tokens = min(bounds.burst, self._tokens + (now - self._filled_s) * bounds.rate)
-        self._filled_s = now
+        self._rate.refill(now)
         writes: list[CreateEvent | RepeatEvent] = []
         waits: list[float] = []
         for entry in self._entries.values():
@@ -141,10 +139,10 @@ class EventBook:
                 continue
             if entry.next_s > now:
                 waits.append(entry.next_s - now)
-            elif self._tokens < 1.0:
-                waits.append((1.0 - self._tokens) / bounds.rate)
+            elif not self._rate.has_one:
+                waits.append(self._rate.wait_s())
             else:
-                self._tokens -= 1.0
+                self._rate.take()
                 entry.next_s = now + bounds.repeat_every_s
                 writes.append(self._repeat(entry) if entry.sent else self._create(entry))
         return writes, min(waits, default=None)

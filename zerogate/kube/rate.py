@@ -12,6 +12,8 @@ from enum import IntEnum
 
 import msgspec
 
+from zerogate.bucket import Bucket
+
 
 class Priority(IntEnum):
     """Lower goes first."""
@@ -41,39 +43,14 @@ class Rates(msgspec.Struct, frozen=True, kw_only=True):
     review_burst: float = 300.0
 
 
-class _Bucket:
-    __slots__ = ("_at_s", "_burst", "_rate", "_tokens")
-
-    def __init__(self, rate: float, burst: float) -> None:
-        self._rate = rate
-        self._burst = burst
-        self._tokens = burst
-        self._at_s: float | None = None
-
-    def refill(self, now: float) -> None:
-        if self._at_s is not None:
-            self._tokens = min(self._burst, self._tokens + (now - self._at_s) * self._rate)
-        self._at_s = now
-
-    def has_one(self) -> bool:
-        # Sums of floats fall short of a whole token by rounding: without the margin a timer would fire for nothing.
-        return self._tokens >= 1.0 - 1e-6
-
-    def take(self) -> None:
-        self._tokens = max(self._tokens - 1.0, -self._burst)
-
-    def wait_s(self) -> float:
-        return max(0.0, (1.0 - self._tokens) / self._rate)
-
-
 class Throttle:
     """Tickets wait here until their turn. `now` never goes back."""
 
     def __init__(self, rates: Rates | None = None) -> None:
         rates = rates or Rates()
-        self._shared = _Bucket(rates.rate, rates.burst)
-        self._wakes = _Bucket(rates.wake_rate, rates.wake_burst)
-        self._reviews = _Bucket(rates.review_rate, rates.review_burst)
+        self._shared = Bucket(rates.rate, rates.burst, most_owed=rates.burst)
+        self._wakes = Bucket(rates.wake_rate, rates.wake_burst)
+        self._reviews = Bucket(rates.review_rate, rates.review_burst)
         self._waiting: tuple[deque[int], ...] = tuple(deque() for _ in Priority)
         self._last = 0
 
@@ -99,15 +76,15 @@ class Throttle:
         while leases:
             self._shared.take()
             let_go.append(leases.popleft())
-        while wakes and self._wakes.has_one():
+        while wakes and self._wakes.has_one:
             self._wakes.take()
             self._shared.take()
             let_go.append(wakes.popleft())
         for line in others:
-            while line and self._shared.has_one():
+            while line and self._shared.has_one:
                 self._shared.take()
                 let_go.append(line.popleft())
-        while reviews and self._reviews.has_one():
+        while reviews and self._reviews.has_one:
             self._reviews.take()
             let_go.append(reviews.popleft())
         waits = [self._wakes.wait_s()] if wakes else []
