@@ -43,7 +43,7 @@ def account(box: BoxFile) -> RenderableType:
     for column in ("service", "runs", "replicas", "to zero after", "asked for by"):
         table.add_column(column, overflow="fold")
     for service in box.services.values():
-        table.add_row(*map(escape, _row(service)))
+        table.add_row(*map(escape, _row(service, is_alone=len(box.services) == 1)))
     head = Text(
         f"{box.source}: right, {_count(len(box.services), 'service')}\n"
         f"traffic on {box.traffic}, administration on http://{box.admin}, state in {box.state_dir}\n"
@@ -76,10 +76,11 @@ def print_errors(errors: DefinitionErrors, err: Console) -> None:
         err.print(Text(str(error)), soft_wrap=True)
 
 
-def _row(service: ServiceDefinition) -> tuple[str, str, str, str, str]:
+def _row(service: ServiceDefinition, *, is_alone: bool) -> tuple[str, str, str, str, str]:
     policy = service.policy
     asked = (*policy.models, *policy.hosts, *((f"{policy.path_prefix}…",) if policy.path_prefix else ()))
-    names = ", ".join(asked) or "every request without another route"
+    own = "every request" if is_alone else f"the hosts {service.name} and {service.name}.localhost"
+    names = ", ".join(asked) or own
     if service.command is None:
         where = f"elsewhere, {service.endpoint}"
         return service.name, where, "–", "–", names

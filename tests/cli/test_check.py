@@ -95,3 +95,11 @@ def test_tracing_without_its_packages_is_a_mistake_of_its_line(tmp_path: Path, m
     code, _, err = check(tmp_path, text)
     assert code == EXIT_WRONG
     assert f"{tmp_path}/z.yaml:2: trace-to: needs packages that are not installed. Install zerogate[otel]" in err
+
+
+def test_a_service_without_routes_is_asked_for_by_its_name_unless_it_is_alone(tmp_path: Path) -> None:
+    _, out, _ = check(tmp_path, "services: {a: {command: 'sh {port}'}}")
+    assert "every request" in out
+    _, out, _ = check(tmp_path, "services: {a: {command: 'sh {port}'}, b: {command: 'sh {port}', models: m}}")
+    assert "the hosts a and a.localhost" in out
+    assert "every request" not in out

@@ -10,7 +10,7 @@ import pytest
 from tests.kubernetes.autoscalers import Autoscaler, Crowd, reporting
 from tests.kubernetes.harness.control_plane import ControlPlane, control_plane
 from tests.kubernetes.harness.fault_proxy import FaultProxy, fault_proxy
-from tests.kubernetes.test_autoscaler_process import Place, leads, metric, wake
+from tests.kubernetes.test_autoscaler_process import Place, leads, metric, placed, wake
 from zerogate.clock import now
 
 pytestmark = pytest.mark.may_block("the client of the tests and their processes wait")
@@ -23,12 +23,8 @@ PODS = r"/api/v1/pods\?.*watch="
 
 @pytest.fixture
 def place(controllers: ControlPlane, tmp_path: Path) -> Iterator[Place]:
-    with controllers.namespace() as namespace:
-        place = Place(controllers, namespace, tmp_path)
-        try:
-            yield place
-        finally:
-            place.close()
+    with placed(controllers, tmp_path) as place:
+        yield place
 
 
 @pytest.fixture
@@ -111,12 +107,8 @@ async def test_while_only_its_watch_of_pods_seems_alive_what_was_woken_is_not_ta
 
 
 async def test_when_the_store_behind_the_api_server_starts_anew_nothing_goes_down(tmp_path: Path) -> None:
-    with control_plane(with_controllers=True) as plane, plane.namespace() as namespace:
-        place = Place(plane, namespace, tmp_path)
-        try:
-            assert await _writes_when_the_store_starts_anew(place, plane) == 1
-        finally:
-            place.close()
+    with control_plane(with_controllers=True) as plane, placed(plane, tmp_path) as place:
+        assert await _writes_when_the_store_starts_anew(place, plane) == 1
 
 
 async def _writes_when_the_store_starts_anew(place: Place, plane: ControlPlane) -> float:

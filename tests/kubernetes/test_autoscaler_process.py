@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -160,16 +161,23 @@ def wake(crowd: Crowd, sender: Sender) -> None:
     sender.wake(crowd.service)
 
 
-@pytest.fixture
-def place(controllers: ControlPlane, tmp_path: Path) -> Iterator[Place]:
+@contextmanager
+def placed(controllers: ControlPlane, folder: Path) -> Iterator[Place]:
+    """A namespace of its own, with nothing in it."""
     with controllers.namespace() as namespace:
-        place = Place(controllers, namespace, tmp_path)
+        place = Place(controllers, namespace, folder)
         try:
             yield place
         finally:
             place.close()
             for one in place.running:
                 print(one.process.end_of_log(40))  # noqa: T201 - shown where a test fails
+
+
+@pytest.fixture
+def place(controllers: ControlPlane, tmp_path: Path) -> Iterator[Place]:
+    with placed(controllers, tmp_path) as place:
+        yield place
 
 
 async def test_a_request_that_waits_wakes_a_workload_by_one_write_and_an_event_says_so(

@@ -27,6 +27,16 @@ NOBODY = "127.0.0.1:9"
 """Where no autoscaler is."""
 
 
+async def went_on(streams: list[tuple[Client, "asyncio.Task[bytes]"]]) -> bool:
+    """Whether none of them has ended; they end with this."""
+    await asyncio.sleep(0.1)
+    have_gone_on = not any(reader.done() for _, reader in streams)
+    for client, reader in streams:
+        client.close()
+        reader.cancel()
+    return have_gone_on
+
+
 class ClusterGateway(Gateway):
     """`python -m gateway --cluster`, asked for services by their hosts."""
 
@@ -190,11 +200,7 @@ async def test_streams_go_on_whatever_else_appears_changes_and_vanishes(
     await gateway.until_status(f"other.{played.namespace}", 404)
     await played.annotate("llama", enabled=None)
     await gateway.until_status("b.example", 404)
-    await asyncio.sleep(0.1)
-    assert not any(reader.done() for _, reader in streams)
-    for client, reader in streams:
-        client.close()
-        reader.cancel()
+    assert await went_on(streams)
 
 
 async def test_replicas_that_come_are_used_and_one_that_is_deleted_gets_nothing_new(
