@@ -21,6 +21,8 @@ from zerogate.runtime.interface import Address
 
 VARIABLE_PREFIX: Final = "ZEROGATE_"
 MOST: Final = 1_000_000
+_OF_SERVICES: Final = re.compile(r"_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT(_[0-9]+_[A-Z]+(_[A-Z]+)?)?)$")
+"""How names end that Kubernetes makes of a Service: one called zerogate-takeover gives ZEROGATE_TAKEOVER_PORT."""
 _MISSPELT: Final = 0.92
 """As difflib counts: a sign or two. No two names of any of our processes are as near as 0.89."""
 
@@ -210,8 +212,9 @@ def _unknown(program: Program, word: str) -> DefinitionError:
 def _misspelt(program: Program, environ: Mapping[str, str]) -> Iterator[DefinitionError]:
     names = [option.variable for option in program.options]
     for name in environ:
-        near = get_close_matches(name, names, n=1, cutoff=_MISSPELT) if name.startswith(VARIABLE_PREFIX) else []
-        if near and name not in names:
+        if name in names or not name.startswith(VARIABLE_PREFIX) or _OF_SERVICES.search(name):
+            continue
+        if near := get_close_matches(name, names, n=1, cutoff=_MISSPELT):
             yield DefinitionError("is not a variable that is read", key=name, hint=f"Did you mean {near[0]}?")
 
 

@@ -24,6 +24,17 @@ def test_a_flag_wins_over_its_variable_and_that_over_the_pods() -> None:
     assert settings("--pod-namespace", "c", ZEROGATE_POD_NAMESPACE="a").namespace == "c"
 
 
+def test_what_kubernetes_makes_of_a_service_that_is_called_nearly_as_a_flag_is_left_alone() -> None:
+    port = "ZEROGATE_TAKEOVER_PORT"
+    made = {
+        port: "tcp://10.0.0.1:80", f"{port}_80_TCP": "tcp://10.0.0.1:80", f"{port}_80_TCP_PROTO": "tcp",
+        "ZEROGATE_TAKEOVER_SERVICE_PORT_HTTP": "80", "ZEROGATE_TAKEOVER_SERVICE_HOST": "10.0.0.1",
+    }  # fmt: skip
+    assert settings(**made) == settings()
+    with pytest.raises(DefinitionErrors, match="Did you mean ZEROGATE_TAKEOVER_PORTS"):
+        settings(ZEROGATE_TAKEOVER_PORTZ="20000-24999")
+
+
 def test_kinds_are_named_with_their_group() -> None:
     it = settings("--kinds", "CloneSet.apps.kruise.io/v1alpha1, LeaderWorkerSet.leaderworkerset.x-k8s.io/v1")
     assert it.kinds == (
