@@ -42,6 +42,8 @@ _LATER: Final = (
     (re.compile(r"(?:.*[ ,])?except\b"), "except"),
     (re.compile(r".*\b(?:ramp|lead)\b"), "ramp and lead"),
 )
+_DASH: Final = re.compile("[\u2010-\u2015\u2212]")
+"""What word processors and web pages make of a hyphen; in many fonts nobody sees the difference."""
 _NOT_ZONES: Final = ("localtime", "posixrules", "Factory", "posix/", "right/")
 _SHORTEST_S: Final = 60.0
 _LONGEST_S: Final = 31 * 86400.0
@@ -51,6 +53,8 @@ def parse_window(text: str) -> Window:
     """The window that `text` describes. Raises DefinitionError, which says what is allowed."""
     if len(text) > LONGEST_TEXT:
         raise DefinitionError(f"{shown(text)} is longer than {LONGEST_TEXT} characters", hint=FORMS)
+    if dash := _DASH.search(text):
+        raise DefinitionError(f"{shown(text)} has the dash {dash[0]} where a hyphen belongs", hint="Write - instead.")
     when_text, equals, count_text = text.rpartition("=")
     if not equals:
         raise DefinitionError(f"{shown(text)} does not say how many replicas: no '='", hint=FORMS)

@@ -66,6 +66,7 @@ def test_a_window_has_a_floor_and_perhaps_a_ceiling() -> None:
         ("cron(0 0 31 2,4 */7) for 4h UTC = 1", "cron(0 0 31 2,4 */7)"),
         ("every day", "no '='"),
         ("every day = 1", "is not a window"),
+        ("Mon-Fri 08:00\u201318:00 UTC = 1", "has the dash \u2013 where a hyphen belongs. Write - instead"),
         ("x" * 301 + " = 1", "longer than 300"),
     ],
 )
