@@ -21,7 +21,7 @@ def test_nothing_has_to_be_given_in_a_pod() -> None:
 
 
 def test_its_own_namespace_is_the_pods() -> None:
-    assert settings(POD_NAMESPACE="gpu").namespace == "gpu"
+    assert settings(POD_NAMESPACE="gpu", POD_NAME="zerogate-activator-7d9f-abcde").namespace == "gpu"
 
 
 @pytest.mark.parametrize(("text", "host"), [("::", "::"), ("[::1]", "::1"), ("127.0.0.1", "127.0.0.1")])
