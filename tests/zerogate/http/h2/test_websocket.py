@@ -9,6 +9,7 @@ import h2.events
 import h2.settings
 import pytest
 from websockets.asyncio.server import ServerConnection, serve
+from websockets.typing import Subprotocol
 
 from tests.zerogate.http.frames import BINARY, TEXT, closing, frame
 from tests.zerogate.http.h2.test_server import Headers, Peer, asking
@@ -19,6 +20,7 @@ pytestmark = pytest.mark.uvloop
 
 MASK = b"\x01\x02\x03\x04"
 VERSION = [("sec-websocket-version", "13")]
+TOKENS = Subprotocol("tokens.v1")
 
 
 async def echo(ws: ServerConnection) -> None:
@@ -99,6 +101,28 @@ async def test_closing_in_order_keeps_the_code_and_ends_the_stream() -> None:
         assert peer.body_of(stream) == closing(4001, b"bye")
         (exchange,) = await one.end_of(1)
         assert (exchange.result, exchange.status) == ("served", 101)
+
+
+async def test_what_the_replica_has_chosen_of_an_offer_is_told_to_the_client() -> None:
+    async with rig() as one, serve(echo, "127.0.0.1", 0, subprotocols=[TOKENS]) as server, asking(one) as peer:
+        one.add_replica(server.sockets[0].getsockname()[1])
+        await peer.until(h2.events.RemoteSettingsChanged)
+        offers = [("sec-websocket-protocol", "other, tokens.v1"), ("sec-websocket-extensions", "permessage-deflate")]
+        stream = await connect(peer, more=[*VERSION, *offers])
+        await peer.until(h2.events.ResponseReceived, stream)
+        head = peer.head_of(stream)
+        assert head["sec-websocket-protocol"] == "tokens.v1"
+        assert head["sec-websocket-extensions"].startswith("permessage-deflate")
+
+
+async def test_a_client_that_ends_its_stream_without_a_close_is_gone() -> None:
+    async with sockets() as (one, peer):
+        stream = await connect(peer)
+        await peer.until(h2.events.ResponseReceived, stream)
+        await send(peer, stream, frame(TEXT, b"whole", mask=MASK), end=True)
+        (exchange,) = await one.end_of(1)
+        assert exchange.result == "abandoned"
+        await peer.until(h2.events.StreamEnded, stream)
 
 
 async def test_a_stream_that_is_reset_frees_its_slot_at_once() -> None:
