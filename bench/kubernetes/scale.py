@@ -205,7 +205,7 @@ async def _relist(one: Stand, process: Observed) -> list[Figure]:
     return [
         at_most("whole again after a 410", longest.took_s, 3, "s", note=f"{kinds}; {meanwhile}"),
         Figure(name=f"of it, the pause by chance before {slowest} were listed", value=f"{longest.paused_s:.1f} s",
-               note="up to 1 s, so that not all clients of a server list at once"),
+               note="up to 0.5 s, so that not all clients of a server list at once"),
         Figure(name="waiting for the server's pages", value=f"{longest.awaited_s:.1f} s", note=await _read(one)),
         Figure(name="decoding them, and what else ran", value=f"{longest.collected_s:.1f} s", note=""),
         Figure(name="comparing and telling, and what else ran", value=f"{longest.told_s:.1f} s", note=""),
