@@ -14,6 +14,7 @@ from typing import Final, Protocol
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
+from zerogate.http.h1.rtsp import Line, rtsp_lines
 from zerogate.http.handshake import take_offer
 from zerogate.http.heads import (
     MAX_FIELDS,
@@ -28,9 +29,6 @@ from zerogate.http.parse_heads import parse_request
 from zerogate.http.write_heads import framing_line
 
 NO_FIELDS: Final[list[Field]] = []
-_RTSP: Final = b"RTSP/"
-"""The one other protocol whose GET, POST and OPTIONS llhttp reads as if they were HTTP's."""
-_RTSP_BYTES: Final = len(b"RTSP/1.0\r\n")
 _LOOKED_AT: Final = bytearray()
 """Stands for the begin of a head whose first line was looked at."""
 MOST_EARLY_BYTES: Final = 64 * 1024
@@ -64,6 +62,7 @@ class RequestReader:
         "_offered",
         "_parser",
         "_read",
+        "_rtsp_lines",
         "_target",
         "doubt_bytes",
         "head_bytes",
@@ -85,6 +84,8 @@ class RequestReader:
         """Of the body that was read last, its last piece."""
         self._read = b""
         """What is being read."""
+        self._rtsp_lines: frozenset[Line] | None = None
+        """In what is being read, once a head has ended there."""
         self._line: bytearray | None = None
         """What came in earlier reads of a head, until its first line is there."""
         self._offered: RequestHead | None = None
@@ -111,6 +112,7 @@ class RequestReader:
                 self._keep_early(data)
                 return
             self._read = read = data
+            self._rtsp_lines = None
             try:
                 data = self._feed(read)
             finally:
@@ -143,19 +145,14 @@ class RequestReader:
             self._line = bytearray()
         self._line += data
         if self._fields:
-            self._look_at_line(self._line)
+            self._refuse_rtsp(rtsp_lines(self._line))
             self._line = _LOOKED_AT
 
-    def _look_at_line(self, data: bytes | bytearray) -> None:
-        """Raises BadMessageError where the request whose first line is in here, before its first field, is RTSP's."""
-        follows = self._fields[0][0] if self._fields else b"\r\n"
-        at = data.find(_RTSP)
-        while at >= 0:
-            end = _before(data, self._target, at)
-            is_first = end > 0 and _before(data, self._parser.get_method(), end) >= 0
-            if is_first and data.startswith(follows, at + _RTSP_BYTES):
-                raise BadMessageError("RTSP is not spoken here, only HTTP")
-            at = data.find(_RTSP, at + 1)
+    def _refuse_rtsp(self, lines: frozenset[Line]) -> None:
+        """Raises BadMessageError where the first line of the request is among them; its fields have begun to come."""
+        follows = self._fields[0][0] if self._fields else b""
+        if (self._parser.get_method(), self._target, follows) in lines:
+            raise BadMessageError("RTSP is not spoken here, only HTTP")
 
     def _feed(self, data: bytes) -> bytes:
         """Read until an offer to change the protocol, which is not taken; returns what lies behind it."""
@@ -236,12 +233,7 @@ class RequestReader:
         if self._is_behind_head:
             return
         self.in_head = False
-        if self._line is not None:
-            if self._line is not _LOOKED_AT:
-                self._look_at_line(self._line + self._read)
-            self._line = None
-        elif _RTSP in self._read:
-            self._look_at_line(self._read)
+        self._look_at_line()
         parser = self._parser
         fields, self._fields = self._fields, []
         target, self._target = self._target, b""
@@ -260,6 +252,16 @@ class RequestReader:
             self._offered = head
         self._listener.on_head(head)
 
+    def _look_at_line(self) -> None:
+        line, self._line = self._line, None
+        if line is None:
+            if self._rtsp_lines is None:
+                self._rtsp_lines = rtsp_lines(self._read)
+            if self._rtsp_lines:
+                self._refuse_rtsp(self._rtsp_lines)
+        elif line is not _LOOKED_AT:
+            self._refuse_rtsp(rtsp_lines(line + self._read))
+
     def on_body(self, data: bytes) -> None:
         self.head_bytes = 0
         self._body_bytes = len(data)
@@ -274,10 +276,3 @@ class RequestReader:
         self.head_bytes = 0
         trailers, self._fields = self._fields, []
         self._listener.on_end(trailers)
-
-
-def _before(data: bytes | bytearray, word: bytes, end: int) -> int:
-    """Where this word begins that stands before `end`, with spaces behind it; -1 where it does not."""
-    while end > 0 and data[end - 1] == 0x20:
-        end -= 1
-    return end - len(word) if data.endswith(word, 0, end) else -1

@@ -6,6 +6,8 @@ import pytest
 
 from tests.zerogate.http.h1.corpus import CHUNKED, GET, POST, REFUSED, REFUSED_BODIES, UNDERSTOOD, Meaning
 from tests.zerogate.http.h1.reading import read
+from zerogate.http.h1 import reader
+from zerogate.http.h1.rtsp import Line, rtsp_lines
 from zerogate.http.heads import MAX_FIELDS, MAX_HEAD_BYTES, MAX_TARGET_BYTES
 
 ALL_REFUSED = {**REFUSED, **REFUSED_BODIES}
@@ -39,6 +41,21 @@ def test_what_has_one_meaning_is_understood(data: bytes, meanings: list[Meaning]
 def test_another_protocol_behind_a_request_is_refused_wherever_the_reads_are_cut(before: bytes, size: int) -> None:
     seen = read(before + b"GET /path RTSP/1.0\r\nHost: a\r\n\r\n" + GET + b"\r\n", size)
     assert (seen.status, len(seen.meanings)) == (400, 1)
+
+
+def test_a_read_is_searched_for_another_protocol_once_however_many_requests_it_holds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    searched: list[bytes] = []
+
+    def noted(data: bytes) -> frozenset[Line]:
+        searched.append(data)
+        return rtsp_lines(data)
+
+    monkeypatch.setattr(reader, "rtsp_lines", noted)
+    many = (GET + b"\r\n") * 50 + POST + b"Content-Length: 7\r\n\r\n RTSP/1"
+    assert len(read(many, len(many)).meanings) == 51
+    assert searched == [many]
 
 
 def _with_target(size: int) -> bytes:
