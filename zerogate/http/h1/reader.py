@@ -85,7 +85,7 @@ class RequestReader:
         self._read = b""
         """What is being read."""
         self._rtsp_lines: frozenset[Line] | None = None
-        """In what is being read, once a head has ended there."""
+        """In the whole read, once a head has ended there: it goes on behind each offer to change the protocol."""
         self._line: bytearray | None = None
         """What came in earlier reads of a head, until its first line is there."""
         self._offered: RequestHead | None = None
@@ -107,12 +107,12 @@ class RequestReader:
 
     def feed(self, data: bytes) -> None:
         """Read on; raises BadMessageError where the bytes have no single meaning."""
+        self._rtsp_lines = None
         while data:
             if self._has_offer and self.is_between:
                 self._keep_early(data)
                 return
             self._read = read = data
-            self._rtsp_lines = None
             try:
                 data = self._feed(read)
             finally:

@@ -43,8 +43,9 @@ def test_another_protocol_behind_a_request_is_refused_wherever_the_reads_are_cut
     assert (seen.status, len(seen.meanings)) == (400, 1)
 
 
+@pytest.mark.parametrize("offer", [b"", b"Connection: Upgrade\r\nUpgrade: h2c\r\n"], ids=["plain", "offers"])
 def test_a_read_is_searched_for_another_protocol_once_however_many_requests_it_holds(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, offer: bytes
 ) -> None:
     searched: list[bytes] = []
 
@@ -53,7 +54,7 @@ def test_a_read_is_searched_for_another_protocol_once_however_many_requests_it_h
         return rtsp_lines(data)
 
     monkeypatch.setattr(reader, "rtsp_lines", noted)
-    many = (GET + b"\r\n") * 50 + POST + b"Content-Length: 7\r\n\r\n RTSP/1"
+    many = (GET + offer + b"\r\n") * 50 + POST + b"Content-Length: 7\r\n\r\n RTSP/1"
     assert len(read(many, len(many)).meanings) == 51
     assert searched == [many]
 
