@@ -22,6 +22,9 @@ _UNIX: Final = r"unix:[^\x00-\x1f\x7f]{1,4096}"
 _URL: Final = rf"https?://(?:{_NAME}|\[[0-9A-Fa-f:.]{{2,45}}\])(?::{_PORT})?/?"
 _VARIABLE: Final = "[A-Za-z_][A-Za-z0-9_]*"
 _QUOTED: Final = re.compile(r"'[^']*'|\"(?:[^\"\\]|\\.)*\"|\\.", re.DOTALL)
+_CONTINUED: Final = re.compile(r"'[^']*'|\"(?:[^\"\\]|\\.)*\"|((?<!\S)\\\s+)|\\.", re.DOTALL)
+"""A backslash alone and blanks: the end of a line that YAML has folded, or that has a blank too many. What is quoted is
+not looked at."""
 _ASSIGNMENT: Final = re.compile(rf"{_VARIABLE}=")
 _OPERATORS: Final = frozenset({"&&", "||", "|", "&", ";", "<", ">", ">>", "2>", "&>", "2>&1"})
 _EXPANDED: Final = re.compile(r"\$[A-Za-z_{(]|^~/")
@@ -121,7 +124,7 @@ class CommandLine(msgspec.Struct, frozen=True):
 
     def _split(self, text: str) -> list[str]:
         # a block of YAML keeps the line ends of a command that was copied from a terminal; shlex would keep them, too
-        text = text.replace("\\\n", " ")
+        text = _CONTINUED.sub(lambda found: " " if found[1] else found[0], text.replace("\\\n", " "))
         try:
             words = shlex.split(text)
         except ValueError as error:

@@ -73,6 +73,20 @@ def test_a_command_may_go_on_behind_a_backslash_as_in_a_terminal() -> None:
 
 
 @pytest.mark.parametrize(
+    "text",
+    ["serve big \\ --port {port}", "serve big \\ \n  --port {port}", "serve big \\\r\n --port {port}\\\n"],
+    ids=["folded", "a blank too many", "of another system"],
+)
+def test_a_backslash_alone_is_no_argument(text: str) -> None:
+    assert CommandLine().parse(text) == ("serve", "big", "--port", "{port}")
+
+
+def test_a_blank_that_is_meant_stays() -> None:
+    command = r"""serve /my\ models '\ a' "\ b" c\\ d"""
+    assert CommandLine().parse(command) == ("serve", "/my models", "\\ a", "\\ b", "c\\", "d")
+
+
+@pytest.mark.parametrize(
     "raw",
     ["serve {PORT}", "serve ${port}", "serve --port={{port}}", "serve {{ port }}", ["sh", "-c", "exec serve ${port}"]],
 )
