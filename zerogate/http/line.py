@@ -2,7 +2,9 @@
 
 Who waits for an answer is asked for by keep-alive; what was written and is not acknowledged has its own limit, which
 keep-alive does not look at. That limit ends a connection whose other side acknowledges and takes nothing, too: it is
-lifted before anything is written that may have to wait until a server reads on. Called by the clients of both versions.
+lifted before anything is written that may have to wait until a server reads on, and set again for the next request. Of
+HTTP/2 it stays: what its windows let out fits mostly into what the other side's kernel receives. Called by the clients
+of both versions.
 """
 
 import socket
@@ -26,11 +28,20 @@ def notice_death(transport: Any) -> None:
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEP_ALIVE_IDLE_S)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEP_ALIVE_EVERY_S)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEP_ALIVE_PROBES)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, DEAD_AFTER_MS)
+    expect_acknowledgement(transport)
+
+
+def expect_acknowledgement(transport: Any) -> None:
+    """What is written from now on has to be acknowledged in time."""
+    _limit(transport, DEAD_AFTER_MS)
 
 
 def bear_with_a_slow_reader(transport: Any) -> None:
     """What is written from now on may wait for as long as the other side acknowledges that it is there."""
+    _limit(transport, 0)
+
+
+def _limit(transport: Any, limit_ms: int) -> None:
     sock = transport.get_extra_info("socket")
     if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 0)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, limit_ms)

@@ -6,6 +6,7 @@ by a server that acknowledges and does not read. A node that is lost is in `test
 
 import asyncio
 import socket
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -61,9 +62,15 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[ClientConnection]:
             + LARGE[: TAKEN_AT_ONCE_BYTES + 1],
             0,
         ),
-        (b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n", 0),
+        (b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n", line.DEAD_AFTER_MS),
+        (
+            b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+            + 2 * (b"2001\r\n" + LARGE[:0x2001] + b"\r\n")
+            + b"0\r\n\r\n",
+            0,
+        ),
     ],
-    ids=["without a body", "a small body", "a body that may wait", "a body of unknown length"],
+    ids=["without a body", "a small body", "a body that may wait", "small pieces", "pieces that may wait together"],
 )
 @pytest.mark.parametrize("is_uvloop", [False, pytest.param(True, marks=pytest.mark.uvloop)], ids=["asyncio", "uvloop"])
 async def test_what_is_sent_at_once_has_to_be_acknowledged_within_half_a_minute(
@@ -74,6 +81,44 @@ async def test_what_is_sent_at_once_has_to_be_acknowledged_within_half_a_minute(
         await client.send(request_)
         assert (await client.until(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
         assert [limit_ms(connection) for connection in made] == [expected_ms]
+
+
+async def test_a_large_body_is_borne_with_until_it_is_answered(made: list[ClientConnection]) -> None:
+    async def takes_all(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(asyncio.IncompleteReadError):
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                await reader.readexactly(int(head.partition(b"Content-Length: ")[2].split()[0]))
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+    async with rig(script=takes_all) as one:
+        client = await one.connect()
+        limits_ms = []
+        for size in (TAKEN_AT_ONCE_BYTES + 1, 2):
+            await client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % size + LARGE[:size])
+            await client.until(b"\r\n\r\nok")
+            limits_ms.append(limit_ms(made[0]))
+        assert len(made) == 1
+        assert limits_ms == [0, line.DEAD_AFTER_MS]
+
+
+async def test_a_small_body_behind_its_head_has_to_be_acknowledged_too(made: list[ClientConnection]) -> None:
+    has_head = asyncio.Event()
+
+    async def says_so(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        has_head.set()
+        await reader.readexactly(2)
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+        await reader.read()
+
+    async with rig(script=says_so) as one:
+        client = await one.connect()
+        await client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n")
+        await has_head.wait()
+        await client.send(b"hi")
+        await client.until(b"\r\n\r\nok")
+        assert [limit_ms(connection) for connection in made] == [line.DEAD_AFTER_MS]
 
 
 @pytest.mark.parametrize("length", [b"Content-Length: %d" % len(LARGE), b"Transfer-Encoding: chunked"])

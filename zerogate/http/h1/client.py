@@ -12,7 +12,7 @@ from zerogate.http.exchange import Exchange
 from zerogate.http.h1.tunnel_ends import ReplicaEnd
 from zerogate.http.h1.turn import Turns
 from zerogate.http.h1.turn_states import CLOSED
-from zerogate.http.line import bear_with_a_slow_reader, notice_death
+from zerogate.http.line import bear_with_a_slow_reader, expect_acknowledgement, notice_death
 from zerogate.http.tunnel import Tunnel
 
 FINISH_S: Final = 5.0
@@ -24,12 +24,13 @@ TAKEN_AT_ONCE_BYTES: Final = 16 * 1024
 class ClientConnection(Turns, asyncio.Protocol):
     """See the module's text. `_exchange` and the rest of the state are the turns'."""
 
-    __slots__ = ("_is_patient",)
+    __slots__ = ("_sent_bytes",)
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
         self.is_closing = transport.is_closing
-        self._is_patient = False
+        self._sent_bytes = 0
+        """Of the body of the request that runs or was the last, up to the piece that made it large."""
         notice_death(transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -47,22 +48,31 @@ class ClientConnection(Turns, asyncio.Protocol):
     def resume_writing(self) -> None:
         self.on_writable(True)
 
-    def send_whole(self, exchange: Exchange, body: bytes) -> None:
-        if len(body) > TAKEN_AT_ONCE_BYTES:
-            self._be_patient()
-        self.send_head(exchange, body)
+    def send_head(self, exchange: Exchange, body: bytes | None = None) -> None:
+        if self._sent_bytes:
+            self._begin_anew()
+        if body is not None:
+            self._count_sent(len(body))
+        super().send_head(exchange, body)
 
     def send_data(self, data: bytes) -> None:
-        if not self._is_patient:
-            self._be_patient()
+        if self._sent_bytes <= TAKEN_AT_ONCE_BYTES:
+            self._count_sent(len(data))
         super().send_data(data)
 
-    def _be_patient(self) -> None:
-        self._is_patient = True
-        bear_with_a_slow_reader(self._transport)
+    def _begin_anew(self) -> None:
+        """The body before was answered, so it was read."""
+        if self._sent_bytes > TAKEN_AT_ONCE_BYTES:
+            expect_acknowledgement(self._transport)
+        self._sent_bytes = 0
+
+    def _count_sent(self, size: int) -> None:
+        self._sent_bytes += size
+        if self._sent_bytes > TAKEN_AT_ONCE_BYTES:
+            bear_with_a_slow_reader(self._transport)
 
     def on_tunnel(self, tunnel: Tunnel) -> None:
-        self._be_patient()
+        bear_with_a_slow_reader(self._transport)
         self._transport.set_protocol(ReplicaEnd(self, tunnel, self._pool))
 
     def finish(self) -> None:
