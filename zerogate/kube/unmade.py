@@ -36,7 +36,8 @@ class Unmade:
         self._client = client
         self._nursery = nursery
         self._tell = tell
-        self._fault = ""
+        self._said: set[type[Exception]] = set()
+        """Kinds of failures that the log has: each of them once, however many workloads it is met at."""
 
     def ask(self, due: Iterable[tuple[Managed, float]]) -> None:
         """Ask about these workloads, whose pods are missing for so many seconds."""
@@ -51,11 +52,10 @@ class Unmade:
             page = await self._client.page(EVENTS, namespace=namespace, fields=fields, limit=_MOST)
             events = [msgspec.json.decode(raw, type=Event) for raw in page.items or ()]
         except (KubeError, *UNREADABLE) as error:
-            if str(error) != self._fault:
+            if type(error) not in self._said:
+                self._said.add(type(error))
                 log.warning("why %s has no pods is not known: %s", entry.service, error)
-            self._fault = str(error)
             return
-        self._fault = ""
         self._tell(entry.service, latest(events, since_at_s))
 
 

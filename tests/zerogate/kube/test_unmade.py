@@ -96,8 +96,10 @@ async def test_one_workloads_refusals_are_asked_for_and_told() -> None:
 async def test_without_the_right_nothing_is_told_and_it_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
     it = Cluster()
     refused = Forbidden(Asked(verb="list", group="events.k8s.io", resource="events"), "x cannot list")
-    await it.ask(5.0, refused, refused)
+    elsewhere = Forbidden(Asked(verb="list", group="events.k8s.io", resource="events", namespace="b"), "x cannot list")
+    await it.ask(5.0, refused, refused, elsewhere, page(), refused, elsewhere)
+    assert it.told == [("ml/llama", "")]
     assert len(caplog.records) == 1
     await it.ask(5.0, page({"note": 5}))
-    assert it.told == []
+    assert it.told == [("ml/llama", "")]
     assert "why ml/llama has no pods is not known" in caplog.text
