@@ -124,7 +124,7 @@ class CommandLine(msgspec.Struct, frozen=True):
 
     def _split(self, text: str) -> list[str]:
         # a block of YAML keeps the line ends of a command that was copied from a terminal; shlex would keep them, too
-        text = _CONTINUED.sub(lambda found: " " if found[1] else found[0], text.replace("\\\n", " "))
+        text = _CONTINUED.sub(lambda found: " " if found[1] else found[0], text.replace("\\\n", ""))
         try:
             words = shlex.split(text)
         except ValueError as error:

@@ -70,6 +70,7 @@ def test_a_command_may_go_on_behind_a_backslash_as_in_a_terminal() -> None:
     assert CommandLine().parse("serve big \\\n  --port {port}\\\n --quiet\n") == (
         "serve", "big", "--port", "{port}", "--quiet",
     )  # fmt: skip
+    assert CommandLine().parse("serve --model=/models/\\\nbig") == ("serve", "--model=/models/big")
 
 
 @pytest.mark.parametrize(
