@@ -105,7 +105,7 @@ def _sees(workloads: Sequence[Workloads]) -> Iterator[Right]:
 
 def _scales(workloads: Sequence[Workloads]) -> Iterator[Right]:
     for one in workloads:
-        why = "the number of replicas; gateways and activators go from 0 to 1 where no autoscaler answers"
+        why = "the number of replicas; gateways and activators go from 0 to 1 where no autoscaler answers or may write"
         yield Right(group=one.group, resources=(f"{one.resource}/scale",), verbs=("get", "patch"), why=why)
 
 
