@@ -239,15 +239,15 @@ class KubernetesRuntime:
         return fleet.steering.write_trouble if fleet is not None and self._leads else ""
 
     def wake_trouble(self, service: str) -> str:
-        """Why the service stays at zero though something shall run, as a clause; empty where it does not, or another
-        process has to write."""
+        """Why the service stays at zero though something shall run, as a clause for clients, who are not told of rights;
+        empty where it does not, or another process has to write."""
         fleet = self._fleets.get(service)
         if fleet is None or fleet.steering.number != 0:
             return ""
-        if why := self.write_trouble(service):
-            return f"the autoscaler cannot write its number of replicas: {why}"
-        if self._leads and (why := self.floor_trouble(service)):
-            return f"the autoscaler cannot write its HPA's minReplicas: {why}"
+        if self.write_trouble(service):
+            return "the autoscaler cannot write its number of replicas"
+        if self._leads and self.floor_trouble(service):
+            return "the autoscaler cannot write its HPA's minReplicas"
         return ""
 
     def last_foreign_write(self, service: str) -> tuple[ForeignWrite, bool] | None:

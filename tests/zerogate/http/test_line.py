@@ -13,7 +13,8 @@ import pytest
 
 from tests.zerogate.http.rig import Client, rig
 from zerogate.http import line
-from zerogate.http.h1.client import TAKEN_AT_ONCE_BYTES, ClientConnection
+from zerogate.http.h1.asking import TAKEN_AT_ONCE_BYTES
+from zerogate.http.h1.client import ClientConnection
 
 LARGE = b"x" * (1 << 24)
 """More than the kernel takes for a server that does not read."""

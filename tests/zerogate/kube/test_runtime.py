@@ -350,7 +350,9 @@ class TestKubernetesRuntime(RuntimeContract):
         assert (world.runtime.wake_trouble("a"), world.runtime.wake_trouble("nobody")) == ("", "")
         world.cluster.failures = [refused] * 20
         world.scale("a", 1)
-        await world.until_true(lambda: "the autoscaler cannot write its number" in world.runtime.wake_trouble("a"))
+        await world.until_true(
+            lambda: world.runtime.wake_trouble("a") == "the autoscaler cannot write its number of replicas"
+        )
         await world.until_true(lambda: world.runtime.number("a") == 1)
         world.cluster.failures = [refused] * 999
         world.scale("a", 2)

@@ -12,7 +12,7 @@ the end of its last answer, takes the next.
 """
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from zerogate.http.exchange import Exchange
 from zerogate.http.h1.turn_states import ASK, ASKED, CLOSE, CLOSED, EVENTS, IDLE, NEXT, STATES, IllegalTransitionError
@@ -20,6 +20,9 @@ from zerogate.http.h1.turned_away import TurnedAway
 from zerogate.http.heads import Field
 from zerogate.http.memory import BufferMemory
 from zerogate.http.write_heads import trailer_bytes
+
+TAKEN_AT_ONCE_BYTES: Final = 16 * 1024
+"""Of a body: with a head of the usual size it fits into what kernels receive before their program reads (64 KiB)."""
 
 
 class Keeper(Protocol):
@@ -44,8 +47,8 @@ class Asking:
     """See the module's text. `idle_since_s` is set by the pool while it lies there."""
 
     __slots__ = (
-        "_exchange", "_has_asked", "_is_chunked", "_is_tight", "_memory", "_pool", "_transport", "_waiting_bytes",
-        "idle_since_s", "is_closing", "is_full", "state", "was_streamed",
+        "_exchange", "_has_asked", "_is_chunked", "_is_tight", "_memory", "_pool", "_sent_bytes", "_transport",
+        "_waiting_bytes", "idle_since_s", "is_closing", "is_full", "state", "was_streamed",
     )  # fmt: skip
 
     may_refuse = False
@@ -64,6 +67,8 @@ class Asking:
         """The request's last byte was written."""
         self.is_full = False
         """The replica has not taken what was written."""
+        self._sent_bytes = 0
+        """Of the body of the request that runs or was the last, up to the piece that made it large."""
         self._is_tight = False
         """Hardly anything may wait."""
         self._memory: BufferMemory | None = None
@@ -85,6 +90,10 @@ class Asking:
             self.state = ASKED
         else:
             self._step(ASK)
+        if self._sent_bytes:
+            self._begin_anew()
+        if body is not None:
+            self._count_sent(len(body))
         head = exchange.head
         self._exchange = exchange
         self._has_asked = body is not None or not head.has_body
@@ -97,7 +106,26 @@ class Asking:
         """One write for both: a sixth of what a chat request costs."""
         self.send_head(exchange, body)
 
+    def _begin_anew(self) -> None:
+        """The body before was answered, so it was read."""
+        if self._sent_bytes > TAKEN_AT_ONCE_BYTES:
+            self.on_large_body_over()
+        self._sent_bytes = 0
+
+    def _count_sent(self, size: int) -> None:
+        self._sent_bytes += size
+        if self._sent_bytes > TAKEN_AT_ONCE_BYTES:
+            self.on_large_body()
+
+    def on_large_body(self) -> None:
+        """What is written from now on may have to wait until the replica reads on; for the protocol around it."""
+
+    def on_large_body_over(self) -> None:
+        """The replica has read what was large; for the protocol around it."""
+
     def send_data(self, data: bytes) -> None:
+        if self._sent_bytes <= TAKEN_AT_ONCE_BYTES:
+            self._count_sent(len(data))
         exchange = self._exchange
         if exchange is not None and exchange.downstream.memory.is_short is not self._is_tight:
             self._tighten(not self._is_tight)

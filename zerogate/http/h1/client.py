@@ -8,7 +8,6 @@ import asyncio
 from typing import Any, Final
 
 from zerogate.clock import now
-from zerogate.http.exchange import Exchange
 from zerogate.http.h1.tunnel_ends import ReplicaEnd
 from zerogate.http.h1.turn import Turns
 from zerogate.http.h1.turn_states import CLOSED
@@ -17,20 +16,16 @@ from zerogate.http.tunnel import Tunnel
 
 FINISH_S: Final = 5.0
 """For a replica to take what was written before its connection is closed; one that hangs never would."""
-TAKEN_AT_ONCE_BYTES: Final = 16 * 1024
-"""Of a body: with a head of the usual size it fits into what kernels receive before their program reads (64 KiB)."""
 
 
 class ClientConnection(Turns, asyncio.Protocol):
     """See the module's text. `_exchange` and the rest of the state are the turns'."""
 
-    __slots__ = ("_sent_bytes",)
+    __slots__ = ()
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
         self.is_closing = transport.is_closing
-        self._sent_bytes = 0
-        """Of the body of the request that runs or was the last, up to the piece that made it large."""
         notice_death(transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -48,28 +43,11 @@ class ClientConnection(Turns, asyncio.Protocol):
     def resume_writing(self) -> None:
         self.on_writable(True)
 
-    def send_head(self, exchange: Exchange, body: bytes | None = None) -> None:
-        if self._sent_bytes:
-            self._begin_anew()
-        if body is not None:
-            self._count_sent(len(body))
-        super().send_head(exchange, body)
+    def on_large_body(self) -> None:
+        bear_with_a_slow_reader(self._transport)
 
-    def send_data(self, data: bytes) -> None:
-        if self._sent_bytes <= TAKEN_AT_ONCE_BYTES:
-            self._count_sent(len(data))
-        super().send_data(data)
-
-    def _begin_anew(self) -> None:
-        """The body before was answered, so it was read."""
-        if self._sent_bytes > TAKEN_AT_ONCE_BYTES:
-            expect_acknowledgement(self._transport)
-        self._sent_bytes = 0
-
-    def _count_sent(self, size: int) -> None:
-        self._sent_bytes += size
-        if self._sent_bytes > TAKEN_AT_ONCE_BYTES:
-            bear_with_a_slow_reader(self._transport)
+    def on_large_body_over(self) -> None:
+        expect_acknowledgement(self._transport)
 
     def on_tunnel(self, tunnel: Tunnel) -> None:
         bear_with_a_slow_reader(self._transport)

@@ -121,14 +121,14 @@ class RequestReader:
                 self.head_bytes = self.doubt_bytes = 0
                 continue
             if self.in_head:
-                self._keep_line(read if self.head_bytes else self._count_begun(read))
+                self._keep_line(read if self.head_bytes else self._begun_behind(read))
             if self.head_bytes > MAX_HEAD_BYTES:
                 what = "head" if self.in_head else "trailer section"
                 raise BadMessageError(f"the {what} of the request is larger than {MAX_HEAD_BYTES} bytes", 431)
             if len(self._fields) > MAX_FIELDS:  # before its end: one of 4 bytes takes 55 here
                 raise BadMessageError(f"the request has more than {MAX_FIELDS} header fields or trailers", 431)
 
-    def _count_begun(self, data: bytes) -> bytes:
+    def _begun_behind(self, data: bytes) -> bytes:
         """A head began behind something else in the same read, and llhttp does not say where: it has no empty line, so
         it is at most what lies behind the last one, and what of that is no body's is at least its. Returns the most."""
         end = data.rfind(b"\r\n\r\n")
