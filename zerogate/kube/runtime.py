@@ -239,8 +239,8 @@ class KubernetesRuntime:
         return fleet.steering.write_trouble if fleet is not None and self._leads else ""
 
     def wake_trouble(self, service: str) -> str:
-        """Why the service stays at zero though something shall run, as a clause for clients, who are not told of rights;
-        empty where it does not, or another process has to write."""
+        """Why the service stays at zero though something shall run, as a clause for clients, who are not told of
+        rights; empty where it does not, or another process has to write."""
         fleet = self._fleets.get(service)
         if fleet is None or fleet.steering.number != 0:
             return ""
