@@ -30,8 +30,8 @@ test: environment-dev ## every test, the real model and the real cluster include
 	@$(BIN)/python -m pytest $(ARGS)
 
 test-fast: environment-dev ## the tests that need no real processes, on all cores, in a minute; FUZZ=1 tries more at random
-	@FUZZ=$(or $(FUZZ),0.2) $(BIN)/python -m pytest -m "not slow and not model and not kubernetes" \
-	  -n $(WORKERS) --dist loadscope $(ARGS)
+	@FUZZ=$(or $(FUZZ),0.1) $(BIN)/python -m pytest -m "not slow and not model and not kubernetes" \
+	  --ignore=tests/kubernetes --ignore=tests/e2e -n $(WORKERS) --dist loadscope $(ARGS)
 
 fuzz: environment-dev ## the tests that try at random, for long: FUZZ=100 times what `make test` tries
 	@FUZZ=$(or $(FUZZ),100) $(BIN)/python -m pytest -m fuzz --timeout 0 $(ARGS)

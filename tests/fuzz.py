@@ -2,7 +2,7 @@
 
 | | `FUZZ` |
 |---|---|
-| `make test-fast` | 0.2, which finds what is plainly wrong |
+| `make test-fast` | 0.1, which finds what is plainly wrong |
 | `make test`, and what has to pass before a merge | 1 |
 | `make fuzz` | 100 |
 
