@@ -1,6 +1,6 @@
 """`make bench-proxy`: zerogate beside Knative's queue-proxy, nginx, HAProxy and a plain aiohttp proxy.
 
-    python -m bench.peers                            every load on every contestant, about ten minutes
+    python -m bench.peers                            every load on every contestant, about thirteen minutes
     python -m bench.peers small sse                  only these loads
     python -m bench.peers --only sidecar,nginx       only these contestants
     python -m bench.peers --quick                    one short turn of each: a rough look
