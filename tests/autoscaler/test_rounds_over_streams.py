@@ -1,6 +1,8 @@
 """A replica without a sidecar, shut by a leader in real gateways' holds over real streams of reports."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -21,7 +23,9 @@ def report(gateway: Gateway, name: str, port: int, *, workers: int = 1) -> None:
     gateway.telling.start()
 
 
-async def test_nothing_is_let_in_while_it_is_shut_and_what_was_inside_is_waited_for() -> None:
+@asynccontextmanager
+async def leader(holders: list[str]) -> AsyncIterator[tuple[Fleet, SidecarQuiescer, Ear]]:
+    """Of a ready replica without a sidecar that these gateways hold."""
     fleet = Fleet(POD)
     quiescer = SidecarQuiescer(
         fleet, call_later=asyncio.get_running_loop().call_later, is_bare=lambda source: source == POD
@@ -30,8 +34,14 @@ async def test_nothing_is_let_in_while_it_is_shut_and_what_was_inside_is_waited_
     await ear.open()
     quiescer.start(ear.receiver)
     fleet.all_ready()
-    quiescer.set_holders(["a", "b"])
-    async with placed() as place:
+    quiescer.set_holders(holders)
+    yield fleet, quiescer, ear
+    quiescer.close()
+    await ear.close()
+
+
+async def test_nothing_is_let_in_while_it_is_shut_and_what_was_inside_is_waited_for() -> None:
+    async with leader(["a", "b"]) as (fleet, quiescer, ear), placed() as place:
         both = [await place.gateway(), await place.gateway()]
         for name, gateway in zip("ab", both, strict=True):
             gateway.show(place.pod())
@@ -55,21 +65,10 @@ async def test_nothing_is_let_in_while_it_is_shut_and_what_was_inside_is_waited_
         assert (await waiting.until(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
         for gateway in both:
             await gateway.telling.close()
-    quiescer.close()
-    await ear.close()
 
 
 async def test_a_worker_whose_sibling_has_not_come_yet_does_not_speak_for_both() -> None:
-    fleet = Fleet(POD)
-    quiescer = SidecarQuiescer(
-        fleet, call_later=asyncio.get_running_loop().call_later, is_bare=lambda source: source == POD
-    )  # fmt: skip
-    ear = Ear(Policy(), listener=quiescer)
-    await ear.open()
-    quiescer.start(ear.receiver)
-    fleet.all_ready()
-    quiescer.set_holders(["sys/a"])
-    async with placed() as place:
+    async with leader(["sys/a"]) as (fleet, quiescer, ear), placed() as place:
         both = [await place.gateway(), await place.gateway()]
         for gateway in both:
             gateway.show(place.pod())
@@ -84,5 +83,3 @@ async def test_a_worker_whose_sibling_has_not_come_yet_does_not_speak_for_both()
         assert both[1].bare.is_shut(POD)
         for gateway in both:
             await gateway.telling.close()
-    quiescer.close()
-    await ear.close()

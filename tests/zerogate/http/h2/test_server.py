@@ -542,21 +542,27 @@ async def upload_part(peer: Peer, stream: int, size: int) -> None:
     await peer.flush()
 
 
-@pytest.mark.slow
-async def test_draining_lets_streams_finish_and_closes_then() -> None:
-    step, asked = asyncio.Event(), asyncio.Event()
+class Slow:
+    """A replica that says when it was asked, and answers at `step`."""
 
-    async def slow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(self) -> None:
+        self.asked, self.step = asyncio.Event(), asyncio.Event()
+
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await read_request(reader)
-        asked.set()
-        await step.wait()
+        self.asked.set()
+        await self.step.wait()
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
 
+
+@pytest.mark.slow
+async def test_draining_lets_streams_finish_and_closes_then() -> None:
+    slow = Slow()
     async with rig(script=slow) as one, asking(one) as peer:
         stream = await peer.ask()
-        await asked.wait()
+        await slow.asked.wait()
         one.server.drain()
-        step.set()
+        slow.step.set()
         assert (await peer.answer(stream))[1] == b"ok"
         await peer.closed()
         last = [event for event in peer.events if isinstance(event, h2.events.ConnectionTerminated)]
@@ -565,19 +571,12 @@ async def test_draining_lets_streams_finish_and_closes_then() -> None:
 
 
 async def test_a_client_that_goes_away_has_what_it_asked_for_and_its_connection_is_closed_then() -> None:
-    step, asked = asyncio.Event(), asyncio.Event()
-
-    async def slow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await read_request(reader)
-        asked.set()
-        await step.wait()
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
-
+    slow = Slow()
     async with rig(script=slow) as one, asking(one) as peer:
         await peer.ask()
-        await asked.wait()
+        await slow.asked.wait()
         peer.writer.write(goaway_frame(0, h2.errors.ErrorCodes.NO_ERROR))
-        step.set()
+        slow.step.set()
         # the library would take nothing behind the GOAWAY that answers its own
         assert b"\0\0\2\0\1\0\0\0\1ok" in await asyncio.wait_for(peer.reader.read(), LONGEST_S)
 
@@ -737,20 +736,13 @@ async def test_curl_speaks_it() -> None:
 
 
 async def test_httpx_finishes_what_runs_when_its_server_leaves() -> None:
-    step, asked = asyncio.Event(), asyncio.Event()
-
-    async def slow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await read_request(reader)
-        asked.set()
-        await step.wait()
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
-
+    slow = Slow()
     async with rig(script=slow) as one, httpx.AsyncClient(http1=False, http2=True, trust_env=False) as client:
         host, port = one.address
         asking = asyncio.gather(client.get(f"http://{host}:{port}/"))
-        await asked.wait()
+        await slow.asked.wait()
         one.server.drain()
-        step.set()
+        slow.step.set()
         assert [answer.content for answer in await asking] == [b"ok"]
 
 
